@@ -1,0 +1,42 @@
+.POSIX:
+.SUFFIXES:
+PYTHON ?= python3
+VENV ?= .venv
+ARGS =
+PY = $(VENV)/bin/python
+STAMP = $(VENV)/.stamp
+EXTRAS = dev,sweep,weights
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+env: $(STAMP) ## make the environment in $(VENV); again only when setup.cfg or the constraints change
+
+$(STAMP): setup.cfg pyproject.toml .ci/constraints.txt
+	@echo "Making the environment in $(VENV): some minutes, 6 GB (torch)"
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --editable '.[$(EXTRAS)]' --constraint .ci/constraints.txt
+	@touch $@
+
+run: $(STAMP) ## run an experiment: make run ARGS="loss=focal epochs=2"
+	$(PY) -m maskcls.run $(ARGS)
+
+test: $(STAMP) ## run the fast tests
+	$(PY) -m pytest -q -m 'not slow' $(ARGS)
+
+test-all: $(STAMP) ## run all tests, the slow ones too
+	$(PY) -m pytest -q $(ARGS)
+
+lint: $(STAMP) ## check style (ruff) and types (mypy)
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+wheel: $(STAMP) ## build the source archive and the wheel in dist/
+	rm -rf dist
+	$(PY) -m build --outdir dist .
+
+clean: ## remove builds and caches of tools; the environment, data/, cache/ and runs/ stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	find maskcls tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help env run test test-all lint wheel clean

@@ -1,0 +1,82 @@
+"""Decoded pixels: each photo is read and cropped once, into a memory map that all folds, runs and jobs share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from maskcls.console import say, track
+from maskcls.errors import DataError
+from maskcls.parts.crop import Crop
+from maskcls.registry import Word
+from maskcls.rundir import fingerprint, locked
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def pixels(table: pd.DataFrame, crop: Word, root: Path) -> Pixels:
+    """Return the cropped photos of a table in its order, (N, height, width, 3) RGB, read-only and memory-mapped."""
+    paths = list(table["path"])
+    stats = [(path, (stat := os.stat(path)).st_size, stat.st_mtime_ns) for path in paths]
+    place = root / fingerprint([stats, crop.name, dict(crop.params)]) / "pixels.npy"
+    with locked(root / f".{place.parent.name}.lock"):
+        if not place.exists():
+            build(paths, crop(), place)
+    return np.load(place, mmap_mode="r", allow_pickle=False)
+
+
+def build(paths: list[str], crop: Crop, place: Path) -> None:
+    """Decode and crop photos into a .npy file, in parallel; the file appears whole or not at all."""
+    first = decoded(paths[0], crop)
+    size = first.nbytes * len(paths)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(place.parent).free) < size * 1.02:
+        raise DataError(
+            f"cache_dir: {len(paths)} photos take {size / 1e6:.0f} MB and {place.parent} has {free / 1e6:.0f} MB left"
+        )
+    say(f"decoding {len(paths)} photos to {first.shape[0]} × {first.shape[1]} pixels ({size / 1e6:.0f} MB)")
+    part = place.with_suffix(".part")
+    whole = np.lib.format.open_memmap(part, "w+", np.uint8, (len(paths), *first.shape))
+    faults: list[str] = []
+
+    def fill(index: int) -> None:
+        try:
+            image = decoded(paths[index], crop)
+        except DataError as error:
+            faults.append(str(error))
+            return
+        if image.shape != first.shape:
+            sizes = " and ".join(f"{a.shape[0]} × {a.shape[1]}" for a in (first, image))
+            faults.append(f"crop: photos of {sizes} pixels do not fit one array: choose crop=resize or crop=center")
+            return
+        whole[index] = image
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in track(pool.map(fill, range(len(paths))), len(paths), "decoding"):
+            if len(faults) >= 10:
+                pool.shutdown(cancel_futures=True)
+                break
+    if faults:
+        part.unlink()
+        raise DataError(*dict.fromkeys(faults[:10]))
+    whole.flush()
+    os.replace(part, place)
+
+
+def decoded(path: str, crop: Crop) -> Pixels:
+    """Read one photo as uint8 RGB, upright, and crop it; what cannot be read is a DataError that names it."""
+    raw = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(raw, cv2.IMREAD_COLOR_RGB) if raw.size else None
+    if image is None:
+        raise DataError(f"{path} cannot be read as a photo")
+    try:
+        return crop(np.asarray(image, np.uint8))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error

@@ -1,0 +1,107 @@
+"""The command line: Hydra composes conf/, experiments/ and overrides; wrong words are sentences, not stack traces."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from maskcls.console import command
+from maskcls.errors import ConfigError, unknown
+
+FLAGS_WITH_FOLDER = ("--config-dir", "-cd")
+
+
+def home(name: str) -> Path:
+    """Return conf/ or experiments/: inside an installed package, or at the top of the source tree."""
+    inside = Path(__file__).parent / name
+    return inside if inside.is_dir() else Path(__file__).parent.parent / name
+
+
+class Experiments(SearchPathPlugin):
+    """Lets Hydra find the ladders as groups (`hydra.searchpath` in a YAML would break glob sweeps)."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append experiments/ to the places where configs are looked for."""
+        search_path.append("maskcls", f"file://{home('experiments')}")
+
+
+def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]:
+    """Return the command that composes `config` with the command line and hands it to `task`, once for each job."""
+
+    @command
+    def main() -> Any:
+        Plugins.instance().register(Experiments)
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach this function whole
+        try:
+            sys.argv[1:] = list(spelled(sys.argv[1:]))
+            return hydra.main(version_base="1.3", config_path=str(home("conf")), config_name=config)(task)()
+        except HydraException as error:
+            raise ConfigError(" ".join(str(error).split())) from error
+
+    return main
+
+
+def spelled(arguments: list[str]) -> Iterator[str]:
+    """Yield a command line in which any key may be set, so that the config's own check answers for it.
+
+    Words of groups are checked here, all of them before the first fault is raised.
+    """
+    faults: list[str] = []
+    words, ladders = groups(home("conf")), groups(home("experiments"))
+    for folder in extra(arguments):
+        for group, names in groups(folder).items():
+            words.setdefault(group, set()).update(names)
+    result = []
+    for argument in arguments:
+        key = argument.partition("=")[0]
+        if not re.fullmatch(r"[A-Za-z_][\w.]*", key) or "=" not in argument or key.split(".")[0] == "hydra":
+            result.append(argument)
+        elif key in words or key in ladders:
+            faults += strangers(argument, key, (words | ladders)[key])
+            result.append(argument if key in words else f"+{argument}")
+        else:
+            result.append(f"++{argument}")
+    if faults:
+        raise ConfigError(*faults)
+    if {"-m", "--multirun"} & set(arguments):
+        os.environ["MASKCLS_SWEEP"] = f"sweep-{hashlib.sha256(' '.join(result).encode()).hexdigest()[:8]}"
+    yield from result
+
+
+def groups(base: Path) -> dict[str, set[str]]:
+    """Return {group: its words} of a folder of configs."""
+    return {place.name: {file.stem for file in place.glob("*.yaml")} for place in base.iterdir()
+            if place.is_dir() and any(place.glob("*.yaml"))}  # fmt: skip
+
+
+def extra(arguments: list[str]) -> Iterator[Path]:
+    """Yield the user's own folders of configs (--config-dir)."""
+    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, _, joined = flag.partition("=")
+        if name in FLAGS_WITH_FOLDER and Path(joined or value).is_dir():
+            yield Path(joined or value)
+
+
+def strangers(argument: str, group: str, known: set[str]) -> list[str]:
+    """Return a sentence for each word of an override `group=a,b` that is not in the group."""
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except HydraException as error:
+        return [" ".join(str(error).split())]
+    if override.is_sweep_override():
+        chosen: list[Any] = list(override.sweep_iterator()) if not override.is_glob_sweep() else []  # type: ignore[attr-defined]
+    else:
+        chosen = [override.value()]
+    return [unknown(group, str(word), known) for word in chosen if isinstance(word, str) and word not in known]

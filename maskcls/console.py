@@ -1,0 +1,117 @@
+"""The terminal: one console, progress bars on a terminal (plain lines elsewhere), faults as sentences."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from maskcls.errors import MaskclsError
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main_rank() -> bool:
+    """Tell whether this process is the one that talks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(text: str, style: str = "") -> None:
+    """Print a line, from the first rank only; its text is never read as markup."""
+    if main_rank():
+        console.print(text, style=style or None, markup=False)
+
+
+def track(items: Iterable[Any], total: int, what: str = "drawing") -> Iterator[Any]:
+    """Yield items under a progress bar that goes when it is done."""
+    if not console.is_terminal or not main_rank():
+        yield from items
+        return
+    with bars() as progress:
+        task = progress.add_task(what, total=total, info="")
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
+def bars() -> Progress:
+    """Return an empty set of progress bars in the house style."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[info]}"), console=console, transient=True)
+
+
+class Meter:
+    """The progress of one fold: a bar over all its batches, and a line for each epoch."""
+
+    def __init__(self, label: str, batches: int, done: int = 0) -> None:
+        self.label, self.seen, self.info = label, 0, ""
+        self.begun = time.monotonic()
+        self.progress = bars() if console.is_terminal and main_rank() else None
+        self.task = self.progress.add_task(label, total=batches, completed=done, info="") if self.progress else None
+
+    def __enter__(self) -> Meter:
+        if self.progress:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.progress:
+            self.progress.stop()
+
+    def __call__(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Yield batches, moving the bar and the rate of images/s."""
+        self.seen, self.begun = 0, time.monotonic()
+        for batch in batches:
+            yield batch
+            self.seen += len(batch[0])
+            if self.progress and self.task is not None:
+                rate = self.seen / max(time.monotonic() - self.begun, 1e-9)
+                self.progress.update(self.task, advance=1, info=f"{self.info} {rate:.0f} images/s")
+
+    def epoch(self, row: dict[str, Any], epochs: int) -> None:
+        """Show an epoch's numbers."""
+        self.info = f"loss {row['loss']:.3f} F1 {row['f1']:.3f}"
+        say(
+            f"{self.label} epoch {row['epoch']}/{epochs}  loss {row['loss']:.4f}  val loss {row['val_loss']:.4f}  "
+            f"F1 {row['f1']:.3f}  accuracy {row['accuracy']:.3f}  mask {row['mask_f1']:.2f} "
+            f"gender {row['gender_f1']:.2f} age {row['age_f1']:.2f}  {row['images_per_second']:.0f} images/s"
+        )
+
+
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table; numbers stand right and floats have four digits."""
+    if not main_rank():
+        return
+    shown = Table(title=title, title_justify="left", header_style="bold")
+    for i, name in enumerate(head):
+        shown.add_column(name, justify="left" if i == 0 else "right")
+    for row in rows:
+        shown.add_row(*[f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row])
+    console.print(shown)
+
+
+def command(main: Callable[[], Any]) -> Callable[[], Any]:
+    """Make a command of a function: a fault is shown as its sentence with exit code 2, Ctrl-C with 130."""
+
+    @functools.wraps(main)
+    def guarded() -> Any:
+        try:
+            return main()
+        except MaskclsError as error:
+            with contextlib.suppress(BrokenPipeError):
+                errors.print(str(error), style="red", markup=False)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            errors.print("stopped; the same command goes on from the last whole epoch", markup=False)
+            sys.exit(130)
+
+    return guarded

@@ -1,0 +1,81 @@
+"""Ranks of one run under torchrun; with a single process each function is the identity."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+
+
+def rank() -> int:
+    """Return this process's number, 0 without torchrun."""
+    return int(os.environ.get("RANK", 0))
+
+
+def size() -> int:
+    """Return the number of processes, 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def local() -> int:
+    """Return this process's number on its machine."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def start(device: torch.device) -> None:
+    """Join the other ranks, once for each process (nccl on a GPU, gloo on the CPU)."""
+    if size() > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def stop() -> None:
+    """Leave the other ranks."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait until each rank is here."""
+    if size() > 1:
+        dist.barrier()
+
+
+def gather(part: npt.NDArray[Any], total: int) -> npt.NDArray[Any]:
+    """Return the rows of all ranks in their order, (total, …), given each rank's rows rank::size."""
+    if size() == 1:
+        return part
+    parts: list[Any] = [None] * size()
+    dist.all_gather_object(parts, part)
+    whole = np.empty((total, *part.shape[1:]), part.dtype)
+    for index, rows in enumerate(parts):
+        whole[index :: size()] = rows
+    return whole
+
+
+def agreed(value: Any) -> Any:
+    """Return the first rank's value on every rank."""
+    if size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def mean(value: torch.Tensor) -> torch.Tensor:
+    """Return the mean of a tensor over the ranks."""
+    if size() > 1:
+        dist.all_reduce(value)
+        value = value / size()
+    return value
+
+
+def wrap(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """Return the model with its gradients averaged over the ranks."""
+    if size() == 1:
+        return model
+    ids = [device.index] if device.type == "cuda" else None
+    return torch.nn.parallel.DistributedDataParallel(model, device_ids=ids)

@@ -1,0 +1,54 @@
+"""The faults that a user can mend, and the nearest right word for a wrong one.
+
+MaskclsError
+ ├─ ConfigError   a word, a value or a pair of them
+ ├─ DataError     a file, a row or a folder
+ ├─ RunError      a run directory that does not fit what is asked of it
+ └─ NumberError   a training that left the numbers (NaN, infinity)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MaskclsError(Exception):
+    """A fault that the user can mend: shown as its sentence, without a stack trace."""
+
+    def __init__(self, *sentences: str) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:
+        return type(self), self.sentences
+
+
+class ConfigError(MaskclsError):
+    """A wrong word, a wrong value, or two that do not go together."""
+
+
+class DataError(MaskclsError):
+    """A missing or broken file, or a row that cannot be read."""
+
+
+class RunError(MaskclsError):
+    """A run directory that does not fit what is asked of it."""
+
+
+class NumberError(MaskclsError):
+    """A loss that is no longer a finite number."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `: did you mean x?` for the known word closest to `word`, else the list of known words."""
+    names = sorted(known)
+    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
+    if close:
+        return f": did you mean {close[0]}?"
+    return f" (there is {', '.join(names)})" if names else ""
+
+
+def unknown(kind: str, word: str, known: Iterable[str]) -> str:
+    """Return the sentence for a word that is not among the known ones."""
+    return f"no {kind} '{word}'{nearest(word, known)}"

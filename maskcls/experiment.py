@@ -1,0 +1,130 @@
+"""One run, from its config to its closing metrics: asked twice, it goes on, or answers at once."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from maskcls import __version__, console, distrib, folds, report, rows
+from maskcls.cache import pixels
+from maskcls.config import Config, checked
+from maskcls.parts.hardware import Hardware
+from maskcls.parts.logger import Sink
+from maskcls.rundir import RunDir, locked, write_json, write_text
+from maskcls.state import build
+
+PACKAGES = ("torch", "timm", "albumentations", "opencv-python-headless", "numpy", "pandas", "scikit-learn")
+
+
+def run(raw: DictConfig | Mapping[str, Any]) -> float:
+    """Train the folds that a config asks for and return the macro F1: of all, or of the one that was asked for."""
+    cfg = checked(raw)
+    place = RunDir(Path(cfg.runs_dir), cfg.name, cfg.science())
+    hardware = cfg.hardware()
+    distrib.start(hardware.device)
+    done = distrib.agreed(place.metrics())
+    if done is None:
+        done = train(cfg, place, hardware)
+    if done is None:
+        return alone(place, int(cfg.fold or 0))
+    report.show(place, done)
+    return float(done["oof"]["f1"])
+
+
+def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | None:
+    """Train the wanted folds; return the closing metrics once all folds stand, else None."""
+    notes: list[str] = []
+    begun = time.time()
+    rehearse(cfg, hardware)
+    table = rows.assemble(cfg, notes.append)
+    tell(place, table, notes)
+    if console.main_rank():
+        place.open(cfg.filled())
+        place.claim(rows.digest(table), len(table))
+        write_text(place / "table.csv", table[rows.RULER].to_csv(index=False, lineterminator="\n"))
+        place.about(**about(hardware))
+    photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
+    sink: Sink | None = cfg.logger(console.say) if console.main_rank() else None
+    if sink:
+        sink.begin(place, cfg.filled() | {"run": place.id})
+    wanted = range(rows.count(table)) if cfg.fold is None else [cfg.fold]
+    for k in wanted:
+        with locked(
+            place.fold(k) / f"lock{distrib.rank()}", lambda: console.say("this fold is trained elsewhere; waiting")
+        ):
+            folds.fit_fold(cfg, place, table, photos, k, hardware, [sink] if sink else [])
+    closing = close(cfg, place, table, notes, begun) if console.main_rank() else None
+    if sink:
+        sink.end(closing or {})
+    return distrib.agreed(closing)
+
+
+def rehearse(cfg: Config, hardware: Hardware) -> None:
+    """Build what the words mean once, before any work: what a builder refuses is known now, and not after decoding."""
+    head = cfg.head()
+    cfg.crop(), cfg.augmentation(), cfg.scheduler(1, 1)
+    build(cfg, head, hardware, (224, 224), 0)
+
+
+def tell(place: RunDir, table: pd.DataFrame, notes: list[str]) -> None:
+    """Print what is about to be trained on."""
+    console.say(f"{place.path}: {rows.summary(table)}", "bold")
+    for note in notes:
+        console.say(note, "yellow")
+
+
+def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], begun: float) -> dict[str, Any] | None:
+    """Write tables, report and, last, metrics.json, once every fold is done; whoever comes last does it."""
+    with locked(place / "lock"):
+        done = place.metrics()
+        if done is None and all(place.fold_done(k) for k in range(rows.count(table))):
+            done = folds.metrics(place, cfg, table, notes)
+            place.about(seconds=round(time.time() - begun, 1))
+            report.write(place, done, table)
+            write_json(place / "metrics.json", done)
+    return done
+
+
+def alone(place: RunDir, k: int) -> float:
+    """Print and return the F1 of one fold of a run whose other folds are still to come."""
+    import numpy as np
+
+    from maskcls.metrics import macro_f1
+    from maskcls.rundir import read_arrays
+
+    arrays = read_arrays(place.fold(k) / "oof.npz")
+    truth = pd.read_csv(place / "table.csv", index_col="id", dtype={"id": str})["label"]
+    score = macro_f1(truth[arrays["ids"]].to_numpy(np.int64), arrays["probs"].argmax(1))
+    console.say(f"{place.path} fold {k}: F1 {score:.4f}; the other folds are still to come")
+    return score
+
+
+def about(hardware: Hardware) -> dict[str, Any]:
+    """Return what is worth knowing of this machine, its software and this call; no result depends on it."""
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    return {
+        "maskcls": __version__, "commit": commit(), "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(), "system": platform.platform(), "versions": versions,
+        "hardware": hardware.facts(), "begun": time.strftime("%Y-%m-%dT%H:%M:%S"),
+    }  # fmt: skip
+
+
+def commit() -> str | None:
+    """Return the commit of the source tree, None for an installed package."""
+    home = Path(__file__).resolve().parent.parent
+    if not (home / ".git").exists():
+        return None
+    call = ["git", "-C", str(home), "describe", "--always", "--dirty", "--exclude", "*"]
+    quiet = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+    result = subprocess.run(call, capture_output=True, text=True, check=False, env=quiet)
+    return result.stdout.strip() or None

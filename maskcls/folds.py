@@ -1,0 +1,152 @@
+"""Folds of a run: each trained from wherever it was left; together they are the out-of-fold table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from maskcls import console, distrib, rows
+from maskcls.cache import Pixels
+from maskcls.config import Config
+from maskcls.infer import predict
+from maskcls.labels import CLASSES, Floats
+from maskcls.loop import Fold, fit
+from maskcls.metrics import confusion, per_class, scores
+from maskcls.parts.hardware import Hardware
+from maskcls.parts.head import Head
+from maskcls.parts.logger import Sink
+from maskcls.rundir import RunDir, read_arrays, write_arrays, write_text
+from maskcls.state import State, build, loaded, save_weights
+
+
+def fit_fold(
+    cfg: Config, run: RunDir, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware, sinks: Sequence[Sink]
+) -> None:
+    """Train fold k to its end and write its predictions; nothing is done where they stand."""
+    if distrib.agreed(run.fold_done(k)):
+        return
+    head, fold = cfg.head(), Fold.of(table, pixels, k)
+    state = build(cfg, head, hardware, fold.size, k)
+    last, best = run.fold(k) / "last.pt", run.fold(k) / "best.pt"
+    if last.exists():
+        state.restore(last)
+        console.say(f"fold {k} goes on after epoch {state.epoch}")
+    batches = len(fold.train) // cfg.batch
+    with console.Meter(f"fold {k}", batches * cfg.epochs, batches * state.epoch) as meter:
+        for numbers in fit(cfg, state, fold, head, hardware, meter) if not state.stale(cfg.patience) else ():
+            keep(cfg, run, state, numbers, sinks, last, best)
+            meter.epoch(numbers, cfg.epochs)
+            if state.stale(cfg.patience):
+                break
+    conclude(cfg, run, state, fold, head, hardware, rows.eval_rows(table), table)
+
+
+def keep(
+    cfg: Config, run: RunDir, state: State, numbers: dict[str, Any], sinks: Sequence[Sink], last: Path, best: Path
+) -> None:
+    """Write what an epoch gave, from the first rank: weights first, so that last.pt never speaks of lost ones."""
+    if not console.main_rank():
+        return
+    if cfg.select == "last" or state.improved:
+        save_weights(state, best, preprocessing(cfg, state))
+    run.append(numbers)
+    for sink in sinks:
+        sink.log(numbers)
+    state.save(last)
+
+
+def preprocessing(cfg: Config, state: State) -> dict[str, Any]:
+    """Return all that prediction must know beside the weights."""
+    words = cfg.filled()
+    return {
+        "model_word": words["model"], "head": words["head"], "crop": words["crop"], "classes": list(CLASSES),
+        "mean": list(state.model.mean), "std": list(state.model.std), "epoch": state.epoch,  # type: ignore[arg-type]
+    }  # fmt: skip
+
+
+def conclude(
+    cfg: Config, run: RunDir, state: State, fold: Fold, head: Head, hardware: Hardware, rest: Any, table: pd.DataFrame
+) -> None:
+    """Predict the held and the evaluation rows with the selected weights and write them: the fold is done."""
+    distrib.barrier()
+    content = loaded(run.fold(fold.number) / "best.pt")
+    state.model.load_state_dict(content["model"])
+    probs = predict(state.model, head, fold.pixels, np.concatenate([fold.held, rest]), hardware, cfg.precision)
+    if console.main_rank():
+        held = len(fold.held)
+        write_arrays(
+            run.fold(fold.number) / "oof.npz", ids=table["id"].to_numpy(str)[fold.held], probs=probs[:held],
+            eval_ids=table["id"].to_numpy(str)[rest], eval_probs=probs[held:], epochs=state.epoch, epoch=content["epoch"],
+        )  # fmt: skip
+    distrib.barrier()
+
+
+def gathered(run: RunDir, table: pd.DataFrame) -> tuple[Floats, Floats, list[dict[str, Any]]]:
+    """Return the out-of-fold probabilities of all rows (NaN where none), the evaluation rows' of each fold
+    (folds, N, 18), and a row of scores for each fold."""
+    oof = np.full((len(table), len(CLASSES)), np.nan, np.float32)
+    rest, each = [], []
+    position = pd.Series(np.arange(len(table)), index=table["id"])
+    truth = table["label"].to_numpy()
+    for k in range(rows.count(table)):
+        arrays = read_arrays(run.fold(k) / "oof.npz")
+        held = position[arrays["ids"]].to_numpy()
+        oof[held] = arrays["probs"]
+        rest.append(arrays["eval_probs"])
+        facts = {"fold": k, "photos": len(held), "epochs": int(arrays["epochs"]), "epoch": int(arrays["epoch"])}
+        each.append(facts | scores(truth[held], arrays["probs"]))
+    return oof, np.stack(rest), each
+
+
+def metrics(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
+    """Write oof.csv and eval.csv and return the closing metrics: only numbers that another run would repeat."""
+    oof, rest, each = gathered(run, table)
+    held = np.flatnonzero(~np.isnan(oof[:, 0]))
+    truth = table["label"].to_numpy()
+    sheet(run / "oof.csv", table.iloc[held], oof[held])
+    evaluation = rows.eval_rows(table)
+    if len(evaluation):
+        sheet(run / "eval.csv", table.iloc[evaluation], rest.mean(0))
+    people = table.iloc[held]["person"].nunique()
+    return {
+        "run": run.id, "folds": each, "folds_mean": spread([row["f1"] for row in each], [row["accuracy"] for row in each]),
+        "oof": {**scores(truth[held], oof[held]), "photos": len(held), "people": people},
+        "eval": evaluated(table, rest), "people_on_both_sides": rows.straddling(table), "select": cfg.select,
+        "notes": list(notes), "per_class": per_class(truth[held], oof[held]),
+        "confusion": confusion(truth[held], oof[held]).tolist(),
+    }  # fmt: skip
+
+
+def evaluated(table: pd.DataFrame, rest: Floats) -> dict[str, Any] | None:
+    """Return the scores of the evaluation rows: of the folds' mean, and of each fold alone; None without labels."""
+    part = table.iloc[rows.eval_rows(table)]
+    known = part["scored"].to_numpy(bool)
+    if not known.any():
+        return None
+    truth = part["label"].to_numpy()[known]
+    single = [scores(truth, probs[known]) for probs in rest]
+    alone = spread([row["f1"] for row in single], [row["accuracy"] for row in single])
+    return {
+        **scores(truth, rest.mean(0)[known]),
+        "photos": len(truth),
+        "people": part[known]["person"].nunique(),
+        "single": alone,
+    }
+
+
+def spread(f1: Sequence[float], accuracy: Sequence[float]) -> dict[str, float]:
+    """Return mean and standard deviation (of the sample) over folds."""
+    sd = {"f1_sd": np.std(f1, ddof=1), "accuracy_sd": np.std(accuracy, ddof=1)} if len(f1) > 1 else {}
+    return {"f1": float(np.mean(f1)), "accuracy": float(np.mean(accuracy)), **{k: float(v) for k, v in sd.items()}}
+
+
+def sheet(path: Path, table: pd.DataFrame, probs: Floats) -> None:
+    """Write photos with their truth, guess and 18 probabilities as a CSV."""
+    columns = [f"p{i}" for i in range(len(CLASSES))]
+    content = table[["id", "person", "fold", "label"]].assign(guess=probs.argmax(1)).reset_index(drop=True)
+    content = content.join(pd.DataFrame(probs.astype(np.float64), columns=columns))
+    write_text(path, content.to_csv(index=False, float_format="%.8g", lineterminator="\n"))

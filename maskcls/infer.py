@@ -1,0 +1,49 @@
+"""A model and cached photos → probabilities."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from maskcls import distrib
+from maskcls.cache import Pixels
+from maskcls.labels import CLASSES, Floats, Ints
+from maskcls.loaders import Photos, Plain, loader
+from maskcls.parts.hardware import Hardware
+from maskcls.parts.head import Head
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Return torch's autocast to a precision; fp32 changes nothing."""
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+
+
+def normalized(images: Tensor, model: nn.Module, device: torch.device) -> Tensor:
+    """Return uint8 (B, H, W, 3) as normalised float32 (B, 3, H, W) on the device; the memory stays channels-last."""
+    mean, std = (torch.tensor(getattr(model, name), device=device).view(1, 3, 1, 1) * 255 for name in ("mean", "std"))
+    return images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().sub_(mean).div_(std)
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, head: Head, pixels: Pixels, rows: Ints, hardware: Hardware, precision: str) -> Floats:
+    """Return the probabilities of the rows, (N, 18) float32, in their order; each rank predicts its share."""
+    model.eval()
+    mine = rows[distrib.rank() :: distrib.size()]
+    batches = loader(Photos(pixels, None), Plain(mine, hardware.eval_batch), hardware)
+    parts = []
+    for images, _ in batches:
+        with autocast(hardware.device, precision):
+            logits = model(normalized(images, model, hardware.device))
+        parts.append(head.probabilities(logits))
+    probs = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, len(CLASSES)), np.float32)
+    return distrib.gather(probs, len(rows))
+
+
+def cross_entropy(truth: Ints, probs: Floats) -> float:
+    """Return the mean negative logarithm of the true class's probability."""
+    return float(-np.log(np.maximum(probs[np.arange(len(truth)), truth], 1e-12)).mean()) if len(truth) else 0.0

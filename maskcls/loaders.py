@@ -1,0 +1,84 @@
+"""Batches of cached photos, in an order and with changes that depend on nothing but seed, fold and epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from maskcls import distrib
+from maskcls.cache import Pixels
+from maskcls.labels import Ints
+from maskcls.parts.augmentation import Augment
+from maskcls.parts.hardware import Hardware
+from maskcls.parts.sampler import Order
+
+Item = tuple[int, int]
+
+
+def derived(*numbers: int) -> np.random.Generator:
+    """Return a generator of its own for (seed, fold, epoch, …)."""
+    return np.random.default_rng(np.random.SeedSequence(numbers))
+
+
+class Photos(Dataset[tuple[Tensor, Tensor]]):
+    """Cached photos by (row, seed): the seed is of the photo's random changes, so a worker keeps no state."""
+
+    def __init__(self, pixels: Pixels, augment: Augment | None) -> None:
+        self.pixels, self.augment = pixels, augment
+
+    def __getitems__(self, items: list[Item]) -> tuple[Tensor, Tensor]:
+        rows = np.fromiter((row for row, _ in items), np.int64, len(items))
+        images = self.pixels[rows]  # (B, H, W, 3), a copy
+        if self.augment:
+            images = np.stack([self.augment(image, seed) for image, (_, seed) in zip(images, items, strict=True)])
+        return torch.from_numpy(images), torch.from_numpy(rows)
+
+
+class Epochs(Sampler[list[Item]]):
+    """The batches of an epoch: whole ones only, this rank's part of each."""
+
+    def __init__(self, rows: Ints, order: Order, batch: int, seed: int, fold: int) -> None:
+        self.rows, self.order, self.batch, self.key, self.epoch = rows, order, batch, (seed, fold), 0
+
+    def __len__(self) -> int:
+        return len(self.rows) // self.batch
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        random = derived(*self.key, self.epoch)
+        rows = self.rows[self.order(random)]
+        seeds = random.integers(0, 2**31, len(rows))
+        for start in range(0, len(self) * self.batch, self.batch):
+            mine = slice(start + distrib.rank(), start + self.batch, distrib.size())
+            yield list(zip(rows[mine].tolist(), seeds[mine].tolist(), strict=True))
+
+
+class Plain(Sampler[list[Item]]):
+    """Rows in their order, the last batch as short as it comes."""
+
+    def __init__(self, rows: Ints, batch: int) -> None:
+        self.rows, self.batch = rows, batch
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        for start in range(0, len(self.rows), self.batch):
+            yield [(row, 0) for row in self.rows[start : start + self.batch].tolist()]
+
+
+def whole(batch: Any) -> Any:
+    """Return a batch as it was made: photos are collated where they are read."""
+    return batch
+
+
+def loader(photos: Photos, batches: Sampler[list[Item]], hardware: Hardware) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Return (images uint8 (B, H, W, 3), rows (B,)) batches, from workers where the hardware wants them."""
+    return DataLoader(
+        photos, batch_sampler=batches, num_workers=hardware.workers, collate_fn=whole,
+        pin_memory=hardware.device.type == "cuda", persistent_workers=hardware.workers > 0,
+    )  # fmt: skip

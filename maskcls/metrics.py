@@ -1,0 +1,49 @@
+"""Scores of probability tables: macro F1, accuracy, each attribute's F1, the confusion matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+
+from maskcls.labels import ATTRIBUTES, CLASSES, Floats, Ints, decode, marginals
+
+
+def macro_f1(truth: Ints, guess: Ints, classes: int = len(CLASSES)) -> float:
+    """Return the mean F1 over the classes that occur in `truth` or `guess`."""
+    present = np.union1d(truth, guess)
+    present = present[present < classes]
+    return float(f1_score(truth, guess, labels=present, average="macro", zero_division=0))
+
+
+def scores(truth: Ints, probs: Floats) -> dict[str, float]:
+    """Return macro F1 and accuracy over the 18 classes, and macro F1 of mask, gender and age.
+
+    The class is the largest of the 18; an attribute is the largest of its marginal, so that it is
+    judged on its own and not through the product.
+    """
+    guess = probs.argmax(1)
+    result = {"f1": macro_f1(truth, guess), "accuracy": float(accuracy_score(truth, guess))}
+    for name, values, marginal in zip(ATTRIBUTES, decode(truth), marginals(probs), strict=True):
+        result[f"{name}_f1"] = macro_f1(values, marginal.argmax(1))
+    return result
+
+
+def per_class(truth: Ints, probs: Floats) -> list[dict[str, Any]]:
+    """Return a row for each class: its name, photos, precision, recall and F1."""
+    matrix = confusion(truth, probs)
+    hits = np.diag(matrix)
+    rows = []
+    for i, name in enumerate(CLASSES):
+        there, said = int(matrix[i].sum()), int(matrix[:, i].sum())
+        precision, recall = hits[i] / max(said, 1), hits[i] / max(there, 1)
+        f1 = 2 * hits[i] / max(there + said, 1)
+        row = {"class": i, "name": name, "photos": there}
+        rows.append(row | {"precision": float(precision), "recall": float(recall), "f1": float(f1)})
+    return rows
+
+
+def confusion(truth: Ints, probs: Floats) -> Ints:
+    """Return the (18, 18) counts, truth in rows and the guess in columns."""
+    return confusion_matrix(truth, probs.argmax(1), labels=np.arange(len(CLASSES)))

@@ -1,0 +1,82 @@
+"""Random changes of training photos: albumentations pipelines written in YAML by class name."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import AfterValidator
+
+from maskcls.errors import unknown
+from maskcls.registry import Registry
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
+
+word = Registry("augmentation")
+Image = npt.NDArray[np.uint8]
+Augment = Callable[[Image, int], Image]
+ELSEWHERE = {"Normalize": "normalisation happens on the device", "ToTensorV2": "photos become tensors in the loader"}
+
+
+def known(transforms: dict[str, Any]) -> dict[str, Any]:
+    """Return transforms whose names and arguments albumentations knows."""
+    for name, params in transforms.items():
+        transform(name, params or {})
+    return transforms
+
+
+@word
+def none() -> Augment | None:
+    """Leave the photos as they are."""
+    return None
+
+
+@word
+def albumentations_(*, transforms: Annotated[dict[str, Any], AfterValidator(known)], p: float = 1.0) -> Augment:
+    """Apply albumentations' transforms one after the other; {Class: {argument: value}}.
+
+    Each call draws its random numbers from its own seed, so that neither workers nor their number change a result.
+    """
+    import albumentations
+
+    steps = [transform(name, params or {}) for name, params in transforms.items()]
+    pipeline = albumentations.Compose(steps, p=p)
+
+    def augment(image: Image, seed: int) -> Image:
+        pipeline.set_random_seed(seed)
+        return np.asarray(pipeline(image=image)["image"])
+
+    return augment
+
+
+def transform(name: str, params: Mapping[str, Any]) -> Any:
+    """Return one transform of albumentations; a wrong name, argument or value is a ValueError with the nearest word."""
+    import albumentations
+
+    if name in ELSEWHERE:
+        raise ValueError(f"{name} has no place here: {ELSEWHERE[name]}")
+    classes = {key: value for key, value in vars(albumentations).items() if inspect.isclass(value)
+               and issubclass(value, albumentations.BasicTransform | albumentations.BaseCompose)}  # fmt: skip
+    if name not in classes:
+        raise ValueError(unknown("transform of albumentations", name, classes))
+    allowed = inspect.signature(classes[name].__init__).parameters
+    if wrong := [key for key in params if key not in allowed]:
+        raise ValueError(unknown(f"argument of {name}", wrong[0], set(allowed) - {"self"}))
+    arguments = {key: nested(value) if key == "transforms" else value for key, value in params.items()}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return classes[name](**arguments)
+    except Exception as error:
+        text = " ".join(str(error).split("For further information")[0].split())
+        raise ValueError(f"{name}: {text}") from error
+
+
+def nested(transforms: Mapping[str, Any]) -> list[Any]:
+    """Return the transforms inside a OneOf, SomeOf or Sequential."""
+    return [transform(name, params or {}) for name, params in transforms.items()]

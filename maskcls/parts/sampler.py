@@ -1,0 +1,27 @@
+"""The order in which an epoch sees the training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from maskcls.labels import Ints
+from maskcls.registry import Fraction, Registry
+
+word = Registry("sampler")
+Order = Callable[[np.random.Generator], Ints]
+
+
+@word
+def shuffle(labels: Ints) -> Order:
+    """Return each row once, in random order."""
+    return lambda random: random.permutation(len(labels))
+
+
+@word
+def weighted(labels: Ints, *, power: Fraction = 1.0) -> Order:
+    """Draw rows with replacement, with odds 1 / (photos of the class)^power: 1 balances the classes, 0 does nothing."""
+    odds = 1.0 / np.bincount(labels)[labels] ** power
+    odds /= odds.sum()
+    return lambda random: random.choice(len(labels), len(labels), p=odds)

@@ -1,0 +1,79 @@
+"""Folds: which photos a model is scored on; by person unless a published, leaking split is asked for."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+
+from maskcls.errors import ConfigError
+from maskcls.labels import Ints, decode
+from maskcls.registry import Registry, Share
+
+word = Registry("split")
+
+
+@word
+def by_person(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
+    """Return folds stratified on gender × age over people, so that a person's photos stay together."""
+    persons = people(table)
+    numbers = kfold(persons["stratum"].to_numpy(), folds, seed, "people")
+    return table["person"].map(dict(zip(persons.index, numbers, strict=True)))
+
+
+@word
+def stratified_label(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
+    """Return folds stratified on the 18 classes over photos, as published: a person stands on both sides."""
+    return pd.Series(kfold(table["label"].to_numpy(), folds, seed, "photos"), table.index)
+
+
+@word
+def stratified_age(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
+    """Return folds stratified on the age class over photos, as published: a person stands on both sides."""
+    return pd.Series(kfold(decode(table["label"])[2], folds, seed, "photos"), table.index)
+
+
+@word
+def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Share = 0.2) -> pd.Series:
+    """Return one fold, 0, of a share of the people, stratified on gender × age; the others are −1: always trained on."""
+    persons = people(table)
+    strata = persons["stratum"].to_numpy()
+    rare = np.isin(strata, np.flatnonzero(np.bincount(strata) < 2))
+    splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
+    try:
+        _, held = next(splitter.split(strata, np.where(rare, -1, strata)))
+    except ValueError as error:
+        raise ConfigError(f"split holdout: {len(persons)} people cannot be held out by {share}: {error}") from error
+    return table["person"].map(dict.fromkeys(persons.index[held], 0)).fillna(-1).astype(int)
+
+
+LEAKING = (stratified_label, stratified_age)
+
+
+def people(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each person with its stratum gender·3 + age class, in the order of the table."""
+    _, gender, age = decode(table["label"])
+    return table.assign(stratum=gender * 3 + age).groupby("person", sort=False)[["stratum"]].first()
+
+
+def kfold(strata: Ints, folds: int, seed: int, what: str) -> Ints:
+    """Return each row's fold, 0 … folds − 1, with the shares of the strata as equal as can be."""
+    if len(strata) < folds:
+        raise ConfigError(f"folds: {folds} folds cannot be made of {len(strata)} {what}")
+    numbers = np.full(len(strata), -1, np.int64)
+    common = np.bincount(strata)[strata] >= folds
+    strata = np.where(common, strata, strata.max() + 1)  # strata too rare to stand in each fold are spread together
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for k, (_, held) in enumerate(fold_rows(strata, folds, seed)):
+            numbers[held] = k
+    return numbers
+
+
+def fold_rows(strata: Ints, folds: int, seed: int):  # type: ignore[no-untyped-def]
+    """Return scikit-learn's stratified folds; unstratified where no stratum is large enough."""
+    if np.bincount(strata).max() < folds:
+        strata = np.zeros_like(strata)
+    return StratifiedKFold(folds, shuffle=True, random_state=seed).split(strata, strata)

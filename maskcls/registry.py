@@ -1,0 +1,117 @@
+"""Words and what they mean: a builder's signature is the schema of its part of the config."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from maskcls.errors import nearest, unknown
+
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+KINDS = {
+    "float_type": "float", "int_type": "int", "int_from_float": "int", "bool_type": "bool (true or false)",
+    "string_type": "str", "list_type": "list", "dict_type": "mapping", "none_required": "null",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Word:
+    """A checked word of a conf group: call it with what the run hands over and it builds its part."""
+
+    group: str
+    name: str
+    params: Mapping[str, Any]
+    build: Callable[..., Any]
+
+    def __call__(self, *handed: Any) -> Any:
+        """Build the part from what the run hands over (the parameters before the star)."""
+        return self.build(*handed, **self.params)
+
+
+class Registry:
+    """The words of one conf group; used as a decorator, it registers a builder under its own name."""
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.words: dict[str, Callable[..., Any]] = {}
+
+    def __call__(self, build: Callable[..., Any]) -> Callable[..., Any]:
+        self.words[build.__name__.rstrip("_")] = build
+        return build
+
+    def check(self, raw: Any, faults: list[str]) -> Word | None:
+        """Return the word that a config section asks for, adding a sentence to `faults` for each fault."""
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
+            faults.append(f"{self.group}: {raw!r} names no word{nearest('', self.words)}")
+            return None
+        params = {str(key): value for key, value in raw.items() if key != "name"}
+        name = raw["name"]
+        if name not in self.words:
+            faults.append(unknown(self.group, name, self.words))
+            return None
+        build = self.words[name]
+        values = validated(schema(name, signature(build)), params, faults, self.group, name)
+        return None if values is None else Word(self.group, name, values, build)
+
+
+def signature(build: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """Return {parameter: (type, default)} of what stands after a builder's star."""
+    hints = get_type_hints(build, include_extras=True)
+    after = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return {p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in after}
+
+
+def schema(name: str, fields: Mapping[str, tuple[Any, Any]]) -> type[BaseModel]:
+    """Return the pydantic model of {parameter: (type, default)}; it forbids extras and coerces nothing."""
+    config = ConfigDict(extra="forbid", strict=True, validate_default=True, protected_namespaces=())
+    return create_model(name, __config__=config, **fields)  # type: ignore[call-overload]
+
+
+def validated(
+    model: type[BaseModel], values: Mapping[str, Any], faults: list[str], group: str = "", word: str = ""
+) -> dict[str, Any] | None:
+    """Return `values` with the defaults filled in, or None after adding a sentence a fault to `faults`."""
+    given = {key: value for key, value in values.items() if value != "???"}
+    try:
+        return dict(model.model_validate(given))
+    except ValidationError as error:
+        by_key: dict[str, list[Any]] = {}
+        for item in error.errors():
+            by_key.setdefault(str(item["loc"][0]), []).append(item)
+        faults.extend(sentence(items, key, model.model_fields, group, word) for key, items in by_key.items())
+        return None
+
+
+def sentence(items: list[Any], key: str, known: Iterable[str], group: str, word: str) -> str:
+    """Return one sentence for pydantic's errors about one key (a union gives an error for each branch)."""
+    first = items[0]
+    where = f"{group}.{key} of {word}" if group else key
+    if first["type"] == "extra_forbidden":
+        return unknown(f"parameter of {group} {word}" if group else "key", key, known)
+    if first["type"] == "missing":
+        return f"{where} is missing: it has no default"
+    kinds = list(dict.fromkeys(KINDS[item["type"]] for item in items if item["type"] in KINDS))
+    others = [item for item in items if item["type"] not in KINDS]
+    if not others:
+        return f"{where}: {first['input']!r} is no {' or '.join(kinds)}"
+    return f"{where}: {reason(others[0])}"
+
+
+def reason(item: Any) -> str:
+    """Return what is wrong with one value, in words."""
+    if item["type"] == "literal_error":
+        choices = [part.strip(" '") for part in item["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        return unknown("choice", item["input"], choices)
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"])
+    return f"{item['input']!r} {item['msg'].replace('Input should', 'should')}"

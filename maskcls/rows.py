@@ -1,0 +1,85 @@
+"""The table of an experiment: its photos with their folds, checked for people on both sides."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from maskcls.config import Config
+from maskcls.errors import ConfigError, DataError
+from maskcls.labels import CLASSES
+from maskcls.parts import split
+
+RULER = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scored"]
+
+
+def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
+    """Return the table with fold (−1: not scored in any fold) and scored; `note` is told what is worth knowing."""
+    table = cfg.data(note)
+    train = table["part"] == "train"
+    if (table.loc[train, "label"] < 0).any():
+        raise DataError("a training photo has no label")
+    folds = cfg.split(table[train], cfg.folds, cfg.seed)
+    table["fold"] = folds.reindex(table.index, fill_value=-1).astype("int64")
+    table["scored"] = np.where(train, table["fold"] >= 0, (table["part"] == "eval") & (table["label"] >= 0))
+    both = straddling(table)
+    if both and cfg.split.build not in split.LEAKING:
+        raise DataError(f"split {cfg.split.name}: {both} people stand on both sides of a fold")
+    if both:
+        note(f"LEAK: split {cfg.split.name} puts {both} people on both sides: this score is not one on new people")
+    enough(table, cfg)
+    return table
+
+
+def straddling(table: pd.DataFrame) -> int:
+    """Count the people with photos in more than one fold."""
+    return int((table[table["part"] == "train"].groupby("person")["fold"].nunique() > 1).sum())
+
+
+def enough(table: pd.DataFrame, cfg: Config) -> None:
+    """Raise a ConfigError where a fold has less than one batch to train on."""
+    for k in range(count(table)):
+        photos = len(training_rows(table, k))
+        if photos < cfg.batch:
+            raise ConfigError(f"batch: {cfg.batch} photos are more than the {photos} that fold {k} trains on")
+
+
+def count(table: pd.DataFrame) -> int:
+    """Return the number of folds that are scored."""
+    return int(table["fold"].max()) + 1
+
+
+def training_rows(table: pd.DataFrame, k: int) -> np.ndarray:
+    """Return the positions of the rows that fold k trains on."""
+    return np.flatnonzero((table["part"] != "eval") & (table["fold"] != k))
+
+
+def scored_rows(table: pd.DataFrame, k: int) -> np.ndarray:
+    """Return the positions of the rows that fold k is scored on."""
+    return np.flatnonzero((table["part"] == "train") & (table["fold"] == k) & table["scored"])
+
+
+def eval_rows(table: pd.DataFrame) -> np.ndarray:
+    """Return the positions of the evaluation rows."""
+    return np.flatnonzero(table["part"] == "eval")
+
+
+def digest(table: pd.DataFrame) -> str:
+    """Return 8 hexadecimal digits of a table's rows and its files' sizes."""
+    sizes = [os.stat(path).st_size for path in table["path"]]
+    text = table[RULER].assign(size=sizes).to_csv(index=False, lineterminator="\n")
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def summary(table: pd.DataFrame) -> str:
+    """Return one line on what a table holds."""
+    train, rest = table[table["part"] == "train"], table[table["part"] == "eval"]
+    present = len(np.unique(train["label"]))
+    return (
+        f"{len(train)} photos of {train['person'].nunique()} people in {count(table)} folds, {present} of "
+        f"{len(CLASSES)} classes; {len(rest)} evaluation photos ({int(rest['scored'].sum())} with labels)"
+    )
