@@ -5,7 +5,7 @@ VENV ?= .venv
 ARGS =
 PY = $(VENV)/bin/python
 STAMP = $(VENV)/.stamp
-EXTRAS = dev,sweep,weights
+EXTRAS = dev,sweep
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile

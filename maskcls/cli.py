@@ -12,10 +12,13 @@ from typing import Any
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ValueType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
 
 from maskcls.console import command
 from maskcls.errors import ConfigError, unknown
@@ -53,6 +56,20 @@ def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]
     return main
 
 
+def compose(*overrides: str, config: str = "config") -> DictConfig:
+    """Return the config that a command line with these overrides would compose, from Python."""
+    Plugins.instance().register(Experiments)
+    try:
+        with hydra.initialize_config_dir(str(home("conf")), version_base="1.3"):
+            whole = hydra.compose(config, list(spelled(list(overrides))), return_hydra_config=True)
+    except HydraException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    HydraConfig.instance().set_config(whole)  # the run's name is made of Hydra's choices
+    plain = {key: OmegaConf.to_container(whole[key], resolve=True) if OmegaConf.is_config(whole[key]) else whole[key]
+             for key in whole if key != "hydra" and not OmegaConf.is_missing(whole, key)}  # fmt: skip
+    return OmegaConf.create(plain)
+
+
 def spelled(arguments: list[str]) -> Iterator[str]:
     """Yield a command line in which any key may be set, so that the config's own check answers for it.
 
@@ -69,9 +86,10 @@ def spelled(arguments: list[str]) -> Iterator[str]:
         if not re.fullmatch(r"[A-Za-z_][\w.]*", key) or "=" not in argument or key.split(".")[0] == "hydra":
             result.append(argument)
         elif key in words or key in ladders:
-            faults += strangers(argument, key, (words | ladders)[key])
+            faults += strangers(argument, (words | ladders)[key])
             result.append(argument if key in words else f"+{argument}")
         else:
+            faults += strangers(argument)
             result.append(f"++{argument}")
     if faults:
         raise ConfigError(*faults)
@@ -94,14 +112,16 @@ def extra(arguments: list[str]) -> Iterator[Path]:
             yield Path(joined or value)
 
 
-def strangers(argument: str, group: str, known: set[str]) -> list[str]:
-    """Return a sentence for each word of an override `group=a,b` that is not in the group."""
+def strangers(argument: str, known: set[str] | None = None) -> list[str]:
+    """Return a sentence for an override that Hydra cannot read, or for each word of `group=a,b` that is not known."""
     try:
         override = OverridesParser.create().parse_override(argument)
-    except HydraException as error:
-        return [" ".join(str(error).split())]
-    if override.is_sweep_override():
-        chosen: list[Any] = list(override.sweep_iterator()) if not override.is_glob_sweep() else []  # type: ignore[attr-defined]
-    else:
-        chosen = [override.value()]
+    except HydraException:
+        return [f"{argument!r} cannot be read: quote a value that holds commas, brackets, spaces or signs"]
+    if known is None:
+        return []
+    if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+        return []
+    chosen: list[Any] = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    group = override.key_or_group
     return [unknown(group, str(word), known) for word in chosen if isinstance(word, str) and word not in known]

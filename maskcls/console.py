@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import sys
@@ -87,13 +86,13 @@ class Meter:
         )
 
 
-def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table; numbers stand right and floats have four digits."""
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> None:
+    """Print a table; what comes after the first `left` columns stands right, and floats have four digits."""
     if not main_rank():
         return
     shown = Table(title=title, title_justify="left", header_style="bold")
     for i, name in enumerate(head):
-        shown.add_column(name, justify="left" if i == 0 else "right")
+        shown.add_column(name, justify="left" if i < left else "right")
     for row in rows:
         shown.add_row(*[f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row])
     console.print(shown)
@@ -107,9 +106,11 @@ def command(main: Callable[[], Any]) -> Callable[[], Any]:
         try:
             return main()
         except MaskclsError as error:
-            with contextlib.suppress(BrokenPipeError):
-                errors.print(str(error), style="red", markup=False)
+            errors.print(str(error), style="red", markup=False)
             sys.exit(2)
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         except KeyboardInterrupt:
             errors.print("stopped; the same command goes on from the last whole epoch", markup=False)
             sys.exit(130)

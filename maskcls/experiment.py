@@ -54,17 +54,17 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
         write_text(place / "table.csv", table[rows.RULER].to_csv(index=False, lineterminator="\n"))
         place.about(**about(hardware))
     photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
-    sink: Sink | None = cfg.logger(console.say) if console.main_rank() else None
-    if sink:
+    sinks: list[Sink] = [sink for sink in [cfg.logger(console.say)] if sink] if console.main_rank() else []
+    for sink in sinks:
         sink.begin(place, cfg.filled() | {"run": place.id})
     wanted = range(rows.count(table)) if cfg.fold is None else [cfg.fold]
     for k in wanted:
         with locked(
             place.fold(k) / f"lock{distrib.rank()}", lambda: console.say("this fold is trained elsewhere; waiting")
         ):
-            folds.fit_fold(cfg, place, table, photos, k, hardware, [sink] if sink else [])
+            folds.fit_fold(cfg, place, table, photos, k, hardware, sinks)
     closing = close(cfg, place, table, notes, begun) if console.main_rank() else None
-    if sink:
+    for sink in sinks:
         sink.end(closing or {})
     return distrib.agreed(closing)
 

@@ -80,7 +80,8 @@ def conclude(
         held = len(fold.held)
         write_arrays(
             run.fold(fold.number) / "oof.npz", ids=table["id"].to_numpy(str)[fold.held], probs=probs[:held],
-            eval_ids=table["id"].to_numpy(str)[rest], eval_probs=probs[held:], epochs=state.epoch, epoch=content["epoch"],
+            eval_ids=table["id"].to_numpy(str)[rest], eval_probs=probs[held:],
+            epochs=state.epoch, epoch=content["epoch"],
         )  # fmt: skip
     distrib.barrier()
 
@@ -113,7 +114,8 @@ def metrics(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str])
         sheet(run / "eval.csv", table.iloc[evaluation], rest.mean(0))
     people = table.iloc[held]["person"].nunique()
     return {
-        "run": run.id, "folds": each, "folds_mean": spread([row["f1"] for row in each], [row["accuracy"] for row in each]),
+        "run": run.id, "folds": each,
+        "folds_mean": spread([row["f1"] for row in each], [row["accuracy"] for row in each]),
         "oof": {**scores(truth[held], oof[held]), "photos": len(held), "people": people},
         "eval": evaluated(table, rest), "people_on_both_sides": rows.straddling(table), "select": cfg.select,
         "notes": list(notes), "per_class": per_class(truth[held], oof[held]),

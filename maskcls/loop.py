@@ -78,8 +78,9 @@ def fit(
         state.history.append(numbers["f1"])
         seconds = time.perf_counter() - begun
         yield {
-            "fold": fold.number, "epoch": state.epoch, "step": state.step, "loss": loss, "val_loss": cross_entropy(truth, probs),
-            **numbers, "lr": lr, "images_per_second": rate, "seconds": seconds,
+            "fold": fold.number, "epoch": state.epoch, "step": state.step, "loss": loss,
+            "val_loss": cross_entropy(truth, probs), **numbers,
+            "lr": lr, "images_per_second": rate, "seconds": seconds,
         }  # fmt: skip
 
 

@@ -2,24 +2,236 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import yaml
 
-from maskcls import console
-from maskcls.rundir import RunDir
+from maskcls import console, plots
+from maskcls.labels import CLASSES, Floats, decode, marginals
+from maskcls.rundir import RunDir, write_text
+from maskcls.rundir import write as write_whole
 
-
-def show(run: RunDir, metrics: dict[str, Any]) -> None:
-    """Print the closing table and the run's path."""
-    head = ["", "macro F1", "accuracy", "mask F1", "gender F1", "age F1", "photos"]
-    names = ["f1", "accuracy", "mask_f1", "gender_f1", "age_f1", "photos"]
-    lines = [[f"fold {row['fold']}", *[row[name] for name in names]] for row in metrics["folds"]]
-    lines.append(["out of fold", *[metrics["oof"][name] for name in names]])
-    if metrics["eval"]:
-        lines.append(["evaluation", *[metrics["eval"][name] for name in names]])
-    console.table(str(run.path), head, lines)
+Numbers = dict[str, Any]
+SCORES = ("f1", "accuracy", "mask_f1", "gender_f1", "age_f1")
+WORST = 24
 
 
-def write(run: RunDir, metrics: dict[str, Any], table: pd.DataFrame) -> None:
+def show(run: RunDir, metrics: Numbers) -> None:
+    """Print the closing table, a warning where the split leaks, and where the run and its page lie."""
+    head = ["", "macro\nF1", "accuracy", "mask\nF1", "gender\nF1", "age\nF1", "photos"]
+    console.table("", head, [[name, *map(digits, values)] for name, values in lines(metrics)])
+    if both := metrics["people_on_both_sides"]:
+        console.say(f"LEAK: {leak(both)}", "bold red")
+    console.say(str(run.path))
+    if (run / "report.html").exists():
+        console.say(str(run / "report.html"))
+
+
+def leak(both: int) -> str:
+    """Return the sentence on a split that puts people on both sides."""
+    who = "1 person stands" if both == 1 else f"{both} people stand"
+    return f"{who} on both sides of a fold, so out-of-fold scores are not scores on new people"
+
+
+def digits(value: Any) -> str:
+    """Return a score with four digits, a count as it is, and nothing for what is not known."""
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def lines(metrics: Numbers) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the name and the values (five scores, photos) of each line of the closing table."""
+    folds, evaluation = metrics["folds"], metrics["eval"]
+    for row in folds:
+        yield f"fold {row['fold']}", [row.get(name) for name in (*SCORES, "photos")]
+    if len(folds) > 1:
+        values = np.array([[row[name] for name in SCORES] for row in folds])  # (folds, 5)
+        yield "mean of folds", [*values.mean(0).tolist(), None]
+        yield "  ± sd", [*values.std(0, ddof=1).tolist(), None]
+    yield "out of fold", [metrics["oof"].get(name) for name in (*SCORES, "photos")]
+    if evaluation:
+        name = "evaluation: ensemble" if len(folds) > 1 else "evaluation"
+        yield name, [evaluation.get(key) for key in (*SCORES, "photos")]
+        alone, blank = evaluation.get("single") or {}, [None] * 4
+        if alone and len(folds) > 1:
+            yield "evaluation: one fold", [alone["f1"], alone["accuracy"], None, None, None, evaluation["photos"]]
+            yield "  ± sd", [alone.get("f1_sd"), alone.get("accuracy_sd"), *blank]
+
+
+def write(run: RunDir, metrics: Numbers, table: pd.DataFrame) -> None:
     """Write plots/ and report.html."""
+    held = answers(run, table)
+    images: dict[str, list[str]] = {}
+    for name, pair in plots.drawn(plots.Story(metrics, run.log(), held)):
+        write_whole(run / "plots" / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
+        images[name] = [uri("png", image) for image in pair]
+    write_text(run / "report.html", page(run, metrics, table, held, images))
+
+
+def answers(run: RunDir, table: pd.DataFrame) -> pd.DataFrame:
+    """Return oof.csv with what the page tells of each photo: path, years, confidence and age classes."""
+    held = pd.read_csv(run / "oof.csv", dtype={"id": str, "person": str}, na_filter=False)
+    probs: Floats = held.filter(regex=r"^p\d+$").to_numpy(np.float32)  # (N, 18)
+    known = table.set_index("id").loc[held["id"]]
+    return held[["id", "fold", "label", "guess"]].assign(
+        path=known["path"].to_numpy(), years=known["age"].to_numpy(float), sure=probs.max(1),
+        age_truth=decode(held["label"])[2], age_guess=marginals(probs)[2].argmax(1),
+    )  # fmt: skip
+
+
+def page(run: RunDir, metrics: Numbers, table: pd.DataFrame, held: pd.DataFrame, images: Mapping[str, Any]) -> str:
+    """Return the page; whatever comes from outside is escaped by the template's engine."""
+    from jinja2 import Environment, FileSystemLoader
+
+    home = FileSystemLoader(Path(__file__).parent)
+    engine = Environment(autoescape=True, loader=home, trim_blocks=True, lstrip_blocks=True)
+    engine.filters["digits"] = digits
+    return engine.get_template("report.html.j2").render(
+        told(held), run=run.id, metrics=metrics, crowd=crowd(metrics["oof"]), images=images,
+        lines=list(lines(metrics)), tiles=list(tiles(metrics)),
+        leak=leak(metrics["people_on_both_sides"]), classes=class_rows(metrics), sections=sections(run),
+        about=about(run), epochs=len(run.log()), unlabelled=int((table["part"] == "eval").sum()),
+    )  # fmt: skip
+
+
+def told(held: pd.DataFrame) -> Numbers:
+    """Return what the page tells of the out-of-fold photos."""
+    return {
+        "photos": len(held), "wrong": int((held["label"] != held["guess"]).sum()), "mistakes": list(mistakes(held)),
+        "blame": plots.blame(held), "ages": int(held["years"].notna().sum()), "calibration": plots.reliability(held)[1],
+    }  # fmt: skip
+
+
+def tiles(metrics: Numbers) -> Iterator[tuple[str, str, str]]:
+    """Yield the headline numbers: name, number, and of what."""
+    oof, folds, evaluation = metrics["oof"], len(metrics["folds"]), metrics["eval"]
+    of = crowd(oof)
+    yield "out-of-fold macro F1", digits(oof["f1"]), of
+    yield "out-of-fold accuracy", digits(oof["accuracy"]), of
+    for name in ("mask", "gender", "age"):
+        yield f"{name} F1", digits(oof[f"{name}_f1"]), f"out of fold, {of}"
+    yield "macro F1 of a fold", spread(metrics["folds_mean"]), among(folds)
+    if evaluation:
+        of = crowd(evaluation)
+        who = f"{folds} folds' models averaged" if folds > 1 else "1 fold's model"
+        yield "evaluation macro F1", digits(evaluation["f1"]), f"{who}, {of}"
+        yield "evaluation accuracy", digits(evaluation["accuracy"]), f"{who}, {of}"
+        if evaluation.get("single") and folds > 1:
+            yield "evaluation macro F1, one fold's model", spread(evaluation["single"]), f"{among(folds)}, {of}"
+
+
+def crowd(part: Numbers) -> str:
+    """Return n; where each photo counts as a person, the people may be unknown and are not told."""
+    known = part["people"] < part["photos"]
+    return f"n = {part['photos']} photos" + (f" of {part['people']} people" if known else "")
+
+
+def spread(numbers: Numbers) -> str:
+    """Return mean ± standard deviation of F1, without the latter where there is none."""
+    return digits(numbers["f1"]) + (f" ± {numbers['f1_sd']:.4f}" if "f1_sd" in numbers else "")
+
+
+def among(folds: int) -> str:
+    """Return over how many folds a mean is taken."""
+    return f"mean ± sd over {folds} folds" if folds > 1 else "1 fold only, so no sd"
+
+
+def class_rows(metrics: Numbers) -> list[Numbers]:
+    """Return the rows of the per-class table; what is divided by nothing is None."""
+    said = np.asarray(metrics["confusion"]).sum(0)  # (18,)
+    rows = []
+    for row, guesses in zip(metrics["per_class"], said.tolist(), strict=True):
+        blank = {"recall": None} if not row["photos"] else {}
+        blank |= {"precision": None} if not guesses else {}
+        blank |= {"f1": None} if not guesses + row["photos"] else {}
+        rows.append(row | {"guesses": guesses} | blank)
+    return rows
+
+
+def mistakes(held: pd.DataFrame) -> Iterator[dict[Any, Any]]:
+    """Yield the wrong photos that the run was surest of, the surest first."""
+    wrong = held[held["label"] != held["guess"]].sort_values(["sure", "id"], ascending=[False, True], kind="stable")
+    for row in wrong.head(WORST).to_dict("records"):
+        truth, guess = CLASSES[row["label"]], CLASSES[row["guess"]]
+        words = [(b, a != b) for a, b in zip(truth.split(), guess.split(), strict=True)]
+        yield row | {"truth": truth, "guess": words, "image": thumbnail(row["path"])}
+
+
+def thumbnail(path: str, side: int = 200) -> str | None:
+    """Return a photo as a small JPEG's data: URI, None where it cannot be read any more."""
+    import cv2
+
+    try:
+        image = cv2.imdecode(np.frombuffer(Path(path).read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            return None
+        scale = min(1.0, side / max(image.shape[:2]))
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        return uri("jpeg", cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes())
+    except (OSError, ValueError, cv2.error):
+        return None
+
+
+def uri(kind: str, image: bytes) -> str:
+    """Return an image as a data: URI."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def sections(run: RunDir) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Return the config as sections: group, word, and its values under dotted names; plain values come first."""
+    path = run / "config.yaml"
+    config = (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
+    plain = [(name, text(value)) for name, value in config.items() if not isinstance(value, dict)]
+    groups = [(name, value) for name, value in config.items() if isinstance(value, dict)]
+    parts = [(name, str(value.get("name", "")), list(flat(value))) for name, value in groups]
+    return [("run", "", plain), *parts] if plain else parts
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the values of a nested section under dotted names, its word (`name`) left out."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        elif prefix or key != "name":
+            yield f"{prefix}{key}", text(value)
+
+
+def text(value: Any) -> str:
+    """Return a config value as it may stand in YAML."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def about(run: RunDir) -> list[tuple[str, str]]:
+    """Return what about.json and log.jsonl tell of machine, software and time, as names and texts."""
+    path = run / "about.json"
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    epochs = [row.get("seconds", 0) for row in run.log()]
+    versions = {"maskcls": facts.get("maskcls"), "python": facts.get("python")} | (facts.get("versions") or {})
+    rows = {
+        "command": shlex.join(facts.get("command") or []), "begun": facts.get("begun"), "commit": facts.get("commit"),
+        "time of the last call": span(facts.get("seconds")),
+        "time in epochs": f"{span(sum(epochs))} in {len(epochs)} epochs" if epochs else "",
+        "system": facts.get("system"), "hardware": joined(facts.get("hardware")),
+        "versions": joined(versions),
+    }  # fmt: skip
+    return [(name, str(value)) for name, value in rows.items() if value]
+
+
+def joined(facts: Mapping[str, Any] | None) -> str:
+    """Return facts in one line, those that are not known left out."""
+    return ", ".join(f"{name} {value}" for name, value in (facts or {}).items() if value is not None)
+
+
+def span(seconds: float | None) -> str:
+    """Return a time in words."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"

@@ -32,19 +32,6 @@ class Sink(Protocol):
         """Take the closing metrics and close."""
 
 
-class Silence:
-    """A sink that keeps nothing."""
-
-    def begin(self, run: RunDir, config: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-    def log(self, numbers: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-    def end(self, metrics: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-
 class Wandb:
     """A Weights & Biases run for each job; a failure of theirs ends the logging, never the training."""
 
@@ -67,66 +54,63 @@ class Wandb:
         """Start the run, in the mode that was decided beforehand, with the resolved config."""
         import wandb
 
+        self.dir, fold = run, config["fold"]
         settings = wandb.Settings(silent=True, init_timeout=20, console="off")
-        fold = config.get("fold")
-        name = run.id if fold is None else f"{run.id}-fold{fold}"
-        shared: dict[str, Any] = {
-            "dir": str(run.path),
-            "mode": self.mode,
+        names = {
+            "name": run.id if fold is None else f"{run.id}-fold{fold}",
             "job_type": "run" if fold is None else "fold",
         }
-        self.run = self.guard(lambda: wandb.init(
-            name=name, config=dict(config), settings=settings, reinit="finish_previous", **shared, **self.place))  # fmt: skip
-        if self.run:
-            self.guard(lambda: self.run.define_metric("*", step_metric="step"))
+        where: dict[str, Any] = self.place | names | {"dir": str(run.path), "mode": self.mode, "settings": settings}
+        self.run = self.guard(lambda: wandb.init(config=dict(config), reinit="finish_previous", **where))
+        self.guard(lambda: self.axes(config["folds"]))
+
+    def axes(self, folds: int) -> None:
+        """Draw each fold's numbers over its own epochs."""
+        for k in range(folds if self.run else 0):
+            self.run.define_metric(f"fold{k}/*", step_metric=f"fold{k}/epoch")
 
     def log(self, numbers: Mapping[str, Any]) -> None:
         """Log an epoch under its fold: fold0/f1, fold0/loss, …"""
-        fold = numbers["fold"]
-        row = {f"fold{fold}/{key}": value for key, value in numbers.items() if key not in ("fold", "step")}
-        if self.run:
-            self.guard(lambda: self.run.log(row | {"step": numbers["step"]}))
+        row = {f"fold{numbers['fold']}/{key}": value for key, value in numbers.items() if key != "fold"}
+        self.guard(lambda: self.run and self.run.log(row))
 
     def end(self, metrics: Mapping[str, Any]) -> None:
-        """Write the summary and the tables, and finish: a second run never finds this one open."""
-        if not self.run:
-            return
+        """Write the summary, the plots and the tables, and finish: a second run never finds this one open."""
+        if self.run and metrics:
+            self.guard(lambda: self.conclude(metrics))
+        if self.run:
+            self.guard(self.run.finish)
+        self.run = None
+
+    def conclude(self, metrics: Mapping[str, Any]) -> None:
+        """Log what stands only at the end of a run: summary, confusion matrix, classes, plots, the report."""
         import wandb
 
-        flat = pd.json_normalize(
-            {key: metrics[key] for key in ("oof", "eval", "folds_mean") if metrics.get(key)}, sep="/"
-        )
-        self.guard(lambda: self.run.summary.update(flat.iloc[0].to_dict() if len(flat) else {}))
-        if self.run and metrics.get("per_class"):
-            rows = pd.DataFrame(metrics["per_class"])
-            matrix = pd.DataFrame(metrics["confusion"], columns=list(CLASSES)).assign(truth=CLASSES)
-            self.guard(
-                lambda: self.run.log(
-                    {"per_class": wandb.Table(dataframe=rows), "confusion": wandb.Table(dataframe=matrix)}
-                )
-            )
-        if self.run:
-            self.guard(lambda: self.run.finish())
-        self.run = None
+        parts = {key: metrics[key] for key in ("oof", "eval", "folds_mean") if metrics[key]}
+        self.run.summary.update(pd.json_normalize(parts, sep="/").iloc[0].to_dict())
+        classes = pd.DataFrame(metrics["per_class"])
+        matrix = pd.DataFrame(metrics["confusion"], columns=list(CLASSES)).assign(truth=CLASSES)
+        media = {f"plots/{file.stem}": wandb.Image(str(file)) for file in sorted((self.dir / "plots").glob("*.png"))}
+        tables = {"per_class": wandb.Table(dataframe=classes), "confusion": wandb.Table(dataframe=matrix)}
+        self.run.log(media | tables | {"report": wandb.Html(str(self.dir / "report.html"))})
 
 
 @word
-def none(note: Note) -> Sink:
+def none(note: Note) -> None:
     """Nothing beside log.jsonl and the terminal."""
-    return Silence()
 
 
 @word
 def wandb_(
-    note: Note, *, project: str = "maskcls", entity: str | None = None, group: str | None = None, tags: list[str] = [],  # noqa: B006
-    mode: MODES = "auto",
+    note: Note, *, project: str = "maskcls", entity: str | None = None, group: str | None = None,
+    tags: list[str] = [], mode: MODES = "auto",  # noqa: B006
 ) -> Sink:  # fmt: skip
     """Weights & Biases: offline unless you are logged in or WANDB_MODE says otherwise; a sweep's jobs share a group."""
     return Wandb(note, project, entity, group or os.environ.get("MASKCLS_SWEEP"), tags, settle(note, mode))
 
 
 def settle(note: Note, mode: str) -> str:
-    """Return the mode beforehand, so that wandb never asks and never waits: no key or no way to its server is offline."""
+    """Return the mode beforehand, so that wandb never asks or waits: without a key or a way to its server, offline."""
     from wandb.sdk import wandb_setup
 
     mode = os.environ.get("WANDB_MODE", mode) if mode == "auto" else mode

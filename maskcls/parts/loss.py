@@ -25,7 +25,7 @@ def ce(counts: Tensor, *, weights: Weights = "none", smoothing: Share = 0.0, bet
 def focal(
     counts: Tensor, *, gamma: NonNegative = 2.0, weights: Weights = "none", smoothing: Share = 0.0, beta: Share = 0.999
 ) -> Loss:
-    """Cross entropy with each class's term scaled by (1 − p)^gamma (Lin et al. 2017, Focal Loss); 0 is cross entropy."""
+    """Cross entropy with each term scaled by (1 − p)^gamma (Lin et al. 2017, Focal Loss); gamma 0 is cross entropy."""
     weight = class_weights(counts, weights, beta)
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:

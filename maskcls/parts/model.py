@@ -48,8 +48,8 @@ def timm_(
 ) -> nn.Module:  # fmt: skip
     """Return a timm model for photos of height × width pixels: uint8 values scaled to 0–1, normalised → (N, outputs).
 
-    `pretrained` is true (the hub), false, a path, or package:<name>; `frozen` holds patterns of parameter names, such as
-    `blocks.0.*`. `normalize` takes mean and std of the weights' own training, or those of the competition's photos.
+    `pretrained` is true (the hub), false, a path, or package:<name>; `frozen` holds patterns of parameter names, such
+    as `blocks.0.*`. `normalize` takes mean and std of the weights' own training, or those of the competition's photos.
     """
     import timm
 

@@ -37,7 +37,7 @@ def stratified_age(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
 
 @word
 def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Share = 0.2) -> pd.Series:
-    """Return one fold, 0, of a share of the people, stratified on gender × age; the others are −1: always trained on."""
+    """Return one fold, 0, of a share of the people, stratified on gender × age; the others, −1, are trained on."""
     persons = people(table)
     strata = persons["stratum"].to_numpy()
     rare = np.isin(strata, np.flatnonzero(np.bincount(strata) < 2))

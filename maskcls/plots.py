@@ -1,0 +1,250 @@
+"""The figures of a finished run as PNG, each in a light and a dark dress."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from maskcls.labels import ATTRIBUTES, BORDERS, CLASSES, decode
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Log = list[dict[str, Any]]
+Numbers = dict[str, Any]
+
+
+EPOCH_NUMBERS = {"loss": "training loss", "val_loss": "validation loss", "f1": "macro F1"}
+
+
+class Dress(NamedTuple):
+    """The colours of a figure."""
+
+    paper: str
+    ink: str
+    faint: str
+    good: str
+    bad: str
+    series: tuple[str, ...]
+
+
+HUES = ("#2f6fb3", "#d9822b", "#2f9e77", "#c2528b", "#7a5fc0", "#8a6d3b", "#3aa0b8", "#6b7280")
+LIGHT = Dress("#ffffff", "#1f2933", "#d5dae1", "#2f6fb3", "#c8432f", HUES)
+PALE = ("#6aa9ec", "#f0a95a", "#58c9a0", "#e788b8", "#a993ea", "#c7a66a", "#6dcbe0", "#a3acb9")
+DARK = Dress("#181c22", "#d8dee6", "#39424e", "#6aa9ec", "#f0806c", PALE)
+
+
+class Story(NamedTuple):
+    """What the figures tell of: closing metrics, epochs, and a row for each out-of-fold photo."""
+
+    metrics: Numbers
+    log: Log
+    held: pd.DataFrame  # label, guess, sure, age_truth, age_guess, years
+
+
+def canvas(dress: Dress, width: float, height: float, **grid: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its axes in a dress; nothing global is changed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, facecolor=dress.paper, layout="constrained")
+    axes = list(np.ravel(figure.subplots(squeeze=False, **grid)))
+    for ax in axes:
+        ax.set_facecolor(dress.paper)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.spines[["left", "bottom"]].set_color(dress.faint)
+        ax.tick_params(colors=dress.ink, color=dress.faint, labelsize=9)
+        ax.grid(color=dress.faint, linewidth=0.6, alpha=0.7)
+        ax.set_axisbelow(True)
+    return figure, axes
+
+
+def words(ax: Axes, dress: Dress, x: str, y: str, title: str = "") -> None:
+    """Write the title and the names of both axes."""
+    ax.set_xlabel(x, color=dress.ink, fontsize=9)
+    ax.set_ylabel(y, color=dress.ink, fontsize=9)
+    ax.set_title(title, color=dress.ink, fontsize=10, loc="left", fontweight="bold")
+
+
+def legend(ax: Axes, dress: Dress, **where: Any) -> None:
+    """Draw a legend without a frame."""
+    ax.legend(frameon=False, fontsize=9, labelcolor=dress.ink, **where)
+
+
+def curves(story: Story, dress: Dress) -> Figure | None:
+    """Return loss, validation loss and F1 over epochs, a line a fold; a ring marks the epoch that was kept."""
+    if not story.log:
+        return None
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = canvas(dress, 11, 3.4, ncols=3)
+    kept = {row["fold"]: row["epoch"] for row in story.metrics["folds"]}
+    for ax, (key, title) in zip(axes, EPOCH_NUMBERS.items(), strict=True):
+        for place, (k, rows) in enumerate(pd.DataFrame(story.log).groupby("fold")):
+            line(ax, rows, key, k, dress.series[place % len(dress.series)], kept.get(k))
+        words(ax, dress, "epoch", "", title)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes[2].set_ylim(bottom=0)
+    lines = axes[2].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside lower center", ncols=8, frameon=False, fontsize=9, labelcolor=dress.ink)
+    return figure
+
+
+def line(ax: Axes, rows: pd.DataFrame, key: str, k: object, colour: str, kept: int | None) -> None:
+    """Draw one number of one fold over its epochs."""
+    if key not in rows:
+        return
+    few = "." if len(rows) <= 12 else ""
+    ax.plot(rows["epoch"], rows[key].astype(float), color=colour, linewidth=1.6, marker=few, label=f"fold {k}")
+    ring = rows[rows["epoch"] == kept]
+    ax.plot(ring["epoch"], ring[key].astype(float), "o", color=colour, markersize=8, fillstyle="none")
+
+
+def confusion(story: Story, dress: Dress) -> Figure:
+    """Return the 18 × 18 counts, each row shaded by its share."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    matrix = np.asarray(story.metrics["confusion"])  # (18, 18)
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    figure, (ax,) = canvas(dress, 10, 9.2)
+    ax.imshow(share, vmin=0, vmax=1, cmap=LinearSegmentedColormap.from_list("share", [dress.paper, dress.good]))
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    for row, column in np.argwhere(matrix > 0):
+        ink = dress.paper if share[row, column] > 0.5 else dress.ink
+        style = {"color": ink, "fontsize": 8.5, "fontweight": "bold" if row == column else "normal"}
+        ax.text(column, row, matrix[row, column], ha="center", va="center", **style)  # type: ignore[arg-type]
+    for edge in range(len(CLASSES) + 1):
+        colour, width = dress.ink if edge % 6 == 0 else dress.faint, 0.9 if edge % 3 == 0 else 0.4
+        ax.axhline(edge - 0.5, color=colour, linewidth=width)
+        ax.axvline(edge - 0.5, color=colour, linewidth=width)
+    ax.set_xticks(range(len(CLASSES)), CLASSES, rotation=60, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(CLASSES)), [f"{name}  (n={n})" for name, n in zip(CLASSES, matrix.sum(1), strict=True)])
+    words(ax, dress, "guess", "truth")
+    return figure
+
+
+def classes(story: Story, dress: Dress) -> Figure:
+    """Return the F1 of each class with its photos; the dashed line is the macro F1."""
+    rows = story.metrics["per_class"]
+    figure, (ax,) = canvas(dress, 6.6, 7)
+    colours = [dress.series[row["class"] // 6] for row in rows]  # a colour for each state of the mask
+    ax.barh(range(len(rows)), [row["f1"] for row in rows], color=colours, height=0.72)
+    behind = {"facecolor": dress.paper, "edgecolor": "none", "pad": 0.8}
+    for place, row in enumerate(rows):
+        said = f"{row['f1']:.3f}  (n={row['photos']})" if row["photos"] else "no photos"
+        ax.text(row["f1"] + 0.01, place, said, va="center", color=dress.ink, fontsize=8.5, bbox=behind)
+    score = story.metrics["oof"]["f1"]
+    ax.axvline(score, color=dress.ink, linestyle="--", linewidth=1, zorder=1.5, label=f"macro F1 {score:.4f}")
+    ax.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlim(0, 1.26)
+    ax.set_xticks(np.linspace(0, 1, 6))
+    ax.grid(False, axis="y")
+    words(ax, dress, "F1", "")
+    legend(ax, dress, loc="lower left", bbox_to_anchor=(0, 1))
+    return figure
+
+
+def reliability(held: pd.DataFrame, bins: int = 10) -> tuple[pd.DataFrame, float]:
+    """Return each filled bin's mean confidence, accuracy and photos, and the expected calibration error."""
+    right = (held["label"] == held["guess"]).astype(float)
+    place = np.minimum((held["sure"] * bins).astype(int), bins - 1)
+    frame = pd.DataFrame({"sure": held["sure"], "right": right, "bin": place, "n": 1})
+    table = frame.groupby("bin").agg(sure=("sure", "mean"), right=("right", "mean"), n=("n", "sum"))
+    return table, float(((table["sure"] - table["right"]).abs() * table["n"]).sum() / max(len(held), 1))
+
+
+def calibration(story: Story, dress: Dress) -> Figure:
+    """Return accuracy against confidence, and how many photos stand in each bin."""
+    table, error = reliability(story.held)
+    figure, (top, low) = canvas(dress, 5.6, 4.8, nrows=2, sharex=True, height_ratios=[3, 1])
+    top.plot([0, 1], [0, 1], color=dress.ink, linestyle="--", linewidth=1, label="perfect")
+    said = f"this run, calibration error {error:.3f}"
+    top.plot(table["sure"], table["right"], "o-", color=dress.good, clip_on=False, label=said)
+    top.set(xlim=(0, 1), ylim=(0, 1))
+    words(top, dress, "", "accuracy")
+    legend(top, dress, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+    low.bar((table.index + 0.5) / 10, table["n"], width=0.092, color=dress.good)
+    words(low, dress, f"confidence (n={len(story.held)}, in tenths)", "photos")
+    return figure
+
+
+def blame(held: pd.DataFrame) -> dict[str, int]:
+    """Count the wrong photos by which attribute of the guessed class is wrong."""
+    wrong = held[held["label"] != held["guess"]]
+    differs = np.stack([a != b for a, b in zip(decode(wrong["label"]), decode(wrong["guess"]), strict=True)])  # (3, N)
+    alone = differs.sum(0) == 1
+    counts = {f"{name} only": int((row & alone).sum()) for name, row in zip(ATTRIBUTES, differs, strict=True)}
+    return counts | {"several": int((~alone).sum())}
+
+
+def errors(story: Story, dress: Dress) -> Figure | None:
+    """Return the share of the wrong photos by which attribute is wrong; None without any."""
+    counts = blame(story.held)
+    total = sum(counts.values())
+    if not total:
+        return None
+    figure, (ax,) = canvas(dress, 5.6, 4)
+    shares = [count / total for count in counts.values()]
+    ax.barh(list(counts), shares, color=[*dress.series[:3], dress.series[-1]], height=0.66)
+    for place, (count, share) in enumerate(zip(counts.values(), shares, strict=True)):
+        ax.text(share + 0.01, place, f"{share:.0%}  ({count})", va="center", color=dress.ink, fontsize=9)
+    ax.set_xlim(0, max(shares) * 1.25)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    words(ax, dress, f"share of the {total} wrong photos of {len(story.held)}", "")
+    return figure
+
+
+def years(held: pd.DataFrame) -> pd.DataFrame:
+    """Return for each year of age its photos and the shares whose age class was guessed too young and too old."""
+    known = held[held["years"].notna()]
+    signs = {"young": known["age_guess"] < known["age_truth"], "old": known["age_guess"] > known["age_truth"]}
+    frame = pd.DataFrame(signs | {"n": 1, "year": known["years"].astype(int)}, index=known.index)
+    return frame.groupby("year").agg(young=("young", "mean"), old=("old", "mean"), n=("n", "sum"))
+
+
+def ages(story: Story, dress: Dress) -> Figure | None:
+    """Return the error rate of the age class at each year of age, with its photos; None where no age is known."""
+    table = years(story.held)
+    if table.empty:
+        return None
+    figure, (top, low) = canvas(dress, 11, 4.4, nrows=2, sharex=True, height_ratios=[3, 1])
+    top.bar(table.index, table["old"], color=dress.bad, width=0.8, label="guessed too old")
+    top.bar(table.index, table["young"], bottom=table["old"], color=dress.good, width=0.8, label="guessed too young")
+    top.set_ylim(0, 1)
+    low.bar(table.index, table["n"], color=dress.series[-1], width=0.8)
+    for ax in (top, low):
+        for border in BORDERS:
+            ax.axvline(border - 0.5, color=dress.ink, linestyle="--", linewidth=1)
+        ax.grid(False, axis="x")
+    words(top, dress, "", "wrong age class")
+    borders = " and ".join(map(str, BORDERS))
+    words(low, dress, f"age in years (n={table['n'].sum()}; dashed: the borders {borders})", "photos")
+    legend(top, dress, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
+    return figure
+
+
+FIGURES: tuple[Callable[[Story, Dress], Figure | None], ...] = (curves, confusion, classes, calibration, errors, ages)
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def drawn(story: Story) -> Iterator[tuple[str, Sequence[bytes]]]:
+    """Yield the name of each figure that has something to show, and its light and dark PNG."""
+    for draw in FIGURES:
+        pair = [draw(story, dress) for dress in (LIGHT, DARK)]
+        images = [png(figure) for figure in pair if figure is not None]
+        if images:
+            yield draw.__name__, images

@@ -1,0 +1,89 @@
+"""List every word of the command line, from the registry itself.
+
+python -m maskcls.words                    the table in Markdown
+python -m maskcls.words loss               one group, with the parameters of its words
+python -m maskcls.words --write README.md  put the table between the file's two markers
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maskcls import console
+from maskcls.cli import home
+from maskcls.errors import ConfigError, unknown
+from maskcls.rundir import write_text
+
+BEGIN, END = "<!-- words: python -m maskcls.words --write README.md -->", "<!-- /words -->"
+
+
+def entries(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield (word, its line, its parameters with their values) for each YAML of a group."""
+    from maskcls.config import GROUPS
+    from maskcls.registry import signature
+
+    for file in sorted((home("conf") / group).glob("*.yaml")):
+        text = file.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        defaults = {key: default for key, (_, default) in signature(GROUPS[group].words[content["name"]]).items()}
+        yield file.stem, text.splitlines()[0].lstrip("# "), defaults | {k: v for k, v in content.items() if k != "name"}
+
+
+def markdown() -> str:
+    """Return the table of all groups: word, meaning."""
+    from maskcls.config import GROUPS
+
+    lines = ["| group | word | what it is |", "|---|---|---|"]
+    for group in GROUPS:
+        for i, (word, line, _) in enumerate(entries(group)):
+            lines.append(f"| {f'**{group}**' if i == 0 else ''} | `{word}` | {line} |")
+    return "\n".join(lines)
+
+
+def detail(group: str) -> None:
+    """Print the words of one group with their parameters."""
+    from maskcls.config import GROUPS
+
+    if group not in GROUPS:
+        raise ConfigError(unknown("group", group, GROUPS))
+    rows = [[word, line, "\n".join(map(shown, params.items())) or "–"] for word, line, params in entries(group)]
+    console.table(group, ["word", "what it is", "parameters"], rows, left=3)
+
+
+def shown(item: tuple[str, Any]) -> str:
+    """Return a parameter as it is written in a config."""
+    key, value = item
+    return f"{key}: {'(must be given)' if value is ... else 'null' if value is None else value}"
+
+
+def insert(path: Path, table: str) -> None:
+    """Put a table between the two markers of a file."""
+    text = path.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise ConfigError(f"{path} lacks the markers {BEGIN} and {END}")
+    before, rest = text.split(BEGIN, 1)
+    write_text(path, f"{before}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}")
+
+
+@console.command
+def main() -> None:
+    """Print or write the tables that the command line asks for."""
+    parser = argparse.ArgumentParser("python -m maskcls.words", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("group", nargs="?", help="one conf group, with the parameters of its words")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the markers of a file")
+    asked = parser.parse_args()
+    if asked.group:
+        detail(asked.group)
+    elif asked.write:
+        insert(asked.write, markdown())
+    else:
+        print(markdown())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""A tiny embedded set, drawn once for all tests, and the two ways to drive a run: in this process and as a command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["WANDB_MODE"] = "offline"
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+os.environ.pop("MASKCLS_DATA", None)
+
+SIZE = {"people": 14, "eval_people": 4, "height": 64, "width": 48}
+TINY = (
+    "name=t", "epochs=2", "folds=2", "batch=16", "crop.height=32", "crop.width=24", "model=timm",
+    "model.arch=test_efficientnet", "logger=none", "hardware=cpu", *[f"data.{key}={value}" for key, value in SIZE.items()],
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder (data.root) in which the tiny set lies; the command finds it there and draws nothing."""
+    from maskcls.parts.data import synthetic
+
+    root = tmp_path_factory.mktemp("data")
+    synthetic(lambda note: None, root=str(root), seed=0, **SIZE)
+    return root
+
+
+@pytest.fixture(scope="session")
+def people(drawn: Path) -> Path:
+    """Return the tiny set's own folder, in the competition's layout."""
+    (place,) = drawn.glob("people-*")
+    return place
+
+
+@pytest.fixture
+def tiny(drawn: Path, tmp_path: Path) -> list[str]:
+    """Return the overrides of a run of seconds, with folders of its own."""
+    return [*TINY, f"data.root={drawn}", f"runs_dir={tmp_path}/runs", f"cache_dir={drawn}/cache"]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs `python -m maskcls.<name> …` in an empty folder."""
+
+    def call(*arguments: str, name: str = "run", **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", f"maskcls.{name}", *arguments], cwd=tmp_path, env=environment(**variables),
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False,
+        )  # fmt: skip
+
+    return call
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return this environment with the package importable from any folder, and one thread."""
+    source = str(Path(__file__).parent.parent)
+    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **variables}

@@ -1,0 +1,209 @@
+"""The checked config: every fault at once, every default filled in, and a hash of what changes results alone."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from maskcls.cli import compose
+from maskcls.config import GROUPS, OUTSIDE, Config, checked
+from maskcls.errors import ConfigError
+from maskcls.parts import loss
+from maskcls.rundir import fingerprint
+
+Raw = dict[str, Any]
+QUICK = ("name=t", "model=timm", "model.arch=test_resnet")
+
+
+@pytest.fixture(scope="module")
+def base() -> Raw:
+    return checked(compose(*QUICK)).filled()
+
+
+def changed(base: Raw, path: str, value: Any) -> Raw:
+    raw = copy.deepcopy(base)
+    *parents, last = path.split(".")
+    place = raw
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    return raw
+
+
+def sign(raw: Any) -> str:
+    return fingerprint(checked(raw).science())
+
+
+def sentences(*overrides: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        checked(compose(*QUICK, *overrides))
+    return caught.value.sentences
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ("loss=focal loss.gama=1", "no parameter of loss focal 'gama': did you mean gamma?"),
+        ("loss=focal loss.gamma=high", "loss.gamma of focal: 'high' is no float"),
+        ("loss=focal loss.gamma=-1", "loss.gamma of focal: -1 should be greater than or equal to 0"),
+        ("loss=focla", "no loss 'focla': did you mean focal?"),
+        ("loss.name=focla", "no loss 'focla': did you mean focal?"),
+        ("loss.weights=invers", "loss.weights of ce: no choice 'invers': did you mean inverse?"),
+        ("optimzer=sgd", "no key 'optimzer': did you mean optimizer?"),
+        ("epohcs=3", "no key 'epohcs': did you mean epochs?"),
+        ("epochs=2.0", "epochs: 2.0 is no int"),
+        ("batch=0", "batch: 0 should be greater than or equal to 1"),
+        ("folds=1", "folds: 1 should be greater than or equal to 2"),
+        ("fold=5", "fold: 5 is none of the 5 folds (they count from 0)"),
+        ("fold=first", "fold: 'first' is no int"),
+        ("precision=fp61", "precision: no choice 'fp61': did you mean fp16?"),
+        ("select=bst", "select: no choice 'bst': did you mean best?"),
+        ("name=a/b", "name: 'a/b' cannot name a folder: letters, digits, '.', '_' and '-' can"),
+        ("name=..", "name: '..' cannot name a folder: letters, digits, '.', '_' and '-' can"),
+        ("clip=0", "clip: 0 should be greater than 0"),
+        ("scheduler=multistep scheduler.milestones=[1,a]", "scheduler.milestones of multistep: 'a' is no int"),
+        ("scheduler=step scheduler.unit=epoch", "scheduler.unit of step: no choice 'epoch': did you mean epochs?"),
+        ("model.arch=resnt18", "model.arch of timm: no architecture of timm 'resnt18': did you mean resnet18?"),
+        ("model.pretrained=3", "model.pretrained of timm: 3 is no bool (true or false) or str"),
+        ("data=table", "data.file of table is missing: it has no default"),
+        ("plugins=[no_such_module]", "plugins: 'no_such_module' cannot be imported: No module named 'no_such_module'"),
+    ],
+)
+def test_each_wrong_word_has_its_sentence(overrides: str, sentence: str) -> None:
+    assert sentences(*overrides.split()) == (sentence,)
+
+
+@pytest.mark.parametrize("word", ["loss=3", "loss=null", "loss=[ce"])
+def test_what_hydra_itself_refuses_is_a_config_error_too(word: str) -> None:
+    with pytest.raises(ConfigError):
+        checked(compose(*QUICK, word))
+
+
+def test_all_faults_are_told_at_once() -> None:
+    told = sentences("epochs=x", "bacth=3", "loss=focal", "loss.gama=1", "loss.smoothing=no", "optimizer.lr=0", "crop.width=-1")
+    assert sorted(told) == sorted(
+        [
+            "epochs: 'x' is no int",
+            "no key 'bacth': did you mean batch?",
+            "no parameter of loss focal 'gama': did you mean gamma?",
+            "loss.smoothing of focal: 'no' is no float",
+            "optimizer.lr of adamw: 0 should be greater than 0",
+            "crop.width of resize: -1 should be greater than or equal to 1",
+        ]
+    )
+
+
+def test_a_missing_group_and_a_missing_value_are_faults(base: Raw) -> None:
+    raw = {key: value for key, value in base.items() if key not in ("loss", "epochs")}
+    with pytest.raises(ConfigError) as caught:
+        checked(raw)
+    assert len(caught.value.sentences) == 2
+    assert caught.value.sentences[0] == "epochs is missing: it has no default"
+    assert caught.value.sentences[1].startswith("loss: None names no word")
+
+
+def test_defaults_of_the_code_are_filled_in() -> None:
+    cfg = checked(compose(*QUICK, "loss=focal"))
+    assert cfg.filled()["loss"] == {"name": "focal", "gamma": 2.0, "weights": "none", "smoothing": 0.0, "beta": 0.999}
+    assert cfg.loss.params["gamma"] == 2.0
+    assert cfg.science()["loss"] == cfg.filled()["loss"]
+
+
+def test_a_filled_config_checks_to_itself(base: Raw) -> None:
+    assert checked(copy.deepcopy(base)).filled() == base
+
+
+def test_what_stands_in_a_default_may_be_said_without_changing_the_hash(base: Raw) -> None:
+    assert sign(compose(*QUICK)) == sign(base) == sign(compose(*QUICK, "loss.smoothing=0", "crop.height=96"))
+
+
+def test_the_order_of_keys_does_not_change_the_hash(base: Raw) -> None:
+    assert sign(dict(reversed(base.items()))) == sign(base)
+
+
+OTHER = {
+    "name": "other", "fold": 2, "hardware": {"name": "cpu", "workers": 3}, "logger": {"name": "none"},
+    "runs_dir": "elsewhere", "cache_dir": "elsewhere", "data.root": "elsewhere",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", OTHER)
+def test_what_does_not_change_results_is_not_in_the_hash(base: Raw, path: str) -> None:
+    assert sign(changed(base, path, OTHER[path])) == sign(base)
+
+
+def test_every_word_that_is_outside_the_hash_was_tried() -> None:
+    assert set(OUTSIDE) == set(OTHER) - {"data.root"}
+
+
+def test_where_a_table_lies_is_not_in_the_hash(base: Raw, tmp_path: Path) -> None:
+    signs = set()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        file = tmp_path / folder / "t.csv"
+        file.write_text("path,label\n")
+        signs.add(sign(changed(base, "data", {"name": "table", "file": str(file)})))
+    assert len(signs) == 1 and signs != {sign(base)}
+
+
+INSIDE = {
+    "seed": 1, "epochs": 5, "batch": 16, "folds": 3, "select": "last", "precision": "bf16", "clip": 1.0, "patience": 2,
+    "plugins": ["json"], "data.people": 121, "data.seed": 1, "split": {"name": "holdout"}, "crop.width": 80,
+    "augmentation.transforms": {}, "augmentation.p": 0.5, "sampler": {"name": "weighted"}, "model.arch": "test_vit",
+    "model.drop": 0.1, "model.frozen": ["conv1"], "model.normalize": "competition", "head": {"name": "triple"},
+    "loss.smoothing": 0.1, "loss.beta": 0.9, "optimizer.lr": 2e-3, "scheduler.warmup": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", INSIDE)
+def test_anything_else_changes_the_hash(base: Raw, path: str) -> None:
+    assert sign(changed(base, path, INSIDE[path])) != sign(base)
+
+
+def test_every_word_that_is_in_the_hash_was_tried() -> None:
+    assert {path.split(".")[0] for path in INSIDE} == set(Config.__dataclass_fields__) - set(OUTSIDE)
+    assert set(GROUPS) <= set(Config.__dataclass_fields__)
+
+
+def test_a_new_default_in_the_code_changes_the_hash(base: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    def first(counts: torch.Tensor, *, power: float = 1.0) -> None: ...
+    def second(counts: torch.Tensor, *, power: float = 2.0) -> None: ...
+
+    raw, signs = changed(base, "loss", {"name": "mine"}), set()
+    for build in (first, second):
+        monkeypatch.setitem(loss.word.words, "mine", build)
+        signs.add(sign(raw))
+    assert len(signs) == 2
+
+
+def test_a_plugin_brings_a_loss_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_losses_for_maskcls.py").write_text(
+        "import torch\nfrom maskcls.parts.loss import word\n\n"
+        "@word\ndef mine(counts: torch.Tensor, *, power: float = 2.0):\n"
+        "    return lambda logits, targets: ((logits.softmax(1) - targets).abs() ** power).sum()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(loss.word, "words", dict(loss.word.words))
+    plugins = "plugins=[my_losses_for_maskcls]"
+    try:
+        cfg = checked(compose(*QUICK, plugins, "loss.name=mine", "loss.power=1.0"))
+        value = cfg.loss(torch.ones(2))(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
+        assert value.item() == pytest.approx(1.0)
+        told = sentences(plugins, "loss.name=mine", "loss.pwoer=1.0")
+        assert told == ("no parameter of loss mine 'pwoer': did you mean power?",)
+    finally:
+        sys.modules.pop("my_losses_for_maskcls", None)
+
+
+def test_without_its_plugin_the_word_is_unknown() -> None:
+    assert sentences("loss.name=mine") == ("no loss 'mine' (there is ce, f1, focal)",)
+
+
+def test_an_interpolation_that_leads_nowhere_is_a_sentence() -> None:
+    with pytest.raises(ConfigError):
+        checked(compose(*QUICK, "epochs=${nowhere}"))

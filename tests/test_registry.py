@@ -1,0 +1,141 @@
+"""A builder's signature is the schema of its part of the config; a fault is one sentence in the house style."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import AfterValidator
+
+from maskcls.registry import Count, Fraction, Positive, Registry, Share, Whole, signature
+
+
+def even(value: int) -> int:
+    if value % 2:
+        raise ValueError(f"{value} is odd")
+    return value
+
+
+@pytest.fixture
+def dish() -> Registry:
+    word = Registry("dish")
+
+    @word
+    def soup(
+        guests: int, *, salt: float = 1.5, kind: Literal["thin", "thick"] = "thin", spoons: Whole | None = None,
+        extras: list[str] = [], source: bool | str = False, pots: Annotated[int, AfterValidator(even)] = 2,  # noqa: B006
+    ) -> dict[str, Any]:  # fmt: skip
+        return {"guests": guests, "salt": salt, "kind": kind, "spoons": spoons, "extras": extras, "source": source}
+
+    @word
+    def stew(*, size: Count) -> int:
+        return size
+
+    @word
+    def import_(*, share: Share = 0.5, part: Fraction = 1.0, rate: Positive = 1.0, deep: dict[str, Any] = {}) -> None:  # noqa: B006
+        return None
+
+    return word
+
+
+def faults(word: Registry, raw: Any) -> list[str]:
+    found: list[str] = []
+    assert word.check(raw, found) is None
+    return found
+
+
+def test_what_stands_after_the_star_is_the_schema(dish: Registry) -> None:
+    assert list(signature(dish.words["soup"])) == ["salt", "kind", "spoons", "extras", "source", "pots"]
+    assert signature(dish.words["stew"])["size"][1] is ...
+
+
+def test_defaults_are_filled_in_and_the_word_builds(dish: Registry) -> None:
+    found: list[str] = []
+    word = dish.check({"name": "soup", "kind": "thick"}, found)
+    assert word is not None and not found
+    assert dict(word.params) == {
+        "salt": 1.5, "kind": "thick", "spoons": None, "extras": [], "source": False, "pots": 2,
+    }  # fmt: skip
+    assert (word.group, word.name) == ("dish", "soup")
+    assert word(7)["guests"] == 7 and word(7)["kind"] == "thick"
+
+
+def test_a_name_that_python_keeps_for_itself_ends_with_an_underscore(dish: Registry) -> None:
+    assert set(dish.words) == {"soup", "stew", "import"}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"salt": 2}, {"spoons": 3}, {"spoons": None}, {"source": "a.pth"}, {"source": True}, {"extras": ["a"]}, {"pots": 4}],
+)
+def test_fitting_values_pass(dish: Registry, params: dict[str, Any]) -> None:
+    found: list[str] = []
+    word = dish.check({"name": "soup", **params}, found)
+    assert word is not None and not found
+    assert {key: word.params[key] for key in params} == params
+
+
+def test_a_whole_number_for_a_float_becomes_that_float(dish: Registry) -> None:
+    word = dish.check({"name": "soup", "salt": 2}, [])
+    assert word is not None and type(word.params["salt"]) is float
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"slat": 1}, "no parameter of dish soup 'slat': did you mean salt?"),
+        ({"guests": 1}, "no parameter of dish soup 'guests'"),
+        ({"salt": "high"}, "dish.salt of soup: 'high' is no float"),
+        ({"salt": True}, "dish.salt of soup: True is no float"),
+        ({"salt": None}, "dish.salt of soup: None is no float"),
+        ({"kind": "thik"}, "dish.kind of soup: no choice 'thik': did you mean thick?"),
+        ({"spoons": "two"}, "dish.spoons of soup: 'two' is no int"),
+        ({"spoons": 1.5}, "dish.spoons of soup: 1.5 is no int"),
+        ({"spoons": True}, "dish.spoons of soup: True is no int"),
+        ({"spoons": -1}, "dish.spoons of soup: -1 should be greater than or equal to 0"),
+        ({"source": 3}, "dish.source of soup: 3 is no bool (true or false) or str"),
+        ({"extras": "a"}, "dish.extras of soup: 'a' is no list"),
+        ({"extras": ["a", 4]}, "dish.extras of soup: 4 is no str"),
+        ({"pots": 3}, "dish.pots of soup: 3 is odd"),
+    ],
+)
+def test_each_fault_has_its_sentence(dish: Registry, params: dict[str, Any], sentence: str) -> None:
+    (found,) = faults(dish, {"name": "soup", **params})
+    assert found == sentence if not sentence.endswith("'guests'") else found.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"share": 1.0}, "dish.share of import: 1.0 should be less than 1"),
+        ({"part": 1.1}, "dish.part of import: 1.1 should be less than or equal to 1"),
+        ({"rate": 0.0}, "dish.rate of import: 0.0 should be greater than 0"),
+        ({"rate": float("nan")}, "dish.rate of import: nan should be greater than 0"),
+        ({"deep": [1]}, "dish.deep of import: [1] is no mapping"),
+    ],
+)
+def test_bounds_are_part_of_the_type(dish: Registry, params: dict[str, Any], sentence: str) -> None:
+    assert faults(dish, {"name": "import", **params}) == [sentence]
+
+
+def test_a_parameter_without_a_default_must_be_given(dish: Registry) -> None:
+    sentence = "dish.size of stew is missing: it has no default"
+    assert faults(dish, {"name": "stew"}) == [sentence]
+    assert faults(dish, {"name": "stew", "size": "???"}) == [sentence]
+
+
+def test_an_unknown_word_names_the_nearest_and_else_all_of_them(dish: Registry) -> None:
+    assert faults(dish, {"name": "suop"}) == ["no dish 'suop': did you mean soup?"]
+    assert faults(dish, {"name": "zzzzzz"}) == ["no dish 'zzzzzz' (there is import, soup, stew)"]
+
+
+@pytest.mark.parametrize("raw", [None, "soup", {}, {"salt": 1.0}, {"name": None}, {"name": 3}])
+def test_a_section_without_a_word_is_a_fault(dish: Registry, raw: Any) -> None:
+    (found,) = faults(dish, raw)
+    assert found.startswith("dish: ") and "names no word" in found and "soup" in found
+
+
+def test_all_faults_of_a_section_are_found_at_once(dish: Registry) -> None:
+    found = faults(dish, {"name": "soup", "salt": "high", "slat": 1, "kind": "x", "pots": 1})
+    assert len(found) == 4
+    assert {sentence.split(":")[0] for sentence in found} >= {"dish.salt of soup", "dish.pots of soup"}

@@ -1,0 +1,278 @@
+"""Holds the closing table, the figures and the page to what a run's files say, also where they lack or are hostile."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from maskcls import console, plots, report
+from maskcls.folds import sheet, spread
+from maskcls.labels import CLASSES, band, decode, encode
+from maskcls.metrics import confusion, per_class, scores
+from maskcls.rundir import RunDir
+
+EVIL = "<script>alert('1')&amp;\".jpg"
+HOSTILE = "</title><img src=http://evil.example/x onerror='boom()'>"
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its tags, the addresses it loads and the text it shows."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.alts: list[str] = []
+        self.shown = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("src", "srcset", "href", "data")]
+        self.alts += [value or "" for name, value in attrs if name == "alt"]
+
+    def handle_data(self, data: str) -> None:
+        self.shown += data
+
+
+def photos(root: Path, n: int = 40) -> pd.DataFrame:
+    """Write n small photos and return their table; the first has a name that is markup."""
+    random = np.random.default_rng(0)
+    mask, gender, age = random.integers(0, 3, n), random.integers(0, 2, n), random.integers(18, 61, n)
+    (root / "train").mkdir(parents=True)
+    names = [EVIL, *[f"{i}.png" for i in range(1, n)]]
+    for name in names:
+        cv2.imencode(".png", random.integers(0, 255, (32, 24, 3), np.uint8))[1].tofile(root / "train" / name)
+    return pd.DataFrame({
+        "id": [f"train/{name}" for name in names], "person": [f"p{i // 2}" for i in range(n)], "mask": mask,
+        "gender": gender, "age": age.astype(float), "label": encode(mask, gender, band(age)),
+        "part": "train", "fold": np.arange(n) // 2 % 2, "scored": True,
+        "path": [str(root / "train" / name) for name in names],
+    })  # fmt: skip
+
+
+def guesses(table: pd.DataFrame) -> np.ndarray:
+    """Return probabilities that are right in about half of the photos and wrong, and surest, in the first."""
+    random = np.random.default_rng(1)
+    target = np.where(random.random(len(table)) < 0.5, table["label"], random.integers(0, 18, len(table)))
+    target[0] = (table["label"][0] + 1) % 18
+    probs = np.full((len(table), 18), 0.01)
+    probs[np.arange(len(table)), target] = random.uniform(0.3, 0.8, len(table))
+    probs[0, target[0]] = 10
+    return (probs / probs.sum(1, keepdims=True)).astype(np.float32)
+
+
+def finished(root: Path, table: pd.DataFrame, probs: np.ndarray, **more: Any) -> tuple[RunDir, dict[str, Any]]:
+    """Write what a run leaves before its report, and return it with its metrics."""
+    run = RunDir(root / "runs", "fake", {"seed": 0})
+    run.open({"name": HOSTILE, "epochs": 2, "data": {"name": "table"}, "loss": {"name": "ce", "a": {"b": [1, None]}}})
+    sheet(run / "oof.csv", table, probs)
+    truth, folds = table["label"].to_numpy(), sorted(set(table["fold"]))
+    each = []
+    for k in folds:
+        held = (table["fold"] == k).to_numpy()
+        each.append({"fold": k, "photos": int(held.sum()), "epochs": 2, "epoch": 2} | scores(truth[held], probs[held]))
+        for epoch in (1, 2):
+            loss = {"loss": 2 / epoch, "val_loss": 3 / epoch}
+            run.append({"fold": k, "epoch": epoch, "f1": 0.2 * epoch, "seconds": 60} | loss)
+    run.about(command=["run.py", HOSTILE], versions={"torch": "2.x"}, hardware={"gpu": None}, seconds=3725.0)
+    metrics = {
+        "run": run.id, "folds": each, "folds_mean": spread([r["f1"] for r in each], [r["accuracy"] for r in each]),
+        "oof": {**scores(truth, probs), "photos": len(table), "people": table["person"].nunique()}, "eval": None,
+        "people_on_both_sides": 0, "select": "best", "notes": [], "per_class": per_class(truth, probs),
+        "confusion": confusion(truth, probs).tolist(),
+    }  # fmt: skip
+    return run, metrics | more
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, dict[str, Any], pd.DataFrame, str]:
+    root = tmp_path_factory.mktemp("report")
+    table = photos(root / "data")
+    single = {"f1": 0.3456, "accuracy": 0.4567, "f1_sd": 0.0123, "accuracy_sd": 0.0234}
+    rest = {"f1": 0.5123, "accuracy": 0.6, "mask_f1": 0.7, "gender_f1": 0.8, "age_f1": 0.9}
+    evaluation = rest | {"photos": 12, "people": 6, "single": single}
+    run, metrics = finished(root, table, guesses(table), eval=evaluation, notes=[f"note {HOSTILE}"])
+    report.write(run, metrics, table)
+    return run, metrics, table, (run / "report.html").read_text(encoding="utf-8")
+
+
+def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the figures where they are not what is tested."""
+    monkeypatch.setattr(plots, "drawn", lambda story: iter(()))
+
+
+def test_figures_are_written(plain: Any) -> None:
+    run, *_ = plain
+    files = {file.stem: cv2.imread(str(file)) for file in (run / "plots").iterdir()}
+    assert sorted(files) == ["ages", "calibration", "classes", "confusion", "curves", "errors"]
+    for image in files.values():
+        assert image is not None and min(image.shape[:2]) > 300 and image.std() > 5
+
+
+def test_page_loads_nothing_from_outside(plain: Any) -> None:
+    page = Page(plain[3])
+    assert page.loads and all(re.match(r"data:image/(png|jpeg);base64,", address) for address in page.loads)
+    assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
+    assert "url(" not in plain[3] and "@import" not in plain[3]
+    for address in page.loads:
+        raw = np.frombuffer(base64.b64decode(address.partition(",")[2], validate=True), np.uint8)
+        assert cv2.imdecode(raw, cv2.IMREAD_COLOR) is not None
+
+
+def test_hostile_names_show_as_text(plain: Any) -> None:
+    _, _, table, text = plain
+    page = Page(text)
+    assert "<script" not in text and "<img src=http" not in text
+    assert table["id"][0] in page.shown and table["id"][0] in page.alts
+    assert f"note {HOSTILE}" in page.shown and page.shown.count(HOSTILE) >= 2  # note and config
+
+
+def test_numbers_are_those_of_the_metrics(plain: Any) -> None:
+    _, metrics, table, text = plain
+    shown = " ".join(Page(text).shown.split())
+    for name in report.SCORES:
+        assert f"{metrics['oof'][name]:.4f}" in shown and f"{metrics['folds'][1][name]:.4f}" in shown
+    mean = np.mean([row["mask_f1"] for row in metrics["folds"]])
+    sd = np.std([row["mask_f1"] for row in metrics["folds"]], ddof=1)
+    assert f"{mean:.4f}" in shown and f"{sd:.4f}" in shown
+    assert "0.3456 ± 0.0123" in shown and "0.5123" in shown and "12 photos of 6 people" in shown
+    assert f"n = {len(table)} photos of {table['person'].nunique()} people" in shown
+    assert "1 h 2 min" in shown and "4 min 0 s in 4 epochs" in shown
+    assert "a.b" in shown and "[1, null]" in shown and "leaks" not in shown
+
+
+def test_worst_mistakes_are_the_surest_wrong_ones(plain: Any) -> None:
+    run, _, table, text = plain
+    held = report.answers(run, table)
+    wrong = held[held["label"] != held["guess"]]
+    rows = list(report.mistakes(held))
+    assert len(rows) == min(report.WORST, len(wrong)) > 3 and rows[0]["id"] == table["id"][0]
+    assert [row["sure"] for row in rows] == sorted(wrong["sure"], reverse=True)[: len(rows)]
+    assert all(row["image"].startswith("data:image/jpeg") for row in rows)
+    first, guess = CLASSES[table["label"][0]], CLASSES[(table["label"][0] + 1) % 18]
+    assert f"{first} → {guess}" in Page(text).shown
+
+
+def test_errors_are_counted_by_attribute() -> None:
+    truth = encode([0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0])
+    guess = encode([0, 1, 0, 0, 2], [0, 0, 1, 0, 1], [0, 0, 0, 2, 0])
+    counts = plots.blame(pd.DataFrame({"label": truth, "guess": guess}))
+    assert counts == {"mask only": 1, "gender only": 1, "age only": 1, "several": 1}
+
+
+def test_calibration_is_that_of_the_definition() -> None:
+    held = pd.DataFrame({"label": [0, 0, 0, 0], "guess": [0, 1, 0, 0], "sure": [0.55, 0.53, 1.0, 0.98]})
+    table, error = plots.reliability(held)
+    assert table["n"].tolist() == [2, 2] and table["right"].tolist() == [0.5, 1.0]
+    assert error == pytest.approx((0.04 * 2 + 0.01 * 2) / 4)
+
+
+def test_age_errors_know_their_direction_and_skip_unknown_ages() -> None:
+    held = pd.DataFrame({"age_truth": [0, 0, 1, 2, 1], "age_guess": [0, 1, 0, 1, 2]})
+    table = plots.years(held.assign(years=[29.0, 29.0, 30.0, 60.0, np.nan]))
+    assert table.index.tolist() == [29, 30, 60] and table["n"].tolist() == [2, 1, 1]
+    assert table["old"].tolist() == [0.5, 0, 0] and table["young"].tolist() == [0, 1, 1]
+
+
+def test_age_class_of_a_guess_is_that_of_the_marginal(plain: Any) -> None:
+    run, _, table, _ = plain
+    probs = guesses(table).reshape(-1, 3, 2, 3).sum((1, 2))
+    held = report.answers(run, table)
+    assert held["age_guess"].tolist() == probs.argmax(1).tolist()
+    assert held["age_truth"].tolist() == decode(table["label"])[2].tolist()
+
+
+def test_lost_and_broken_photos_do_not_break_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stubbed(monkeypatch)
+    table = photos(tmp_path / "data", 8)
+    run, metrics = finished(tmp_path, table, np.roll(np.eye(18, dtype=np.float32)[table["label"]], 1, 1))
+    Path(table["path"][0]).unlink()
+    Path(table["path"][1]).write_bytes(b"")
+    Path(table["path"][2]).write_bytes(b"no photo")
+    table.loc[3, "path"] = str(tmp_path)
+    report.write(run, metrics, table)
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert page.shown.count("cannot be read any more") == 4 and page.tags.count("img") == 4
+
+
+def test_leaking_split_is_loud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stubbed(monkeypatch)
+    table = photos(tmp_path / "data", 8)
+    run, metrics = finished(tmp_path, table, guesses(table), people_on_both_sides=3)
+    report.write(run, metrics, table)
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert "This split leaks." in page.shown and "3 people stand on both sides" in page.shown
+    report.show(run, metrics)
+    assert "LEAK: 3 people stand on both sides" in capsys.readouterr().out
+
+
+def test_little_is_enough(tmp_path: Path) -> None:
+    """One fold, no ages, no mistakes, no log, no config, no facts, evaluation photos without labels."""
+    table = photos(tmp_path / "data", 8).assign(fold=0, age=np.nan)
+    run, metrics = finished(tmp_path, table, np.eye(18, dtype=np.float32)[table["label"]])
+    for name in ("log.jsonl", "config.yaml", "about.json"):
+        (run / name).unlink()
+    rest = table.assign(id="eval/" + table["id"], part="eval", fold=-1, scored=False)
+    report.write(run, metrics, pd.concat([table, rest], ignore_index=True))
+    shown = Page((run / "report.html").read_text(encoding="utf-8")).shown
+    assert "labels of the 8 evaluation photos are not known" in shown and "No photo of 8 is wrong" in shown
+    assert "only their classes" in shown and "1 fold only" in shown and "nan" not in shown.lower()
+    assert sorted(file.stem for file in (run / "plots").iterdir()) == ["calibration", "classes", "confusion"]
+
+
+def test_what_is_divided_by_nothing_is_a_dash() -> None:
+    truth, probs = np.array([0, 0]), np.eye(18, dtype=np.float32)[[0, 1]]
+    rows = report.class_rows({"per_class": per_class(truth, probs), "confusion": confusion(truth, probs).tolist()})
+    assert (rows[0]["recall"], rows[0]["precision"], rows[0]["guesses"]) == (0.5, 1.0, 1)
+    assert rows[1]["recall"] is None and rows[1]["precision"] == 0 and rows[1]["f1"] == 0
+    assert rows[2]["f1"] is None and rows[2]["precision"] is None
+
+
+def test_closing_table_is_narrow_and_complete(plain: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run, metrics, *_ = plain
+    report.show(run, metrics)
+    shown = capsys.readouterr().out.splitlines()
+    table = [line for line in shown if line.startswith(("│", "┃", "┏", "┡", "└"))]
+    names = [re.split(r"[│┃]", line)[1].strip() for line in table if line.startswith("│")]
+    assert max(map(len, table)) <= 80
+    wanted = "fold 0,fold 1,mean of folds,± sd,out of fold,evaluation: ensemble,evaluation: one fold,± sd"
+    assert names == wanted.split(",")
+    assert shown[-2:] == [str(run.path), str(run / "report.html")] and "LEAK" not in "".join(shown)
+
+
+def test_one_fold_has_no_mean_and_no_ensemble(plain: Any) -> None:
+    metrics = plain[1] | {"folds": plain[1]["folds"][:1]}
+    assert [name for name, _ in report.lines(metrics)] == ["fold 0", "out of fold", "evaluation"]
+
+
+def test_other_ranks_print_nothing(
+    plain: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, metrics, *_ = plain
+    monkeypatch.setenv("RANK", "1")
+    report.show(run, metrics | {"people_on_both_sides": 1})
+    assert capsys.readouterr().out == "" and not console.main_rank()
+
+
+def test_config_is_shown_whole(tmp_path: Path) -> None:
+    run = RunDir(tmp_path, "x", {})
+    groups = {"model": {"name": "timm", "drop": 0.1}, "split": {"name": "by_person"}, "odd": {"p": {}}}
+    config = {"seed": 3, "plugins": [], **groups}
+    run.open(config)
+    assert yaml.safe_load((run / "config.yaml").read_text()) == config
+    assert report.sections(run) == [
+        ("run", "", [("seed", "3"), ("plugins", "[]")]), ("model", "timm", [("drop", "0.1")]),
+        ("split", "by_person", []), ("odd", "", [("p", "{}")]),
+    ]  # fmt: skip

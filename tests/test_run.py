@@ -1,0 +1,215 @@
+"""The real command on the tiny set: scored, resumable to the bit, killed, swept, spread over ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from conftest import environment
+from maskcls.cli import compose
+from maskcls.experiment import run
+from maskcls.rundir import read_arrays
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def only(folder: Path) -> Path:
+    """Return the one run below a folder."""
+    (place,) = [path for path in folder.iterdir() if path.is_dir()]
+    return place
+
+
+def weights(place: Path) -> dict[str, torch.Tensor]:
+    """Return the weights that a fold's last epoch left."""
+    return torch.load(place / "last.pt", weights_only=True)["model"]
+
+
+def assert_same(a: Path, b: Path) -> None:
+    """Assert that two runs have the same numbers, to the bit."""
+    assert (a / "metrics.json").read_bytes() == (b / "metrics.json").read_bytes()
+    assert (a / "oof.csv").read_bytes() == (b / "oof.csv").read_bytes()
+    assert (a / "eval.csv").read_bytes() == (b / "eval.csv").read_bytes()
+    for fold in ("fold0", "fold1"):
+        one, two = weights(a / fold), weights(b / fold)
+        assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.fixture(scope="session")
+def whole(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an uninterrupted run of the tiny experiment, made by the real command."""
+    from conftest import TINY
+
+    folder = tmp_path_factory.mktemp("whole")
+    words = [*TINY, f"data.root={drawn}", f"runs_dir={folder}/runs", f"cache_dir={drawn}/cache"]
+    call = [sys.executable, "-m", "maskcls.run", *words]
+    result = subprocess.run(call, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return only(folder / "runs")
+
+
+def test_a_run_leaves_what_it_promises(whole: Path) -> None:
+    for name in ("config.yaml", "about.json", "table.csv", "log.jsonl", "oof.csv", "eval.csv", "metrics.json"):
+        assert (whole / name).stat().st_size, name
+    assert (whole / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
+    assert list((whole / "plots").glob("*.png"))
+    assert not list(whole.rglob("*.part"))
+    config = yaml.safe_load((whole / "config.yaml").read_text())
+    assert config["loss"] == {"name": "ce", "weights": "none", "smoothing": 0.0, "beta": 0.999}  # defaults are filled in
+    assert config["data"]["people"] == 14
+
+
+def test_every_photo_is_predicted_once_by_a_model_that_never_saw_its_person(whole: Path) -> None:
+    table = pd.read_csv(whole / "table.csv", dtype={"id": str, "person": str})
+    oof = pd.read_csv(whole / "oof.csv", dtype={"id": str})
+    train = table[table["part"] == "train"]
+    assert sorted(oof["id"]) == sorted(train["id"])
+    assert (train.groupby("person")["fold"].nunique() == 1).all()
+    np.testing.assert_allclose(oof.filter(regex=r"^p\d+$").sum(axis=1), 1, atol=1e-5)
+    for k in (0, 1):
+        assert set(read_arrays(whole / f"fold{k}" / "oof.npz")["ids"]) == set(train.loc[train["fold"] == k, "id"])
+
+
+def test_metrics_are_those_of_the_tables(whole: Path) -> None:
+    from sklearn.metrics import f1_score
+
+    metrics = json.loads((whole / "metrics.json").read_text())
+    oof, rest = pd.read_csv(whole / "oof.csv"), pd.read_csv(whole / "eval.csv")
+    assert metrics["oof"]["f1"] == pytest.approx(f1_score(oof["label"], oof["guess"], average="macro"))
+    assert metrics["eval"]["f1"] == pytest.approx(f1_score(rest["label"], rest["guess"], average="macro"))
+    folds = [read_arrays(whole / f"fold{k}" / "oof.npz")["eval_probs"] for k in (0, 1)]
+    np.testing.assert_allclose(rest.filter(regex=r"^p\d+$"), np.mean(folds, axis=0), atol=1e-6)
+
+
+def test_asking_again_answers_at_once_without_training(whole: Path, drawn: Path, command: Command) -> None:
+    from conftest import TINY
+
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+    words = [*TINY, f"data.root={drawn}", f"runs_dir={whole.parent}", f"cache_dir={drawn}/cache"]
+    result = command(*words)
+    assert result.returncode == 0 and "out of fold" in result.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+
+
+def test_the_epoch_lines_of_a_killed_run_end_where_it_was_killed_and_asking_again_gives_the_same_bits(
+    whole: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    call = [sys.executable, "-m", "maskcls.run", *tiny]
+    for _ in range(2):  # killed once after the first epoch of fold 0, once after the first epoch of fold 1
+        lines = len(logged(tmp_path)) + (1 if not logged(tmp_path) else 2)
+        child = subprocess.Popen(call, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
+        while len(logged(tmp_path)) < lines and child.poll() is None:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL, "it was over before it could be killed"
+    place = only(tmp_path / "runs")
+    assert not (place / "metrics.json").exists()
+    done = subprocess.run(call, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "goes on after epoch 1" in done.stdout
+    assert_same(whole, place)
+
+
+def logged(folder: Path) -> list[str]:
+    """Return the lines that runs below a folder have logged."""
+    return [line for path in (folder / "runs").glob("*/log.jsonl") for line in path.read_text().splitlines()]
+
+
+def test_folds_asked_for_one_by_one_fill_one_directory_with_the_same_numbers(
+    whole: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    first = run(compose(*tiny, "fold=1"))
+    place = only(tmp_path / "runs")
+    assert 0 <= first <= 1 and not (place / "metrics.json").exists()
+    run(compose(*tiny, "fold=0"))
+    assert json.loads((place / "metrics.json").read_text()).keys() == json.loads((whole / "metrics.json").read_text()).keys()
+    assert place.name == whole.name
+
+
+def test_workers_change_nothing(tiny: list[str], tmp_path: Path) -> None:
+    for workers in (0, 1, 2):
+        run(compose(*tiny, "epochs=1", f"hardware.workers={workers}", f"runs_dir={tmp_path}/{workers}"))
+    places = [only(tmp_path / str(workers)) for workers in (0, 1, 2)]
+    assert_same(places[0], places[1])
+    assert_same(places[0], places[2])
+
+
+def test_patience_stops_a_fold_and_a_resumed_run_does_not_go_on(tiny: list[str], tmp_path: Path) -> None:
+    words = [*tiny, "epochs=6", "patience=1", "optimizer.lr=1e-12", "scheduler=constant"]
+    run(compose(*words, "fold=0"))
+    place = only(tmp_path / "runs")
+    rows = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()]
+    assert 2 <= len(rows) < 6
+    (place / "fold0" / "oof.npz").unlink()
+    run(compose(*words, "fold=0"))
+    assert len((place / "log.jsonl").read_text().splitlines()) == len(rows)
+
+
+def test_a_multirun_gives_a_run_for_each_combination_and_none_is_trained_twice(tiny: list[str], tmp_path: Path, command: Command) -> None:
+    sweep = ["-m", *tiny, "epochs=1", "loss=ce,focal", "head=single,triple"]
+    assert (first := command(*sweep)).returncode == 0, first.stderr
+    places = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
+    assert len(places) == 4 and all((place / "metrics.json").exists() for place in places)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.pt")}
+    again = command(*sweep)
+    assert again.returncode == 0 and "epoch" not in again.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.pt")}
+
+
+def test_joblib_runs_the_folds_of_one_run_side_by_side(whole: Path, tiny: list[str], tmp_path: Path, command: Command) -> None:
+    result = command("-m", *tiny, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "fold=0,1")
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((only(tmp_path / "runs") / "metrics.json").read_text())
+    assert metrics["oof"]["photos"] == json.loads((whole / "metrics.json").read_text())["oof"]["photos"]
+
+
+def test_two_ranks_share_the_work_and_agree(whole: Path, tiny: list[str], tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "maskcls.run", *tiny]
+    done = subprocess.run(call, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    place = only(tmp_path / "runs")
+    assert place.name == whole.name
+    oof = pd.read_csv(place / "oof.csv", dtype={"id": str})
+    assert oof["id"].is_unique and sorted(oof["id"]) == sorted(pd.read_csv(whole / "oof.csv", dtype={"id": str})["id"])
+    assert len((place / "log.jsonl").read_text().splitlines()) == 4  # one rank logs
+    assert done.stdout.count("out of fold") == 1
+
+
+def test_going_on_over_other_data_is_refused(tiny: list[str], tmp_path: Path, people: Path, command: Command) -> None:
+    import shutil
+
+    base = tmp_path / "mine"
+    shutil.copytree(people, base)
+    words = [*[word for word in tiny if not word.startswith("data.")], "data=competition", f"data.root={base}", "epochs=1"]
+    run(compose(*words, "fold=0"))
+    text = (base / "train" / "train.csv").read_text().splitlines()
+    text[1] = text[1].replace(",female,", ",male,") if ",female," in text[1] else text[1].replace(",male,", ",female,")
+    (base / "train" / "train.csv").write_text("\n".join(text) + "\n")
+    refused = command(*words, "fold=1")
+    assert refused.returncode == 2 and "over other data" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_its_epoch(tiny: list[str], command: Command) -> None:
+    result = command(*tiny, "optimizer=sgd", "optimizer.lr=1e30")
+    assert result.returncode == 2 and "the loss of epoch" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(tiny: list[str], tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "maskcls.run", *tiny, "epochs=500"]
+    child = subprocess.Popen(call, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not logged(tmp_path) and child.poll() is None:
+        time.sleep(0.05)
+    os.kill(child.pid, signal.SIGINT)
+    _, text = child.communicate(timeout=60)
+    assert child.returncode == 130 and "goes on" in text and "Traceback" not in text

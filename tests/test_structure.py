@@ -1,0 +1,88 @@
+"""The shape of the project: imports only go down, words and modules agree, README's commands compose."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from maskcls.cli import compose, home
+from maskcls.config import GROUPS, MODULES, checked
+from maskcls.words import BEGIN, END, markdown
+
+TOP = Path(__file__).parent.parent
+FLOORS = [
+    {"errors", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing"},
+    {"parts"},
+    {"config", "cache", "cli", "rows"},
+    {"loaders", "infer", "state"},
+    {"loop"},
+    {"folds", "report", "plots", "experiment"},
+    {"run", "words"},
+]
+
+
+def floor(module: str) -> int:
+    """Return the floor of a module of the package, by its first name."""
+    (number,) = [i for i, names in enumerate(FLOORS) if module.split(".")[0] in names]
+    return number
+
+
+def imported(file: Path) -> set[str]:
+    """Return the modules of the package that a file imports, without the package's name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "maskcls":
+            rest = node.module.partition(".")[2]
+            found |= {rest} if rest else {alias.name for alias in node.names if alias.name != "__version__"}
+    return found
+
+
+@pytest.mark.parametrize("file", sorted((TOP / "maskcls").rglob("*.py")), ids=lambda path: path.stem)
+def test_imports_only_go_down(file: Path) -> None:
+    if file == TOP / "maskcls" / "__init__.py":
+        return
+    own = file.relative_to(TOP / "maskcls").with_suffix("").parts[0]
+    assert all(floor(name) <= floor(own) for name in imported(file)), imported(file)
+
+
+def test_conf_groups_and_modules_of_parts_have_the_same_names() -> None:
+    folders = {path.name for path in home("conf").iterdir() if path.is_dir() and not path.name.startswith("__")}
+    modules = {path.stem for path in (TOP / "maskcls" / "parts").glob("*.py")} - {"__init__"}
+    assert folders == modules == set(GROUPS)
+    assert [module.__name__.rsplit(".", 1)[1] for module in MODULES] == list(GROUPS)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_word_of_the_registry_has_a_file_and_every_file_composes(group: str, people: Path, tmp_path: Path) -> None:
+    files = {file.stem: yaml.safe_load(file.read_text()) for file in (home("conf") / group).glob("*.yaml")}
+    assert {content["name"] for content in files.values()} == set(GROUPS[group].words)
+    assert set(GROUPS[group].words) <= set(files)
+    (tmp_path / "t.csv").write_text("path,label\n")
+    given = {"timm": ["model.arch=resnet18"], "table": [f"data.file={tmp_path}/t.csv"], "competition": [f"data.root={people}"]}
+    for word in files:
+        cfg = checked(compose("name=t", f"{group}={word}", *given.get(word, [])))
+        assert getattr(cfg, group).name == files[word]["name"]
+
+
+def test_readme_holds_the_table_of_words() -> None:
+    text = (TOP / "README.md").read_text()
+    assert text.split(BEGIN)[1].split(END)[0].strip() == markdown()
+
+
+def commands() -> list[str]:
+    """Return the run commands of README, without their comments."""
+    text = (TOP / "README.md").read_text()
+    return re.findall(r"^(?:\$ )?python -m maskcls\.run ([^#\n]+)", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", commands())
+def test_every_command_of_readme_composes(words: str, people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKCLS_DATA", str(people))
+    given = [word for word in shlex.split(words) if not word.startswith(("-", "hydra", "data.root"))]
+    swept = [word.split(",")[0] if "[" not in word else word for word in given]
+    assert checked(compose("name=t", *swept))
