@@ -2,39 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from maskcls.console import say, track
 from maskcls.errors import DataError
-from maskcls.parts.crop import Crop
+from maskcls.parts.crop import Crop, Found, photo
 from maskcls.registry import Word
-from maskcls.rundir import fingerprint, locked
+from maskcls.rundir import fingerprint, locked, write_json
 
 Pixels = npt.NDArray[np.uint8]
 
 
-def pixels(table: pd.DataFrame, crop: Word, root: Path) -> Pixels:
-    """Return the cropped photos of a table in its order, (N, height, width, 3) RGB, read-only and memory-mapped."""
+def pixels(table: pd.DataFrame, crop: Word, root: Path, note: Callable[[str], None] = lambda text: None) -> Pixels:
+    """Return the cropped photos of a table in its order, (N, height, width, 3) RGB, read-only and memory-mapped.
+
+    `note` is told in how many photos the crop found what it looks for, whoever made the cache.
+    """
     paths = list(table["path"])
     stats = [(path, (stat := os.stat(path)).st_size, stat.st_mtime_ns) for path in paths]
     place = root / fingerprint([stats, crop.name, dict(crop.params)]) / "pixels.npy"
     with locked(root / f".{place.parent.name}.lock"):
         if not place.exists():
             build(paths, crop(), place)
+    tell(place.with_name("facts.json"), crop.name, note)
     return np.load(place, mmap_mode="r", allow_pickle=False)
+
+
+def tell(facts: Path, crop: str, note: Callable[[str], None]) -> None:
+    """Pass on what is known of a cached crop: how many of its photos are fallbacks (null where it needs no face)."""
+    known = json.loads(facts.read_text()) if facts.exists() else {"fallbacks": None}
+    if known["fallbacks"] is not None:
+        others = "; the others have the centre crop" if known["fallbacks"] else ""
+        found = known["photos"] - known["fallbacks"]
+        note(f"crop {crop}: a face was found in {found} of {known['photos']} photos{others}")
 
 
 def build(paths: list[str], crop: Crop, place: Path) -> None:
     """Decode and crop photos into a .npy file, in parallel; the file appears whole or not at all."""
     first = decoded(paths[0], crop)
+    if isinstance(crop, Found):
+        crop.fallbacks = 0  # this photo comes again below
     size = first.nbytes * len(paths)
     place.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(place.parent).free) < size * 1.02:
@@ -67,16 +83,15 @@ def build(paths: list[str], crop: Crop, place: Path) -> None:
         part.unlink()
         raise DataError(*dict.fromkeys(faults[:10]))
     whole.flush()
+    missed = crop.fallbacks if isinstance(crop, Found) else None
+    write_json(place.with_name("facts.json"), {"photos": len(paths), "fallbacks": missed})
     os.replace(part, place)
 
 
 def decoded(path: str, crop: Crop) -> Pixels:
-    """Read one photo as uint8 RGB, upright, and crop it; what cannot be read is a DataError that names it."""
-    raw = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(raw, cv2.IMREAD_COLOR_RGB) if raw.size else None
-    if image is None:
-        raise DataError(f"{path} cannot be read as a photo")
+    """Read one photo and crop it; a DataError names the photo."""
+    image = photo(path)
     try:
-        return crop(np.asarray(image, np.uint8))
+        return crop(image)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error

@@ -6,7 +6,7 @@ import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,17 +19,23 @@ from maskcls.parts import (
     data,
     hardware,
     head,
+    labels,
     logger,
     loss,
+    mixing,
     model,
     optimizer,
     sampler,
     scheduler,
     split,
+    tta,
 )
-from maskcls.registry import Count, Positive, Whole, Word, schema, validated
+from maskcls.registry import Count, Fraction, Positive, Share, Whole, Word, schema, validated
 
-MODULES = (data, split, crop, augmentation, sampler, model, head, loss, optimizer, scheduler, logger, hardware)
+MODULES = (
+    data, labels, split, crop, augmentation, mixing, sampler, model, head, loss, optimizer, scheduler, tta,
+    logger, hardware,
+)  # fmt: skip
 GROUPS = {module.word.group: module.word for module in MODULES}
 OUTSIDE = ("name", "fold", "hardware", "logger", "runs_dir", "cache_dir")  # not in a run's hash
 PLACES = ("root", "file")  # parameters of data that say where files lie: not in a run's hash either
@@ -54,21 +60,28 @@ class Config:
     fold: Whole | None  # one fold of the run; null: all of them
     select: Literal["best", "last"]  # the epoch whose weights predict
     precision: Literal["fp32", "bf16", "fp16"]
+    average: Count  # epochs whose weights are averaged: the best ones, or the last ones
     clip: Positive | None  # largest norm of the gradient
+    accumulate: Count  # batches whose gradients make one step
+    ema: Share | None  # decay of a moving average of the weights, which then predicts
+    layer_decay: Fraction | None  # factor of the learning rate from each layer to the one below it
     patience: Count | None  # epochs without a better F1 before a fold stops
     runs_dir: str
     cache_dir: str
     plugins: list[str]
     data: Word
+    labels: Word
     split: Word
     crop: Word
     augmentation: Word
+    mixing: Word
     sampler: Word
     model: Word
     head: Word
     loss: Word
     optimizer: Word
     scheduler: Word
+    tta: Word
     logger: Word
     hardware: Word
 
@@ -84,22 +97,36 @@ class Config:
         return content
 
 
-def checked(raw: DictConfig | Mapping[str, Any]) -> Config:
-    """Return the checked config; a ConfigError holds a sentence for each of its faults."""
+Kind = TypeVar("Kind")
+
+
+def checked(raw: DictConfig | Mapping[str, Any], kind: type[Kind] = Config) -> Kind:  # type: ignore[assignment]
+    """Return the checked config, by default an experiment's; a ConfigError holds a sentence for each of its faults.
+
+    `kind` is a dataclass: a field of type Word is the conf group of its name, any other one a plain value.
+    """
     values = resolved(raw)
     plug(values.get("plugins"))
     faults: list[str] = []
-    hints = get_type_hints(Config, include_extras=True)
-    plain = {key: (hint, ...) for key, hint in hints.items() if key not in GROUPS}
-    given = {key: value for key, value in values.items() if key not in GROUPS}
+    hints = get_type_hints(kind, include_extras=True)
+    plain = {key: (hint, ...) for key, hint in hints.items() if hint is not Word}
+    groups = [key for key, hint in hints.items() if hint is Word]
+    given = {key: value for key, value in values.items() if key not in groups}
     known = validated(schema("config", plain), {k: v for k, v in given.items() if k in plain}, faults)
     faults += [unknown("key", key, hints) for key in given if key not in plain]
-    words = {group: registry.check(values.get(group), faults) for group, registry in GROUPS.items()}
-    if known and known["fold"] is not None and known["fold"] >= known["folds"]:
-        faults.append(f"fold: {known['fold']} is none of the {known['folds']} folds (they count from 0)")
+    words = {group: GROUPS[group].check(values.get(group), faults) for group in groups}
+    faults += [] if known is None else clashes(known)
     if faults:
         raise ConfigError(*faults)
-    return Config(**(known or {}), **words)
+    return kind(**(known or {}), **words)
+
+
+def clashes(known: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each pair of plain values that do not go together."""
+    fold, folds = known.get("fold"), known.get("folds", 0)
+    return (
+        [f"fold: {fold} is none of the {folds} folds (they count from 0)"] if fold is not None and fold >= folds else []
+    )
 
 
 def resolved(raw: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

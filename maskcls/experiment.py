@@ -74,6 +74,7 @@ def rehearse(cfg: Config, hardware: Hardware) -> None:
     head = cfg.head()
     cfg.crop(), cfg.augmentation(), cfg.scheduler(1, 1)
     build(cfg, head, hardware, (224, 224), 0)
+    cfg.mixing(), cfg.tta()
 
 
 def tell(place: RunDir, table: pd.DataFrame, notes: list[str]) -> None:

@@ -14,13 +14,13 @@ from maskcls.cache import Pixels
 from maskcls.config import Config
 from maskcls.infer import predict
 from maskcls.labels import CLASSES, Floats
-from maskcls.loop import Fold, fit
+from maskcls.loop import Fold, fit, renew_statistics
 from maskcls.metrics import confusion, per_class, scores
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head
 from maskcls.parts.logger import Sink
 from maskcls.rundir import RunDir, read_arrays, write_arrays, write_text
-from maskcls.state import State, build, loaded, save_weights
+from maskcls.state import State, build, mean_weights, save_weights
 
 
 def fit_fold(
@@ -31,58 +31,70 @@ def fit_fold(
         return
     head, fold = cfg.head(), Fold.of(table, pixels, k)
     state = build(cfg, head, hardware, fold.size, k)
-    last, best = run.fold(k) / "last.pt", run.fold(k) / "best.pt"
+    last = run.fold(k) / "last.pt"
     if last.exists():
         state.restore(last)
         console.say(f"fold {k} goes on after epoch {state.epoch}")
     batches = len(fold.train) // cfg.batch
     with console.Meter(f"fold {k}", batches * cfg.epochs, batches * state.epoch) as meter:
         for numbers in fit(cfg, state, fold, head, hardware, meter) if not state.stale(cfg.patience) else ():
-            keep(cfg, run, state, numbers, sinks, last, best)
+            if console.main_rank():
+                keep(cfg, run, state, numbers, sinks)
             meter.epoch(numbers, cfg.epochs)
             if state.stale(cfg.patience):
                 break
-    conclude(cfg, run, state, fold, head, hardware, rows.eval_rows(table), table)
+    conclude(cfg, run, state, fold, head, hardware, table)
 
 
-def keep(
-    cfg: Config, run: RunDir, state: State, numbers: dict[str, Any], sinks: Sequence[Sink], last: Path, best: Path
-) -> None:
-    """Write what an epoch gave, from the first rank: weights first, so that last.pt never speaks of lost ones."""
-    if not console.main_rank():
-        return
-    if cfg.select == "last" or state.improved:
-        save_weights(state, best, preprocessing(cfg, state))
+def keep(cfg: Config, run: RunDir, state: State, numbers: dict[str, Any], sinks: Sequence[Sink]) -> None:
+    """Write what an epoch gave: weights first, so that last.pt never speaks of lost ones; drop weights not wanted."""
+    folder, wanted = run.fold(numbers["fold"]), state.chosen(cfg.select, cfg.average)
+    if state.epoch in wanted:
+        save_weights(state.predictor, folder / f"epoch{state.epoch}.pt", preprocessing(cfg, state))
     run.append(numbers)
     for sink in sinks:
         sink.log(numbers)
-    state.save(last)
+    state.save(folder / "last.pt")
+    prune(folder, wanted)
+
+
+def prune(folder: Path, wanted: Sequence[int]) -> None:
+    """Remove the weights of epochs that are not wanted."""
+    for file in folder.glob("epoch*.pt"):
+        if file.stem not in {f"epoch{epoch}" for epoch in wanted}:
+            file.unlink()
 
 
 def preprocessing(cfg: Config, state: State) -> dict[str, Any]:
     """Return all that prediction must know beside the weights."""
     words = cfg.filled()
     return {
-        "model_word": words["model"], "head": words["head"], "crop": words["crop"], "classes": list(CLASSES),
-        "mean": list(state.model.mean), "std": list(state.model.std), "epoch": state.epoch,  # type: ignore[arg-type]
+        "model_word": words["model"], "head": words["head"], "crop": words["crop"], "tta": words["tta"],
+        "classes": list(CLASSES), "epoch": state.epoch,
+        "mean": list(state.model.mean), "std": list(state.model.std),  # type: ignore[arg-type]
     }  # fmt: skip
 
 
 def conclude(
-    cfg: Config, run: RunDir, state: State, fold: Fold, head: Head, hardware: Hardware, rest: Any, table: pd.DataFrame
+    cfg: Config, run: RunDir, state: State, fold: Fold, head: Head, hardware: Hardware, table: pd.DataFrame
 ) -> None:
     """Predict the held and the evaluation rows with the selected weights and write them: the fold is done."""
     distrib.barrier()
-    content = loaded(run.fold(fold.number) / "best.pt")
-    state.model.load_state_dict(content["model"])
-    probs = predict(state.model, head, fold.pixels, np.concatenate([fold.held, rest]), hardware, cfg.precision)
+    folder, epochs, rest = run.fold(fold.number), state.chosen(cfg.select, cfg.average), rows.eval_rows(table)
+    model = state.predictor
+    model.load_state_dict(mean_weights([folder / f"epoch{epoch}.pt" for epoch in epochs]))
+    if len(epochs) > 1:
+        renew_statistics(cfg, model, fold, hardware)
+    every = np.concatenate([fold.held, rest])
+    probs = predict(model, head, fold.pixels, every, hardware, cfg.precision, cfg.tta())
     if console.main_rank():
         held = len(fold.held)
+        save_weights(model, folder / "best.pt", preprocessing(cfg, state) | {"epoch": epochs})
         write_arrays(
-            run.fold(fold.number) / "oof.npz", ids=table["id"].to_numpy(str)[fold.held], probs=probs[:held],
-            eval_ids=table["id"].to_numpy(str)[rest], eval_probs=probs[held:],
-            epochs=state.epoch, epoch=content["epoch"],
+            folder / "oof.npz", ids=table["id"].to_numpy(str)[fold.held], probs=probs[:held],
+            eval_ids=table["id"].to_numpy(str)[rest], eval_probs=probs[held:], epochs=state.epoch, epoch=epochs,
         )  # fmt: skip
+        prune(folder, ())
     distrib.barrier()
 
 
@@ -98,7 +110,7 @@ def gathered(run: RunDir, table: pd.DataFrame) -> tuple[Floats, Floats, list[dic
         held = position[arrays["ids"]].to_numpy()
         oof[held] = arrays["probs"]
         rest.append(arrays["eval_probs"])
-        facts = {"fold": k, "photos": len(held), "epochs": int(arrays["epochs"]), "epoch": int(arrays["epoch"])}
+        facts = {"fold": k, "photos": len(held), "epochs": int(arrays["epochs"]), "epoch": arrays["epoch"].tolist()}
         each.append(facts | scores(truth[held], arrays["probs"]))
     return oof, np.stack(rest), each
 

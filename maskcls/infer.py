@@ -14,6 +14,7 @@ from maskcls.labels import CLASSES, Floats, Ints
 from maskcls.loaders import Photos, Plain, loader
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head
+from maskcls.parts.tta import Views
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -30,16 +31,22 @@ def normalized(images: Tensor, model: nn.Module, device: torch.device) -> Tensor
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, head: Head, pixels: Pixels, rows: Ints, hardware: Hardware, precision: str) -> Floats:
-    """Return the probabilities of the rows, (N, 18) float32, in their order; each rank predicts its share."""
+def predict(
+    model: nn.Module, head: Head, pixels: Pixels, rows: Ints, hardware: Hardware, precision: str, views: Views
+) -> Floats:  # fmt: skip
+    """Return the probabilities of the rows, (N, 18) float32, in their order: the mean over the views of each photo.
+
+    Each rank predicts its share of the rows.
+    """
     model.eval()
     mine = rows[distrib.rank() :: distrib.size()]
     batches = loader(Photos(pixels, None), Plain(mine, hardware.eval_batch), hardware)
     parts = []
     for images, _ in batches:
+        each = views(normalized(images, model, hardware.device))
         with autocast(hardware.device, precision):
-            logits = model(normalized(images, model, hardware.device))
-        parts.append(head.probabilities(logits))
+            logits = [model(view) for view in each]
+        parts.append(torch.stack([head.probabilities(view) for view in logits]).mean(0))
     probs = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, len(CLASSES)), np.float32)
     return distrib.gather(probs, len(rows))
 

@@ -8,24 +8,25 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from maskcls import distrib
 from maskcls.cache import Pixels
 from maskcls.config import Config
 from maskcls.errors import NumberError
 from maskcls.infer import autocast, cross_entropy, normalized, predict
-from maskcls.labels import Ints, onehot
+from maskcls.labels import Floats, Ints
 from maskcls.loaders import Epochs, Photos, derived, loader
 from maskcls.metrics import scores
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head, Objective
+from maskcls.parts.mixing import Mix
 from maskcls.parts.model import training
 from maskcls.parts.scheduler import Schedule
-from maskcls.rows import scored_rows, training_rows
+from maskcls.rows import scored_rows, targets, training_rows
 from maskcls.state import State
 
 Track = Callable[[Iterable[Any]], Iterable[Any]]
@@ -37,19 +38,31 @@ class Fold:
 
     number: int
     pixels: Pixels  # (N, H, W, 3), all rows of the table
-    labels: Ints  # (N,)
+    labels: Ints  # (N,), what is scored
+    targets: Floats  # (N, 18), what is trained towards
     train: Ints  # positions
     held: Ints  # positions
 
     @classmethod
     def of(cls, table: pd.DataFrame, pixels: Pixels, k: int) -> Fold:
         """Return fold k of a table."""
-        return cls(k, pixels, table["label"].to_numpy(), training_rows(table, k), scored_rows(table, k))
+        return cls(k, pixels, table["label"].to_numpy(), targets(table), training_rows(table, k), scored_rows(table, k))
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the photos."""
         return self.pixels.shape[1], self.pixels.shape[2]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a fold's words have built: all that a training step calls."""
+
+    model: nn.Module
+    targets: Tensor  # (N, 18), all rows of the table, on the device
+    mix: Mix | None
+    objective: Objective
+    schedule: Schedule
 
 
 def fit(
@@ -59,20 +72,20 @@ def fit(
 
     `track` wraps the batches, for a progress bar. A loss that is no number is a NumberError.
     """
-    labels = fold.labels[fold.train]
-    batches = Epochs(fold.train, cfg.sampler(labels), cfg.batch, cfg.seed, fold.number)
-    batches_of = loader(Photos(fold.pixels, cfg.augmentation()), batches, hardware)
-    targets = torch.from_numpy(onehot(np.maximum(fold.labels, 0))).to(hardware.device)  # (N, 18)
-    objective = head.objective(cfg.loss, torch.from_numpy(onehot(labels).sum(0)))
-    schedule = cfg.scheduler(cfg.epochs * len(batches), len(batches))
-    model = distrib.wrap(state.model, hardware.device)
-    truth = fold.labels[fold.held]
+    batches, source = trained(cfg, fold, hardware)
+    work = Work(
+        targets=torch.from_numpy(fold.targets).to(hardware.device), mix=cfg.mixing(),
+        objective=head.objective(cfg.loss, torch.from_numpy(fold.targets[fold.train].sum(0))),
+        schedule=cfg.scheduler(cfg.epochs * len(batches), len(batches)),
+        model=hardware.compiled(distrib.wrap(state.model, hardware.device)),
+    )  # fmt: skip
+    truth, views = fold.labels[fold.held], cfg.tta()
     while state.epoch < cfg.epochs:
         batches.epoch, begun = state.epoch, time.perf_counter()
         seed_epoch(cfg.seed, fold.number, state.epoch)
-        loss = train_epoch(cfg, state, model, track(batches_of), targets, objective, schedule, hardware)
+        loss = train_epoch(cfg, state, work, track(source), hardware)
         rate = len(batches) * cfg.batch / (time.perf_counter() - begun)
-        probs = predict(state.model, head, fold.pixels, fold.held, hardware, cfg.precision)
+        probs = predict(state.predictor, head, fold.pixels, fold.held, hardware, cfg.precision, views)
         numbers = scores(truth, probs)
         lr = state.optimizer.param_groups[0]["lr"]
         state.history.append(numbers["f1"])
@@ -84,29 +97,42 @@ def fit(
         }  # fmt: skip
 
 
+def trained(cfg: Config, fold: Fold, hardware: Hardware) -> tuple[Epochs, Iterable[Any]]:
+    """Return the order of a fold's batches, and the batches."""
+    order = cfg.sampler(fold.targets[fold.train].argmax(1))
+    batches = Epochs(fold.train, order, cfg.batch, cfg.seed, fold.number)
+    return batches, loader(Photos(fold.pixels, cfg.augmentation()), batches, hardware)
+
+
+def renew_statistics(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardware) -> None:
+    """Give averaged weights batch-norm statistics of their own, by a pass over the training photos."""
+    batches, source = trained(cfg, fold, hardware)
+    batches.epoch = cfg.epochs
+    update_bn((normalized(images, model, hardware.device) for images, _ in source), model)
+
+
 def seed_epoch(seed: int, fold: int, epoch: int) -> None:
     """Seed torch for an epoch (dropout, stochastic depth), so that a resumed epoch is the same epoch."""
     torch.manual_seed(int(derived(seed, fold, epoch, distrib.rank()).integers(2**63)))
 
 
-def train_epoch(
-    cfg: Config, state: State, model: nn.Module, batches: Iterable[Any], targets: Tensor, objective: Objective,
-    schedule: Schedule, hardware: Hardware,
-) -> float:  # fmt: skip
+def train_epoch(cfg: Config, state: State, work: Work, batches: Iterable[Any], hardware: Hardware) -> float:
     """Take a step for each batch and return the mean loss; the device is waited for only at the end."""
-    training(model)
-    base = state.optimizer.defaults["lr"]
+    training(work.model)
+    state.optimizer.zero_grad(set_to_none=True)
     total, count = torch.zeros((), device=hardware.device), 0
     for images, rows in batches:
-        for group in state.optimizer.param_groups:
-            group["lr"] = base * schedule(state.step, state.history)
+        state.pace(work.schedule(state.step, state.history))
         inputs = normalized(images, state.model, hardware.device)
+        targets = work.targets[rows.to(hardware.device, non_blocking=True)]
+        if work.mix:
+            inputs, targets = work.mix(inputs, targets)
         with autocast(hardware.device, cfg.precision):
-            logits = model(inputs)
-        loss = objective(logits, targets[rows.to(hardware.device, non_blocking=True)])
-        descend(cfg, state, loss)
-        total += loss.detach()
+            logits = work.model(inputs)
+        loss = work.objective(logits, targets)
         state.step, count = state.step + 1, count + 1
+        descend(cfg, state, loss, count)
+        total += loss.detach()
     mean = float(distrib.mean(total / max(count, 1)))
     if not math.isfinite(mean):
         raise NumberError(
@@ -115,12 +141,16 @@ def train_epoch(
     return mean
 
 
-def descend(cfg: Config, state: State, loss: Tensor) -> None:
-    """Take one step of the optimizer down the gradient of the loss."""
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(loss).backward()
+def descend(cfg: Config, state: State, loss: Tensor, count: int) -> None:
+    """Go down the gradient of the loss, in one step for every `accumulate` batches of an epoch."""
+    state.scaler.scale(loss / cfg.accumulate).backward()
+    if count % cfg.accumulate:
+        return
     if cfg.clip:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.model.parameters(), cfg.clip)
     state.scaler.step(state.optimizer)
     state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema:
+        state.ema.update(state.model, state.step // cfg.accumulate)

@@ -11,15 +11,16 @@ import pandas as pd
 
 from maskcls.config import Config
 from maskcls.errors import ConfigError, DataError
-from maskcls.labels import CLASSES
+from maskcls.labels import CLASSES, SHAPE, Floats, decode
 from maskcls.parts import split
+from maskcls.parts.labels import AGE_COLUMNS
 
 RULER = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scored"]
 
 
 def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the table with fold (−1: not scored in any fold) and scored; `note` is told what is worth knowing."""
-    table = cfg.data(note)
+    table = cfg.labels(cfg.data(note), note)
     train = table["part"] == "train"
     if (table.loc[train, "label"] < 0).any():
         raise DataError("a training photo has no label")
@@ -55,7 +56,15 @@ def count(table: pd.DataFrame) -> int:
 
 def training_rows(table: pd.DataFrame, k: int) -> np.ndarray:
     """Return the positions of the rows that fold k trains on."""
-    return np.flatnonzero((table["part"] != "eval") & (table["fold"] != k))
+    return np.flatnonzero(table["trained"] & (table["fold"] != k))
+
+
+def targets(table: pd.DataFrame) -> Floats:
+    """Return what each row is trained towards, (N, 18): mask and gender as labelled, age as a distribution."""
+    mask, gender, _ = decode(table["label"].clip(0))
+    whole = np.zeros((len(table), *SHAPE), np.float32)
+    whole[np.arange(len(table)), mask, gender] = table[AGE_COLUMNS].to_numpy()
+    return whole.reshape(len(table), -1)
 
 
 def scored_rows(table: pd.DataFrame, k: int) -> np.ndarray:

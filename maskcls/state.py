@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from timm.utils import ModelEmaV3
 from torch import nn
 
 from maskcls.config import Config
@@ -18,7 +20,7 @@ from maskcls.rundir import write
 
 @dataclass
 class State:
-    """Model, optimizer and scaler; the score of each epoch that is over, from which schedule and patience follow.
+    """Model, optimizer, scaler, moving average; the score of each epoch that is over, from which all else follows.
 
     No random state is kept: each epoch seeds itself from seed, fold and epoch.
     """
@@ -26,6 +28,8 @@ class State:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    lr: float
+    ema: ModelEmaV3 | None = None
     history: list[float] = field(default_factory=list)
     step: int = 0
 
@@ -35,9 +39,20 @@ class State:
         return len(self.history)
 
     @property
-    def improved(self) -> bool:
-        """Tell whether the last epoch is the best so far (the earlier one of two equal ones)."""
-        return bool(self.history) and self.history[-1] > max(self.history[:-1], default=-1.0)
+    def predictor(self) -> nn.Module:
+        """The model that predicts: the moving average where there is one."""
+        return self.ema.module if self.ema else self.model
+
+    def pace(self, factor: float) -> None:
+        """Set the learning rate of each group of parameters."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * factor * group.get("lr_scale", 1.0)
+
+    def chosen(self, select: str, count: int) -> list[int]:
+        """Return the epochs, from 1, whose weights predict: the last `count`, or the best (earlier before equal)."""
+        epochs = range(1, self.epoch + 1)
+        ranked = sorted(epochs, key=lambda e: -self.history[e - 1]) if select == "best" else list(epochs)[::-1]
+        return sorted(ranked[:count])
 
     def stale(self, patience: int | None) -> bool:
         """Tell whether `patience` epochs have gone by without a better score."""
@@ -50,6 +65,7 @@ class State:
         content = {
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(), "history": self.history, "step": self.step,
+            "ema": self.ema.module.state_dict() if self.ema else None,
         }  # fmt: skip
         write(path, lambda file: torch.save(content, file))
 
@@ -59,16 +75,29 @@ class State:
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
+        if self.ema:
+            self.ema.module.load_state_dict(content["ema"])
         self.history, self.step = list(content["history"]), int(content["step"])
 
 
 def build(cfg: Config, head: Head, hardware: Hardware, size: tuple[int, int], fold: int) -> State:
     """Return the untrained state of a fold for photos of `size` (height, width) pixels, seeded by seed and fold."""
     torch.manual_seed(cfg.seed * 1000 + fold)
-    model = hardware.place(cfg.model(head.outputs, *size))
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model = hardware.place(cfg.model(head.outputs, *size, fold))
     scaler = torch.amp.GradScaler(hardware.device.type, enabled=cfg.precision == "fp16")
-    return State(model, cfg.optimizer(trained, hardware.fused), scaler)
+    ema = ModelEmaV3(model, decay=cfg.ema, use_warmup=True, foreach=True) if cfg.ema else None
+    optimizer = cfg.optimizer(parameters(cfg, model), hardware.fused)
+    return State(model, optimizer, scaler, cfg.optimizer.params["lr"], ema)
+
+
+def parameters(cfg: Config, model: nn.Module) -> list[Any]:
+    """Return the parameters that are trained, in groups by depth where the learning rate decays from layer to layer."""
+    if cfg.layer_decay is None:
+        return [parameter for parameter in model.parameters() if parameter.requires_grad]
+    from timm.optim import param_groups_layer_decay
+
+    decay = cfg.optimizer.params["weight_decay"]
+    return param_groups_layer_decay(model, decay, weight_decay_exclude_1d=False, layer_decay=cfg.layer_decay)
 
 
 def loaded(path: Path) -> Any:
@@ -81,7 +110,16 @@ def loaded(path: Path) -> Any:
         ) from error
 
 
-def save_weights(state: State, path: Path, facts: dict[str, Any]) -> None:
+def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
     """Write the weights and the preprocessing that they were trained with: all that prediction needs."""
-    content = {"model": state.model.state_dict(), **facts}
+    content = {"model": model.state_dict(), **facts}
     write(path, lambda file: torch.save(content, file))
+
+
+def mean_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """Return the mean of the weights in some files; what is no floating-point number is the last file's."""
+    models = [loaded(file)["model"] for file in files]
+    if len(models) == 1:
+        return models[0]  # type: ignore[no-any-return]
+    return {key: torch.stack([model[key] for model in models]).mean(0) if value.is_floating_point() else value
+            for key, value in models[-1].items()}  # fmt: skip

@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator
 
+from maskcls.detect import Box, Detector, Face, Finder
 from maskcls.errors import DataError
-from maskcls.registry import Count, Registry
+from maskcls.registry import Count, NonNegative, Registry
 
 word = Registry("crop")
 Image = npt.NDArray[np.uint8]
 Crop = Callable[[Image], Image]
+
+PARTS = {  # left, top, right, bottom in a face whose eyes lie at (-0.5, 0) and (0.5, 0) and whose mouth at (0, 1)
+    "forehead": (-1.0, -1.1, 1.0, -0.1),
+    "nose_chin": (-0.9, 0.2, 0.9, 1.6),
+    "chin_neck": (-1.1, 1.2, 1.1, 2.6),
+}
+
+
+def photo(path: str) -> Image:
+    """Read one photo as uint8 RGB, (H, W, 3), upright; what cannot be read is a DataError that names it."""
+    raw = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(raw, cv2.IMREAD_COLOR_RGB) if raw.size else None
+    if image is None:
+        raise DataError(f"{path} cannot be read as a photo")
+    return np.asarray(image, np.uint8)
+
+
+def pair(value: list[int] | None) -> list[int] | None:
+    """Return a height and a width."""
+    if value is not None and len(value) != 2:
+        raise ValueError(f"{value} is no [height, width]")
+    return value
 
 
 @word
@@ -23,26 +49,111 @@ def none() -> Crop:
 
 
 @word
-def center(*, height: Count = 400, width: Count = 200) -> Crop:
-    """Cut height × width pixels out of the middle, as albumentations' CenterCrop; a smaller photo is an error."""
+def center(
+    *, height: Count = 400, width: Count = 200,
+    out: Annotated[list[Count] | None, AfterValidator(pair)] = None, clahe: NonNegative = 0.0,
+) -> Crop:  # fmt: skip
+    """Cut height × width pixels out of the middle, as albumentations' CenterCrop, then scale them to `out`.
+
+    `out` is [height, width] in pixels; null leaves the cut as it is. A photo smaller than the cut is an error.
+    """
 
     def cut(image: Image) -> Image:
         h, w = image.shape[:2]
         if h < height or w < width:
             raise DataError(f"crop.height × crop.width {height} × {width} is larger than a photo of {h} × {w} pixels")
         top, left = (h - height) // 2, (w - width) // 2
-        return image[top : top + height, left : left + width]
+        part = image[top : top + height, left : left + width]
+        return finished(part, *(out or part.shape[:2]), clahe)
 
     return cut
 
 
 @word
-def resize(*, height: Count = 96, width: Count = 72) -> Crop:
+def resize(*, height: Count = 96, width: Count = 72, clahe: NonNegative = 0.0) -> Crop:
     """Scale the whole photo to height × width pixels (by area when it shrinks)."""
+    return lambda image: finished(image, height, width, clahe)
 
-    def scale(image: Image) -> Image:
+
+@word
+def face(
+    *, detector: Detector = "mtcnn", margin: NonNegative = 0.2, height: Count = 224, width: Count = 224,
+    clahe: NonNegative = 0.0,
+) -> Crop:  # fmt: skip
+    """Cut the face that a detector finds, with a margin (a share of its width and height) on each side."""
+
+    def area(found: Face) -> Box:
+        left, top, right, bottom = found.box
+        aside, up = margin * (right - left), margin * (bottom - top)
+        return left - aside, top - up, right + aside, bottom + up
+
+    return Found(Finder(detector), area, height, width, clahe)
+
+
+@word
+def region(
+    *, part: Literal["forehead", "nose_chin", "chin_neck"] = "nose_chin", detector: Detector = "mtcnn",
+    height: Count = 112, width: Count = 144, clahe: NonNegative = 0.0,
+) -> Crop:  # fmt: skip
+    """Cut a part of the face, placed by the detector's five landmarks."""
+
+    def area(found: Face) -> Box:
+        left, top, right, bottom = PARTS[part]
+        points = found.landmarks.put([(left, top), (right, top), (right, bottom), (left, bottom)])
+        return (*map(float, points.min(0)), *map(float, points.max(0)))  # type: ignore[return-value]
+
+    return Found(Finder(detector), area, height, width, clahe)
+
+
+class Found:
+    """A crop around what a detector finds; where it finds nothing it is the middle of the photo, and is counted."""
+
+    def __init__(
+        self, find: Callable[[Image], Face | None], area: Callable[[Face], Box], height: int, width: int, clahe: float
+    ) -> None:
+        self.find, self.area, self.size, self.clahe = find, area, (height, width), clahe
+        self.fallbacks, self.lock = 0, threading.Lock()
+
+    def __call__(self, image: Image) -> Image:
+        found = self.find(image)
+        if found is None:
+            with self.lock:
+                self.fallbacks += 1
+        box = middle(image.shape, self.size) if found is None else fitted(self.area(found), image.shape, self.size)
+        top, left, bottom, right = box
+        return finished(image[top:bottom, left:right], *self.size, self.clahe)
+
+
+def middle(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the largest part (top, left, bottom, right) in the middle of a photo that has the shape of `size`."""
+    return fitted((-shape[1], -shape[0], 2 * shape[1], 2 * shape[0]), shape, size)
+
+
+def fitted(box: Box, shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the part (top, left, bottom, right) of a photo that holds a box, as far as it can, in the shape of `size`.
+
+    The box grows to the proportions of `size`, shrinks to the photo and is moved into it: no pixel is invented.
+    """
+    left, top, right, bottom = box
+    per = max((bottom - top) / size[0], (right - left) / size[1], 1 / min(size))
+    per = min(per, shape[0] / size[0], shape[1] / size[1])  # pixels of the photo for a pixel of the crop
+    high, wide = max(1, round(size[0] * per)), max(1, round(size[1] * per))
+    up = min(max(round((top + bottom - high) / 2), 0), shape[0] - high)
+    aside = min(max(round((left + right - wide) / 2), 0), shape[1] - wide)
+    return up, aside, up + high, aside + wide
+
+
+def finished(image: Image, height: int, width: int, clahe: float) -> Image:
+    """Return a photo in its last size (scaled by area when it shrinks) and, with a clip limit over 0, after CLAHE.
+
+    CLAHE (Zuiderveld 1994) evens out the lightness L of CIELAB over 8 × 8 tiles, as albumentations does.
+    """
+    if image.shape[:2] != (height, width):
         shrinks = image.shape[0] >= height and image.shape[1] >= width
         way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        return np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
-
-    return scale
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
+    if clahe:
+        lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+        lab[..., 0] = cv2.createCLAHE(clahe, (8, 8)).apply(np.ascontiguousarray(lab[..., 0]))
+        image = np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), np.uint8)
+    return image

@@ -24,11 +24,16 @@ class Hardware:
     channels_last: bool
     fused: bool
     eval_batch: int
+    compile: bool
 
     def place(self, model: torch.nn.Module) -> torch.nn.Module:
         """Move a model to the device, in the chosen memory layout."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return model.to(self.device).to(memory_format=layout)
+
+    def compiled(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Return the model as torch.compile makes it, where that is wanted."""
+        return torch.compile(model) if self.compile else model  # type: ignore[return-value]
 
     def facts(self) -> dict[str, Any]:
         """Return what is worth knowing of this machine."""
@@ -39,23 +44,24 @@ class Hardware:
 
 
 @word
-def auto(*, workers: Whole | None = None, eval_batch: Count = 256) -> Hardware:
+def auto(*, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False) -> Hardware:
     """A GPU where there is one, else the CPU."""
-    return gpu(workers=workers, eval_batch=eval_batch) if torch.cuda.is_available() else cpu(workers=workers or 0)
+    there = gpu if torch.cuda.is_available() else cpu
+    return there(workers=workers, eval_batch=eval_batch, compile=compile)  # type: ignore[no-any-return]
 
 
 @word
-def cpu(*, workers: Whole = 0, eval_batch: Count = 64) -> Hardware:
+def cpu(*, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False) -> Hardware:
     """The CPU; the training loop loads its own photos, since workers would take the cores from it."""
-    return Hardware(torch.device("cpu"), workers, channels_last=True, fused=True, eval_batch=eval_batch)
+    return Hardware(torch.device("cpu"), workers or 0, True, True, eval_batch or 64, compile)
 
 
 @word
-def gpu(*, workers: Whole | None = None, eval_batch: Count = 256) -> Hardware:
+def gpu(*, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False) -> Hardware:
     """One GPU for each rank."""
     if not torch.cuda.is_available():
         raise ConfigError("hardware: there is no GPU that torch can use; hardware=cpu or hardware=auto runs here")
     device = torch.device("cuda", distrib.local())
     torch.cuda.set_device(device)
     count = min(8, (os.cpu_count() or 2) // 2) if workers is None else workers
-    return Hardware(device, count, channels_last=True, fused=True, eval_batch=eval_batch)
+    return Hardware(device, count, True, True, eval_batch or 256, compile)

@@ -103,7 +103,7 @@ def none(note: Note) -> None:
 @word
 def wandb_(
     note: Note, *, project: str = "maskcls", entity: str | None = None, group: str | None = None,
-    tags: list[str] = [], mode: MODES = "auto",  # noqa: B006
+    tags: list[str] = [], mode: MODES = "auto",
 ) -> Sink:  # fmt: skip
     """Weights & Biases: offline unless you are logged in or WANDB_MODE says otherwise; a sweep's jobs share a group."""
     return Wandb(note, project, entity, group or os.environ.get("MASKCLS_SWEEP"), tags, settle(note, mode))

@@ -40,15 +40,24 @@ def weights(pretrained: bool | str) -> bool | str:
     return pretrained
 
 
+def finished_run(init: str | None) -> str | None:
+    """Return the folder of a run that is done."""
+    if init is not None and not (Path(init) / "metrics.json").is_file():
+        raise ValueError(f"{init!r} is no folder of a finished run (it has no metrics.json)")
+    return init
+
+
 @word
 def timm_(
-    outputs: int, height: int, width: int, *, arch: Annotated[str, AfterValidator(architecture)],
+    outputs: int, height: int, width: int, fold: int, *, arch: Annotated[str, AfterValidator(architecture)],
     pretrained: Annotated[bool | str, AfterValidator(weights)] = False, drop: Share = 0.0, drop_path: Share = 0.0,
-    frozen: list[str] = [], normalize: Literal["weights", "competition"] = "weights",  # noqa: B006
+    init: Annotated[str | None, AfterValidator(finished_run)] = None, frozen: list[str] = [],
+    normalize: Literal["weights", "competition"] = "weights",
 ) -> nn.Module:  # fmt: skip
     """Return a timm model for photos of height × width pixels: uint8 values scaled to 0–1, normalised → (N, outputs).
 
-    `pretrained` is true (the hub), false, a path, or package:<name>; `frozen` holds patterns of parameter names, such
+    `pretrained` is true (the hub), false, a path, or package:<name>; `init` is a run
+    whose same fold gives the weights to begin with; `frozen` holds patterns of parameter names, such
     as `blocks.0.*`. `normalize` takes mean and std of the weights' own training, or those of the competition's photos.
     """
     import timm
@@ -66,6 +75,8 @@ def timm_(
         raise ConfigError(f"model {arch}: timm refuses {', '.join(known)}: {error}") from error
     if isinstance(pretrained, str):
         load(model, weights_file(pretrained), arch)
+    if init:
+        begin_from(model, Path(init) / f"fold{fold}" / "best.pt", arch)
     freeze(model, frozen)
     model.mean, model.std = norms(model, normalize)
     return model
@@ -118,6 +129,20 @@ def weights_file(source: str) -> Path:
     if not path.is_file():
         raise ValueError(f"there is no file {source!r}")
     return path
+
+
+def begin_from(model: nn.Module, file: Path, arch: str) -> None:
+    """Fill a model with a fold's weights of another run; a last layer of another size stays new."""
+    if not file.is_file():
+        raise ConfigError(f"model.init: there is no file {file}")
+    given, own = tensors(file), model.state_dict()
+    last: Any = model.pretrained_cfg
+    fits = {key: value for key, value in given.items() if key in own and value.shape == own[key].shape}
+    new = (f"{last['classifier']}.", "num_batches_tracked")
+    wrong = [key for key in own if key not in fits and not key.startswith(new[0]) and not key.endswith(new[1])]
+    if wrong:
+        raise ConfigError(f"model.init: {file} holds another model than {arch}: {wrong[0]} differs")
+    model.load_state_dict(fits, strict=False)
 
 
 def load(model: nn.Module, file: Path, arch: str) -> None:

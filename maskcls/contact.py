@@ -1,0 +1,112 @@
+"""Put photos on one sheet to look at: as they are, with drawn masks, or cropped.
+
+python -m maskcls.contact photos/ --overlay                        each face bare, then worn, nose, chin, ear
+python -m maskcls.contact people.csv --crop face detector=retinaface margin=0.3
+python -m maskcls.contact photos/ --match '*/normal.*' --photos 40 --out sheet.jpg
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+from maskcls import console
+from maskcls.detect import Finder, known
+from maskcls.errors import ConfigError, DataError
+from maskcls.overlays import STYLES, Image, choose, wear
+from maskcls.parts import crop, data
+
+Versions = Callable[[Image], list[Image]]
+
+
+def listed(source: Path, match: str, most: int) -> list[str]:
+    """Return at most so many photos of a CSV (column path) or a folder, spread evenly over it."""
+    if source.is_dir():
+        files = sorted(p for p in source.rglob("*") if p.suffix.lower() in data.ENDINGS and p.name[0] != ".")
+    else:
+        files = [source.parent / name for name in data.read(source, ("path",))["path"]]
+    files = [path for path in files if path.match(match)]
+    if not files:
+        raise DataError(f"there are no photos that match {match!r} in {source}")
+    return [str(files[i]) for i in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
+
+
+def masked(detector: str, seed: int) -> Versions:
+    """Return what shows a photo with a drawn mask in each style; without a found face it stands alone."""
+    try:
+        find, random = Finder(known(detector)), np.random.default_rng(seed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+    def versions(image: Image) -> list[Image]:
+        found = find(image)
+        styles = STYLES if found else ()
+        return [image, *(wear(image, found.landmarks, choose(random), style, random) for style in styles if found)]
+
+    return versions
+
+
+def cropped(words: list[str]) -> Versions:
+    """Return what shows a photo and its crop, given as a word of the group and parameter=value."""
+    faults = [f"--crop: {text!r} is no parameter=value" for text in words[1:] if "=" not in text]
+    pairs = [text.partition("=") for text in words[1:]]
+    made = crop.word.check({"name": words[0]} | {name: yaml.safe_load(value) for name, _, value in pairs}, faults)
+    if made is None or faults:
+        raise ConfigError(*faults)
+    cut = made()
+    return lambda image: [image, cut(image)]
+
+
+def sheet(rows: Iterable[list[Image]], size: int, columns: int) -> Image:
+    """Return one picture of all rows, `columns` rows beside each other, each photo within size × size pixels."""
+    strips = [np.concatenate([tile(image, size) for image in row], 1) for row in rows]
+    wide = max(strip.shape[1] for strip in strips)
+    strips = [np.pad(strip, ((0, 0), (0, wide + 8 - strip.shape[1]), (0, 0)), constant_values=255) for strip in strips]
+    strips += [np.full_like(strips[0], 255)] * (-len(strips) % columns)
+    lines = [np.concatenate(strips[i : i + columns], 1) for i in range(0, len(strips), columns)]
+    return np.concatenate(lines)
+
+
+def tile(image: Image, size: int) -> Image:
+    """Return a photo scaled into the middle of a white square."""
+    scale = size / max(image.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    small = crop.finished(image, height, width, 0)
+    top, left = (size - height) // 2, (size - width) // 2
+    return np.pad(small, ((top, size - height - top), (left, size - width - left), (0, 0)), constant_values=255)
+
+
+@console.command
+def main() -> None:
+    """Write the sheet that the command line asks for."""
+    parser = argparse.ArgumentParser("python -m maskcls.contact", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("source", type=Path, help="a folder of photos, or a CSV with a column path")
+    parser.add_argument("--overlay", action="store_true", help="draw a mask in each style")
+    parser.add_argument("--crop", nargs="+", metavar="WORD", help="a word of the group crop, then parameter=value")
+    parser.add_argument("--match", default="*", help="take photos whose path matches, such as '*/normal.*'")
+    parser.add_argument("--photos", type=int, default=24, help="how many photos at most")
+    parser.add_argument("--columns", type=int, default=2, help="how many photos in a row of the sheet")
+    parser.add_argument("--size", type=int, default=160, help="pixels of a photo's longer side")
+    parser.add_argument("--detector", default="mtcnn", help="mtcnn or retinaface")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("contact.jpg"), help="a .jpg or .png file")
+    asked = parser.parse_args()
+    show: Versions = lambda image: [image]  # noqa: E731
+    if asked.overlay:
+        show = masked(asked.detector, asked.seed)
+    elif asked.crop:
+        show = cropped(asked.crop)
+    files = listed(asked.source, asked.match, asked.photos)
+    picture = sheet([show(crop.photo(path)) for path in files], asked.size, asked.columns)
+    if not cv2.imwrite(str(asked.out), picture[..., ::-1]):
+        raise DataError(f"{asked.out} cannot be written")
+    console.say(f"{len(files)} photos are on {asked.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Outside data: further photos to train on, never scored; what stands in the table already is left out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import AfterValidator
+
+from maskcls import console
+from maskcls.errors import DataError, unknown
+from maskcls.labels import GENDERS, MASKS
+from maskcls.parts import data
+from maskcls.registry import NonNegative, Registry
+
+word = Registry("extra")
+Note = Callable[[str], None]
+FIELDS = {"age": r"\d+(?:\.\d+)?", "gender": "[^_]+?", "person": ".+?"}
+
+
+def standing(value: str) -> str:
+    """Return the path of a folder that exists."""
+    if not Path(value).is_dir():
+        raise ValueError(f"there is no folder {value!r}")
+    return value
+
+
+def readable(pattern: str) -> str:
+    """Return a pattern of file names that tells age and gender."""
+    fields = re.findall(r"{(.*?)}", pattern)
+    for field in fields:
+        if field not in FIELDS:
+            raise ValueError(unknown("field", field, FIELDS))
+    if sorted(set(fields)) != sorted(fields) or not {"age", "gender"} <= set(fields):
+        raise ValueError(f"{pattern!r} must hold {{age}} and {{gender}}, each once")
+    return pattern
+
+
+def span(value: list[float] | None) -> list[float] | None:
+    """Return two ages, the younger one first."""
+    if value is not None and (len(value) != 2 or value[0] > value[1]):
+        raise ValueError(f"{value} is no [youngest, oldest]")
+    return value
+
+
+@word
+def none(table: pd.DataFrame, note: Note) -> pd.DataFrame:
+    """Return the table as it is."""
+    return table
+
+
+@word
+def table_(
+    table: pd.DataFrame, note: Note, *, file: Annotated[str, AfterValidator(data.existing)], root: str | None = None
+) -> pd.DataFrame:
+    """Add the photos of a CSV as data=table reads it; all of them are trained on, whatever their part says."""
+    return joined(table, data.table(note, file=file, root=root), file, note)
+
+
+@word
+def folder(
+    table: pd.DataFrame, note: Note, *, root: Annotated[str, AfterValidator(standing)],
+    pattern: Annotated[str, AfterValidator(readable)] = "{age}_{gender}_*",
+    genders: dict[str, Literal["male", "female"]] = {"0": "male", "1": "female"},
+    mask: Literal["worn", "incorrect", "none"] = "none",
+    ages: Annotated[list[NonNegative] | None, AfterValidator(span)] = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Add the photos below a folder whose names, without their ending, tell {age}, {gender} and perhaps {person}.
+
+    `*` stands for anything, `genders` says what a name's {gender} means, `ages` limits the years (both included).
+    Without {person} each photo is its own person. Photos of other names are left out and counted.
+    """
+    base, fits = Path(root), expression(pattern)
+    files = sorted(path for path in base.rglob("*") if path.suffix.lower() in data.ENDINGS and path.name[0] != ".")
+    rows = [row for path in files if (row := read(path, base, fits, genders, MASKS.index(mask)))]
+    if len(rows) < len(files):
+        note(f"extra: {len(files) - len(rows)} photos below {root} have names that {pattern!r} does not read")
+    low, high = ages or (0, data.OLDEST)
+    chosen = [row for row in rows if low <= row["age"] <= high]
+    if not chosen:
+        raise DataError(f"extra folder: none of the {len(files)} photos below {root} has a fitting name and age")
+    return joined(table, data.finished(chosen, base), root, note)
+
+
+def expression(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression of a pattern with fields in braces and `*`."""
+    parts = re.split(r"({\w+}|\*)", pattern)
+    named = {f"{{{field}}}": f"(?P<{field}>{text})" for field, text in FIELDS.items()} | {"*": ".*"}
+    return re.compile("".join(named.get(part, re.escape(part)) for part in parts))
+
+
+def read(path: Path, base: Path, fits: re.Pattern[str], genders: dict[str, str], mask: int) -> dict[str, Any] | None:
+    """Return the row of a photo from its name, None for a name that does not fit."""
+    match = fits.fullmatch(path.stem)
+    if match is None or match["gender"] not in genders or (age := data.years(match["age"])) is None:
+        return None
+    person = match.groupdict().get("person") or path.relative_to(base).as_posix()
+    gender = GENDERS.index(genders[match["gender"]])
+    return {"path": path, "person": person, "mask": mask, "gender": gender, "age": age, "part": "extra"}
+
+
+def joined(table: pd.DataFrame, new: pd.DataFrame, source: str, note: Note) -> pd.DataFrame:
+    """Return the table with new photos as part `extra`; copies of photos that are there already are left out."""
+    new = new.assign(part="extra", id="extra/" + new["id"], person="extra/" + new["person"])
+    keep = ~copies([*table["path"], *new["path"]])[len(table) :].to_numpy()
+    note(f"extra: {keep.sum()} photos of {source} were added; {(~keep).sum()} are copies of others and were left out")
+    taken = new["id"][keep].isin(table["id"])
+    if taken.any():
+        raise DataError(f"extra: {new['id'][keep][taken].iloc[0]!r} stands in the table already")
+    return pd.concat([table, new[keep]], ignore_index=True)
+
+
+def copies(paths: list[str]) -> pd.Series[bool]:
+    """Tell for each file whether one before it has the same content; only files of one size are read."""
+    sizes = pd.Series([os.stat(path).st_size for path in paths], dtype="int64")
+    alike = sizes[sizes.duplicated(keep=False)].index
+    prints = sizes.map(str)
+    prints[alike] = list(console.track(hashes([paths[i] for i in alike]), len(alike), "comparing files"))
+    return prints.duplicated()
+
+
+def hashes(paths: list[str]) -> Iterator[str]:
+    """Yield the SHA-256 of files, read in parallel."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest(), paths)

@@ -1,0 +1,119 @@
+"""Drawn masks: bare faces as further training photos with a mask, worn and worn incorrectly."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from maskcls import console, overlays
+from maskcls.detect import Detector, Finder
+from maskcls.errors import ConfigError
+from maskcls.labels import MASKS, decode, encode
+from maskcls.overlays import Image, Landmarks
+from maskcls.parts.crop import photo
+from maskcls.registry import Registry, Whole
+from maskcls.rundir import fingerprint, locked
+
+word = Registry("overlay")
+Note = Callable[[str], None]
+SLIPS: dict[overlays.Style, float] = {"nose": 0.48, "chin": 0.34, "ear": 0.18}  # how a mask is worn incorrectly
+QUALITY = 95  # of the JPEG files
+
+
+@word
+def none(table: pd.DataFrame, note: Note, cache: Path) -> pd.DataFrame:
+    """Return the table as it is."""
+    return table
+
+
+@word
+def masks(
+    table: pd.DataFrame, note: Note, cache: Path, *, of: Literal["extra", "train", "all"] = "extra",
+    worn: Whole = 1, incorrect: Whole = 1, detector: Detector = "mtcnn", seed: Whole = 0,
+) -> pd.DataFrame:  # fmt: skip
+    """Add `worn` and `incorrect` drawn versions of each bare face of a part, placed by a detector's landmarks.
+
+    They are drawn once, below cache/overlays. A drawn photo keeps its source's person, labels and fold and is never
+    scored; photos in which no face is found are left out and counted.
+    """
+    find = Finder(detector)
+    parts = ("train", "extra") if of == "all" else (of,)
+    bare = table[table["part"].isin(parts) & (table["mask"] == MASKS.index("none")) & (table["label"] >= 0)]
+    if bare.empty:
+        raise ConfigError(f"overlay masks: no photo of overlay.of={of} shows a bare face")
+    wanted = [f"{kind}{i}" for kind, count in (("worn", worn), ("incorrect", incorrect)) for i in range(count)]
+    place = cache / "overlays" / key(bare, wanted, detector, seed)
+    with locked(place.parent / f".{place.name}.lock"):
+        if not place.exists():
+            draw(bare, wanted, find, seed, place)
+    there = {entry.name for entry in os.scandir(place)}
+    new = pd.concat([bare.iloc[:0], *(drawn(bare, name, place, there) for name in wanted)])
+    lost = sum(name.endswith(".none") for name in there)
+    note(f"overlay: {len(new)} masks were drawn on {len(bare) - lost} bare faces; in {lost} {detector} found no face")
+    return pd.concat([table, new], ignore_index=True)
+
+
+def key(bare: pd.DataFrame, wanted: list[str], detector: str, seed: int) -> str:
+    """Return the name of a folder of drawn photos: it changes with its sources and with the code that draws."""
+    stats = [(path, (stat := os.stat(path)).st_size, stat.st_mtime_ns) for path in bare["path"]]
+    code = hashlib.sha256(Path(overlays.__file__).read_bytes()).hexdigest()
+    return fingerprint([list(bare["id"]), stats, wanted, detector, seed, code])
+
+
+def draw(bare: pd.DataFrame, wanted: list[str], find: Finder, seed: int, place: Path) -> None:
+    """Draw the wanted masks on all photos, in parallel, into a folder that appears whole or not at all.
+
+    A photo without a found face leaves an empty file `<name>.none`.
+    """
+    part = place.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+
+    def one(name: str, path: str) -> None:
+        image = photo(path)
+        found = find(image)
+        if found is None:
+            (part / f"{stem(name)}.none").touch()
+            return
+        for kind in wanted:
+            random = np.random.default_rng((seed, zlib.crc32(f"{name}/{kind}".encode())))
+            picture = dressed(image, found.landmarks, kind.startswith("worn"), random)
+            cv2.imwrite(str(part / f"{stem(name)}-{kind}.jpg"), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in console.track(pool.map(one, bare["id"], bare["path"]), len(bare), "drawing masks"):
+            pass
+    os.replace(part, place)
+
+
+def dressed(image: Image, at: Landmarks, worn: bool, random: np.random.Generator) -> Image:
+    """Return a photo with a random mask, worn or in one of the three ways of wearing it incorrectly."""
+    style = "worn" if worn else list(SLIPS)[random.choice(len(SLIPS), p=list(SLIPS.values()))]
+    return overlays.wear(image, at, overlays.choose(random), style, random)
+
+
+def stem(name: str) -> str:
+    """Return the file name of a photo's drawn versions, the same for an id always."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def drawn(bare: pd.DataFrame, kind: str, place: Path, there: set[str]) -> pd.DataFrame:
+    """Return the rows of one drawn version: its source's, but for id, path, mask, label, part and scored."""
+    files = pd.Series([f"{stem(name)}-{kind}.jpg" for name in bare["id"]], index=bare.index)
+    have = files.isin(there)
+    rows, mask = bare[have].copy(), MASKS.index(kind.rstrip("0123456789"))
+    _, gender, age = decode(rows["label"])
+    return rows.assign(
+        id="overlay/" + rows["id"] + "/" + kind, path=[str(place / name) for name in files[have]],
+        mask=mask, label=encode(mask, gender, age), part="extra", scored=False,
+    )  # fmt: skip

@@ -1,0 +1,47 @@
+"""Test-time augmentation: views of each batch (B, 3, H, W), whose probabilities are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional
+
+from maskcls.registry import Positive, Registry
+
+word = Registry("tta")
+Views = Callable[[Tensor], list[Tensor]]
+
+
+@word
+def none() -> Views:
+    """The photo as it is."""
+    return lambda images: [images]
+
+
+@word
+def flip() -> Views:
+    """The photo and its mirror image."""
+    return lambda images: [images, images.flip(3)]
+
+
+@word
+def scales(*, factors: list[Positive] = [0.9, 1.1], mirror: bool = True) -> Views:
+    """The photo, and scaled by each factor (its middle, or edges repeated, in its size); each with its mirror."""
+
+    def views(images: Tensor) -> list[Tensor]:
+        sized = [images, *[rescaled(images, factor) for factor in factors]]
+        return [view for image in sized for view in ([image, image.flip(3)] if mirror else [image])]
+
+    return views
+
+
+def rescaled(images: Tensor, factor: float) -> Tensor:
+    """Return photos scaled by a factor about their middle, in their own size."""
+    height, width = images.shape[2:]
+    tall, wide = max(round(height * factor), 1), max(round(width * factor), 1)
+    scaled = functional.interpolate(images, (tall, wide), mode="bilinear", align_corners=False, antialias=factor < 1)
+    top, left = (tall - height) // 2, (wide - width) // 2
+    if factor >= 1:
+        return scaled[:, :, top : top + height, left : left + width]
+    return functional.pad(scaled, (-left, width - wide + left, -top, height - tall + top), mode="replicate")

@@ -1,0 +1,24 @@
+"""Predict with one finished run, or with several of them blended.
+
+python -m maskcls.predict runs='[runs/a-1234,runs/b-5678]' blend=fitted     the evaluation photos: submission.csv
+python -m maskcls.predict runs='[a-1234]' photos=~/pictures tta=flip        any photos: photos.csv
+"""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from maskcls.cli import app
+
+
+def task(cfg: DictConfig) -> float:
+    """Predict once; what is heavy to import is imported only now."""
+    from maskcls.ensemble import predict
+
+    return predict(cfg)
+
+
+main = app(task, "predict")
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""A finished run as a function: photos → probabilities, with the preprocessing that its checkpoints carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import yaml
+from torch import nn
+
+from maskcls import infer, rows
+from maskcls.cache import Pixels, decoded
+from maskcls.config import GROUPS, plug
+from maskcls.errors import ConfigError, DataError, RunError, unknown
+from maskcls.labels import CLASSES, Floats
+from maskcls.parts.crop import Crop
+from maskcls.parts.hardware import Hardware, auto
+from maskcls.registry import Word
+from maskcls.state import loaded
+
+Photo = str | Path | npt.NDArray[np.uint8]
+CARRIED = ("model", "model_word", "head", "crop", "classes", "mean", "std")
+FRESH = {"pretrained": False, "init": None}  # the checkpoint has the weights: nothing is fetched
+COLUMNS = [f"p{i}" for i in range(len(CLASSES))]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is done, read back from its directory."""
+
+    path: Path
+    config: Mapping[str, Any]
+    table: pd.DataFrame  # id, person, label, part, fold, scored
+
+    @property
+    def scored(self) -> pd.DataFrame:
+        """The rows that the run's out-of-fold score is about."""
+        return self.table[(self.table["part"] == "train") & self.table["scored"]].reset_index(drop=True)
+
+    @property
+    def evaluation(self) -> pd.DataFrame:
+        """The evaluation rows, in info.csv's order."""
+        return self.table[self.table["part"] == "eval"].reset_index(drop=True)
+
+    def word(self, group: str) -> Word:
+        """Return the word that the run's config has for a group; a run from before there was a tta has none."""
+        return checked_word(group, self.config.get(group, {"name": "none"}), self.path / "config.yaml")
+
+    def probabilities(self, name: str) -> pd.DataFrame:
+        """Return id and p0 … p17 of oof.csv or eval.csv."""
+        types = {"id": str} | dict.fromkeys(COLUMNS, np.float32)
+        try:
+            return pd.read_csv(self.path / name, dtype=types, usecols=list(types), keep_default_na=False)
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path / name} cannot be read as a table of probabilities: {error}") from error
+
+
+def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
+    """Return a finished run, given its folder or its name below `runs_dir`; RunError for any other."""
+    place = found(name, Path(runs_dir))
+    if not (place / "metrics.json").is_file():
+        raise RunError(f"{place} is not done (it has no metrics.json): ask for its run again")
+    config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
+    plug(config.get("plugins"))
+    wanted = ["id", "person", "label", "part", "fold", "scored"]
+    table = pd.read_csv(place / "table.csv", dtype={"id": str, "person": str}, usecols=wanted, keep_default_na=False)
+    return Finished(place, config, table)
+
+
+def found(name: str | Path, runs_dir: Path) -> Path:
+    """Return a run's folder; an unknown name is a RunError with the nearest one."""
+    for place in (Path(name), runs_dir / name):
+        if (place / "config.yaml").is_file():
+            return place
+    known = [place.parent.name for place in runs_dir.glob("*/config.yaml")]
+    raise RunError(unknown("run", Path(name).name, known) + ("" if known else f": there are no runs in {runs_dir}"))
+
+
+def ordered(wanted: Sequence[str], given: pd.DataFrame, where: Path | str) -> Floats:
+    """Return the probabilities (N, 18) of the wanted ids in their order; a missing or double one is a DataError."""
+    for ids, what in ((pd.Series(wanted, dtype=str), "is asked for"), (given["id"], f"stands in {where}")):
+        if (twice := ids[ids.duplicated()]).size:
+            raise DataError(f"{twice.iloc[0]} {what} more than once")
+    probs = given.set_index("id")[COLUMNS].reindex(list(wanted))
+    if (lost := probs.index[probs.isna().any(axis=1)]).size:
+        raise DataError(f"{where} has no probabilities for {len(lost)} of {len(wanted)} photos, first {lost[0]}")
+    return probs.to_numpy(np.float32)
+
+
+def checked_word(group: str, raw: Any, where: Path) -> Word:
+    """Return the word that a file of a run holds; RunError for one that is not known here."""
+    faults: list[str] = []
+    word = GROUPS[group].check(raw, faults)
+    if word is None:
+        raise RunError(*[f"{where}: {fault}" for fault in faults])
+    return word
+
+
+def checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint that was made for these classes; nothing in it is unpickled as code."""
+    if not path.is_file():
+        raise RunError(f"there is no checkpoint {path}")
+    content = loaded(path)
+    lacking = [key for key in CARRIED if not isinstance(content, dict) or key not in content]
+    if lacking:
+        raise RunError(f"{path} is no checkpoint of a run: it lacks {', '.join(lacking)}")
+    if list(content["classes"]) != list(CLASSES):
+        raise RunError(f"{path} was trained for other classes, or for these in another order: {content['classes']}")
+    return content
+
+
+class Predictor:
+    """The folds of a run, called with photos; models are built at the first call, for the size of its photos."""
+
+    def __init__(
+        self, run: Finished, hardware: Hardware, precision: str | None = None, tta: Word | None = None
+    ) -> None:
+        self.hardware, self.views = hardware, (tta or run.word("tta"))()
+        self.precision: str = precision or run.config["precision"]
+        self.files = [run.path / f"fold{k}" / "best.pt" for k in range(rows.count(run.table))]
+        self.contents = [checkpoint(file) for file in self.files]
+        self.crop_word = checked_word("crop", self.contents[0]["crop"], self.files[0])
+        if any(content["crop"] != self.contents[0]["crop"] for content in self.contents):
+            raise RunError(f"the folds of {run.path} were trained with different crops")
+        self.heads = [checked_word("head", content["head"], file)() for content, file in self.pairs()]
+        self.crop: Crop | None = None
+        self.size: tuple[int, int] = (0, 0)
+        self.models: list[nn.Module] = []
+
+    def pairs(self) -> Iterable[tuple[dict[str, Any], Path]]:
+        """Return each fold's checkpoint and where it lies."""
+        return zip(self.contents, self.files, strict=True)
+
+    def __call__(self, images: Photo | Iterable[Photo]) -> Floats:
+        """Return the probabilities (N, 18) of photos, uint8 RGB arrays (H, W, 3) or paths: the mean of the folds."""
+        self.crop = self.crop or self.crop_word()
+        several = [images] if isinstance(images, str | Path) else images
+        cropped = [self.crop(array(image, i)) for i, image in enumerate(several)]
+        if not cropped:
+            return np.zeros((0, len(CLASSES)), np.float32)
+        if len(sizes := {image.shape for image in cropped}) > 1:
+            raise DataError(f"photos of different sizes are left after the crop {self.crop_word.name}: {sorted(sizes)}")
+        return self.predict(np.stack(cropped))
+
+    def predict(self, pixels: Pixels) -> Floats:
+        """Return the probabilities (N, 18) of photos that are cropped already, (N, H, W, 3)."""
+        size, every = (pixels.shape[1], pixels.shape[2]), np.arange(len(pixels))
+        if size != self.size:
+            self.models = [self.built(content, file, size) for content, file in self.pairs()]
+            self.size = size
+        total = np.zeros((len(pixels), len(CLASSES)))
+        for model, head in zip(self.models, self.heads, strict=True):
+            total += infer.predict(model, head, pixels, every, self.hardware, self.precision, self.views)
+        return (total / len(self.models)).astype(np.float32)
+
+    def built(self, content: Mapping[str, Any], file: Path, size: tuple[int, int]) -> nn.Module:
+        """Return a fold's model with its weights, for photos of `size` (height, width)."""
+        raw = content["model_word"]
+        word = checked_word("model", raw | {key: value for key, value in FRESH.items() if key in raw}, file)
+        head = checked_word("head", content["head"], file)()
+        try:
+            model = word(head.outputs, *size, 0)
+            model.load_state_dict(content["model"])
+        except (RuntimeError, ConfigError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunError(f"{file} does not fit photos of {size[0]} × {size[1]} pixels: {reason}") from error
+        model.mean, model.std = tuple(content["mean"]), tuple(content["std"])
+        return self.hardware.place(model).eval()
+
+
+def array(image: Photo, index: int) -> Pixels:
+    """Return a photo as uint8 RGB (H, W, 3); DataError for what is none."""
+    if isinstance(image, str | Path):
+        if not Path(image).is_file():
+            raise DataError(f"there is no file {image}")
+        return decoded(str(image), lambda whole: whole)
+    given = np.asarray(image)
+    if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3:
+        what = f"{given.dtype} of shape {given.shape}"
+        raise DataError(f"photo {index} is neither a path nor a uint8 RGB array (height, width, 3): {what}")
+    return given
+
+
+def load(run: str | Path, runs_dir: str | Path = "runs") -> Predictor:
+    """Return a run's predictor on the GPU where there is one, given its folder or its name below `runs_dir`."""
+    return Predictor(opened(run, runs_dir), auto(workers=0))
