@@ -66,7 +66,15 @@ def test_a_name_that_python_keeps_for_itself_ends_with_an_underscore(dish: Regis
 
 @pytest.mark.parametrize(
     "params",
-    [{"salt": 2}, {"spoons": 3}, {"spoons": None}, {"source": "a.pth"}, {"source": True}, {"extras": ["a"]}, {"pots": 4}],
+    [
+        {"salt": 2},
+        {"spoons": 3},
+        {"spoons": None},
+        {"source": "a.pth"},
+        {"source": True},
+        {"extras": ["a"]},
+        {"pots": 4},
+    ],
 )
 def test_fitting_values_pass(dish: Registry, params: dict[str, Any]) -> None:
     found: list[str] = []

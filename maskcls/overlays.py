@@ -1,0 +1,250 @@
+"""Draws a face mask on a photo of a person by five landmarks of the face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from maskcls.drawing.brush import Box, Floats, coverage, curve, enclose, fill, quantize, ribbon, shade, shift
+
+Point = tuple[float, float]
+Style = Literal["worn", "nose", "chin", "ear"]
+Cut = Literal["surgical", "fold", "cup", "cloth"]
+Pattern = Literal["plain", "stripes", "checks", "dots"]
+Image = NDArray[np.uint8]
+
+STYLES: tuple[Style, ...] = get_args(Style)
+_COLOURS: dict[Cut, list[tuple[int, int, int]]] = {
+    "surgical": [(150, 190, 214), (176, 208, 224), (240, 243, 244), (150, 204, 188), (232, 186, 200), (52, 54, 60)],
+    "fold": [(243, 243, 241), (243, 243, 241), (38, 39, 43), (216, 214, 208), (150, 152, 158), (214, 226, 232)],
+    "cup": [(240, 240, 238), (46, 47, 52), (122, 128, 138), (176, 186, 200), (90, 60, 66)],
+    "cloth": [
+        (40, 42, 50),
+        (34, 48, 88),
+        (142, 40, 48),
+        (70, 120, 130),
+        (92, 110, 84),
+        (222, 176, 184),
+        (120, 96, 140),
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Five points of a face in pixels (x, y), left and right as in the picture; without a chin it is estimated."""
+
+    left_eye: Point
+    right_eye: Point
+    nose: Point
+    left_mouth: Point
+    right_mouth: Point
+    chin: Point | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a mask looks: its cut, cloth and straps; colours are RGB, 0 to 255."""
+
+    cut: Cut
+    colour: tuple[int, int, int]
+    pattern: Pattern
+    accent: tuple[int, int, int]
+    strap: tuple[int, int, int]
+
+
+def choose(rng: np.random.Generator) -> Look:
+    """Returns a random mask, in about the mix seen on streets: mostly white, black and light blue."""
+    cut: Cut = rng.choice(["surgical", "fold", "cup", "cloth"], p=[0.36, 0.3, 0.12, 0.22]).item()
+    colour = _vary(_COLOURS[cut][rng.integers(len(_COLOURS[cut]))], rng)
+    pattern: Pattern = rng.choice(get_args(Pattern), p=[0.4, 0.2, 0.2, 0.2]).item() if cut == "cloth" else "plain"
+    accent = _vary(_COLOURS["cloth"][rng.integers(len(_COLOURS["cloth"]))], rng)
+    strap = (236, 236, 234) if cut == "surgical" or rng.random() < 0.3 else colour
+    return Look(cut, colour, pattern, accent, strap)
+
+
+def wear(image: Image, landmarks: Landmarks, look: Look, style: Style, rng: np.random.Generator) -> Image:
+    """Returns a copy of the photo, RGB (H, W, 3), with the mask worn or, for the other styles, worn incorrectly."""
+    face = _Face(landmarks)
+    outline, corners = _hang(face, rng) if style == "ear" else _fit(face, look.cut, style, rng)
+    canvas = image.astype(np.float32)
+    polygon = face.put(outline)
+    box = enclose(canvas.shape, polygon, 2)
+    if not canvas[box].size:
+        return image.copy()
+    light = _light(canvas, box, polygon)
+    _strap(canvas, face, corners, look, style)
+    shade(canvas, shift(polygon, 0, 0.05 * face.unit), 0.72, soft=0.07 * face.unit)
+    cloth = _weave(face.grid(box), outline, look, style, rng) * light[..., None]
+    alpha = coverage(polygon, box, soft=max(0.4, 0.012 * face.unit))[..., None]
+    canvas[box] += (cloth - canvas[box]) * alpha
+    _hem(canvas, polygon, face.unit, look)
+    return quantize(canvas)
+
+
+class _Face:
+    """The plane of a face: u along the eyes (they lie at -0.5 and 0.5), v from the eyes down (the mouth lies at 1)."""
+
+    def __init__(self, at: Landmarks) -> None:
+        left, right, nose = (np.asarray(p, np.float64) for p in (at.left_eye, at.right_eye, at.nose))
+        mouth = (np.asarray(at.left_mouth, np.float64) + np.asarray(at.right_mouth, np.float64)) / 2
+        self.origin = (left + right) / 2
+        down, across = mouth - self.origin, right - left
+        # A face turned far aside shows its eyes close together: its width is then taken from its height.
+        across *= max(1.0, 0.7 * float(np.hypot(*down)) / max(float(np.hypot(*across)), 1e-3))
+        self.axes = np.stack([across, down])  # (2, 2)
+        if abs(np.linalg.det(self.axes)) < 1e-3:
+            raise ValueError("the landmarks lie on one line")
+        self.back = np.linalg.inv(self.axes)
+        self.unit = float(np.hypot(*across))
+        self.nose = float(np.clip(self.take(nose)[1], 0.4, 0.8))
+        self.turn = float(np.clip(self.take(nose)[0], -0.4, 0.4))
+        self.chin = 1.66 if at.chin is None else float(np.clip(self.take(at.chin)[1], 1.35, 2.0))
+
+    def take(self, point: ArrayLike) -> NDArray[np.float64]:
+        return (np.asarray(point, np.float64) - self.origin) @ self.back
+
+    def put(self, points: ArrayLike) -> Floats:
+        """Maps (u, v) to pixels; the half of the face that is turned away is narrower."""
+        p = np.array(points, np.float64).reshape(-1, 2)
+        p[:, 0] += self.turn * np.clip(1.2 - p[:, 0] ** 2, -0.2, 1.2)
+        return (self.origin + p @ self.axes).astype(np.float32)
+
+    def grid(self, box: Box) -> tuple[Floats, Floats]:
+        """Returns u and v of every pixel of a box, without the turn of the head."""
+        y, x = np.mgrid[box].astype(np.float32)
+        (a, b), (c, d) = self.back
+        x, y = x - self.origin[0], y - self.origin[1]
+        return (x * a + y * c).astype(np.float32), (x * b + y * d).astype(np.float32)
+
+
+def _vary(colour: tuple[int, int, int], rng: np.random.Generator) -> tuple[int, int, int]:
+    r, g, b = (int(c) for c in np.clip(colour + rng.normal(0, 7, 3) + rng.normal(0, 6), 12, 250))
+    return r, g, b
+
+
+def _fit(face: _Face, cut: Cut, style: Style, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Returns the outline of a mask on the face and its four corners (left and right, upper and lower)."""
+    top, bottom, wide = {
+        "worn": (rng.uniform(0.3, 0.42), face.chin + rng.uniform(0.03, 0.14), rng.uniform(1.02, 1.1)),
+        "nose": (face.nose + rng.uniform(0.22, 0.37), face.chin + rng.uniform(0.1, 0.25), rng.uniform(0.95, 1.04)),
+        "chin": (rng.uniform(1.2, 1.36), face.chin + rng.uniform(0.3, 0.5), rng.uniform(0.82, 0.92)),
+    }[style]
+    upper, lower = {  # right halves, from the middle out: (u, share of the height)
+        "surgical": (
+            [(0, 0.0), (0.22, 0.03), (0.55, 0.12), (1.02, 0.2)],
+            [(0.98, 0.68), (0.62, 0.93), (0.3, 0.99), (0, 1.0)],
+        ),
+        "fold": ([(0, 0.0), (0.2, 0.06), (0.6, 0.2), (1.1, 0.3)], [(1.06, 0.52), (0.72, 0.82), (0.36, 0.98), (0, 1.0)]),
+        "cup": ([(0, 0.0), (0.25, 0.05), (0.6, 0.2), (0.9, 0.34)], [(0.88, 0.6), (0.66, 0.86), (0.34, 0.98), (0, 1.0)]),
+        "cloth": (
+            [(0, 0.0), (0.2, 0.04), (0.6, 0.15), (1.06, 0.26)],
+            [(1.02, 0.58), (0.7, 0.86), (0.34, 0.98), (0, 1.0)],
+        ),
+    }[cut]
+    half = np.concatenate([curve(upper, closed=False), curve(lower, closed=False)])
+    slant = rng.normal(0, 0.03)
+    ring = np.concatenate([half, half[::-1] * (-1, 1)]) * (wide, bottom - top) + (0, top)
+    ring[:, 1] += slant * ring[:, 0]
+    ends = np.array([upper[-1], lower[0]]) * (wide, bottom - top) + (0, top)
+    return ring.astype(np.float32), np.concatenate([ends * (-1, 1), ends]).astype(np.float32)
+
+
+def _hang(face: _Face, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Returns the outline and corners of a mask that hangs from one ear."""
+    side = rng.choice([-1, 1]) if abs(face.turn) < 0.1 else -np.sign(face.turn)
+    wide, high, swing = rng.uniform(0.34, 0.6), rng.uniform(1.0, 1.25), side * rng.uniform(-0.05, 0.25)
+    x, y = side * rng.uniform(1.08, 1.22), rng.uniform(0.6, 0.8)
+    quad = np.array(
+        [
+            (-wide, 0.04),
+            (0, 0),
+            (wide, 0.03),
+            (wide * 1.04, 0.5),
+            (wide * 0.9, 1),
+            (0, 1.05),
+            (-wide * 0.9, 0.98),
+            (-wide, 0.5),
+        ]
+    ) * (1, high)
+    turn = np.array([(np.cos(swing), np.sin(swing)), (-np.sin(swing), np.cos(swing))])
+    ring = quad @ turn + (x, y)
+    return curve(ring), np.stack([ring[0], ring[2]]).astype(np.float32)
+
+
+def _strap(canvas: Floats, face: _Face, corners: Floats, look: Look, style: Style) -> None:
+    """Draws the elastic from the corners of the mask to the ears."""
+    for u, v in corners:
+        side = np.sign(u)
+        ear = (side * 1.26, 0.28 + 0.2 * (v > 0.9)) if style != "ear" else (side * 1.2, 0.3)
+        middle = ((u + ear[0]) / 2 + side * 0.03, (v + ear[1]) / 2 + 0.03)
+        line = ribbon(face.put([(u, v), middle, ear]), max(1.0, 0.045 * face.unit), taper=0)
+        shade(canvas, shift(line, 0, 0.03 * face.unit), 0.8, soft=0.02 * face.unit)
+        fill(canvas, line, np.asarray(look.strap) * 0.86, opacity=0.9, soft=0.35)
+
+
+def _light(canvas: Floats, box: Box, polygon: Floats) -> Floats:
+    """Returns how the light falls over the box: the face's own luminance without its details, 1 on average."""
+    grey = canvas[box].mean(2)
+    alpha = coverage(polygon, box) + 1e-3
+    few = (6, 6)
+    weight = cv2.resize(alpha, few, interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(grey * alpha, few, interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)
+    mean = float((grey * alpha).sum() / alpha.sum())
+    # The sixth root of trust: cells that barely touch the mask say little and are pulled to the mean.
+    coarse = mean + (coarse - mean) * np.minimum(1, 3 * weight)
+    coarse = cv2.GaussianBlur(coarse, (3, 3), 0)
+    fall = cv2.resize((coarse / max(mean, 1)) ** 0.8, grey.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    level = np.clip((mean / 165) ** 0.55, 0.35, 1.12)
+    return (np.clip(fall, 0.55, 1.35) * level).astype(np.float32)
+
+
+def _weave(grid: tuple[Floats, Floats], outline: Floats, look: Look, style: Style, rng: np.random.Generator) -> Floats:
+    """Returns the cloth of the mask over a box, RGB, with its pattern, pleats and bulge."""
+    u, v = grid
+    (left, top), (right, bottom) = outline.min(0), outline.max(0)
+    s = (2 * u - left - right) / (right - left)  # -1 at the left edge to 1 at the right
+    t = (v - top) / (bottom - top)  # 0 at the upper edge to 1 at the lower
+    cloth = np.empty((*u.shape, 3), np.float32)
+    cloth[:] = look.colour
+    if look.pattern != "plain":
+        ink = _print(u, v, look.pattern, rng)[..., None]
+        cloth += (np.asarray(look.accent, np.float32) - cloth) * ink
+    relief = 1.05 - 0.2 * s**2 - 0.14 * np.maximum(t - 0.35, 0) + _creases(s, t, look.cut, style)
+    relief += cv2.resize(rng.normal(0, 0.035, (9, 9)).astype(np.float32), u.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return cloth * relief[..., None]
+
+
+def _print(u: Floats, v: Floats, pattern: Pattern, rng: np.random.Generator) -> Floats:
+    pitch = rng.uniform(0.14, 0.3)
+    a, b = (np.sin(2 * np.pi * x / pitch + rng.uniform(0, 6)) for x in (u + 0.1 * v, v * 0.95))
+    ink = {"stripes": b, "checks": (a + b) * 0.7, "dots": a * b * 2 - 0.7}[pattern]
+    return np.clip(ink * 2.5 + 0.5, 0, 1).astype(np.float32) * 0.8
+
+
+def _creases(s: Floats, t: Floats, cut: Cut, style: Style) -> Floats:
+    """Returns the pleats, folds or seam of a cut as lighter and darker lines."""
+    if style == "ear":
+        return _line(t - 0.35 - 0.05 * s, 0.03) + _line(t - 0.62 + 0.05 * s, 0.03)
+    if cut == "surgical":
+        bend = 0.1 * s**2
+        return _line(t - 0.36 + bend, 0.022) + _line(t - 0.52 + bend, 0.022) + _line(t - 0.68 + bend, 0.022)
+    if cut == "fold":
+        return _line(t - 0.36 - 0.06 * s**2, 0.03) + _line(t - 0.7 + 0.16 * s**2, 0.03) - 0.1 * (t > 0.7 - 0.16 * s**2)
+    return _line(s, 0.03) * np.float32(0.8)
+
+
+def _line(distance: Floats, width: float) -> Floats:
+    near = distance / width
+    return (-0.2 * np.exp(-(near**2)) + 0.1 * np.exp(-((near - 2) ** 2))).astype(np.float32)
+
+
+def _hem(canvas: Floats, polygon: Floats, unit: float, look: Look) -> None:
+    """Draws the stitched border of the mask."""
+    ring = np.concatenate([polygon, polygon[:1]])[::3]
+    inner = ring + (ring.mean(0) - ring) * 0.05
+    fill(canvas, ribbon(inner, max(1.0, 0.02 * unit), taper=0), np.asarray(look.colour) * 0.72, opacity=0.35, soft=0.4)
