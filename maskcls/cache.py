@@ -17,6 +17,7 @@ from maskcls.errors import DataError
 from maskcls.parts.crop import Crop
 from maskcls.registry import Word
 from maskcls.rundir import fingerprint, locked
+from maskcls.sheets import complain
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -34,7 +35,7 @@ def pixels(table: pd.DataFrame, crop: Word, root: Path) -> Pixels:
 
 def build(paths: list[str], crop: Crop, place: Path) -> None:
     """Decode and crop photos into a .npy file, in parallel; the file appears whole or not at all."""
-    first = decoded(paths[0], crop)
+    first = sample(paths, crop)
     size = first.nbytes * len(paths)
     place.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(place.parent).free) < size * 1.02:
@@ -58,16 +59,30 @@ def build(paths: list[str], crop: Crop, place: Path) -> None:
             return
         whole[index] = image
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in track(pool.map(fill, range(len(paths))), len(paths), "decoding"):
-            if len(faults) >= 10:
-                pool.shutdown(cancel_futures=True)
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in track(pool.map(fill, range(len(paths))), len(paths), "decoding"):
+                if len(faults) >= 10:
+                    pool.shutdown(cancel_futures=True)
+                    break
+        complain(list(dict.fromkeys(faults)))
+        whole.flush()
+        os.replace(part, place)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sample(paths: list[str], crop: Crop) -> Pixels:
+    """Return the first photo that can be read, whose size is that of all."""
+    faults = []
+    for path in paths:
+        try:
+            return decoded(path, crop)
+        except DataError as error:
+            faults.append(str(error))
+            if len(faults) == 10:
                 break
-    if faults:
-        part.unlink()
-        raise DataError(*dict.fromkeys(faults[:10]))
-    whole.flush()
-    os.replace(part, place)
+    raise DataError(*faults)
 
 
 def decoded(path: str, crop: Crop) -> Pixels:
@@ -78,5 +93,5 @@ def decoded(path: str, crop: Crop) -> Pixels:
         raise DataError(f"{path} cannot be read as a photo")
     try:
         return crop(np.asarray(image, np.uint8))
-    except DataError as error:
+    except (DataError, cv2.error) as error:
         raise DataError(f"{path}: {error}") from error

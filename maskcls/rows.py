@@ -31,6 +31,8 @@ def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
         raise DataError(f"split {cfg.split.name}: {both} people stand on both sides of a fold")
     if both:
         note(f"LEAK: split {cfg.split.name} puts {both} people on both sides: this score is not one on new people")
+    if beside := set(table.loc[train, "person"]) & set(table.loc[~train & table["scored"], "person"]):
+        raise DataError(f"{len(beside)} people stand in train and among the scored evaluation photos: {min(beside)}, …")
     enough(table, cfg)
     return table
 

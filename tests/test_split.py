@@ -1,4 +1,4 @@
-"""Folds: no person on both sides, equal strata, every row once; what leaks says so; who is trained on, who is scored."""
+"""Folds: no person on both sides, equal strata, each row once; what leaks says so; who is trained on, who is scored."""
 
 from __future__ import annotations
 

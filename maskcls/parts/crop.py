@@ -37,7 +37,7 @@ def center(*, height: Count = 400, width: Count = 200) -> Crop:
 
 
 @word
-def resize(*, height: Count = 96, width: Count = 72) -> Crop:
+def resize(*, height: Count = 80, width: Count = 60) -> Crop:
     """Scale the whole photo to height × width pixels (by area when it shrinks)."""
 
     def scale(image: Image) -> Image:
