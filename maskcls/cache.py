@@ -18,6 +18,7 @@ from maskcls.errors import DataError
 from maskcls.parts.crop import Crop, Found, photo
 from maskcls.registry import Word
 from maskcls.rundir import fingerprint, locked, write_json
+from maskcls.sheets import complain
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -48,7 +49,7 @@ def tell(facts: Path, crop: str, note: Callable[[str], None]) -> None:
 
 def build(paths: list[str], crop: Crop, place: Path) -> None:
     """Decode and crop photos into a .npy file, in parallel; the file appears whole or not at all."""
-    first = decoded(paths[0], crop)
+    first = sample(paths, crop)
     if isinstance(crop, Found):
         crop.fallbacks = 0  # this photo comes again below
     size = first.nbytes * len(paths)
@@ -74,18 +75,32 @@ def build(paths: list[str], crop: Crop, place: Path) -> None:
             return
         whole[index] = image
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in track(pool.map(fill, range(len(paths))), len(paths), "decoding"):
-            if len(faults) >= 10:
-                pool.shutdown(cancel_futures=True)
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in track(pool.map(fill, range(len(paths))), len(paths), "decoding"):
+                if len(faults) >= 10:
+                    pool.shutdown(cancel_futures=True)
+                    break
+        complain(list(dict.fromkeys(faults)))
+        whole.flush()
+        missed = crop.fallbacks if isinstance(crop, Found) else None
+        write_json(place.with_name("facts.json"), {"photos": len(paths), "fallbacks": missed})
+        os.replace(part, place)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sample(paths: list[str], crop: Crop) -> Pixels:
+    """Return the first photo that can be read, whose size is that of all."""
+    faults = []
+    for path in paths:
+        try:
+            return decoded(path, crop)
+        except DataError as error:
+            faults.append(str(error))
+            if len(faults) == 10:
                 break
-    if faults:
-        part.unlink()
-        raise DataError(*dict.fromkeys(faults[:10]))
-    whole.flush()
-    missed = crop.fallbacks if isinstance(crop, Found) else None
-    write_json(place.with_name("facts.json"), {"photos": len(paths), "fallbacks": missed})
-    os.replace(part, place)
+    raise DataError(*faults)
 
 
 def decoded(path: str, crop: Crop) -> Pixels:
@@ -93,5 +108,5 @@ def decoded(path: str, crop: Crop) -> Pixels:
     image = photo(path)
     try:
         return crop(image)
-    except DataError as error:
+    except (DataError, cv2.error) as error:
         raise DataError(f"{path}: {error}") from error

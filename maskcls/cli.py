@@ -19,6 +19,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from maskcls.console import command
 from maskcls.errors import ConfigError, unknown
@@ -65,9 +66,17 @@ def compose(*overrides: str, config: str = "config") -> DictConfig:
     except HydraException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     HydraConfig.instance().set_config(whole)  # the run's name is made of Hydra's choices
-    plain = {key: OmegaConf.to_container(whole[key], resolve=True) if OmegaConf.is_config(whole[key]) else whole[key]
+    try:
+        return plain(whole)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config: {str(error).splitlines()[0]}") from error
+
+
+def plain(whole: DictConfig) -> DictConfig:
+    """Return a composed config without Hydra's own part, its interpolations resolved."""
+    content = {key: OmegaConf.to_container(whole[key], resolve=True) if OmegaConf.is_config(whole[key]) else whole[key]
              for key in whole if key != "hydra" and not OmegaConf.is_missing(whole, key)}  # fmt: skip
-    return OmegaConf.create(plain)
+    return OmegaConf.create(content)
 
 
 def spelled(arguments: list[str]) -> Iterator[str]:
@@ -106,7 +115,7 @@ def groups(base: Path) -> dict[str, set[str]]:
 
 def extra(arguments: list[str]) -> Iterator[Path]:
     """Yield the user's own folders of configs (--config-dir)."""
-    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+    for flag, value in zip(arguments, [*arguments[1:], ""], strict=False):
         name, _, joined = flag.partition("=")
         if name in FLAGS_WITH_FOLDER and Path(joined or value).is_dir():
             yield Path(joined or value)
@@ -124,4 +133,4 @@ def strangers(argument: str, known: set[str] | None = None) -> list[str]:
         return []
     chosen: list[Any] = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
     group = override.key_or_group
-    return [unknown(group, str(word), known) for word in chosen if isinstance(word, str) and word not in known]
+    return [unknown(group, str(word), known) for word in chosen if word not in known]

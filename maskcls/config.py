@@ -15,8 +15,10 @@ from pydantic import AfterValidator, Field
 from maskcls.errors import ConfigError, unknown
 from maskcls.parts import (
     augmentation,
+    blend,
     crop,
     data,
+    extra,
     hardware,
     head,
     labels,
@@ -25,6 +27,8 @@ from maskcls.parts import (
     mixing,
     model,
     optimizer,
+    overlay,
+    pseudo,
     sampler,
     scheduler,
     split,
@@ -33,8 +37,8 @@ from maskcls.parts import (
 from maskcls.registry import Count, Fraction, Positive, Share, Whole, Word, schema, validated
 
 MODULES = (
-    data, labels, split, crop, augmentation, mixing, sampler, model, head, loss, optimizer, scheduler, tta,
-    logger, hardware,
+    data, extra, pseudo, labels, split, overlay, crop, augmentation, mixing, sampler, model, head, loss, optimizer,
+    scheduler, tta, blend, logger, hardware,
 )  # fmt: skip
 GROUPS = {module.word.group: module.word for module in MODULES}
 OUTSIDE = ("name", "fold", "hardware", "logger", "runs_dir", "cache_dir")  # not in a run's hash
@@ -70,8 +74,11 @@ class Config:
     cache_dir: str
     plugins: list[str]
     data: Word
+    extra: Word
+    pseudo: Word
     labels: Word
     split: Word
+    overlay: Word
     crop: Word
     augmentation: Word
     mixing: Word

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from omegaconf import DictConfig
 
 from maskcls import __version__, console, distrib, folds, report, rows
 from maskcls.cache import pixels
 from maskcls.config import Config, checked
+from maskcls.errors import ConfigError
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Sink
 from maskcls.rundir import RunDir, locked, write_json, write_text
@@ -53,7 +55,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
         place.claim(rows.digest(table), len(table))
         write_text(place / "table.csv", table[rows.RULER].to_csv(index=False, lineterminator="\n"))
         place.about(**about(hardware))
-    photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
+    photos = pixels(table, cfg.crop, Path(cfg.cache_dir), notes.append)
     sinks: list[Sink] = [sink for sink in [cfg.logger(console.say)] if sink] if console.main_rank() else []
     for sink in sinks:
         sink.begin(place, cfg.filled() | {"run": place.id})
@@ -71,10 +73,16 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
 
 def rehearse(cfg: Config, hardware: Hardware) -> None:
     """Build what the words mean once, before any work: what a builder refuses is known now, and not after decoding."""
-    head = cfg.head()
+    head, size = cfg.head(), (cfg.crop.params.get("height", 224), cfg.crop.params.get("width", 224))
     cfg.crop(), cfg.augmentation(), cfg.scheduler(1, 1)
-    build(cfg, head, hardware, (224, 224), 0)
     cfg.mixing(), cfg.tta()
+    model = build(cfg, head, hardware, size, 0).model.eval()
+    try:
+        with torch.inference_mode():
+            model(torch.zeros(1, 3, *size, device=hardware.device))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"model {cfg.model.name} refuses photos of {size[0]} × {size[1]} pixels: {reason}") from error
 
 
 def tell(place: RunDir, table: pd.DataFrame, notes: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ RULER = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scor
 
 def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the table with fold (−1: not scored in any fold) and scored; `note` is told what is worth knowing."""
-    table = cfg.labels(cfg.data(note), note)
+    table = cfg.labels(cfg.pseudo(cfg.extra(cfg.data(note), note), note), note)
     train = table["part"] == "train"
     if (table.loc[train, "label"] < 0).any():
         raise DataError("a training photo has no label")
@@ -32,6 +33,9 @@ def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
         raise DataError(f"split {cfg.split.name}: {both} people stand on both sides of a fold")
     if both:
         note(f"LEAK: split {cfg.split.name} puts {both} people on both sides: this score is not one on new people")
+    if beside := set(table.loc[train, "person"]) & set(table.loc[~train & table["scored"], "person"]):
+        raise DataError(f"{len(beside)} people stand in train and among the scored evaluation photos: {min(beside)}, …")
+    table = cfg.overlay(table, note, Path(cfg.cache_dir))
     enough(table, cfg)
     return table
 

@@ -112,8 +112,10 @@ class RunDir:
     def append(self, numbers: Mapping[str, Any]) -> None:
         """Append one line to log.jsonl."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(numbers)) + "\n")
+        with (self / "log.jsonl").open("ab+") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+            cut = file.read(1) not in (b"", b"\n")  # a killed process left half a line
+            file.write(("\n" * cut + json.dumps(dict(numbers)) + "\n").encode())
 
     def log(self) -> list[dict[str, Any]]:
         """Return log.jsonl's rows, the latest for each fold and epoch (a resumed epoch is logged again)."""

@@ -85,7 +85,9 @@ def test_what_hydra_itself_refuses_is_a_config_error_too(word: str) -> None:
 
 
 def test_all_faults_are_told_at_once() -> None:
-    told = sentences("epochs=x", "bacth=3", "loss=focal", "loss.gama=1", "loss.smoothing=no", "optimizer.lr=0", "crop.width=-1")
+    told = sentences(
+        "epochs=x", "bacth=3", "loss=focal", "loss.gama=1", "loss.smoothing=no", "optimizer.lr=0", "crop.width=-1"
+    )
     assert sorted(told) == sorted(
         [
             "epochs: 'x' is no int",

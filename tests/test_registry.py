@@ -23,7 +23,7 @@ def dish() -> Registry:
     @word
     def soup(
         guests: int, *, salt: float = 1.5, kind: Literal["thin", "thick"] = "thin", spoons: Whole | None = None,
-        extras: list[str] = [], source: bool | str = False, pots: Annotated[int, AfterValidator(even)] = 2,  # noqa: B006
+        extras: list[str] = [], source: bool | str = False, pots: Annotated[int, AfterValidator(even)] = 2,
     ) -> dict[str, Any]:  # fmt: skip
         return {"guests": guests, "salt": salt, "kind": kind, "spoons": spoons, "extras": extras, "source": source}
 
@@ -32,7 +32,7 @@ def dish() -> Registry:
         return size
 
     @word
-    def import_(*, share: Share = 0.5, part: Fraction = 1.0, rate: Positive = 1.0, deep: dict[str, Any] = {}) -> None:  # noqa: B006
+    def import_(*, share: Share = 0.5, part: Fraction = 1.0, rate: Positive = 1.0, deep: dict[str, Any] = {}) -> None:
         return None
 
     return word
@@ -66,7 +66,15 @@ def test_a_name_that_python_keeps_for_itself_ends_with_an_underscore(dish: Regis
 
 @pytest.mark.parametrize(
     "params",
-    [{"salt": 2}, {"spoons": 3}, {"spoons": None}, {"source": "a.pth"}, {"source": True}, {"extras": ["a"]}, {"pots": 4}],
+    [
+        {"salt": 2},
+        {"spoons": 3},
+        {"spoons": None},
+        {"source": "a.pth"},
+        {"source": True},
+        {"extras": ["a"]},
+        {"pots": 4},
+    ],
 )
 def test_fitting_values_pass(dish: Registry, params: dict[str, Any]) -> None:
     found: list[str] = []

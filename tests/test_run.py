@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-
 from conftest import environment
+
 from maskcls.cli import compose
 from maskcls.experiment import run
 from maskcls.rundir import read_arrays

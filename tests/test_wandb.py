@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from conftest import environment
+
 from maskcls.parts.logger import settle
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -33,7 +33,7 @@ def test_the_offline_file_holds_config_epochs_summary_and_group(tiny: list[str],
     (place,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     text = [json.dumps(record) for record in records(place)]
     whole = "\n".join(text)
-    (run,) = [line for line in text if place.name in line and "run_id" in line.lower() or "runGroup" in line or "run_group" in line][:1]
+    (run,) = [line for line in text if (place.name in line and "run_id" in line.lower()) or "runGroup" in line or "run_group" in line][:1]
     assert "sweep-" in run and "gamma" in run and "1.5" in run
     metrics = json.loads((place / "metrics.json").read_text())
     for row in (json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator
 
 from maskcls.errors import unknown
-from maskcls.registry import Registry
+from maskcls.registry import Fraction, Registry
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
 
@@ -37,7 +37,7 @@ def none() -> Augment | None:
 
 
 @word
-def albumentations_(*, transforms: Annotated[dict[str, Any], AfterValidator(known)], p: float = 1.0) -> Augment:
+def albumentations_(*, transforms: Annotated[dict[str, Any], AfterValidator(known)], p: Fraction = 1.0) -> Augment:
     """Apply albumentations' transforms one after the other; {Class: {argument: value}}.
 
     Each call draws its random numbers from its own seed, so that neither workers nor their number change a result.
@@ -58,6 +58,8 @@ def transform(name: str, params: Mapping[str, Any]) -> Any:
     """Return one transform of albumentations; a wrong name, argument or value is a ValueError with the nearest word."""
     import albumentations
 
+    if not isinstance(params, Mapping):
+        raise ValueError(f"the arguments of {name} are {params!r}, which is no mapping {{argument: value}}")
     if name in ELSEWHERE:
         raise ValueError(f"{name} has no place here: {ELSEWHERE[name]}")
     classes = {key: value for key, value in vars(albumentations).items() if inspect.isclass(value)
@@ -77,6 +79,11 @@ def transform(name: str, params: Mapping[str, Any]) -> Any:
         raise ValueError(f"{name}: {text}") from error
 
 
-def nested(transforms: Mapping[str, Any]) -> list[Any]:
-    """Return the transforms inside a OneOf, SomeOf or Sequential."""
+def nested(transforms: Any) -> list[Any]:
+    """Return the transforms inside a OneOf, SomeOf or Sequential, as a mapping or as a list."""
+    if isinstance(transforms, list):
+        pairs = [item if isinstance(item, Mapping) else {str(item): {}} for item in transforms]
+        return [step for pair in pairs for step in nested(pair)]
+    if not isinstance(transforms, Mapping):
+        raise ValueError(f"{transforms!r} is no mapping of transforms, {{Class: {{argument: value}}}}")
     return [transform(name, params or {}) for name, params in transforms.items()]

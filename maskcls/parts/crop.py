@@ -70,7 +70,7 @@ def center(
 
 
 @word
-def resize(*, height: Count = 96, width: Count = 72, clahe: NonNegative = 0.0) -> Crop:
+def resize(*, height: Count = 80, width: Count = 60, clahe: NonNegative = 0.0) -> Crop:
     """Scale the whole photo to height × width pixels (by area when it shrinks)."""
     return lambda image: finished(image, height, width, clahe)
 

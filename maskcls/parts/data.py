@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,9 +16,10 @@ import pandas as pd
 from pydantic import AfterValidator
 
 from maskcls import console, people
-from maskcls.errors import DataError, nearest, unknown
+from maskcls.errors import DataError, unknown
 from maskcls.labels import CLASSES, GENDERS, band, decode, encode
 from maskcls.registry import Count, Registry, Whole
+from maskcls.sheets import OLDEST, Row, code, complain, inside, read, repeated, years
 
 word = Registry("data")
 Note = Callable[[str], None]
@@ -28,7 +29,6 @@ SHOTS = {f"mask{i}": 0 for i in range(1, 6)} | {"incorrect_mask": 1, "normal": 2
 ENDINGS = {".jpg", ".jpeg", ".png"}
 MASK_WORDS = {"worn": 0, "wear": 0, "incorrect": 1, "none": 2, "normal": 2, "0": 0, "1": 1, "2": 2}
 GENDER_WORDS = {"male": 0, "female": 1, "0": 0, "1": 1}
-OLDEST = 120
 
 
 def folder(value: str | None) -> str:
@@ -57,40 +57,42 @@ def competition(note: Note, *, root: Annotated[str | None, AfterValidator(folder
     """
     base = Path(str(root))
     train = read(base / "train" / "train.csv", ("gender", "age", "path"))
-    rows = labelled(train, base / "train" / "train.csv") + evaluation(base)
+    rows = labelled(train, base / "train" / "images") + evaluation(base)
     photos = [row for row in rows if row["path"]]
     if len(photos) < len(rows):
         note(f"{len(rows) - len(photos)} photos are missing from the folders of train/images and were left out")
     return finished(photos, base)
 
 
-def labelled(train: pd.DataFrame, source: Path) -> list[dict[str, Any]]:
+def labelled(train: list[Row], base: Path) -> list[dict[str, Any]]:
     """Return a row for each of the seven photos of each person of train.csv; `path` is None where there is none."""
-    base, faults, rows = source.parent / "images", [], []
-    repeated = train["path"].duplicated(keep=False)
-    for line, (row, twice) in enumerate(zip(records(train), repeated, strict=True), 2):
-        where = f"{source} line {line}"
-        person, gender, age = row["path"], parsed(row["gender"], GENDER_WORDS), years(row["age"])
-        if gender is None:
-            faults.append(f"{where}: {unknown('gender', row['gender'], GENDERS)}")
-        if age is None:
-            faults.append(f"{where}: age {row['age']!r} is no age in years from 0 to {OLDEST}")
-        if twice:
-            faults.append(f"{where}: path {person!r} stands there more than once")
-        elif not inside(base, person) or not (base / person).is_dir():
-            faults.append(f"{where}: there is no folder {base / person}")
-        elif gender is not None and age is not None:
-            rows += shots(base / person, person, gender, age)
+    faults, rows = repeated(train, "path"), []
+    for where, cells in train:
+        person = str(PurePosixPath(cells["path"]))
+        known = described(cells, where, faults)
+        if not inside(cells["path"]) or not (base / person).is_dir():
+            faults.append(f"{where}: there is no folder {base / cells['path']}")
+        elif known:
+            rows += shots(base / person, {"person": person, "part": "train", **known})
     complain(faults)
     return rows
 
 
-def shots(place: Path, person: str, gender: int, age: float) -> list[dict[str, Any]]:
+def described(cells: Mapping[str, str], where: str, faults: list[str]) -> dict[str, Any]:
+    """Return gender and age of a row of a CSV, adding what is wrong with them to `faults`."""
+    gender, age = code(cells["gender"], GENDER_WORDS), years(cells["age"])
+    if gender is None:
+        faults.append(f"{where}: {unknown('gender', cells['gender'], GENDERS)}")
+    if age is None:
+        faults.append(f"{where}: age {cells['age']!r} is no age in years from 0 to {OLDEST}")
+    return {} if gender is None or age is None else {"gender": gender, "age": age}
+
+
+def shots(place: Path, person: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the seven rows of a person; files beginning with a dot are no photos."""
     files = sorted(entry for entry in place.iterdir() if entry.suffix.lower() in ENDINGS and entry.name[0] != ".")
     found = {entry.stem: entry for entry in reversed(files)}
-    shared = {"person": person, "gender": gender, "age": age, "part": "train"}
-    return [{"path": found.get(stem), "mask": mask, **shared} for stem, mask in SHOTS.items()]
+    return [{"path": found.get(stem), "mask": mask, **person} for stem, mask in SHOTS.items()]
 
 
 def evaluation(base: Path) -> list[dict[str, Any]]:
@@ -100,10 +102,11 @@ def evaluation(base: Path) -> list[dict[str, Any]]:
     info = read(base / "eval" / "info.csv", ("ImageID",))
     images, truth = base / "eval" / "images", answers(base / "eval" / "labels.csv")
     there = {entry.name for entry in os.scandir(images)} if images.is_dir() else set()
-    lost = [name for name in info["ImageID"] if name not in there]
-    complain([f"eval/info.csv names {name}, and there is no such file in {images}" for name in lost])
+    names = [cells["ImageID"] for _, cells in info]
+    lost = [f"{where}: there is no file {images / c['ImageID']}" for where, c in info if c["ImageID"] not in there]
+    complain([*repeated(info, "ImageID"), *lost])
     unlabelled = {"person": "", "mask": -1, "gender": -1, "age": float("nan")}
-    return [{"path": images / name, "part": "eval", **truth.get(name, unlabelled)} for name in info["ImageID"]]
+    return [{"path": images / name, "part": "eval", **truth.get(name, unlabelled)} for name in names]
 
 
 def answers(source: Path) -> dict[str, dict[str, Any]]:
@@ -111,13 +114,14 @@ def answers(source: Path) -> dict[str, dict[str, Any]]:
     if not source.exists():
         return {}
     known = read(source, ("ImageID", "ans", "gender", "age", "path"))
-    return {
-        row["ImageID"]: {
-            "person": row["path"], "mask": int(row["ans"]) // 6,
-            "gender": GENDER_WORDS[row["gender"]], "age": float(row["age"]),
-        }
-        for row in records(known)
-    }  # fmt: skip
+    faults, truth = repeated(known, "ImageID"), {}
+    for where, cells in known:
+        person, label = described(cells, where, faults), from_label(cells["ans"], where, faults)
+        if person and label and label["label"] != encode(label["mask"], person["gender"], band(person["age"])):
+            faults.append(f"{where}: ans {cells['ans']} is not the class of {cells['gender']}, {cells['age']}")
+        truth[cells["ImageID"]] = {"person": cells["path"], "mask": label.get("mask"), **person}
+    complain(faults)
+    return truth
 
 
 @word
@@ -150,47 +154,42 @@ def table(note: Note, *, file: Annotated[str, AfterValidator(existing)], root: s
     source = Path(file)
     base = Path(root) if root else source.parent
     given = read(source, ("path",))
-    if "label" not in given and (lacking := {"mask", "gender", "age"} - set(given)):
+    there = set(given[0].cells) if given else set()
+    if "label" not in there and (lacking := {"mask", "gender", "age"} - there):
         raise DataError(
             f"{source} has neither label nor all of mask, gender, age: {', '.join(sorted(lacking))} is missing"
         )
-    faults: list[str] = []
-    rows = [described(row, base, f"{source} line {line}", faults) for line, row in enumerate(records(given), 2)]
-    faults += [
-        f"{source}: path {path!r} stands there more than once" for path in given["path"][given["path"].duplicated()]
-    ]
+    faults = repeated(given, "path")
+    rows = [placed(cells, base, where, faults) for where, cells in given]
     complain(faults)
     return finished(rows, base)
 
 
-def described(row: Mapping[str, str], base: Path, where: str, faults: list[str]) -> dict[str, Any]:
+def placed(cells: Mapping[str, str], base: Path, where: str, faults: list[str]) -> dict[str, Any]:
     """Return one row of a CSV as a row of the table, adding what is wrong with it to `faults`."""
-    path, part = base / row["path"], row.get("part") or "train"
-    if not inside(base, row["path"]) or not path.is_file():
+    path, part = base / cells["path"], cells.get("part") or "train"
+    if not inside(cells["path"]) or not path.is_file():
         faults.append(f"{where}: there is no file {path}")
     if part not in ("train", "eval"):
         faults.append(f"{where}: {unknown('part', part, ('train', 'eval'))}")
-    shared = {"path": path, "person": row.get("person") or row["path"], "part": part}
-    if "label" in row:
-        return shared | from_label(row, where, faults)
-    mask, gender, age = parsed(row["mask"], MASK_WORDS), parsed(row["gender"], GENDER_WORDS), years(row["age"])
-    for name, value, words in (("mask", mask, ("worn", "incorrect", "none")), ("gender", gender, GENDERS)):
-        if value is None:
-            faults.append(f"{where}: {unknown(name, row[name], words)}")
-    if age is None:
-        faults.append(f"{where}: age {row['age']!r} is no age in years from 0 to {OLDEST}")
-    return shared | {"mask": mask, "gender": gender, "age": age}
+    shared = {"path": path, "person": cells.get("person") or cells["path"], "part": part}
+    if "label" in cells:
+        age = years(cells.get("age", ""))
+        return shared | from_label(cells["label"], where, faults) | {"age": float("nan") if age is None else age}
+    mask = code(cells["mask"], MASK_WORDS)
+    if mask is None:
+        faults.append(f"{where}: {unknown('mask', cells['mask'], ('worn', 'incorrect', 'none'))}")
+    return shared | {"mask": mask, **described(cells, where, faults)}
 
 
-def from_label(row: Mapping[str, str], where: str, faults: list[str]) -> dict[str, Any]:
-    """Return mask, gender, age and label of a row that names its class; years are kept where they are given."""
-    label = int(row["label"]) if row["label"].isdigit() else -1
+def from_label(value: str, where: str, faults: list[str]) -> dict[str, Any]:
+    """Return mask, gender and label of a row that names its class."""
+    label = int(value) if value.isdecimal() else -1
     if not 0 <= label < len(CLASSES):
-        faults.append(f"{where}: label {row['label']!r} is no class from 0 to 17")
+        faults.append(f"{where}: label {value!r} is no class from 0 to 17")
         return {}
     mask, gender, _ = decode(label)
-    age = years(row.get("age", ""))
-    return {"mask": int(mask), "gender": int(gender), "age": float("nan") if age is None else age, "label": label}
+    return {"mask": int(mask), "gender": int(gender), "label": label}
 
 
 def finished(rows: list[dict[str, Any]], base: Path) -> pd.DataFrame:
@@ -205,49 +204,3 @@ def finished(rows: list[dict[str, Any]], base: Path) -> pd.DataFrame:
         labels = encode(table["mask"], table["gender"], band(table["age"].fillna(0)))
         table["label"] = np.where(table["mask"] >= 0, labels, -1)
     return table[COLUMNS].reset_index(drop=True)
-
-
-def read(source: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Read a CSV as text (ids keep their zeros), whatever its separator; a missing file or column is a DataError."""
-    if not source.is_file():
-        raise DataError(f"there is no file {source}")
-    try:
-        given = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep=None, engine="python")
-    except (ValueError, OSError, pd.errors.ParserError) as error:
-        raise DataError(f"{source} cannot be read as a CSV: {error}") from error
-    given.columns = given.columns.str.strip()
-    complain(
-        [f"{source} has no column '{name}'{nearest(name, given.columns)}" for name in columns if name not in given]
-    )
-    return given
-
-
-def records(given: pd.DataFrame) -> list[dict[str, str]]:
-    """Return the rows of a CSV that was read as text."""
-    return [{str(key): str(value) for key, value in row.items()} for row in given.to_dict("records")]
-
-
-def parsed(value: str, words: Mapping[str, int]) -> int | None:
-    """Return the code of a word, None for an unknown one."""
-    return words.get(value.strip().lower())
-
-
-def years(value: str) -> float | None:
-    """Return an age in years, None for what is no age."""
-    try:
-        age = float(value)
-    except ValueError:
-        return None
-    return age if 0 <= age <= OLDEST else None
-
-
-def inside(base: Path, name: str) -> bool:
-    """Tell whether a relative path stays below its root."""
-    return bool(name) and not Path(name).is_absolute() and ".." not in Path(name).parts
-
-
-def complain(faults: list[str], most: int = 10) -> None:
-    """Raise the faults of a file together, the first ten in words."""
-    if faults:
-        more = [f"… and {len(faults) - most} more"] if len(faults) > most else []
-        raise DataError(*faults[:most], *more)

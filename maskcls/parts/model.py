@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlparse
+from urllib.request import getproxies
 
 import torch
 from pydantic import AfterValidator
@@ -62,10 +63,8 @@ def timm_(
     """
     import timm
 
-    special: dict[str, Any] = {"drop_rate": drop, "drop_path_rate": drop_path}
-    if arch.startswith("vit_"):
-        special |= {"img_size": (height, width), "dynamic_img_pad": True}
-    known = {key: value for key, value in special.items() if value}
+    wanted: dict[str, Any] = {"drop_rate": drop, "drop_path_rate": drop_path}
+    known = {key: value for key, value in wanted.items() if value} | flexible(arch)
     hub = pretrained is True
     try:
         if hub:
@@ -80,6 +79,14 @@ def timm_(
     freeze(model, frozen)
     model.mean, model.std = norms(model, normalize)
     return model
+
+
+def flexible(arch: str) -> dict[str, bool]:
+    """Return the options that let a vision transformer take photos of any size."""
+    import timm
+
+    takes = timm.model_entrypoint(arch).__module__.rpartition(".")[2] in ("vision_transformer", "deit", "eva")
+    return {"dynamic_img_size": True, "dynamic_img_pad": True} if takes else {}
 
 
 def norms(model: nn.Module, normalize: str) -> tuple[Any, Any]:
@@ -102,9 +109,11 @@ def reach(arch: str) -> None:
     if any(isinstance(try_to_load_from_cache(facts.hf_hub_id, name), str) for name in names if facts.hf_hub_id):
         constants.HF_HUB_OFFLINE = True
         return
-    host = urlparse(constants.ENDPOINT).hostname or ""
+    address = urlparse(constants.ENDPOINT)
+    if getproxies().get(address.scheme):
+        return  # a proxy stands between: only it knows what can be reached
     try:
-        socket.create_connection((host, 443), timeout=3).close()
+        socket.create_connection((address.hostname or "", address.port or 443), timeout=3).close()
     except OSError as error:
         raise ConfigError(
             f"model.pretrained: the hub of {arch}'s weights cannot be reached ({error}); there is {ALTERNATIVES}"
@@ -150,8 +159,9 @@ def load(model: nn.Module, file: Path, arch: str) -> None:
     given = tensors(file)
     facts: Any = model.pretrained_cfg
     last = facts["classifier"]
+    heads = tuple(f"{name}." for name in ([last] if isinstance(last, str) else last))
     own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
-    wanted = {key: value for key, value in own.items() if not key.startswith((f"{last}.",))}
+    wanted = {key: value for key, value in own.items() if not key.startswith(heads)}
     pairs = {key: given[key] for key in wanted if key in given}
     if len(pairs) < len(wanted):
         pairs = dict(zip(wanted, given.values(), strict=False))
@@ -175,7 +185,10 @@ def tensors(file: Path) -> Mapping[str, Tensor]:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ConfigError(f"model.pretrained: {file} is no readable file of weights: {type(error).__name__}") from error
-    state = state.get("state_dict", state.get("model", state))
+    if isinstance(state, Mapping):
+        state = state.get("state_dict", state.get("model", state))
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ConfigError(f"model.pretrained: {file} holds no weights by name")
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 

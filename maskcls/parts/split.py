@@ -40,10 +40,11 @@ def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Share = 0.2) -
     """Return one fold, 0, of a share of the people, stratified on gender × age; the others, −1, are trained on."""
     persons = people(table)
     strata = persons["stratum"].to_numpy()
-    rare = np.isin(strata, np.flatnonzero(np.bincount(strata) < 2))
+    counts = np.bincount(strata)
+    strata = np.where(counts[strata] < 2, counts.argmax(), strata)  # one alone cannot stand on both sides
     splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
     try:
-        _, held = next(splitter.split(strata, np.where(rare, -1, strata)))
+        _, held = next(splitter.split(strata, strata))
     except ValueError as error:
         raise ConfigError(f"split holdout: {len(persons)} people cannot be held out by {share}: {error}") from error
     return table["person"].map(dict.fromkeys(persons.index[held], 0)).fillna(-1).astype(int)

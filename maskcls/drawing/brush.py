@@ -1,0 +1,146 @@
+"""Paints soft-edged shapes on a float picture, for the drawn people and the drawn masks."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float32]
+Box = tuple[slice, slice]
+
+_TIMES = np.linspace(0, 1, 6, endpoint=False)
+_SPLINE = (
+    0.5
+    * np.stack([np.ones(6), _TIMES, _TIMES**2, _TIMES**3], 1)
+    @ np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]])
+)  # (6, 4): Catmull-Rom weights of the four neighbouring points
+_TURN = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], 1).astype(np.float32)  # (20, 2)
+
+
+def curve(points: ArrayLike, closed: bool = True) -> Floats:
+    """Returns a smooth line through the points, (n, 2) to about (6n, 2)."""
+    p = np.asarray(points, np.float32)
+    if closed:
+        around = np.concatenate([p[-1:], p, p[:2]])
+    else:
+        around = np.concatenate([p[:1], p, p[-1:]])
+    quads = np.stack([around[:-3], around[1:-2], around[2:-1], around[3:]], 1)  # (n, 4, 2)
+    line = np.einsum("tk,nkc->ntc", _SPLINE, quads).reshape(-1, 2)
+    return (line if closed else np.concatenate([line, p[-1:]])).astype(np.float32)
+
+
+def mirror(half: ArrayLike) -> Floats:
+    """Completes a right half, listed from top to bottom on the axis, to a closed ring of points."""
+    right = np.asarray(half, np.float32)
+    return np.concatenate([right, right[-2:0:-1] * (-1, 1)]).astype(np.float32)
+
+
+def oval(x: float, y: float, rx: float, ry: float, tilt: float = 0.0) -> Floats:
+    """Returns an ellipse of 20 points; `tilt` in radians."""
+    c, s = math.cos(tilt), math.sin(tilt)
+    return _CIRCLE @ np.array([[rx * c, rx * s], [-ry * s, ry * c]], np.float32) + np.array([x, y], np.float32)
+
+
+def ribbon(points: ArrayLike, width: float, taper: float = 1.0) -> Floats:
+    """Returns the outline of a stroke; `taper` 1 thins it to nothing at both ends, 0 keeps its width."""
+    line = curve(points, closed=False)
+    along = np.empty_like(line)
+    along[1:-1], along[0], along[-1] = line[2:] - line[:-2], line[1] - line[0], line[-1] - line[-2]
+    thick = (1 - taper * np.linspace(-1, 1, len(line)) ** 2) * (width / 2) / (np.hypot(along[:, 0], along[:, 1]) + 1e-6)
+    offset = along[:, ::-1] * (-1, 1) * thick[:, None]
+    return np.concatenate([line + offset, (line - offset)[::-1]]).astype(np.float32)
+
+
+def shift(points: Floats, x: float, y: float) -> Floats:
+    """Returns the points moved by (x, y)."""
+    return points + np.array([x, y], np.float32)
+
+
+def enclose(shape: tuple[int, ...], polygon: Floats, margin: float) -> Box:
+    """Returns the part of the picture that holds a polygon, in pixels; it may be empty."""
+    (left, top), (right, bottom) = polygon.min(0).tolist(), polygon.max(0).tolist()
+    x = [min(max(int(k), 0), shape[1]) for k in (left - margin, right + margin + 2)]
+    y = [min(max(int(k), 0), shape[0]) for k in (top - margin, bottom + margin + 2)]
+    return slice(*y), slice(*x)
+
+
+def coverage(polygon: Floats, box: Box, soft: float = 0.0) -> Floats:
+    """Returns how much of each pixel of the box lies inside the polygon, 0 to 1; `soft` is a blur in pixels."""
+    coarse = 1 << max(0, int(math.log2(max(soft, 1) / 1.2)))  # what is blurred widely need not be drawn finely
+    height, width = box[0].stop - box[0].start, box[1].stop - box[1].start
+    inside = np.zeros((-(-height // coarse), -(-width // coarse)), np.uint8)
+    corners = (polygon - (box[1].start - 0.5, box[0].start - 0.5)) * (16 / coarse) - 8
+    cv2.fillPoly(inside, [np.rint(corners).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    if soft > 0.3:
+        inside = cv2.GaussianBlur(inside, (0, 0), soft / coarse).reshape(inside.shape)
+    if coarse > 1:
+        inside = cv2.resize(inside, None, fx=coarse, fy=coarse)[:height, :width]
+    return np.multiply(inside, np.float32(1 / 255), dtype=np.float32)
+
+
+def fill(
+    canvas: Floats,
+    polygon: Floats,
+    colour: ArrayLike,
+    opacity: float = 1.0,
+    soft: float = 0.0,
+    clip: Floats | None = None,
+) -> None:
+    """Paints a polygon in a colour or, given a whole picture, in that; `clip` limits it to another polygon."""
+    box = enclose(canvas.shape, polygon, 3 * soft + 1)
+    part = canvas[box]
+    if not part.size:
+        return
+    alpha = coverage(polygon, box, soft) * opacity
+    if clip is not None:
+        alpha = alpha * coverage(clip, box)
+    paint = np.asarray(colour, np.float32)
+    part += ((paint[box] if paint.ndim == 3 else paint) - part) * alpha[..., None]
+
+
+def shade(canvas: Floats, polygon: Floats, gain: float, soft: float = 0.0, clip: Floats | None = None) -> None:
+    """Darkens (gain below 1) or lightens (above) what lies under a polygon; what would not be seen is left out."""
+    if abs(gain - 1) < 0.015:
+        return
+    box = enclose(canvas.shape, polygon, 3 * soft + 1)
+    part = canvas[box]
+    if not part.size:
+        return
+    alpha = coverage(polygon, box, soft) * (gain - 1)
+    if clip is not None:
+        alpha = alpha * coverage(clip, box)
+    part *= 1 + alpha[..., None]
+
+
+def quantize(canvas: Floats) -> NDArray[np.uint8]:
+    """Returns the picture in bytes; the canvas itself is used up."""
+    canvas += 0.5
+    return np.clip(canvas, 0, 255.5, out=canvas).astype(np.uint8)
+
+
+class Frame:
+    """Where a head lies in a picture: the eyes' middle is (0, 0), the cheeks lie at x = -1 and 1, y grows downwards."""
+
+    def __init__(self, centre: tuple[float, float], unit: float, tilt: float, yaw: float, pitch: float) -> None:
+        self.centre, self.unit, self.tilt, self.yaw, self.pitch = np.array(centre), unit, tilt, yaw, pitch
+        c, s = np.cos(tilt) * unit, np.sin(tilt) * unit
+        self.axes = np.array([[c, s], [-s, c]])
+
+    def put(self, points: ArrayLike, flat: bool = False) -> Floats:
+        """Maps face units to pixels; what stands out from the head moves with its turn, unless `flat`."""
+        p = np.array(points, np.float64).reshape(-1, 2)
+        if not flat:
+            depth = np.sqrt(np.maximum(1 - 0.85 * p[:, 0] ** 2 - 0.2 * p[:, 1] ** 2, 0))
+            p += depth[:, None] * (self.yaw, self.pitch)
+        return (self.centre + p @ self.axes).astype(np.float32)
+
+    def grid(self, box: Box) -> tuple[Floats, Floats]:
+        """Returns x and y, in face units, of every pixel of a box."""
+        y, x = np.mgrid[box].astype(np.float32)
+        x, y = x - np.float32(self.centre[0]), y - np.float32(self.centre[1])
+        c, s = np.float32(np.cos(self.tilt) / self.unit), np.float32(np.sin(self.tilt) / self.unit)
+        return x * c + y * s, y * c - x * s

@@ -1,0 +1,148 @@
+"""Augmentations: albumentations by class name, each photo from its own seed, equal to the first team's pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import albumentations
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from maskcls.cli import home
+from maskcls.infer import normalized
+from maskcls.parts import augmentation, model
+from maskcls.parts.augmentation import albumentations_
+from maskcls.parts.crop import center
+from maskcls.registry import Word
+
+FILES = sorted((home("conf") / "augmentation").glob("*.yaml"))
+MEAN, STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
+
+
+def image(height: int = 64, width: int = 48) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def conf(name: str) -> Word:
+    faults: list[str] = []
+    word = augmentation.word.check(yaml.safe_load((home("conf") / "augmentation" / f"{name}.yaml").read_text()), faults)
+    assert word is not None and not faults
+    return word
+
+
+def test_team_on_cropped_pixels_equals_the_first_teams_pipeline() -> None:
+    photo = image(512, 384)
+    net = model.timm_(18, 400, 200, arch="test_resnet", normalize="competition")
+    plain = albumentations.Compose(
+        [
+            albumentations.CenterCrop(400, 200),
+            albumentations.RandomBrightnessContrast(brightness_limit=(-0.1, 0.1), contrast_limit=(-0.1, 0.1), p=0.5),
+            albumentations.Normalize(mean=MEAN, std=STD, p=1.0),
+        ]
+    )
+    augment, cropped, touched = conf("team")(), center(height=400, width=200)(photo), 0
+    for seed in range(8):
+        plain.set_random_seed(seed)
+        expected = plain(image=photo)["image"].transpose(2, 0, 1)
+        pixels = augment(cropped, seed)
+        got = normalized(torch.from_numpy(pixels.copy())[None], net, torch.device("cpu"))[0].numpy()
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+        touched += not np.array_equal(pixels, cropped)
+    assert 0 < touched < 8  # p = 0.5: the comparison holds photos of both kinds
+
+
+def test_validation_equals_the_first_teams_too() -> None:
+    photo = image(512, 384)
+    net = model.timm_(18, 400, 200, arch="test_resnet", normalize="competition")
+    plain = albumentations.Compose([albumentations.CenterCrop(400, 200), albumentations.Normalize(mean=MEAN, std=STD)])
+    got = normalized(torch.from_numpy(center()(photo).copy())[None], net, torch.device("cpu"))
+    np.testing.assert_allclose(got[0].numpy(), plain(image=photo)["image"].transpose(2, 0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [file.stem for file in FILES])
+def test_each_pipeline_of_conf_keeps_size_and_type_and_follows_its_seed(name: str) -> None:
+    augment = conf(name)()
+    if name == "none":
+        assert augment is None
+        return
+    photo = image()
+    seen = [augment(photo, seed) for seed in range(12)]
+    assert all(result.shape == (64, 48, 3) and result.dtype == np.uint8 for result in seen)
+    assert all(np.array_equal(result, augment(photo, seed)) for seed, result in reversed(list(enumerate(seen))))
+    assert np.array_equal(photo, image()), "the photo itself is left alone"
+    assert sum(not np.array_equal(result, photo) for result in seen) >= 3
+    assert len({result.tobytes() for result in seen}) >= 3
+
+
+def test_pipelines_of_the_same_words_agree() -> None:
+    first, second = conf("heavy")(), conf("heavy")()
+    first(image(), 3)
+    assert all(np.array_equal(first(image(), seed), second(image(), seed)) for seed in (9, 1, 9))
+
+
+def test_global_random_states_neither_matter_nor_move() -> None:
+    augment = conf("heavy")()
+    np.random.seed(0)
+    before = np.random.get_state()[1].copy()
+    first = augment(image(), 5)
+    assert np.array_equal(before, np.random.get_state()[1])
+    np.random.seed(1)
+    assert np.array_equal(first, augment(image(), 5))
+
+
+def test_transforms_can_be_nested_and_are_applied_in_order() -> None:
+    both = {"Transpose": {"p": 1}, "HorizontalFlip": {"p": 1}}
+    expected = cv2.flip(cv2.transpose(image()), 1)
+    assert np.array_equal(albumentations_(transforms=both)(image(), 0), expected)
+    nested = albumentations_(transforms={"Sequential": {"transforms": both, "p": 1}})
+    assert np.array_equal(nested(image(), 0), expected)
+    assert np.array_equal(albumentations_(transforms={"HorizontalFlip": {"p": 1}}, p=0.0)(image(), 0), image())
+
+
+@pytest.mark.parametrize(
+    ("transforms", "sentence"),
+    [
+        ({"HorizontalFlp": {}}, "no transform of albumentations 'HorizontalFlp': did you mean HorizontalFlip?"),
+        ({"HorizontalFlip": {"pp": 1}}, "no argument of HorizontalFlip 'pp': did you mean p?"),
+        (
+            {"RandomBrightnessContrast": {"brightness_limt": 0.1}},
+            "no argument of RandomBrightnessContrast 'brightness_limt': did you mean brightness_limit?",
+        ),
+        ({"HorizontalFlip": {"p": 2}}, "HorizontalFlip: "),
+        ({"RandomBrightnessContrast": {"brightness_limit": "high"}}, "RandomBrightnessContrast: "),
+        ({"GaussianBlur": {"blur_limit": [3, "x"]}}, "GaussianBlur: "),
+        ({"OneOf": {"transforms": {"Blurr": {}}}}, "no transform of albumentations 'Blurr': did you mean Blur?"),
+        ({"OneOf": {"p": 0.5}}, "OneOf: "),
+        ({"Normalize": {"mean": [0, 0, 0]}}, "Normalize has no place here: normalisation happens on the device"),
+        ({"ToTensorV2": None}, "ToTensorV2 has no place here: photos become tensors in the loader"),
+        ({"OneOf": {"transforms": {"Normalize": {}}}}, "Normalize has no place here"),
+        ({"HorizontalFlip": 0.5}, "HorizontalFlip"),
+        ({"HorizontalFlip": ["p"]}, "HorizontalFlip"),
+        ({"OneOf": {"transforms": ["HorizontalFlip"]}}, "OneOf"),
+    ],
+)  # fmt: skip
+def test_a_wrong_name_argument_or_value_is_a_sentence(transforms: dict[str, Any], sentence: str) -> None:
+    faults: list[str] = []
+    assert augmentation.word.check({"name": "albumentations", "transforms": transforms}, faults) is None
+    (found,) = faults
+    assert found.startswith("augmentation.transforms of albumentations: ") and sentence in found
+
+
+def test_a_transform_without_arguments_may_stand_alone() -> None:
+    faults: list[str] = []
+    word = augmentation.word.check({"name": "albumentations", "transforms": {"VerticalFlip": None}}, faults)
+    assert word is not None and not faults
+    assert {word()(image(), seed).tobytes() for seed in range(20)} == {
+        image().tobytes(),
+        cv2.flip(image(), 0).tobytes(),
+    }
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.5, "high"])
+def test_the_pipelines_own_p_is_a_probability(p: Any) -> None:
+    faults: list[str] = []
+    assert augmentation.word.check({"name": "albumentations", "transforms": {}, "p": p}, faults) is None
+    assert len(faults) == 1 and faults[0].startswith("augmentation.p of albumentations: ")

@@ -1,0 +1,186 @@
+"""Decoded pixels: equal to direct decoding, built once however many ask, and whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from maskcls import cache
+from maskcls.errors import DataError
+from maskcls.parts import crop
+from maskcls.registry import Word
+
+NONE = Word("crop", "none", {}, crop.none)
+CENTER = Word("crop", "center", {"height": 20, "width": 10}, crop.center)
+RESIZE = Word("crop", "resize", {"height": 16, "width": 12}, crop.resize)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}{ending}" for i, ending in enumerate([".jpg", ".png", ".jpeg"] * 4)]
+    for path in paths:
+        assert cv2.imwrite(str(path), random.integers(0, 256, (32, 24, 3), dtype=np.uint8))
+    return pd.DataFrame({"path": [str(path) for path in paths]})
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def rgb(path: str) -> np.ndarray:
+    return cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
+
+
+def left(root: Path) -> list[str]:
+    """Return the files of a cache, without its locks."""
+    return [file.name for file in root.rglob("*") if file.is_file() and file.suffix != ".lock"]
+
+
+@pytest.mark.parametrize("word", [NONE, CENTER, RESIZE])
+def test_the_cache_equals_direct_decoding(table: pd.DataFrame, root: Path, word: Word) -> None:
+    pixels = cache.pixels(table, word, root)
+    expected = np.stack([word()(rgb(path)) for path in table["path"]])
+    assert pixels.dtype == np.uint8 and np.array_equal(pixels, expected)
+    assert isinstance(pixels, np.memmap) and not pixels.flags.writeable
+
+
+def test_rows_come_in_the_order_of_the_table(table: pd.DataFrame, root: Path) -> None:
+    pixels = cache.pixels(table, NONE, root)
+    assert np.array_equal(cache.pixels(table.iloc[::-1], NONE, root), pixels[::-1])
+
+
+def test_a_second_call_decodes_nothing(table: pd.DataFrame, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = cache.pixels(table, RESIZE, root)
+    (file,) = root.rglob("pixels.npy")
+    before = file.stat().st_mtime_ns
+    monkeypatch.setattr(cache, "decoded", None)
+    assert np.array_equal(cache.pixels(table, RESIZE, root), first)
+    assert file.stat().st_mtime_ns == before and left(root) == ["pixels.npy"]
+
+
+def test_another_crop_or_a_changed_photo_is_decoded_anew(table: pd.DataFrame, root: Path) -> None:
+    first = cache.pixels(table, NONE, root)
+    assert cache.pixels(table, RESIZE, root).shape == (12, 16, 12, 3)
+    assert cache.pixels(table, Word("crop", "resize", {"height": 8, "width": 8}, crop.resize), root).shape[1] == 8
+    path = table["path"][1]
+    assert cv2.imwrite(path, 255 - cv2.imread(path))
+    os.utime(path, ns=(1, 1))
+    changed = cache.pixels(table, NONE, root)
+    assert np.array_equal(changed[1], 255 - first[1]) and np.array_equal(
+        np.delete(changed, 1, 0), np.delete(first, 1, 0)
+    )
+
+
+def test_a_grey_photo_and_one_with_alpha_become_rgb(tmp_path: Path, root: Path) -> None:
+    grey, alpha = str(tmp_path / "g.png"), str(tmp_path / "a.png")
+    Image.new("L", (6, 8), 77).save(grey)
+    Image.new("RGBA", (6, 8), (10, 20, 30, 255)).save(alpha)
+    pixels = cache.pixels(pd.DataFrame({"path": [grey, alpha]}), NONE, root)
+    assert pixels.shape == (2, 8, 6, 3)
+    assert (pixels[0] == 77).all() and (pixels[1] == [10, 20, 30]).all()
+
+
+def test_a_photo_that_was_taken_sideways_stands_upright(tmp_path: Path, root: Path) -> None:
+    photo = np.zeros((8, 32, 3), np.uint8)
+    photo[:, :16] = (255, 0, 0)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter clockwise to show it
+    Image.fromarray(photo).save(tmp_path / "s.jpg", exif=exif, quality=100, subsampling=0)
+    pixels = cache.pixels(pd.DataFrame({"path": [str(tmp_path / "s.jpg")]}), NONE, root)
+    assert pixels.shape == (1, 32, 8, 3)
+    assert (pixels[0, :12, :, 0] > 200).all() and (pixels[0, 20:] < 50).all()
+
+
+@pytest.mark.parametrize("broken", [(0,), (5,), (0, 4), (3, 4, 11)])
+@pytest.mark.parametrize("content", [b"", b"no photo"])
+def test_photos_that_cannot_be_read_are_all_named_and_leave_nothing(
+    table: pd.DataFrame, root: Path, broken: tuple[int, ...], content: bytes
+) -> None:
+    for i in broken:
+        Path(table["path"][i]).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        cache.pixels(table, NONE, root)
+    assert sorted(caught.value.sentences) == sorted(f"{table['path'][i]} cannot be read as a photo" for i in broken)
+    assert not left(root)
+
+
+def test_a_mended_photo_is_read_the_next_time(table: pd.DataFrame, root: Path) -> None:
+    whole = Path(table["path"][5]).read_bytes()
+    Path(table["path"][5]).write_bytes(b"no photo")
+    with pytest.raises(DataError):
+        cache.pixels(table, NONE, root)
+    Path(table["path"][5]).write_bytes(whole)
+    assert np.array_equal(cache.pixels(table, NONE, root)[5], rgb(table["path"][5]))
+
+
+def test_photos_of_two_sizes_need_a_crop(table: pd.DataFrame, root: Path) -> None:
+    assert cv2.imwrite(table["path"][7], np.zeros((40, 30, 3), np.uint8))
+    with pytest.raises(DataError) as caught:
+        cache.pixels(table, NONE, root)
+    text = str(caught.value)
+    assert "32 × 24 and 40 × 30 pixels do not fit one array" in text and "crop=resize" in text and not left(root)
+    assert cache.pixels(table, RESIZE, root).shape == (12, 16, 12, 3)
+
+
+def test_a_photo_smaller_than_the_crop_is_named(table: pd.DataFrame, root: Path) -> None:
+    assert cv2.imwrite(table["path"][7], np.zeros((19, 30, 3), np.uint8))
+    with pytest.raises(DataError) as caught:
+        cache.pixels(table, CENTER, root)
+    assert table["path"][7] in str(caught.value) and "larger than a photo of 19 × 30 pixels" in str(caught.value)
+    assert not left(root)
+
+
+def test_a_disk_without_room_is_told_beforehand(
+    table: pd.DataFrame, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda place: usage)
+    with pytest.raises(DataError, match="cache_dir: 12 photos take 0 MB"):
+        cache.pixels(table, NONE, root)
+    assert not left(root)
+
+
+ASK = """
+import sys, time
+from pathlib import Path
+import pandas as pd
+from maskcls import cache
+from maskcls.parts import crop
+from maskcls.registry import Word
+root, log, ready, *paths = sys.argv[1:]
+build = cache.build
+def slow(*args):
+    with open(log, "a") as file:
+        file.write("built\\n")
+    time.sleep(0.5)
+    build(*args)
+cache.build = slow
+Path(ready).touch()
+while len(list(Path(ready).parent.glob("ready*"))) < 2:
+    time.sleep(0.005)
+pixels = cache.pixels(pd.DataFrame({"path": paths}), Word("crop", "none", {}, crop.none), Path(root))
+print(int(pixels.astype(int).sum()))
+"""
+
+
+def test_two_processes_at_once_build_it_once(table: pd.DataFrame, root: Path, tmp_path: Path) -> None:
+    top, log = str(Path(cache.__file__).parent.parent), tmp_path / "log"
+    arguments = [[str(root), str(log), str(tmp_path / f"ready{i}"), *table["path"]] for i in range(2)]
+    running = [
+        subprocess.Popen([sys.executable, "-c", ASK, *words], cwd=top, stdout=subprocess.PIPE, text=True)
+        for words in arguments
+    ]
+    sums = [process.communicate(timeout=200)[0].split()[-1] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert log.read_text() == "built\n"
+    assert {int(value) for value in sums} == {sum(int(rgb(path).astype(int).sum()) for path in table["path"])}

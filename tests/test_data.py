@@ -1,0 +1,362 @@
+"""Readers of photos: the competition's layout to the letter, any CSV, and a sentence for each broken row."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from maskcls.errors import DataError
+from maskcls.labels import band, encode
+from maskcls.parts.data import COLUMNS, competition, table
+
+STEMS = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
+PEOPLE = [
+    ("000001", "female", "45", "000001_female_Asian_45", (".jpg",) * 7),
+    ("003397", "male", "20", "003397_male_Asian_20", (".jpeg",) * 7),
+    ("003397", "male", "19", "003397_male_Asian_19", (".jpg", ".png", ".jpeg", ".png", ".jpg", ".png", ".jpeg")),
+    ("001498-1", "female", "60", "001498-1_female_Asian_60", (".png",) * 7),
+]
+
+
+def photo(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.full((8, 6, 3), len(path.name) * 5, np.uint8))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    lines = ["id,gender,race,age,path"]
+    for id_, gender, age, folder, endings in PEOPLE:
+        lines.append(f"{id_},{gender},Asian,{age},{folder}")
+        for stem, ending in zip(STEMS, endings, strict=True):
+            photo(tmp_path / "train" / "images" / folder / f"{stem}{ending}")
+            (tmp_path / "train" / "images" / folder / f"._{stem}.jpg").write_bytes(b"\0\5\x16\7Mac OS X")
+    (tmp_path / "train" / "train.csv").write_text("\n".join(lines) + "\n")
+    for name in ("b.jpg", "a.jpg", "00ff.jpg"):
+        photo(tmp_path / "eval" / "images" / name)
+    (tmp_path / "eval" / "info.csv").write_text("ImageID,ans\nb.jpg,0\na.jpg,0\n00ff.jpg,0\n")
+    return tmp_path
+
+
+def notes(root: Path) -> tuple[pd.DataFrame, list[str]]:
+    told: list[str] = []
+    return competition(told.append, root=str(root)), told
+
+
+def fault(root: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        competition(lambda note: None, root=str(root))
+    return str(caught.value)
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def test_the_layout_is_read_to_the_letter(root: Path) -> None:
+    rows, told = notes(root)
+    assert list(rows.columns) == COLUMNS and not told
+    train = rows[rows["part"] == "train"]
+    assert len(train) == 28 and (rows["part"] == "eval").sum() == 3
+    assert train["person"].unique().tolist() == [person[3] for person in PEOPLE]
+    expected = [
+        (f"train/images/{folder}/{stem}{ending}", [0, 0, 0, 0, 0, 1, 2][i], int(gender == "female"), float(age))
+        for _, gender, age, folder, endings in PEOPLE
+        for i, (stem, ending) in enumerate(zip(STEMS, endings, strict=True))
+    ]
+    assert list(train[["id", "mask", "gender", "age"]].itertuples(index=False, name=None)) == expected
+    assert all(str(root / id_) == path for id_, path in zip(rows["id"], rows["path"], strict=True))
+    assert (train["label"] == encode(train["mask"], train["gender"], band(train["age"]))).all()
+    assert rows["id"].is_unique and rows.index.tolist() == list(range(31))
+
+
+def test_ids_keep_their_zeros_and_the_folder_is_the_person(root: Path) -> None:
+    rows, _ = notes(root)
+    assert rows["id"][0] == "train/images/000001_female_Asian_45/mask1.jpg"
+    assert rows.loc[rows["person"].str.startswith("003397"), "person"].nunique() == 2
+
+
+def test_evaluation_without_labels_is_unlabelled_and_in_the_order_of_info(root: Path) -> None:
+    rows, _ = notes(root)
+    last = rows[rows["part"] == "eval"]
+    assert last["id"].tolist() == [f"eval/images/{name}" for name in ("b.jpg", "a.jpg", "00ff.jpg")]
+    assert (last[["mask", "gender", "label"]] == -1).all(axis=None) and last["age"].isna().all()
+    assert last["person"].nunique() == 3
+
+
+def labels(root: Path, *lines: str) -> None:
+    (root / "eval" / "labels.csv").write_text("\n".join(["ImageID,ans,gender,age,path", *lines]) + "\n")
+
+
+def test_evaluation_labels_are_read_where_they_stand(root: Path) -> None:
+    labels(root, "00ff.jpg,17,female,60,p2", "b.jpg,0,male,29,p1", "a.jpg,10,female,59,p2")
+    last = notes(root)[0].query("part == 'eval'")
+    assert last["label"].tolist() == [0, 10, 17]
+    assert last["mask"].tolist() == [0, 1, 2] and last["person"].tolist() == ["p1", "p2", "p2"]
+
+
+def test_some_evaluation_labels_may_be_unknown(root: Path) -> None:
+    labels(root, "a.jpg,10,female,59,p2")
+    assert notes(root)[0].query("part == 'eval'")["label"].tolist() == [-1, 10, -1]
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("a.jpg,10,femal,59,p2", "female"),
+        ("a.jpg,ten,female,59,p2", "ten"),
+        ("a.jpg,18,female,59,p2", "18"),
+        ("a.jpg,10,female,old,p2", "old"),
+        ("a.jpg,10,female,nan,p2", "nan"),
+    ],
+)
+def test_a_broken_evaluation_label_names_file_and_line(root: Path, line: str, word: str) -> None:
+    labels(root, "b.jpg,0,male,29,p1", line)
+    text = fault(root)
+    assert f"{root}/eval/labels.csv line 3" in text and word in text
+
+
+def test_a_missing_photo_is_counted_in_a_note(root: Path) -> None:
+    (root / "train" / "images" / PEOPLE[0][3] / "mask2.jpg").unlink()
+    (root / "train" / "images" / PEOPLE[3][3] / "normal.png").unlink()
+    rows, (note,) = notes(root)
+    assert (rows["part"] == "train").sum() == 26
+    assert note.startswith("2 photos are missing")
+
+
+def test_a_photo_that_only_a_dotfile_stands_for_is_missing(root: Path) -> None:
+    place = root / "train" / "images" / PEOPLE[0][3]
+    (place / "normal.jpg").unlink()
+    photo(place / ".normal.jpg")
+    rows, (note,) = notes(root)
+    assert note.startswith("1 photos are missing") and not rows["id"].str.contains(r"/\.").any()
+
+
+def test_other_files_of_a_folder_are_no_photos(root: Path) -> None:
+    place = root / "train" / "images" / PEOPLE[0][3]
+    (place / "mask1.txt").write_text("x")
+    photo(place / "mask6.jpg")
+    assert len(notes(root)[0]) == 31
+
+
+def test_a_set_without_evaluation_is_read(root: Path) -> None:
+    shutil.rmtree(root / "eval")
+    assert len(notes(root)[0]) == 28
+
+
+def test_evaluation_ids_alone_are_enough(root: Path) -> None:
+    (root / "eval" / "info.csv").write_text("ImageID\nb.jpg\na.jpg\n")
+    assert notes(root)[0].query("part == 'eval'")["id"].tolist() == ["eval/images/b.jpg", "eval/images/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("01,female", "01,femal", 2, "no gender 'femal': did you mean female?"),
+        ("01,female", "01,", 2, "no gender ''"),
+        ("Asian,20,", "Asian,-4,", 3, "age '-4' is no age in years from 0 to 120"),
+        ("Asian,20,", "Asian,200,", 3, "age '200' is no age"),
+        ("Asian,20,", "Asian,nan,", 3, "age 'nan' is no age"),
+        ("Asian,20,", "Asian,inf,", 3, "age 'inf' is no age"),
+        ("Asian,20,", "Asian,,", 3, "age '' is no age"),
+        ("Asian,20,", "Asian,old,", 3, "age 'old' is no age"),
+        (PEOPLE[2][3], "003397_nobody", 4, "003397_nobody"),
+        (PEOPLE[2][3], "../images/" + PEOPLE[2][3], 4, "there is no folder"),
+        (PEOPLE[2][3], "/tmp", 4, "there is no folder"),
+        (PEOPLE[2][3], "", 4, "there is no folder"),
+        (PEOPLE[2][3], PEOPLE[1][3], 4, f"path '{PEOPLE[1][3]}' stands there more than once"),
+    ],
+)
+def test_a_broken_row_names_file_and_line(root: Path, old: str, new: str, line: int, words: str) -> None:
+    edit(root / "train" / "train.csv", old, new)
+    text = fault(root)
+    assert f"{root}/train/train.csv line {line}: " in text and words in text
+
+
+def test_all_broken_rows_are_told_at_once_and_counted_beyond_ten(root: Path) -> None:
+    csv = root / "train" / "train.csv"
+    csv.write_text(csv.read_text() + "".join(f"9,male,Asian,x,nobody{i}\n" for i in range(6)))
+    with pytest.raises(DataError) as caught:
+        notes(root)
+    assert len(caught.value.sentences) == 11 and caught.value.sentences[-1] == "… and 2 more"
+
+
+def test_a_missing_column_names_the_nearest(root: Path) -> None:
+    edit(root / "train" / "train.csv", "gender", "gendr")
+    assert fault(root) == f"{root}/train/train.csv has no column 'gender': did you mean gendr?"
+
+
+@pytest.mark.parametrize("name", ["train/train.csv", "train/images"])
+def test_a_missing_file_is_named(root: Path, name: str) -> None:
+    place = root / name
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    assert str(place) in fault(root)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n\n", b"\xff\xfe\x00\x01", b'id,gender,race,age,path\n"1,male,Asian,2,x\n']
+)
+def test_a_file_that_is_no_csv_is_named(root: Path, content: bytes) -> None:
+    (root / "train" / "train.csv").write_bytes(content)
+    assert f"{root}/train/train.csv" in fault(root)
+
+
+def test_an_evaluation_photo_that_is_not_there_is_named(root: Path) -> None:
+    edit(root / "eval" / "info.csv", "a.jpg", "lost.jpg")
+    text = fault(root)
+    assert "eval/info.csv names lost.jpg" in text and str(root / "eval" / "images") in text
+
+
+def test_an_evaluation_id_cannot_climb_out(root: Path) -> None:
+    edit(root / "eval" / "info.csv", "a.jpg", f"../../train/images/{PEOPLE[0][3]}/mask1.jpg")
+    assert "eval/info.csv names ../../train" in fault(root)
+
+
+def test_a_set_of_no_photos_is_a_fault(root: Path) -> None:
+    shutil.rmtree(root / "eval")
+    (root / "train" / "train.csv").write_text("id,gender,race,age,path\n")
+    assert fault(root) == f"there are no photos in {root}"
+
+
+def test_the_embedded_set_is_read_as_such(people: Path) -> None:
+    rows, told = notes(people)
+    train, rest = rows[rows["part"] == "train"], rows[rows["part"] == "eval"]
+    assert train["person"].nunique() == 14 and rest["person"].nunique() == 4
+    assert len(train) + sum(int(note.split()[0]) for note in told) == 14 * 7
+    assert (rows["label"] >= 0).all() and not set(train["person"]) & set(rest["person"])
+
+
+# Any CSV
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name in ("a.jpg", "sub/b.png", "c.jpg"):
+        photo(tmp_path / name)
+    return tmp_path
+
+
+def read(base: Path, content: str | bytes, **more: Any) -> pd.DataFrame:
+    file = base / "my.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return table(lambda note: None, file=str(file), **more)
+
+
+def told(base: Path, content: str | bytes) -> str:
+    with pytest.raises(DataError) as caught:
+        read(base, content)
+    return str(caught.value)
+
+
+PLAIN = "path,mask,gender,age\na.jpg,worn,male,29\nsub/b.png,incorrect,female,60\nc.jpg,none,female,30.5\n"
+
+
+def test_mask_gender_and_age_make_the_label(photos: Path) -> None:
+    rows = read(photos, PLAIN)
+    assert list(rows.columns) == COLUMNS
+    assert rows["id"].tolist() == ["a.jpg", "sub/b.png", "c.jpg"] and rows["path"].tolist()[1] == f"{photos}/sub/b.png"
+    assert rows["label"].tolist() == [0, 11, 16] and rows["age"].tolist() == [29, 60, 30.5]
+    assert rows["person"].tolist() == rows["id"].tolist() and set(rows["part"]) == {"train"}
+
+
+VARIANTS = {
+    "a byte-order mark": b"\xef\xbb\xbf" + PLAIN.encode(),
+    "semicolons": PLAIN.replace(",", ";").encode(),
+    "tabs": PLAIN.replace(",", "\t").encode(),
+    "CRLF": PLAIN.replace("\n", "\r\n").encode(),
+    "all that Excel does": b"\xef\xbb\xbf" + PLAIN.replace(",", ";").replace("\n", "\r\n").encode(),
+    "quotes": ("\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in PLAIN.split())).encode(),
+    "no last newline": PLAIN.rstrip().encode(),
+    "capitals": PLAIN.replace("male", "Male").replace("worn", "WORN").encode(),
+    "spaces in the header": PLAIN.replace("mask,", "mask , ", 1).encode(),
+    "numbers": b"path,mask,gender,age\na.jpg,0,0,29\nsub/b.png,1,1,60\nc.jpg,2,1,30.5\n",
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_csv_is_read_however_it_was_written(photos: Path, variant: str) -> None:
+    pd.testing.assert_frame_equal(read(photos, VARIANTS[variant]), read(photos, PLAIN))
+
+
+def test_labels_stand_for_themselves(photos: Path) -> None:
+    rows = read(photos, "path,label,person,part\na.jpg,0,x,train\nsub/b.png,11,x,train\nc.jpg,16,y,eval\n")
+    assert rows["label"].tolist() == [0, 11, 16] and rows["mask"].tolist() == [0, 1, 2]
+    assert rows["gender"].tolist() == [0, 1, 1] and rows["age"].isna().all()
+    assert rows["person"].tolist() == ["x", "x", "y"] and rows["part"].tolist() == ["train", "train", "eval"]
+
+
+def test_a_label_is_kept_beside_an_age_of_another_class(photos: Path) -> None:
+    rows = read(photos, "path,label,age\na.jpg,2,59\nc.jpg,1,\n")
+    assert rows["label"].tolist() == [2, 1] and rows["age"][0] == 59 and np.isnan(rows["age"][1])
+
+
+def test_a_root_may_lie_elsewhere(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("csv")
+    rows = read(elsewhere, PLAIN, root=str(photos))
+    assert rows["path"].tolist()[0] == f"{photos}/a.jpg" and rows["id"].tolist()[0] == "a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("worn", "won", 2, "no mask 'won': did you mean worn?"),
+        ("female", "femal", 3, "no gender 'femal': did you mean female?"),
+        (",60", ",600", 3, "age '600' is no age in years from 0 to 120"),
+        (",60", ",nan", 3, "age 'nan' is no age in years"),
+        (",60", "", 3, "is no age in years"),
+        ("c.jpg", "d.jpg", 4, "d.jpg"),
+        ("c.jpg", "../c.jpg", 4, "there is no file"),
+        ("c.jpg", "sub", 4, "there is no file"),
+        ("c.jpg", "", 4, "there is no file"),
+    ],
+)
+def test_a_broken_row_of_a_table_names_file_and_line(photos: Path, old: str, new: str, line: int, words: str) -> None:
+    photo(photos.parent / "c.jpg")
+    text = told(photos, PLAIN.replace(old, new, 1))
+    assert f"{photos}/my.csv line {line}: " in text and words in text
+
+
+@pytest.mark.parametrize("label", ["18", "-1", "x", "", "1.0"])
+def test_a_label_that_is_no_class_is_named(photos: Path, label: str) -> None:
+    text = told(photos, f"path,label\na.jpg,3\nc.jpg,{label}\n")
+    assert text == f"{photos}/my.csv line 3: label '{label}' is no class from 0 to 17"
+
+
+def test_an_unknown_part_is_named(photos: Path) -> None:
+    assert "line 2: no part 'evl': did you mean eval?" in told(photos, "path,label,part\na.jpg,3,evl\n")
+
+
+def test_a_path_that_stands_twice_is_named(photos: Path) -> None:
+    assert "path 'a.jpg' stands there more than once" in told(photos, "path,label\na.jpg,3\na.jpg,4\n")
+
+
+def test_columns_that_are_missing_are_named(photos: Path) -> None:
+    assert told(photos, "paht,label\na.jpg,3\n").endswith("has no column 'path': did you mean paht?")
+    text = told(photos, "path,mask\na.jpg,worn\n")
+    assert "neither label nor all of mask, gender, age: age, gender is missing" in text
+
+
+def test_a_lone_column_is_read_whole(photos: Path) -> None:
+    assert "neither label nor all of mask, gender, age" in told(photos, "path\na.jpg\n")
+
+
+def test_a_row_with_a_cell_too_many_does_not_shift_the_others(photos: Path) -> None:
+    trailing = "\n".join(line + ("," if i else "") for i, line in enumerate(PLAIN.split())) + "\n"
+    try:
+        rows = read(photos, trailing)
+    except DataError as error:
+        assert "there is no file" not in str(error) and "my.csv" in str(error)
+    else:
+        pd.testing.assert_frame_equal(rows, read(photos, PLAIN))
+
+
+def test_spaces_around_a_value_do_not_matter(photos: Path) -> None:
+    assert read(photos, "path,label\na.jpg, 3\n")["label"].tolist() == [3]

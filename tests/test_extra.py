@@ -1,0 +1,105 @@
+"""Outside data: read from names or a table, without copies of what is there, never scored."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from maskcls.errors import DataError
+from maskcls.parts import data, extra
+
+NAMES = ["25_0_2_1.jpg", "61_1_0_2.jpg", "60_f_3.jpg", "x_0_1.jpg", "70_9_1.jpg", "130_0_1.jpg", "58_1_1.png", "._58_1_1.png"]
+
+
+def image(path: Path, value: int) -> None:
+    """Write a photo that no other one equals."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((8, 6, 3), value, np.uint8))
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """Return a folder of photos with names of UTKFace's form, good and bad."""
+    for i, name in enumerate(NAMES):
+        image(tmp_path / "faces" / ("deep" if i % 2 else "") / name, 10 * i)
+    return tmp_path / "faces"
+
+
+@pytest.fixture
+def table(people: Path) -> pd.DataFrame:
+    """Return the tiny set's table."""
+    return data.competition(lambda text: None, root=str(people))
+
+
+def test_a_folder_is_read_by_the_names_of_its_files(outside: Path, table: pd.DataFrame) -> None:
+    notes: list[str] = []
+    got = extra.folder(table, notes.append, root=str(outside))
+    new = got.iloc[len(table) :].set_index("id")
+    assert list(new.index) == ["extra/25_0_2_1.jpg", "extra/deep/61_1_0_2.jpg", "extra/58_1_1.png"][:1] + [
+        "extra/58_1_1.png", "extra/deep/61_1_0_2.jpg"
+    ]  # fmt: skip
+    assert list(new["label"]) == [12, 16, 17] and list(new["age"]) == [25, 58, 61]
+    assert set(new["part"]) == {"extra"} and (new["person"] == new.index).all()
+    assert notes == [
+        f"extra: 4 photos below {outside} have names that '{{age}}_{{gender}}_*' does not read",
+        f"extra: 3 photos of {outside} were added; 0 are copies of others and were left out",
+    ]
+    pd.testing.assert_frame_equal(got.iloc[: len(table)], table)
+
+
+def test_ages_genders_mask_and_person_are_as_asked(outside: Path, table: pd.DataFrame) -> None:
+    words = {"0": "female", "1": "male", "f": "female"}
+    new = extra.folder(
+        table, print, root=str(outside), genders=words, mask="worn", ages=[58, 60.5], pattern="{age}_{gender}_{person}"
+    ).iloc[len(table) :]
+    assert list(new["age"]) == [58, 60] and list(new["label"]) == [1, 5] and list(new["person"]) == ["extra/1", "extra/3"]
+    with pytest.raises(DataError, match="none of the 7 photos"):
+        extra.folder(table, print, root=str(outside), ages=[90, 99])
+
+
+def test_copies_are_left_out_and_counted(outside: Path, table: pd.DataFrame) -> None:
+    shutil.copy(table["path"][0], outside / "30_0_copy.jpg")  # of a training photo
+    shutil.copy(table.loc[table["part"] == "eval", "path"].iloc[0], outside / "30_1_copy.jpg")  # of an evaluation photo
+    shutil.copy(outside / "25_0_2_1.jpg", outside / "26_0_twice.jpg")  # of one another
+    notes: list[str] = []
+    new = extra.folder(table, notes.append, root=str(outside)).iloc[len(table) :]
+    assert len(new) == 3 and notes[-1].endswith("3 photos of {} were added; 3 are copies of others and were left out".format(outside))
+
+
+def test_a_table_is_read_and_all_of_it_is_extra(outside: Path, table: pd.DataFrame) -> None:
+    lines = ["path,mask,gender,age,part", "25_0_2_1.jpg,none,male,25,train", "deep/61_1_0_2.jpg,incorrect,female,61,eval"]
+    (outside / "more.csv").write_text("\n".join(lines))
+    new = extra.table_(table, print, file=str(outside / "more.csv")).iloc[len(table) :]
+    assert list(new["label"]) == [12, 11] and set(new["part"]) == {"extra"}
+    with pytest.raises(DataError, match="stands in the table already"):
+        image(outside / "25_0_2_1.jpg", 200)
+        extra.table_(pd.concat([table, new]), print, file=str(outside / "more.csv"))
+
+
+def test_nothing_is_added_by_none(table: pd.DataFrame) -> None:
+    assert extra.none(table, print) is table
+
+
+def test_wrong_values_are_told(tmp_path: Path) -> None:
+    faults: list[str] = []
+    root = str(tmp_path)
+    extra.word.check({"name": "folder", "root": root, "pattern": "{age}_*"}, faults)
+    extra.word.check({"name": "folder", "root": root, "pattern": "{age}_{sex}_*"}, faults)
+    extra.word.check({"name": "folder", "root": root, "ages": [60, 50]}, faults)
+    extra.word.check({"name": "folder", "root": root + "/no"}, faults)
+    extra.word.check({"name": "folder", "root": root, "genders": {"0": "mal"}}, faults)
+    extra.word.check({"name": "table", "file": root}, faults)
+    assert faults == [
+        "extra.pattern of folder: '{age}_*' must hold {age} and {gender}, each once",
+        "extra.pattern of folder: no field 'sex' (there is age, gender, person)",
+        "extra.ages of folder: [60, 50] is no [youngest, oldest]",
+        f"extra.root of folder: there is no folder '{root}/no'",
+        "extra.genders of folder: no choice 'mal': did you mean male?",
+        f"extra.file of table: there is no file '{root}'",
+    ]
+    assert extra.word.check({"name": "folder", "root": root, "ages": [55, 60]}, faults) is not None

@@ -1,0 +1,92 @@
+"""Heads: 18 probabilities from one part or from the outer product of three, and the loss as a sum over the parts."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from maskcls.labels import CLASSES, decode, encode, marginals
+from maskcls.parts.head import Head, single, triple
+from maskcls.parts.loss import ce, class_weights
+
+LABELS = torch.arange(18)
+
+
+def logits(outputs: int, rows: int = 9) -> torch.Tensor:
+    return 3 * torch.randn(rows, outputs, generator=torch.Generator().manual_seed(0))
+
+
+def test_sizes_and_outputs() -> None:
+    assert (single().sizes, single().outputs) == ([18], 18)
+    assert (triple().sizes, triple().outputs) == ([3, 2, 3], 8)
+
+
+def test_probabilities_of_a_single_head_are_its_softmax() -> None:
+    x = logits(18)
+    torch.testing.assert_close(single().probabilities(x), x.softmax(1))
+
+
+def test_probabilities_of_three_heads_are_their_products() -> None:
+    x = logits(8)
+    mask, gender, age = x[:, :3].softmax(1), x[:, 3:5].softmax(1), x[:, 5:].softmax(1)
+    probs = triple().probabilities(x)
+    assert probs.shape == (9, len(CLASSES))
+    for row, m, g, a in itertools.product(range(9), range(3), range(2), range(3)):
+        expected = mask[row, m] * gender[row, g] * age[row, a]
+        torch.testing.assert_close(probs[row, int(encode(m, g, a))], expected)
+
+
+def test_marginals_of_the_outer_product_give_the_parts_back() -> None:
+    x = logits(8)
+    parts = [part.softmax(1) for part in x.split([3, 2, 3], 1)]
+    probs = triple().probabilities(x)
+    for got, again, part in zip(triple().marginals(probs), marginals(probs.numpy()), parts, strict=True):
+        torch.testing.assert_close(got, part)
+        np.testing.assert_allclose(again, part.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("head", [single(), triple()])
+def test_probabilities_sum_to_one_in_float32_also_from_half_precision(head: Head) -> None:
+    probs = head.probabilities(logits(head.outputs).bfloat16())
+    assert probs.dtype == torch.float32
+    torch.testing.assert_close(probs.sum(1), torch.ones(9))
+
+
+def test_targets_of_the_parts_are_the_attributes_of_the_label() -> None:
+    for part, values in zip(triple().marginals(torch.eye(18)), decode(LABELS.numpy()), strict=True):
+        assert part.argmax(1).tolist() == values.tolist() and torch.equal(part.sum(1), torch.ones(18))
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (0.5, 2.0, 3.0), (0.0, 0.0, 1.0)])
+def test_the_objective_of_three_heads_is_a_weighted_sum(weights: tuple[float, float, float]) -> None:
+    x = logits(8, 18)
+    parts = zip(weights, x.split([3, 2, 3], 1), decode(LABELS.numpy()), strict=True)
+    expected = sum(w * cross_entropy(part, torch.from_numpy(values)) for w, part, values in parts)
+    head = triple(mask=weights[0], gender=weights[1], age=weights[2])
+    torch.testing.assert_close(head.objective(ce, torch.ones(18))(x, torch.eye(18)), expected)
+
+
+def test_the_objective_of_a_single_head_is_its_loss() -> None:
+    x = logits(18, 18)
+    torch.testing.assert_close(single().objective(ce, torch.ones(18))(x, torch.eye(18)), cross_entropy(x, LABELS))
+
+
+def test_each_part_has_class_weights_of_its_own_counts() -> None:
+    counts = torch.arange(1.0, 19)
+    seen: list[torch.Tensor] = []
+    triple().objective(lambda own: seen.append(own) or ce(own, weights="inverse"), counts)  # type: ignore[func-returns-value]
+    for own, values, size in zip(seen, decode(LABELS.numpy()), (3, 2, 3), strict=True):
+        expected = [counts[torch.from_numpy(values == v)].sum().item() for v in range(size)]
+        assert own.tolist() == expected
+        assert (class_weights(own, "inverse") * own).sum() / own.sum() == pytest.approx(1)
+
+
+def test_mixed_targets_reach_the_parts_as_mixtures() -> None:
+    targets = (0.3 * torch.eye(18)[0] + 0.7 * torch.eye(18)[17])[None]
+    mask, gender, age = triple().marginals(targets)
+    for part, expected in ((mask, [0.3, 0, 0.7]), (gender, [0.3, 0.7]), (age, [0.3, 0, 0.7])):
+        torch.testing.assert_close(part, torch.tensor([expected]))

@@ -1,0 +1,84 @@
+"""Scores of probability tables, against scikit-learn and against formulas written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+
+from maskcls.labels import CLASSES, decode, onehot
+from maskcls.metrics import confusion, macro_f1, per_class, scores
+
+LABELS = st.integers(0, 17)
+
+
+def some(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, 18, rows)
+    probs = random.dirichlet(np.ones(18), rows) + 0.3 * onehot(truth) * random.random((rows, 1))
+    return truth, (probs / probs.sum(1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("rows", "seed"), [(1, 0), (5, 1), (40, 2), (500, 3)])
+def test_f1_and_accuracy_equal_scikit_learns(rows: int, seed: int) -> None:
+    truth, probs = some(rows, seed)
+    result = scores(truth, probs)
+    assert result["f1"] == pytest.approx(f1_score(truth, probs.argmax(1), average="macro", zero_division=0))
+    assert result["accuracy"] == pytest.approx(accuracy_score(truth, probs.argmax(1)))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(LABELS, LABELS), min_size=1, max_size=40))
+def test_macro_f1_is_the_mean_over_the_classes_that_occur(pairs: list[tuple[int, int]]) -> None:
+    truth, guess = (np.array(column) for column in zip(*pairs, strict=True))
+    each = [
+        2 * np.sum((truth == c) & (guess == c)) / (np.sum(truth == c) + np.sum(guess == c))
+        for c in range(18)
+        if c in truth or c in guess
+    ]
+    assert macro_f1(truth, guess) == pytest.approx(np.mean(each))
+
+
+def test_a_perfect_guess_scores_one_though_classes_are_absent() -> None:
+    truth = np.array([0, 4, 4, 17])
+    result = scores(truth, onehot(truth))
+    assert set(result) == {"f1", "accuracy", "mask_f1", "gender_f1", "age_f1"}
+    assert set(result.values()) == {1.0}
+
+
+def test_attributes_are_judged_on_their_marginals_and_not_on_the_class() -> None:
+    probs = np.zeros((2, 18), np.float32)
+    probs[:, 3] = 0.4  # the largest class: worn, female, <30
+    probs[:, [0, 1]] = 0.3  # yet male has 0.6; and <30 has 0.7
+    truth = np.array([0, 0])  # worn, male, <30
+    result = scores(truth, probs)
+    assert result["accuracy"] == result["f1"] == 0
+    assert result["mask_f1"] == result["gender_f1"] == result["age_f1"] == 1
+
+
+def test_attribute_scores_equal_scikit_learns_on_summed_columns() -> None:
+    truth, probs = some(300, 4)
+    cube = probs.reshape(-1, 3, 2, 3)
+    sums = {"mask": cube.sum((2, 3)), "gender": cube.sum((1, 3)), "age": cube.sum((1, 2))}
+    for (name, marginal), values in zip(sums.items(), decode(truth), strict=True):
+        assert scores(truth, probs)[f"{name}_f1"] == pytest.approx(
+            f1_score(values, marginal.argmax(1), average="macro")
+        )
+
+
+@pytest.mark.parametrize(("rows", "seed"), [(3, 5), (400, 6)])
+def test_per_class_equals_scikit_learns(rows: int, seed: int) -> None:
+    truth, probs = some(rows, seed)
+    expected = precision_recall_fscore_support(truth, probs.argmax(1), labels=range(18), zero_division=0)
+    got = per_class(truth, probs)
+    assert [row["class"] for row in got] == list(range(18)) and [row["name"] for row in got] == list(CLASSES)
+    for name, column in zip(("precision", "recall", "f1", "photos"), expected, strict=True):
+        np.testing.assert_allclose([row[name] for row in got], column, err_msg=name)
+
+
+def test_confusion_has_the_truth_in_rows() -> None:
+    matrix = confusion(np.array([0, 0, 5]), onehot([0, 5, 5]))
+    assert matrix.shape == (18, 18) and matrix.sum() == 3
+    assert (matrix[0, 0], matrix[0, 5], matrix[5, 5]) == (1, 1, 1)

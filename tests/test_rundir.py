@@ -1,0 +1,176 @@
+"""A run's directory: named by its content, written whole or not at all, with the latest of each epoch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+import yaml
+
+from maskcls import rundir
+from maskcls.errors import RunError
+from maskcls.rundir import RunDir, fingerprint, locked, read_arrays, write, write_arrays, write_json, write_text
+
+
+def test_a_fingerprint_is_of_content_and_not_of_order() -> None:
+    one = fingerprint({"a": 1, "b": {"c": [1, 2], "d": None}})
+    assert len(one) == 8 and int(one, 16) >= 0
+    assert one == fingerprint({"b": {"d": None, "c": [1, 2]}, "a": 1})
+    others = [{"a": 2, "b": {"c": [1, 2], "d": None}}, {"a": 1, "b": {"c": [2, 1], "d": None}}, {"a": 1}, {"a": "1"}]
+    assert len({one, *map(fingerprint, others)}) == 5
+
+
+def test_a_fingerprint_stays_the_same_for_ever() -> None:
+    assert fingerprint({"loss": {"name": "ce"}, "seed": 0, "clip": None, "lr": 1e-3}) == "564f16bc"
+
+
+def test_a_file_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "a.txt"
+    write_text(path, "größe\n")
+    assert path.read_text(encoding="utf-8") == "größe\n" and os.listdir(path.parent) == ["a.txt"]
+    assert path.stat().st_mode & 0o777 == 0o644
+    write_text(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_where_filling_fails_the_old_file_stays_and_no_part_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def fill(file: IO[bytes]) -> None:
+        file.write(b"half of the ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(path, fill)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_where_filling_a_new_file_fails_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        write(tmp_path / "a.txt", lambda file: file.write(bytes(1 // 0)))
+    assert os.listdir(tmp_path) == []
+
+
+def test_nan_is_no_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"f1": 0.5})
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"f1": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"f1": 0.5} and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_arrays_come_back_and_are_never_unpickled(tmp_path: Path) -> None:
+    arrays = {"ids": np.array(["a/ö.jpg", "b.jpg"]), "probs": np.eye(2, 18, dtype=np.float32)}
+    write_arrays(tmp_path / "a.npz", **arrays)
+    back = read_arrays(tmp_path / "a.npz")
+    assert set(back) == {"ids", "probs"}
+    assert all(np.array_equal(back[k], v) and back[k].dtype == v.dtype for k, v in arrays.items())
+    write_arrays(tmp_path / "b.npz", evil=np.array([Path("x")], dtype=object))
+    with pytest.raises(ValueError):
+        read_arrays(tmp_path / "b.npz")
+
+
+def test_the_directory_is_named_by_its_content(tmp_path: Path) -> None:
+    run = RunDir(tmp_path, "t", {"a": 1})
+    assert run.path == tmp_path / f"t-{fingerprint({'a': 1})}" and run.id == run.path.name
+    assert RunDir(tmp_path, "t", {"a": 2}).path != run.path != RunDir(tmp_path, "u", {"a": 1}).path
+    assert run / "x.json" == run.path / "x.json" and run.fold(3) == run.path / "fold3"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return RunDir(tmp_path, "t", {"a": 1})
+
+
+def test_opening_writes_the_config_once(run: RunDir) -> None:
+    run.open({"b": 1, "a": {"name": "ü"}})
+    assert yaml.safe_load((run / "config.yaml").read_text()) == {"b": 1, "a": {"name": "ü"}}
+    run.open({"other": 2})
+    assert list(yaml.safe_load((run / "config.yaml").read_text())) == ["b", "a"]
+
+
+def test_a_run_is_done_once_its_metrics_stand_and_a_fold_once_its_predictions_do(run: RunDir) -> None:
+    assert run.metrics() is None and not run.fold_done(1)
+    write_arrays(run.fold(1) / "oof.npz", probs=np.zeros((1, 18)))
+    assert run.fold_done(1) and not run.fold_done(0)
+    write_json(run / "metrics.json", {"f1": 0.5})
+    assert run.metrics() == {"f1": 0.5}
+
+
+def test_a_run_refuses_to_go_on_over_other_data(run: RunDir) -> None:
+    run.claim("abcd1234", 70)
+    run.claim("abcd1234", 70)
+    for data, photos in (("ffff0000", 70), ("abcd1234", 71)):
+        with pytest.raises(RunError) as caught:
+            run.claim(data, photos)
+        assert str(run.path) in str(caught.value) and "70 photos, hash abcd1234" in str(caught.value)
+        assert f"now {photos}, hash {data}" in str(caught.value)
+    run.claim("abcd1234", 70)
+
+
+def test_facts_are_added_to_those_that_stand(run: RunDir) -> None:
+    run.about(host="a", calls=1)
+    run.about(calls=2)
+    assert json.loads((run / "about.json").read_text()) == {"host": "a", "calls": 2}
+
+
+def test_the_log_keeps_the_latest_of_a_repeated_epoch_in_order(run: RunDir) -> None:
+    assert run.log() == []
+    for fold, epoch, f1 in ((1, 1, 0.1), (0, 1, 0.2), (0, 2, 0.3), (0, 2, 0.4), (0, 10, 0.5)):
+        run.append({"fold": fold, "epoch": epoch, "f1": f1})
+    assert [(row["fold"], row["epoch"], row["f1"]) for row in run.log()] == [
+        (0, 1, 0.2), (0, 2, 0.4), (0, 10, 0.5), (1, 1, 0.1),
+    ]  # fmt: skip
+
+
+def test_a_line_that_a_killed_process_left_is_skipped(run: RunDir) -> None:
+    run.append({"fold": 0, "epoch": 1})
+    with (run / "log.jsonl").open("a") as file:
+        file.write('{"fold": 0, "epo')
+    assert run.log() == [{"fold": 0, "epoch": 1}]
+
+
+@pytest.mark.parametrize("half", ['{"fold": 0, "epo', '{"fold": 0, "epoch": 2}'])
+def test_what_is_appended_after_half_a_line_is_kept(run: RunDir, half: str) -> None:
+    run.append({"fold": 0, "epoch": 1})
+    with (run / "log.jsonl").open("a") as file:
+        file.write(half)
+    run.append({"fold": 0, "epoch": 2})
+    run.append({"fold": 0, "epoch": 3})
+    assert [row["epoch"] for row in run.log()] == [1, 2, 3]
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from maskcls.rundir import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_lock_is_waited_for_and_dies_with_its_process(tmp_path: Path) -> None:
+    lock = tmp_path / "deep" / ".lock"
+    command = [sys.executable, "-c", HOLD, str(lock)]
+    top = str(Path(rundir.__file__).parent.parent)
+    with subprocess.Popen(
+        command, cwd=top, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:  # fmt: skip
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        told: list[str] = []
+
+        def waiting() -> None:
+            told.append("waiting")
+            other.kill()
+
+        with locked(lock, waiting):
+            assert told == ["waiting"] and other.wait(30) != 0
+    with locked(lock, lambda: told.append("again")):
+        assert told == ["waiting"]

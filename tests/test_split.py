@@ -1,0 +1,243 @@
+"""Folds: no person on both sides, equal strata, each row once; what leaks says so; who is trained on, who is scored."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maskcls import rows
+from maskcls.cli import compose
+from maskcls.config import Config, checked
+from maskcls.errors import ConfigError, DataError
+from maskcls.labels import decode, encode
+from maskcls.parts import split
+from maskcls.registry import Word
+
+BY_IMAGE = (split.stratified_label, split.stratified_age)
+
+
+def persons(people: list[tuple[int, int, int]]) -> pd.DataFrame:
+    """Return a table of people given as (gender, age class, photos); of seven photos five wear the mask well."""
+    masks = [0, 0, 0, 0, 0, 1, 2]
+    lines = [(f"p{i}", masks[j % 7], gender, age) for i, (gender, age, n) in enumerate(people) for j in range(n)]
+    table = pd.DataFrame(lines, columns=["person", "mask", "gender", "band"])
+    table["label"] = encode(table["mask"], table["gender"], table["band"])
+    table["age"] = table["band"].map({0: 20.0, 1: 40.0, 2: 60.0})
+    table["id"] = table["path"] = [f"{row.person}/{i}" for i, row in enumerate(table.itertuples())]
+    return table.assign(part="train")[["id", "path", "person", "mask", "gender", "age", "label", "part"]]
+
+
+def some(count: int, seed: int = 0) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    people = zip(random.integers(0, 2, count), random.choice(3, count, p=[0.45, 0.45, 0.1]), [7] * count, strict=True)
+    return persons([(int(g), int(a), n) for g, a, n in people]).sample(frac=1, random_state=seed)
+
+
+PERSON = st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(1, 8))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(PERSON, min_size=2, max_size=30), st.integers(2, 6), st.integers(0, 5))
+def test_by_person_never_splits_a_person_and_gives_each_row_one_fold(people: list[Any], folds: int, seed: int) -> None:
+    table = persons(people).sample(frac=1, random_state=seed)
+    if len(people) < folds:
+        with pytest.raises(ConfigError):
+            split.by_person(table, folds, seed)
+        return
+    numbers = split.by_person(table, folds, seed)
+    assert numbers.index.equals(table.index)
+    assert sorted(numbers.unique()) == list(range(folds))
+    assert (numbers.groupby(table["person"]).nunique() == 1).all()
+    sizes = numbers.groupby(table["person"]).first().value_counts()
+    assert sizes.max() - sizes.min() <= 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 17)), min_size=12, max_size=60), st.integers(0, 3))
+def test_by_person_holds_where_labels_of_a_person_disagree(pairs: list[tuple[int, int]], seed: int) -> None:
+    table = pd.DataFrame({"person": [f"p{i % 6}" for i, _ in pairs], "label": [label for _, label in pairs]})
+    folds = min(2, table["person"].nunique())
+    if folds == 2:
+        numbers = split.by_person(table, folds, seed)
+        assert (numbers.groupby(table["person"]).nunique() == 1).all()
+
+
+def test_strata_of_people_are_balanced() -> None:
+    table = some(200)
+    first = table.assign(fold=split.by_person(table, 5, 0)).groupby("person").first()
+    gender, age = decode(first["label"])[1:]
+    counts = pd.crosstab(gender * 3 + age, first["fold"])
+    large = counts.sum(axis=1) >= 5
+    assert large.sum() >= 5 and (counts.max(axis=1) - counts.min(axis=1))[large].max() <= 1
+
+
+def test_people_too_rare_for_each_fold_are_spread_together() -> None:
+    table = persons([(0, 0, 7)] * 20 + [(1, 2, 7)] * 2 + [(0, 2, 7)] * 3)
+    first = table.assign(fold=split.by_person(table, 5, 0)).groupby("person", sort=False).first()
+    assert first["fold"].iloc[-5:].value_counts().tolist() == [1] * 5
+
+
+@pytest.mark.parametrize("build", [split.by_person, *BY_IMAGE])
+def test_folds_depend_on_the_seed_alone(build: Any) -> None:
+    table = some(30)
+    assert build(table, 5, 3).equals(build(table, 5, 3))
+    assert not build(table, 5, 3).equals(build(table, 5, 4))
+
+
+@pytest.mark.parametrize("build", BY_IMAGE)
+def test_image_level_folds_hold_each_row_once_and_leak(build: Any) -> None:
+    table = some(40)
+    numbers = build(table, 5, 0)
+    assert numbers.index.equals(table.index) and set(numbers) == set(range(5))
+    assert (numbers.groupby(table["person"]).nunique() > 1).mean() > 0.9
+    key = table["label"] if build is split.stratified_label else pd.Series(decode(table["label"])[2], table.index)
+    counts = pd.crosstab(key, numbers)
+    large = counts.sum(axis=1) >= 5
+    assert (counts.max(axis=1) - counts.min(axis=1))[large].max() <= 1
+
+
+def test_more_folds_than_people_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="folds: 5 folds cannot be made of 4 people"):
+        split.by_person(persons([(0, 0, 7)] * 4), 5, 0)
+    with pytest.raises(ConfigError, match="folds: 5 folds cannot be made of 4 photos"):
+        split.stratified_label(persons([(0, 0, 4)]), 5, 0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+def test_holdout_holds_out_its_share_of_whole_people(share: float) -> None:
+    table = some(100)
+    numbers = split.holdout(table, 5, 0, share=share)
+    per_person = numbers.groupby(table["person"])
+    assert numbers.index.equals(table.index) and set(numbers) == {0, -1} and (per_person.nunique() == 1).all()
+    assert (per_person.first() == 0).sum() == round(100 * share)
+    first = table.assign(fold=numbers).groupby("person").first()
+    held = pd.crosstab(first["gender"], first["fold"], normalize="columns")
+    assert abs(held[0][0] - held[-1][0]) < 0.1
+
+
+@pytest.mark.parametrize("rare", [1, 2])
+def test_holdout_manages_with_a_rare_person(rare: int) -> None:
+    table = persons([(0, 0, 7)] * 10 + [(1, 1, 7)] * 10 + [(0, 2, 7), (1, 2, 7)][:rare])
+    numbers = split.holdout(table, 5, 0, share=0.2)
+    assert (numbers == 0).sum() in (28, 35) and (numbers.groupby(table["person"]).nunique() == 1).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.95])
+def test_a_holdout_that_cannot_be_made_is_a_config_error(share: float) -> None:
+    with pytest.raises(ConfigError, match="split holdout: 8 people cannot be held out"):
+        split.holdout(persons([(0, 0, 7)] * 4 + [(1, 1, 7)] * 4), 5, 0, share=share)
+
+
+# The table of an experiment
+
+
+@pytest.fixture(scope="module")
+def base() -> Config:
+    return checked(compose("name=t", "model=timm", "model.arch=test_resnet", "batch=4"))
+
+
+def config(base: Config, table: pd.DataFrame, build: Any = split.by_person, **values: Any) -> Config:
+    word = Word("split", build.__name__, values.pop("params", {}), build)
+    return dataclasses.replace(base, data=Word("data", "mine", {}, lambda note: table.copy()), split=word, **values)
+
+
+def with_others(table: pd.DataFrame) -> pd.DataFrame:
+    extra = persons([(1, 2, 3)] * 4).assign(part="extra")
+    extra["person"] = "extra " + extra["person"]
+    labelled = persons([(0, 1, 2)]).assign(part="eval", person="seen")
+    unknown = persons([(0, 1, 2)]).assign(part="eval", person="unseen", label=-1, mask=-1, gender=-1, age=np.nan)
+    return pd.concat([table, extra, labelled, unknown], ignore_index=True)
+
+
+@pytest.mark.parametrize("build", [split.by_person, split.holdout])
+def test_no_person_is_trained_on_and_scored(base: Config, build: Any) -> None:
+    told: list[str] = []
+    table = rows.assemble(config(base, some(30).reset_index(drop=True), build), told.append)
+    assert not told and rows.straddling(table) == 0
+    assert rows.count(table) == (5 if build is split.by_person else 1)
+    seen = np.zeros(len(table), int)
+    for k in range(rows.count(table)):
+        train, scored = rows.training_rows(table, k), rows.scored_rows(table, k)
+        assert len(train) and len(scored) and not set(train) & set(scored)
+        assert not set(table["person"].iloc[train]) & set(table["person"].iloc[scored])
+        assert len(train) + len(scored) == len(table)
+        seen[scored] += 1
+    assert seen.max() == 1 and seen.sum() == (table["fold"] >= 0).sum() == table["scored"].sum()
+    if build is split.by_person:
+        assert (seen == 1).all()
+
+
+def test_extra_rows_are_trained_on_and_never_scored_and_evaluation_is_neither(base: Config) -> None:
+    table = rows.assemble(config(base, with_others(some(20))), lambda note: None)
+    extra, rest = np.flatnonzero(table["part"] == "extra"), np.flatnonzero(table["part"] == "eval")
+    assert (table["fold"].iloc[[*extra, *rest]] == -1).all() and not table["scored"].iloc[extra].any()
+    for k in range(5):
+        assert set(extra) <= set(rows.training_rows(table, k)) and not set(rest) & set(rows.training_rows(table, k))
+        assert not {*extra, *rest} & set(rows.scored_rows(table, k))
+    assert rows.eval_rows(table).tolist() == rest.tolist()
+    assert table["scored"].iloc[rest].tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("build", BY_IMAGE)
+def test_a_leaking_split_is_noted(base: Config, build: Any) -> None:
+    told: list[str] = []
+    table = rows.assemble(config(base, some(20), build), told.append)
+    assert len(told) == 1 and told[0].startswith(f"LEAK: split {build.__name__} puts {rows.straddling(table)} people")
+    assert rows.straddling(table) > 0
+
+
+def test_a_split_that_leaks_unawares_stops_the_run(base: Config) -> None:
+    def mine(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
+        return pd.Series(np.arange(len(table)) % folds, table.index)
+
+    with pytest.raises(DataError, match="split mine: 20 people stand on both sides of a fold"):
+        rows.assemble(config(base, some(20), mine), lambda note: None)
+
+
+def test_a_training_photo_without_a_label_stops_the_run(base: Config) -> None:
+    table = some(20)
+    table.loc[3, "label"] = -1
+    with pytest.raises(DataError, match="label"):
+        rows.assemble(config(base, table), lambda note: None)
+
+
+def test_a_batch_larger_than_a_fold_is_a_config_error(base: Config) -> None:
+    with pytest.raises(ConfigError, match="batch: 113 photos are more than the 112 that fold 0 trains on"):
+        rows.assemble(config(base, some(20), batch=113), lambda note: None)
+    assert len(rows.assemble(config(base, some(20), batch=112), lambda note: None)) == 140
+
+
+def on_disk(base: Config, folder: Path) -> pd.DataFrame:
+    table = rows.assemble(config(base, some(10)), lambda note: None)
+    table["path"] = [str(folder / f"{i}.jpg") for i in range(len(table))]
+    folder.mkdir()
+    for i, path in enumerate(table["path"]):
+        Path(path).write_bytes(b"x" * (i + 1))
+    return table
+
+
+def test_the_digest_is_of_rows_and_sizes_and_not_of_the_folder(base: Config, tmp_path: Path) -> None:
+    here, there = on_disk(base, tmp_path / "a"), on_disk(base, tmp_path / "b")
+    mine = rows.digest(here)
+    assert len(mine) == 8 and rows.digest(there) == mine
+    other = here.copy()
+    other.loc[0, "label"] += 1
+    assert rows.digest(other) != mine
+    assert rows.digest(here.assign(fold=here["fold"].iloc[::-1].to_numpy())) != mine
+    assert rows.digest(here.iloc[1:]) != mine
+    Path(here["path"].iloc[3]).write_bytes(b"")
+    assert rows.digest(here) != mine
+
+
+def test_the_summary_counts(base: Config) -> None:
+    table = rows.assemble(config(base, with_others(persons([(0, 0, 7)] * 10))), lambda note: None)
+    assert rows.summary(table) == (
+        "70 photos of 10 people in 5 folds, 3 of 18 classes; 4 evaluation photos (2 with labels)"
+    )
