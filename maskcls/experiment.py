@@ -30,7 +30,7 @@ PACKAGES = ("torch", "timm", "albumentations", "opencv-python-headless", "numpy"
 
 def run(raw: DictConfig | Mapping[str, Any]) -> float:
     """Train the folds that a config asks for and return the macro F1: of all, or of the one that was asked for."""
-    cfg = checked(raw)
+    cfg: Config = checked(raw)
     place = RunDir(Path(cfg.runs_dir), cfg.name, cfg.science())
     hardware = cfg.hardware()
     distrib.start(hardware.device)

@@ -120,6 +120,6 @@ def mean_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
     """Return the mean of the weights in some files; what is no floating-point number is the last file's."""
     models = [loaded(file)["model"] for file in files]
     if len(models) == 1:
-        return models[0]  # type: ignore[no-any-return]
+        return models[0]
     return {key: torch.stack([model[key] for model in models]).mean(0) if value.is_floating_point() else value
             for key, value in models[-1].items()}  # fmt: skip

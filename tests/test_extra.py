@@ -68,7 +68,7 @@ def test_copies_are_left_out_and_counted(outside: Path, table: pd.DataFrame) -> 
     shutil.copy(outside / "25_0_2_1.jpg", outside / "26_0_twice.jpg")  # of one another
     notes: list[str] = []
     new = extra.folder(table, notes.append, root=str(outside)).iloc[len(table) :]
-    assert len(new) == 3 and notes[-1].endswith("3 photos of {} were added; 3 are copies of others and were left out".format(outside))
+    assert len(new) == 3 and notes[-1].endswith(f"3 photos of {outside} were added; 3 are copies of others and were left out")
 
 
 def test_a_table_is_read_and_all_of_it_is_extra(outside: Path, table: pd.DataFrame) -> None:
