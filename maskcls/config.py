@@ -6,6 +6,7 @@ import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -100,7 +101,9 @@ class Config:
     def science(self) -> dict[str, Any]:
         """Return what changes results: the content that names a run."""
         content = {key: value for key, value in self.filled().items() if key not in OUTSIDE}
-        content["data"] = {key: value for key, value in content["data"].items() if key not in PLACES}
+        if init := content["model"].get("init"):
+        content["model"] = content["model"] | {"init": Path(init).name}
+    content["data"] = {key: value for key, value in content["data"].items() if key not in PLACES}
         return content
 
 

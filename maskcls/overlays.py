@@ -22,21 +22,24 @@ _COLOURS: dict[Cut, list[tuple[int, int, int]]] = {
     "surgical": [(150, 190, 214), (176, 208, 224), (240, 243, 244), (150, 204, 188), (232, 186, 200), (52, 54, 60)],
     "fold": [(243, 243, 241), (243, 243, 241), (38, 39, 43), (216, 214, 208), (150, 152, 158), (214, 226, 232)],
     "cup": [(240, 240, 238), (46, 47, 52), (122, 128, 138), (176, 186, 200), (90, 60, 66)],
-    "cloth": [
-        (40, 42, 50),
-        (34, 48, 88),
-        (142, 40, 48),
-        (70, 120, 130),
-        (92, 110, 84),
-        (222, 176, 184),
-        (120, 96, 140),
-    ],
+    "cloth": [(40, 42, 50), (34, 48, 88), (142, 40, 48), (70, 120, 130), (92, 110, 84), (222, 176, 184),
+              (120, 96, 140)],
+}  # fmt: skip
+
+_CUTS: dict[Cut, tuple[list[Point], list[Point]]] = {  # right halves, from the middle out: (u, share of the height)
+    "surgical": ([(0, 0), (0.22, 0.03), (0.55, 0.12), (1.02, 0.2)], [(0.98, 0.68), (0.62, 0.93), (0.3, 0.99), (0, 1)]),
+    "fold": ([(0, 0), (0.2, 0.06), (0.6, 0.2), (1.1, 0.3)], [(1.06, 0.52), (0.72, 0.82), (0.36, 0.98), (0, 1)]),
+    "cup": ([(0, 0), (0.25, 0.05), (0.6, 0.2), (0.9, 0.34)], [(0.88, 0.6), (0.66, 0.86), (0.34, 0.98), (0, 1)]),
+    "cloth": ([(0, 0), (0.2, 0.04), (0.6, 0.15), (1.06, 0.26)], [(1.02, 0.58), (0.7, 0.86), (0.34, 0.98), (0, 1)]),
 }
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Five points of a face in pixels (x, y), left and right as in the picture; without a chin it is estimated."""
+    """Five points of a face in pixels (x, y), left and right as in the picture; without a chin it is estimated.
+
+    `wide` is the width of the face over the distance of its eyes, 1 as in the drawn people.
+    """
 
     left_eye: Point
     right_eye: Point
@@ -44,11 +47,7 @@ class Landmarks:
     left_mouth: Point
     right_mouth: Point
     chin: Point | None = None
-
-    @property
-    def five(self) -> tuple[Point, ...]:
-        """The points without the chin."""
-        return self.left_eye, self.right_eye, self.nose, self.left_mouth, self.right_mouth
+    wide: float = 1.0
 
     def put(self, points: ArrayLike) -> Floats:
         """Maps (u, v) to pixels: the eyes lie at u = -0.5 and 0.5, the mouth at v = 1; a turned head stays flat."""
@@ -79,7 +78,7 @@ def choose(rng: np.random.Generator) -> Look:
 def wear(image: Image, landmarks: Landmarks, look: Look, style: Style, rng: np.random.Generator) -> Image:
     """Returns a copy of the photo, RGB (H, W, 3), with the mask worn or, for the other styles, worn incorrectly."""
     face = _Face(landmarks)
-    outline, corners = _hang(face, rng) if style == "ear" else _fit(face, look.cut, style, rng)
+    outline, corners = _hang(face, image.shape[1], rng) if style == "ear" else _fit(face, look.cut, style, rng)
     canvas = image.astype(np.float32)
     polygon = face.put(outline)
     box = enclose(canvas.shape, polygon, 2)
@@ -112,6 +111,7 @@ class _Face:
         self.unit = float(np.hypot(*across))
         self.nose = float(np.clip(self.take(nose)[1], 0.4, 0.8))
         self.turn = float(np.clip(self.take(nose)[0], -0.4, 0.4))
+        self.wide = float(np.clip(at.wide, 0.8, 1.15))
         self.chin = 1.66 if at.chin is None else float(np.clip(self.take(at.chin)[1], 1.35, 2.0))
 
     def take(self, point: ArrayLike) -> NDArray[np.float64]:
@@ -144,18 +144,8 @@ def _fit(face: _Face, cut: Cut, style: Style, rng: np.random.Generator) -> tuple
         "nose": (face.nose + rng.uniform(0.22, 0.37), face.chin + rng.uniform(0.1, 0.25), rng.uniform(0.95, 1.04)),
         "chin": (rng.uniform(1.2, 1.36), face.chin + rng.uniform(0.3, 0.5), rng.uniform(0.82, 0.92)),
     }[style]
-    upper, lower = {  # right halves, from the middle out: (u, share of the height)
-        "surgical": (
-            [(0, 0.0), (0.22, 0.03), (0.55, 0.12), (1.02, 0.2)],
-            [(0.98, 0.68), (0.62, 0.93), (0.3, 0.99), (0, 1.0)],
-        ),
-        "fold": ([(0, 0.0), (0.2, 0.06), (0.6, 0.2), (1.1, 0.3)], [(1.06, 0.52), (0.72, 0.82), (0.36, 0.98), (0, 1.0)]),
-        "cup": ([(0, 0.0), (0.25, 0.05), (0.6, 0.2), (0.9, 0.34)], [(0.88, 0.6), (0.66, 0.86), (0.34, 0.98), (0, 1.0)]),
-        "cloth": (
-            [(0, 0.0), (0.2, 0.04), (0.6, 0.15), (1.06, 0.26)],
-            [(1.02, 0.58), (0.7, 0.86), (0.34, 0.98), (0, 1.0)],
-        ),
-    }[cut]
+    wide *= face.wide
+    upper, lower = _CUTS[cut]
     half = np.concatenate([curve(upper, closed=False), curve(lower, closed=False)])
     slant = rng.normal(0, 0.03)
     ring = np.concatenate([half, half[::-1] * (-1, 1)]) * (wide, bottom - top) + (0, top)
@@ -164,33 +154,35 @@ def _fit(face: _Face, cut: Cut, style: Style, rng: np.random.Generator) -> tuple
     return ring.astype(np.float32), np.concatenate([ends * (-1, 1), ends]).astype(np.float32)
 
 
-def _hang(face: _Face, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Returns the outline and corners of a mask that hangs from one ear."""
+def _hang(face: _Face, width: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Returns the outline and corners of a mask that hangs from one ear, where a photo so wide shows more of it."""
     side = rng.choice([-1, 1]) if abs(face.turn) < 0.1 else -np.sign(face.turn)
     wide, high, swing = rng.uniform(0.34, 0.6), rng.uniform(1.0, 1.25), side * rng.uniform(-0.05, 0.25)
-    x, y = side * rng.uniform(1.08, 1.22), rng.uniform(0.6, 0.8)
-    quad = np.array(
-        [
-            (-wide, 0.04),
-            (0, 0),
-            (wide, 0.03),
-            (wide * 1.04, 0.5),
-            (wide * 0.9, 1),
-            (0, 1.05),
-            (-wide * 0.9, 0.98),
-            (-wide, 0.5),
-        ]
-    ) * (1, high)
+    x, y = rng.uniform(1.08, 1.22) * face.wide, rng.uniform(0.6, 0.8)
+    # A tight photo ends at the ears: there the mask hangs on the side with room, or before the cheek.
+    room = {end: _room(face, end, width) for end in (-1, 1)}
+    if room[side] < x + wide / 2 and room[-side] > room[side]:
+        side, swing = -side, -swing
+    x = side * max(min(x, room[side] - 0.3 * wide), 0.4 + wide)
+    upper, lower = [(-1, 0.04), (0, 0), (1, 0.03), (1.04, 0.5)], [(0.9, 1), (0, 1.05), (-0.9, 0.98), (-1, 0.5)]
+    quad = np.array(upper + lower) * (wide, high)
     turn = np.array([(np.cos(swing), np.sin(swing)), (-np.sin(swing), np.cos(swing))])
     ring = quad @ turn + (x, y)
     return curve(ring), np.stack([ring[0], ring[2]]).astype(np.float32)
+
+
+def _room(face: _Face, side: int, width: int) -> float:
+    """Returns how far, in u, a photo goes on to one side of the face."""
+    steps = np.linspace(0.5, 2, 31)
+    at = face.put(np.stack([side * steps, np.full(31, 1.0)], 1))[:, 0]
+    return float(steps[(at >= 0) & (at < width)].max(initial=0.5))
 
 
 def _strap(canvas: Floats, face: _Face, corners: Floats, look: Look, style: Style) -> None:
     """Draws the elastic from the corners of the mask to the ears."""
     for u, v in corners:
         side = np.sign(u)
-        ear = (side * 1.26, 0.28 + 0.2 * (v > 0.9)) if style != "ear" else (side * 1.2, 0.3)
+        ear = (side * 1.26 * face.wide, 0.28 + 0.2 * (v > 0.9)) if style != "ear" else (side * 1.2 * face.wide, 0.3)
         middle = ((u + ear[0]) / 2 + side * 0.03, (v + ear[1]) / 2 + 0.03)
         line = ribbon(face.put([(u, v), middle, ear]), max(1.0, 0.045 * face.unit), taper=0)
         shade(canvas, shift(line, 0, 0.03 * face.unit), 0.8, soft=0.02 * face.unit)
@@ -201,9 +193,8 @@ def _light(canvas: Floats, box: Box, polygon: Floats) -> Floats:
     """Returns how the light falls over the box: the face's own luminance without its details, 1 on average."""
     grey = canvas[box].mean(2)
     alpha = coverage(polygon, box) + 1e-3
-    few = (6, 6)
-    weight = cv2.resize(alpha, few, interpolation=cv2.INTER_AREA)
-    coarse = cv2.resize(grey * alpha, few, interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)
+    weight = cv2.resize(alpha, (6, 6), interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(grey * alpha, (6, 6), interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)
     mean = float((grey * alpha).sum() / alpha.sum())
     # The sixth root of trust: cells that barely touch the mask say little and are pulled to the mean.
     coarse = mean + (coarse - mean) * np.minimum(1, 3 * weight)
@@ -249,8 +240,7 @@ def _creases(s: Floats, t: Floats, cut: Cut, style: Style) -> Floats:
 
 
 def _line(distance: Floats, width: float) -> Floats:
-    near = distance / width
-    return (-0.2 * np.exp(-(near**2)) + 0.1 * np.exp(-((near - 2) ** 2))).astype(np.float32)
+    return (-0.2 * np.exp(-((distance / width) ** 2)) + 0.1 * np.exp(-((distance / width - 2) ** 2))).astype(np.float32)
 
 
 def _hem(canvas: Floats, polygon: Floats, unit: float, look: Look) -> None:

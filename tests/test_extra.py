@@ -40,9 +40,7 @@ def test_a_folder_is_read_by_the_names_of_its_files(outside: Path, table: pd.Dat
     notes: list[str] = []
     got = extra.folder(table, notes.append, root=str(outside))
     new = got.iloc[len(table) :].set_index("id")
-    assert list(new.index) == ["extra/25_0_2_1.jpg", "extra/deep/61_1_0_2.jpg", "extra/58_1_1.png"][:1] + [
-        "extra/58_1_1.png", "extra/deep/61_1_0_2.jpg"
-    ]  # fmt: skip
+    assert list(new.index) == ["extra/25_0_2_1.jpg", "extra/58_1_1.png", "extra/deep/61_1_0_2.jpg"]
     assert list(new["label"]) == [12, 16, 17] and list(new["age"]) == [25, 58, 61]
     assert set(new["part"]) == {"extra"} and (new["person"] == new.index).all()
     assert notes == [
@@ -76,9 +74,11 @@ def test_a_table_is_read_and_all_of_it_is_extra(outside: Path, table: pd.DataFra
     (outside / "more.csv").write_text("\n".join(lines))
     new = extra.table_(table, print, file=str(outside / "more.csv")).iloc[len(table) :]
     assert list(new["label"]) == [12, 11] and set(new["part"]) == {"extra"}
-    with pytest.raises(DataError, match="stands in the table already"):
-        image(outside / "25_0_2_1.jpg", 200)
-        extra.table_(pd.concat([table, new]), print, file=str(outside / "more.csv"))
+    other = shutil.copytree(outside, outside.parent / "other")
+    for name in ("25_0_2_1.jpg", "deep/61_1_0_2.jpg"):
+        image(other / name, 200 + len(name))
+    with pytest.raises(DataError, match=r"'extra/25_0_2_1\.jpg' stands in the table already"):
+        extra.table_(pd.concat([table, new]), print, file=str(other / "more.csv"))
 
 
 def test_nothing_is_added_by_none(table: pd.DataFrame) -> None:

@@ -45,7 +45,7 @@ def readable(pattern: str) -> str:
 def span(value: list[float] | None) -> list[float] | None:
     """Return two ages, the younger one first."""
     if value is not None and (len(value) != 2 or value[0] > value[1]):
-        raise ValueError(f"{value} is no [youngest, oldest]")
+        raise ValueError(f"[{', '.join(f'{age:g}' for age in value)}] is no [youngest, oldest]")
     return value
 
 

@@ -1,0 +1,150 @@
+"""Blends against independent references; what learns from labels is honest out of fold."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy.optimize import approx_fprime
+from scipy.stats import rankdata
+
+from maskcls.errors import ConfigError
+from maskcls.labels import Floats, Ints
+from maskcls.metrics import macro_f1
+from maskcls.parts import blend
+from maskcls.parts.blend import Blend
+
+Case = tuple[Floats, Ints, list[str]]
+
+
+def case(seed: int = 0, photos: int = 280, skill: tuple[float, ...] = (0.3, 0.2, 0.0)) -> Case:
+    """Return members (M, N, 18) that know the truth by their skill, truth (N,) and persons (N,), four photos each."""
+    random = np.random.default_rng(seed)
+    shares = random.dirichlet(np.full(18, 0.8))
+    truth = random.choice(18, photos, p=shares).astype(np.int64)
+    noise = random.dirichlet(np.ones(18), (len(skill), photos))
+    known = np.eye(18)[truth]
+    members = np.stack([(1 - s) * part + s * known for s, part in zip(skill, noise, strict=True)]).astype(np.float32)
+    return members, truth, [f"person{i // 4}" for i in range(photos)]
+
+
+def build(name: str, data: Case, **params: object) -> Blend:
+    """Return a blend by its word."""
+    result = blend.word.words[name](*data, **params)
+    assert isinstance(result, Blend)
+    return result
+
+
+WORDS = {"mean": {}, "rank": {}, "vote": {}, "weighted": {"weights": [1.0, 2.0, 0.5]}, "fitted": {}}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_every_blend_gives_rows_of_probabilities_and_the_same_ones_again(name: str) -> None:
+    data = case()
+    other = case(seed=1, photos=30)[0]
+    made = build(name, data, **WORDS[name])
+    for probs, rows in ((made.oof, 280), (made(other), 30)):
+        assert probs.shape == (rows, 18) and probs.dtype == np.float32 and (probs >= 0).all()
+        np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
+    again = build(name, data, **WORDS[name])
+    np.testing.assert_array_equal(again.oof, made.oof)
+    np.testing.assert_array_equal(again(other), made(other))
+    assert made.honest
+
+
+def test_the_words_of_this_test_are_all_there_are() -> None:
+    assert set(WORDS) == set(blend.word.words)
+
+
+def test_mean_and_weighted_are_numpys() -> None:
+    data = case()
+    np.testing.assert_array_equal(build("mean", data).oof, np.mean(data[0], axis=0))
+    expected = np.average(data[0], axis=0, weights=[3, 1, 0])
+    np.testing.assert_allclose(build("weighted", data, weights=[3.0, 1.0, 0.0]).oof, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("weights", "sentence"), [([1.0], "1 weights do not fit 3 runs"), ([0.0] * 3, "greater than 0")])
+def test_weights_that_do_not_fit_are_refused(weights: list[float], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        build("weighted", case(), weights=weights)
+
+
+def test_rank_is_scipys_average_rank_in_each_column_also_with_equal_values() -> None:
+    members, truth, persons = case()
+    members = np.round(members, 2)  # many equal ones
+    ranks = rankdata(members, axis=1).mean(0)
+    expected = ranks / ranks.sum(1, keepdims=True)
+    np.testing.assert_allclose(build("rank", (members, truth, persons)).oof, expected, atol=1e-6)
+
+
+def test_rank_places_a_single_photo_among_those_it_was_built_on() -> None:
+    data = case()
+    made = build("rank", data)
+    np.testing.assert_allclose(made(data[0][:, 7:8]), made.oof[7:8], atol=1e-6)
+
+
+def test_vote_is_the_majority_and_of_equal_ones_the_more_probable() -> None:
+    data = case(skill=(0.2, 0.2, 0.1, 0.1))
+    probs = build("vote", data).oof
+    for i in range(len(probs)):
+        votes = Counter(data[0][:, i].argmax(1).tolist())
+        winners = [label for label, count in votes.items() if count == max(votes.values())]
+        assert probs[i].argmax() == max(winners, key=lambda label: data[0][:, i, label].mean())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_gradient_of_the_soft_f1_is_that_of_finite_differences(bias: bool) -> None:
+    members, truth, _ = case(photos=60)
+    x = np.random.default_rng(0).normal(0, 0.7, 3 + 18)
+    task = (members.astype(np.float64), np.eye(18)[truth], 0.01, bias)
+    numeric = approx_fprime(x, lambda point: blend.loss(point, *task)[0], 1e-7)
+    np.testing.assert_allclose(blend.loss(x, *task)[1], numeric, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("shrink", [0.0, 0.001, 0.1])
+def test_fitted_is_never_worse_than_the_mean_in_sample(seed: int, shrink: float) -> None:
+    members, truth, _ = case(seed, photos=120)
+    weights, offsets = blend.learned(members, truth, shrink, True)
+    assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
+    fitted = macro_f1(truth, blend.biased(members, weights, offsets).argmax(1))
+    assert fitted >= macro_f1(truth, members.mean(0).argmax(1))
+
+
+def test_fitted_finds_the_members_that_know_something() -> None:
+    members, truth, persons = case(skill=(0.0, 0.25, 0.0), photos=600)
+    weights, _ = blend.learned(members, truth, 0.0, True)
+    assert weights[1] > 0.8
+    honest = macro_f1(truth, build("fitted", (members, truth, persons)).oof.argmax(1))
+    assert honest > macro_f1(truth, members.mean(0).argmax(1)) + 0.05
+
+
+def test_a_person_has_no_part_in_what_is_learned_for_its_own_photos() -> None:
+    members, truth, persons = case(skill=(0.0, 0.25, 0.1))
+    made = build("fitted", (members, truth, persons), shrink=0.0)
+    own = np.array(persons) == "person5"
+    moved = np.where(own, (truth + 7) % 18, truth)
+    again = build("fitted", (members, moved, persons), shrink=0.0)
+    np.testing.assert_array_equal(again.oof[own], made.oof[own])
+    assert (again.oof[~own] != made.oof[~own]).any()  # others may learn from it
+
+
+def test_fitted_to_noise_scores_no_better_than_chance_out_of_fold() -> None:
+    over, inside = [], []
+    for seed in range(4):
+        data = case(seed, photos=400, skill=(0.0, 0.0, 0.0))
+        made, truth = build("fitted", data, shrink=0.0), data[1]
+        random = np.random.default_rng(seed)
+        guess = made.oof.argmax(1)
+        chance = np.array([macro_f1(random.permutation(truth), guess) for _ in range(60)])
+        over.append((macro_f1(truth, guess) - chance.mean()) / chance.std())
+        inside.append((macro_f1(truth, made(data[0]).argmax(1)) - chance.mean()) / chance.std())
+    assert np.mean(over) < 3 / np.sqrt(len(over))  # three standard errors
+    assert np.mean(inside) > np.mean(over)  # what an in-sample score would have claimed
+
+
+def test_fitted_refuses_a_single_person() -> None:
+    members, truth, _ = case()
+    with pytest.raises(ConfigError, match="fewer than two people"):
+        build("fitted", (members, truth, ["one"] * len(truth)))

@@ -1,0 +1,93 @@
+"""Anything goes with anything: each word with each head, loss and mixing takes a training step and predicts."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from maskcls import rows
+from maskcls.cache import pixels
+from maskcls.cli import compose
+from maskcls.config import Config, checked
+from maskcls.experiment import run
+from maskcls.loop import Fold, fit
+from maskcls.state import build
+
+HEADS, LOSSES, MIXINGS = ("single", "triple"), ("ce", "focal", "f1"), ("none", "mixup")
+WORDS = {
+    "mixing": ["mixing=cutmix", "mixing=halfcut", "mixing=halfcut mixing.pairs=within", "mixing=halfcut mixing.pairs=between"],
+    "labels": ["labels=plain", "labels=age58", "labels=soft", "labels=winner", "labels.patches=core", "labels.patches=extended"],
+    "crop": ["crop=center", "crop=center crop.clahe=2.0", "crop=face", "crop=face crop.detector=retinaface", "crop=none",
+             *[f"crop=region crop.part={part}" for part in ("forehead", "nose_chin", "chin_neck")]],
+    "sampler": ["sampler=shuffle", "sampler=weighted", "sampler=weighted sampler.power=0.5"],
+    "weights": ["loss.weights=inverse", "loss.weights=effective", "loss.smoothing=0.1"],
+    "comforts": ["clip=1.0", "accumulate=2", "ema=0.9", "scheduler.warmup=0.5", "layer_decay=0.8", "precision=bf16", "average=2",
+                 "model.frozen=[conv_stem]", "select=last"],
+    "optimizer": ["optimizer=sgd", "optimizer=adam", "optimizer=adamp", "optimizer=madgrad"],
+    "scheduler": ["scheduler=constant", "scheduler=step", "scheduler=multistep", "scheduler=plateau", "scheduler=onecycle"],
+    "augmentation": ["augmentation=none", "augmentation=team", "augmentation=heavy"],
+    "split": ["split=holdout", "split=stratified_label", "split=stratified_age"],
+    "tta": ["tta=flip", "tta=scales"],
+    "overlay": ["overlay=masks overlay.of=train"],
+}  # fmt: skip
+SMALL = {"crop=center": "crop.height=32 crop.width=24", "crop=face": "crop.height=32 crop.width=24",
+         "crop=region": "crop.height=16 crop.width=24", "crop=none": ""}  # fmt: skip
+
+
+def one_step(cfg: Config, table, photos) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    """Train on one batch of fold 0 (or as many as make a step) and score a few photos."""
+    fold = Fold.of(table, photos, 0)
+    small = replace(fold, train=fold.train[: cfg.batch * cfg.accumulate], held=fold.held[:6])
+    head, hardware = cfg.head(), cfg.hardware()
+    state = build(cfg, head, hardware, small.size, 0)
+    before = [parameter.detach().clone() for parameter in state.model.parameters()]
+    numbers = next(fit(cfg, state, small, head, hardware, lambda batches: batches))
+    assert any(not torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True)), "nothing was learned"
+    return numbers
+
+
+@pytest.mark.parametrize("words", [word for group in WORDS.values() for word in group])
+def test_each_word_goes_with_each_head_loss_and_mixing(words: str, tiny: list[str]) -> None:
+    kept = [word for word in tiny if not (words.startswith("crop=") and word.startswith("crop."))]
+    small = SMALL.get(words.split()[0], "").split()
+    raw = compose(*kept, "batch=8", "epochs=1", *words.split(), *small)
+    cfg = checked(raw)
+    table = rows.assemble(cfg, lambda note: None)
+    photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
+    for head, loss, mixing in itertools.product(HEADS, LOSSES, MIXINGS):
+        raw["head"], raw["loss"]["name"] = {"name": head}, loss
+        if not words.startswith("mixing"):
+            raw["mixing"] = {"name": mixing}
+        numbers = one_step(checked(raw), table, photos)
+        assert np.isfinite(numbers["loss"]) and 0 <= numbers["f1"] <= 1, (words, head, loss, mixing)
+
+
+def test_a_run_begins_from_the_same_folds_of_another_one(tiny: list[str], tmp_path: Path) -> None:
+    run(compose(*tiny, "epochs=1"))
+    (first,) = (tmp_path / "runs").iterdir()
+    run(compose(*tiny, "epochs=1", f"model.init={first}", "optimizer=sgd", "optimizer.lr=1e-12", f"runs_dir={tmp_path}/more"))
+    (second,) = (tmp_path / "more").iterdir()
+    for k in (0, 1):
+        old, new = (torch.load(place / f"fold{k}" / "best.pt", weights_only=True)["model"] for place in (first, second))
+        assert all(torch.allclose(old[key], new[key], atol=1e-6) for key in old if "running" not in key and "num_batches" not in key)
+
+
+def test_beginning_from_folds_of_other_people_is_refused(tiny: list[str], tmp_path: Path) -> None:
+    run(compose(*tiny, "epochs=1"))
+    (first,) = (tmp_path / "runs").iterdir()
+    with pytest.raises(Exception, match="other folds"):
+        run(compose(*tiny, "epochs=1", "seed=5", f"model.init={first}"))
+
+
+def test_weights_of_several_epochs_are_averaged_with_statistics_of_their_own(tiny: list[str], tmp_path: Path) -> None:
+    run(compose(*tiny, "epochs=3", "average=2", "select=last", "fold=0"))
+    (place,) = (tmp_path / "runs").iterdir()
+    best = torch.load(place / "fold0" / "best.pt", weights_only=True)
+    assert best["epoch"] == [2, 3] and not list(place.rglob("epoch*.pt"))
+    last = torch.load(place / "fold0" / "last.pt", weights_only=True)["model"]
+    assert any(not torch.equal(best["model"][key], last[key]) for key in last)

@@ -1,0 +1,336 @@
+"""Prediction: made-up runs with real checkpoints, blended, refused or written; and one real run through the command."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+import yaml
+from conftest import environment
+
+import maskcls
+from maskcls import ensemble
+from maskcls.cli import compose
+from maskcls.config import checked
+from maskcls.errors import DataError, MaskclsError, RunError
+from maskcls.experiment import run as train
+from maskcls.labels import AGES, CLASSES, GENDERS, MASKS
+from maskcls.parts.data import competition
+from maskcls.parts.split import by_person
+from maskcls.predictor import Predictor, opened
+from maskcls.rundir import write_text
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Make = Callable[..., Path]
+COLUMNS = [f"p{i}" for i in range(18)]
+ARCH = "test_efficientnet"
+
+
+def sheet(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return rows as oof.csv and eval.csv have them, with made-up probabilities that know something."""
+    random = np.random.default_rng(seed)
+    probs = random.dirichlet(np.ones(18), len(table)) + 0.2 * np.eye(18)[table["label"].clip(0)]
+    probs = pd.DataFrame(probs / probs.sum(1, keepdims=True), columns=COLUMNS, index=table.index)
+    return table[["id", "person", "fold", "label"]].assign(guess=probs.to_numpy().argmax(1)).join(probs)
+
+
+def weights(seed: int, outputs: int = 18) -> dict[str, torch.Tensor]:
+    """Return the random weights of a tiny network."""
+    torch.manual_seed(seed)
+    model = timm.create_model(ARCH, num_classes=outputs)
+    for name, parameter in model.named_parameters():
+        if name.startswith("classifier"):
+            torch.nn.init.normal_(parameter, std=0.5)
+    return model.state_dict()
+
+
+def content(seed: int, **changes: Any) -> dict[str, Any]:
+    """Return a checkpoint's content, as folds.py writes it."""
+    return {
+        "model": weights(seed), "classes": list(CLASSES), "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25], "epoch": 1,
+        "model_word": {"name": "timm", "arch": ARCH, "pretrained": True, "frozen": []}, "head": {"name": "single"},
+        "crop": {"name": "resize", "height": 32, "width": 24},
+    } | changes  # fmt: skip
+
+
+@pytest.fixture
+def make(tmp_path: Path, people: Path) -> Make:
+    """Return a function that writes a finished run over the tiny set, untrained: name, seed, what its checkpoints hold."""
+
+    def made(name: str, seed: int = 0, folds: int = 2, **changes: Any) -> Path:
+        place = tmp_path / "runs" / name
+        table = competition(lambda note: None, root=str(people))
+        train = table["part"] == "train"
+        table["fold"] = by_person(table[train], folds, 0).reindex(table.index, fill_value=-1).astype("int64")
+        table["scored"] = True
+        words = ("name=t", "model=timm", f"model.arch={ARCH}", "data=competition", f"data.root={people}", f"folds={folds}")
+        write_text(place / "config.yaml", yaml.safe_dump(checked(compose(*words)).filled()))
+        write_text(place / "table.csv", table.drop(columns="path").to_csv(index=False))
+        write_text(place / "oof.csv", sheet(table[train], seed).to_csv(index=False, float_format="%.8g"))
+        write_text(place / "eval.csv", sheet(table[~train], seed + 50).to_csv(index=False, float_format="%.8g"))
+        write_text(place / "metrics.json", "{}")
+        for k in range(folds):
+            (place / f"fold{k}").mkdir()
+            torch.save(content(seed * 10 + k, **changes), place / f"fold{k}" / "best.pt")
+        return place
+
+    return made
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Return a function that predicts in this process, in an empty folder, and returns the folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def predicted(*words: str) -> Path:
+        ensemble.predict(compose(*words, "hardware=cpu", config="predict"))
+        return tmp_path
+
+    return predicted
+
+
+def info(people: Path) -> list[str]:
+    """Return the evaluation photos' names in info.csv's order."""
+    return pd.read_csv(people / "eval" / "info.csv")["ImageID"].tolist()
+
+
+def stored(run: Path) -> np.ndarray:
+    """Return the probabilities of a run's eval.csv."""
+    return pd.read_csv(run / "eval.csv")[COLUMNS].to_numpy()
+
+
+def test_the_submission_of_two_runs_is_the_mean_of_what_they_stored(
+    make: Make, ask: Callable[..., Path], people: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = make("a-1", 1), make("b-2", 2)
+    for run in (a, b):
+        shutil.rmtree(run / "fold0")  # stored predictions need no checkpoint
+    place = ask(f"runs=[{a},b-2]", "out=deep/s.csv")
+    mean = (stored(a) + stored(b)) / 2
+    written = pd.read_csv(place / "deep" / "s.csv")
+    assert list(written) == ["ImageID", "ans"] and written["ImageID"].tolist() == info(people)
+    assert written["ans"].tolist() == mean.argmax(1).tolist()
+    probs = pd.read_csv(place / "deep" / "probabilities.csv")
+    np.testing.assert_allclose(probs[COLUMNS], mean, atol=1e-6)
+    assert [Path(name).name for name in probs["id"]] == info(people)
+    shown = capsys.readouterr().out
+    assert "a-1" in shown and "b-2" in shown and "ensemble: mean" in shown and "nothing is learned" in shown
+
+
+def test_every_blend_predicts_and_returns_its_out_of_fold_score(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.metrics import f1_score
+
+    monkeypatch.chdir(tmp_path)
+    a, b = make("a-1", 1), make("b-2", 2)
+    for words in (["blend=mean"], ["blend=rank"], ["blend=vote"], ["blend=fitted"], ["blend=weighted", "blend.weights=[2,1]"]):
+        score = ensemble.predict(compose("runs=[a-1,b-2]", "hardware=cpu", *words, config="predict"))
+        assert 0 < score < 1
+    one, two = (pd.read_csv(run / "oof.csv") for run in (a, b))
+    guess = (2 * one[COLUMNS].to_numpy() + two[COLUMNS].to_numpy()).argmax(1)
+    present = np.union1d(one["label"], guess)
+    assert score == pytest.approx(f1_score(one["label"], guess, labels=present, average="macro"))
+
+
+def test_the_order_is_info_csvs_also_where_it_is_another_one_than_the_runs(
+    make: Make, ask: Callable[..., Path], people: Path, tmp_path: Path
+) -> None:
+    run, base = make("a-1"), tmp_path / "moved"
+    shutil.copytree(people, base)
+    order = info(people)[::-1]
+    pd.DataFrame({"ImageID": order, "ans": 0}).to_csv(base / "eval" / "info.csv", index=False)
+    place = ask("runs=[a-1]", "data=competition", f"data.root={base}")
+    written = pd.read_csv(place / "submission.csv")
+    assert written["ImageID"].tolist() == order
+    assert written["ans"].tolist() == stored(run).argmax(1)[::-1].tolist()
+
+
+@pytest.mark.parametrize("fault", ["missing", "double"])
+def test_a_missing_or_double_row_is_refused_and_nothing_is_written(fault: str, make: Make, ask: Callable[..., Path], tmp_path: Path) -> None:
+    run = make("a-1")
+    rows = (run / "eval.csv").read_text().splitlines()
+    rows = rows[:-1] if fault == "missing" else [*rows, rows[-1]]
+    (run / "eval.csv").write_text("\n".join(rows) + "\n")
+    sentence = "has no probabilities for 1 of" if fault == "missing" else "more than once"
+    with pytest.raises(DataError, match=sentence):
+        ask("runs=[a-1]")
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_two_photos_of_one_name_are_refused(tmp_path: Path) -> None:
+    given = pd.DataFrame(np.full((2, 18), 1 / 18), columns=COLUMNS).assign(id=["a/x.jpg", "b/x.jpg"])
+    with pytest.raises(DataError, match=r"two evaluation photos have the name x\.jpg"):
+        ensemble.submit(["a/x.jpg", "b/x.jpg"], given, tmp_path / "s.csv")
+
+
+@pytest.mark.parametrize(
+    ("column", "change"),
+    [("fold", lambda fold: 1 - fold), ("label", lambda label: (label + 1) % 18), ("id", lambda name: name + "x")],
+)
+def test_runs_with_different_fold_tables_are_refused(column: str, change: Callable[[Any], Any], make: Make, ask: Callable[..., Path]) -> None:
+    make("a-1", 1)
+    table = pd.read_csv(file := make("b-2", 2) / "table.csv")
+    table.loc[3, column] = change(table.loc[3, column])
+    table.to_csv(file, index=False)
+    with pytest.raises(RunError, match=r"a-1 and .*b-2 have different fold tables") as caught:
+        ask("runs=[a-1,b-2]")
+    assert len(caught.value.sentences) == 1
+
+
+WRONG = {
+    "runs=[a-11]": "no run 'a-11': did you mean a-1?",
+    "runs=[]": "runs: it names no run",
+    "runs=[a-1] photos=nowhere": "there is no photo at 'nowhere'",
+    "runs=[a-1] precision=fp8": "no choice 'fp8'",
+    "runs=[a-1] blend=weighted blend.weights=[1,2]": "2 weights do not fit 1 runs",
+    "runs=[a-1] out=probabilities.csv": "the name of the file beside it",
+    "runs=[a-1] outt=x": "no key 'outt': did you mean out?",
+    "photos=x": "runs is missing",
+    "runs=[open-2]": "open-2 is not done",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_what_is_wrong_is_a_sentence(words: str, make: Make, ask: Callable[..., Path]) -> None:
+    make("a-1")
+    (make("open-2") / "metrics.json").unlink()
+    with pytest.raises(MaskclsError, match=re.escape(WRONG[words])):
+        ask(*words.split())
+
+
+def reference(run: Path, files: list[Path], size: tuple[int, int], flip: bool = False) -> np.ndarray:
+    """Return the mean probabilities of a made-up run's two folds, by torch and OpenCV alone."""
+    images = [cv2.resize(cv2.imread(str(file))[:, :, ::-1], size[::-1], interpolation=cv2.INTER_AREA) for file in files]
+    mean, std = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.25])
+    inputs = ((torch.from_numpy(np.stack(images)).float() / 255 - mean) / std).permute(0, 3, 1, 2)
+    total = []
+    for k in (0, 1):
+        model = timm.create_model(ARCH, num_classes=18).eval()
+        model.load_state_dict(torch.load(run / f"fold{k}" / "best.pt", weights_only=True)["model"])
+        with torch.inference_mode():
+            total += [model(x).softmax(1).numpy() for x in ([inputs, inputs.flip(3)] if flip else [inputs])]
+    return np.mean(total, axis=0)
+
+
+@pytest.mark.parametrize("size", [(32, 24), (48, 20)])
+def test_the_checkpoints_own_preprocessing_is_used_and_nothing_is_downloaded(
+    size: tuple[int, int], make: Make, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maskcls.parts.model.reach", lambda arch: pytest.fail("the hub was asked"))
+    run = make("a-1", crop={"name": "resize", "height": size[0], "width": size[1]})
+    files = sorted((people / "eval" / "images").iterdir())[:5]
+    probs = maskcls.load(run)(files)
+    assert probs.shape == (5, 18) and probs.dtype == np.float32
+    np.testing.assert_allclose(probs, reference(run, files, size), atol=1e-5)
+
+
+def test_photos_are_paths_or_arrays(make: Make, people: Path) -> None:
+    model = maskcls.load(make("a-1"))
+    files = sorted((people / "eval" / "images").iterdir())[:3]
+    arrays = [np.ascontiguousarray(cv2.imread(str(file))[:, :, ::-1]) for file in files]
+    np.testing.assert_array_equal(model(files), model(arrays))
+    np.testing.assert_array_equal(model(str(files[0])), model(files)[:1])
+    assert model([]).shape == (0, 18)
+    for wrong in ([arrays[0].astype(np.float32)], arrays[0], ["nowhere.jpg"]):
+        with pytest.raises(DataError):
+            model(wrong)
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import maskcls, sys; assert callable(maskcls.load); assert not {'torch', 'numpy', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
+
+
+class Bomb:
+    """An object whose unpickling writes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(make: Make, tmp_path: Path) -> None:
+    run = make("a-1")
+    torch.save(content(0, epoch=Bomb(tmp_path / "boom")), run / "fold1" / "best.pt")
+    with pytest.raises(RunError, match=r"fold1/best\.pt is no readable checkpoint"):
+        maskcls.load(run)
+    assert not (tmp_path / "boom").exists()
+
+
+FAULTY: dict[str, tuple[dict[str, Any], str]] = {
+    "classes": ({"classes": [*CLASSES[1:], CLASSES[0]]}, "for other classes, or for these in another order"),
+    "crop": ({"crop": {"name": "resizes"}}, "no crop 'resizes': did you mean resize?"),
+    "weights": ({"model": weights(0, outputs=8)}, "does not fit photos of 32 × 24 pixels"),
+    "empty": ({}, "is no checkpoint of a run: it lacks model"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+def test_a_checkpoint_that_does_not_fit_is_refused(fault: str, make: Make, people: Path) -> None:
+    changes, sentence = FAULTY[fault]
+    run = make("a-1", **changes)
+    if fault == "empty":
+        torch.save({"epoch": 3}, run / "fold0" / "best.pt")
+    with pytest.raises(RunError, match=re.escape(sentence)):
+        maskcls.load(run)(sorted((people / "eval" / "images").iterdir())[:1])
+
+
+def test_any_photos_are_described_in_words(make: Make, ask: Callable[..., Path], people: Path, tmp_path: Path, drawn: Path) -> None:
+    run, folder = make("a-1"), tmp_path / "mine"
+    files = sorted((people / "eval" / "images").iterdir())[:4]
+    for file, name in zip(files, ("x.jpg", "deep/y.JPG", "deep/.hidden.jpg", "deep/notes.txt"), strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / name)
+    single = files[3]
+    place = ask("runs=[a-1]", f"photos=[{folder},{folder}/*.jpg,{single}]", "tta=flip", f"cache_dir={drawn}/cache")
+    table = pd.read_csv(place / "photos.csv")
+    assert table["photo"].tolist() == [str(folder / "deep/y.JPG"), str(folder / "x.jpg"), str(single)]
+    expected = reference(run, [Path(name) for name in table["photo"]], (32, 24), flip=True)
+    np.testing.assert_allclose(pd.read_csv(place / "probabilities.csv")[COLUMNS], expected, atol=1e-5)
+    assert table["ans"].tolist() == expected.argmax(1).tolist()
+    np.testing.assert_allclose(table["probability"], expected.max(1), atol=1e-5)
+    for row in table.itertuples():
+        assert (row.mask, row.gender, row.age) == (MASKS[row.ans // 6], GENDERS[row.ans // 3 % 2], AGES[row.ans % 3])
+
+
+def test_another_tta_is_computed_from_the_photos(make: Make, ask: Callable[..., Path], people: Path, drawn: Path) -> None:
+    run = make("a-1")
+    place = ask("runs=[a-1]", "tta=flip", f"cache_dir={drawn}/cache")
+    files = [people / "eval" / "images" / name for name in info(people)]
+    expected = reference(run, files, (32, 24), flip=True)
+    np.testing.assert_allclose(pd.read_csv(place / "probabilities.csv")[COLUMNS], expected, atol=1e-5)
+
+
+def test_runs_of_different_crops_each_see_their_own_pixels(make: Make, ask: Callable[..., Path], people: Path, drawn: Path) -> None:
+    a = make("a-1", 1)
+    b = make("b-2", 2, crop={"name": "resize", "height": 48, "width": 20})
+    for run in (a, b):
+        (run / "eval.csv").unlink()
+    place = ask("runs=[a-1,b-2]", f"cache_dir={drawn}/cache")
+    files = [people / "eval" / "images" / name for name in info(people)]
+    expected = (reference(a, files, (32, 24)) + reference(b, files, (48, 20))) / 2
+    np.testing.assert_allclose(pd.read_csv(place / "probabilities.csv")[COLUMNS], expected, atol=1e-5)
+
+
+def test_a_real_run_predicts_again_what_it_stored(tiny: list[str], tmp_path: Path, people: Path, command: Command) -> None:
+    train(compose(*tiny, "epochs=1", "tta=flip"))
+    (run,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
+    whole = opened(run)
+    probs = Predictor(whole, checked(compose(*tiny)).hardware())([people / name for name in whole.evaluation["id"]])
+    np.testing.assert_allclose(probs, stored(run), atol=1e-5)
+    done = command(f"runs=[{run.name}]", name="predict")
+    assert done.returncode == 0, done.stderr
+    written = pd.read_csv(tmp_path / "submission.csv")
+    assert written["ImageID"].tolist() == info(people) and written["ans"].tolist() == stored(run).argmax(1).tolist()
