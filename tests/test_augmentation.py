@@ -121,7 +121,7 @@ def test_transforms_can_be_nested_and_are_applied_in_order() -> None:
         ({"OneOf": {"transforms": {"Normalize": {}}}}, "Normalize has no place here"),
         ({"HorizontalFlip": 0.5}, "HorizontalFlip"),
         ({"HorizontalFlip": ["p"]}, "HorizontalFlip"),
-        ({"OneOf": {"transforms": ["HorizontalFlip"]}}, "OneOf"),
+        ({"OneOf": {"transforms": "HorizontalFlip"}}, "is no mapping of transforms"),
     ],
 )  # fmt: skip
 def test_a_wrong_name_argument_or_value_is_a_sentence(transforms: dict[str, Any], sentence: str) -> None:

@@ -81,8 +81,12 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("words", commands())
-def test_every_command_of_readme_composes(words: str, people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_of_readme_composes(
+    words: str, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MASKCLS_DATA", str(people))
+    monkeypatch.chdir(tmp_path)
+    Path("photos.csv").write_text("path,label\n")
     given = [word for word in shlex.split(words) if not word.startswith(("-", "hydra", "data.root"))]
     swept = [word.split(",")[0] if "[" not in word else word for word in given]
     assert checked(compose("name=t", *swept))
