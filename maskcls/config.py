@@ -101,9 +101,9 @@ class Config:
     def science(self) -> dict[str, Any]:
         """Return what changes results: the content that names a run."""
         content = {key: value for key, value in self.filled().items() if key not in OUTSIDE}
+        content["data"] = {key: value for key, value in content["data"].items() if key not in PLACES}
         if init := content["model"].get("init"):
-        content["model"] = content["model"] | {"init": Path(init).name}
-    content["data"] = {key: value for key, value in content["data"].items() if key not in PLACES}
+            content["model"] = content["model"] | {"init": Path(init).name}
         return content
 
 

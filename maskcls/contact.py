@@ -20,6 +20,7 @@ from maskcls.detect import Finder, known
 from maskcls.errors import ConfigError, DataError
 from maskcls.overlays import STYLES, Image, choose, wear
 from maskcls.parts import crop, data
+from maskcls.sheets import read
 
 Versions = Callable[[Image], list[Image]]
 
@@ -29,7 +30,7 @@ def listed(source: Path, match: str, most: int) -> list[str]:
     if source.is_dir():
         files = sorted(p for p in source.rglob("*") if p.suffix.lower() in data.ENDINGS and p.name[0] != ".")
     else:
-        files = [source.parent / name for name in data.read(source, ("path",))["path"]]
+        files = [source.parent / row.cells["path"] for row in read(source, ("path",))]
     files = [path for path in files if path.match(match)]
     if not files:
         raise DataError(f"there are no photos that match {match!r} in {source}")

@@ -162,7 +162,7 @@ def computed(run: Finished, table: pd.DataFrame, cfg: PredictConfig, tta: Word |
     """Return the probabilities (N, 18) of photos by the mean of a run's folds."""
     predictor = Predictor(run, hardware, cfg.precision, tta)
     console.say(f"{run.path.name}: {len(table)} photos, {len(predictor.files)} folds")
-    return predictor.predict(pixels(table, predictor.crop_word, Path(cfg.cache_dir)))
+    return predictor.predict(pixels(table, predictor.crop_word, Path(cfg.cache_dir), console.say))
 
 
 def framed(ids: pd.Series, probs: Floats) -> pd.DataFrame:

@@ -166,7 +166,9 @@ def test_a_region_lies_where_it_is_named_after(part: str, fake: list[Face]) -> N
 
 
 @pytest.mark.parametrize("size", [(224, 224), (30, 200), (200, 30), (1, 1)])
-@pytest.mark.parametrize("box", [(-50, -50, 30, 30), (10, 20, 30, 44), (70, 60, 400, 90), (5, 5, 5, 5), (300, 300, 310, 310)])
+@pytest.mark.parametrize(
+    "box", [(-50, -50, 30, 30), (10, 20, 30, 44), (70, 60, 400, 90), (5, 5, 5, 5), (300, 300, 310, 310)]
+)
 def test_a_cut_stays_inside_the_photo_and_has_the_crops_proportions(box: detect.Box, size: tuple[int, int]) -> None:
     top, left, bottom, right = crop.fitted(box, (120, 90, 3), size)
     assert 0 <= top < bottom <= 120 and 0 <= left < right <= 90
@@ -198,6 +200,13 @@ def test_a_contact_sheet_shows_masks_and_crops(people: Path, tmp_path: Path, mon
         main()
         tiles = 5 if "--overlay" in words else 2 if "--crop" in words else 1
         assert cv2.imread(str(out)).shape == (3 * 40, tiles * 40 + 8, 3)
-    monkeypatch.setattr(sys, "argv", [*call, "--crop", "face", "margn=1"])
-    with pytest.raises(SystemExit):
-        main()
+    listed = next((people / "train" / "images").glob("*/normal.*"))
+    (tmp_path / "photos.csv").write_text(f"path\n{listed.relative_to(people)}\n")
+    (tmp_path / "train").symlink_to(people / "train")
+    monkeypatch.setattr(sys, "argv", ["contact", str(tmp_path / "photos.csv"), "--size", "30", "--out", str(out)])
+    main()
+    assert cv2.imread(str(out)).shape == (30, 2 * 38, 3)
+    for wrong in (["--crop", "face", "margn=1"], ["--overlay", "--detector", "mtcn"], ["--match", "*.gif"]):
+        monkeypatch.setattr(sys, "argv", [*call, *wrong])
+        with pytest.raises(SystemExit, match="2"):
+            main()

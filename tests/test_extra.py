@@ -13,7 +13,16 @@ import pytest
 from maskcls.errors import DataError
 from maskcls.parts import data, extra
 
-NAMES = ["25_0_2_1.jpg", "61_1_0_2.jpg", "60_f_3.jpg", "x_0_1.jpg", "70_9_1.jpg", "130_0_1.jpg", "58_1_1.png", "._58_1_1.png"]
+NAMES = [
+    "25_0_2_1.jpg",
+    "61_1_0_2.jpg",
+    "60_f_3.jpg",
+    "x_0_1.jpg",
+    "70_9_1.jpg",
+    "130_0_1.jpg",
+    "58_1_1.png",
+    "._58_1_1.png",
+]
 
 
 def image(path: Path, value: int) -> None:
@@ -55,7 +64,9 @@ def test_ages_genders_mask_and_person_are_as_asked(outside: Path, table: pd.Data
     new = extra.folder(
         table, print, root=str(outside), genders=words, mask="worn", ages=[58, 60.5], pattern="{age}_{gender}_{person}"
     ).iloc[len(table) :]
-    assert list(new["age"]) == [58, 60] and list(new["label"]) == [1, 5] and list(new["person"]) == ["extra/1", "extra/3"]
+    assert (
+        list(new["age"]) == [58, 60] and list(new["label"]) == [1, 5] and list(new["person"]) == ["extra/1", "extra/3"]
+    )
     with pytest.raises(DataError, match="none of the 7 photos"):
         extra.folder(table, print, root=str(outside), ages=[90, 99])
 
@@ -66,11 +77,17 @@ def test_copies_are_left_out_and_counted(outside: Path, table: pd.DataFrame) -> 
     shutil.copy(outside / "25_0_2_1.jpg", outside / "26_0_twice.jpg")  # of one another
     notes: list[str] = []
     new = extra.folder(table, notes.append, root=str(outside)).iloc[len(table) :]
-    assert len(new) == 3 and notes[-1].endswith(f"3 photos of {outside} were added; 3 are copies of others and were left out")
+    assert len(new) == 3 and notes[-1].endswith(
+        f"3 photos of {outside} were added; 3 are copies of others and were left out"
+    )
 
 
 def test_a_table_is_read_and_all_of_it_is_extra(outside: Path, table: pd.DataFrame) -> None:
-    lines = ["path,mask,gender,age,part", "25_0_2_1.jpg,none,male,25,train", "deep/61_1_0_2.jpg,incorrect,female,61,eval"]
+    lines = [
+        "path,mask,gender,age,part",
+        "25_0_2_1.jpg,none,male,25,train",
+        "deep/61_1_0_2.jpg,incorrect,female,61,eval",
+    ]
     (outside / "more.csv").write_text("\n".join(lines))
     new = extra.table_(table, print, file=str(outside / "more.csv")).iloc[len(table) :]
     assert list(new["label"]) == [12, 11] and set(new["part"]) == {"extra"}

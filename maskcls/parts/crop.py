@@ -29,7 +29,10 @@ PARTS = {  # left, top, right, bottom in a face whose eyes lie at (-0.5, 0) and 
 def photo(path: str) -> Image:
     """Read one photo as uint8 RGB, (H, W, 3), upright; what cannot be read is a DataError that names it."""
     raw = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(raw, cv2.IMREAD_COLOR_RGB) if raw.size else None
+    try:
+        image = cv2.imdecode(raw, cv2.IMREAD_COLOR_RGB) if raw.size else None
+    except cv2.error:  # such as a header that promises more pixels than cv2 takes
+        image = None
     if image is None:
         raise DataError(f"{path} cannot be read as a photo")
     return np.asarray(image, np.uint8)

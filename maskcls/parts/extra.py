@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import AfterValidator
 
@@ -18,6 +19,7 @@ from maskcls.errors import DataError, unknown
 from maskcls.labels import GENDERS, MASKS
 from maskcls.parts import data
 from maskcls.registry import NonNegative, Registry
+from maskcls.sheets import OLDEST, years
 
 word = Registry("extra")
 Note = Callable[[str], None]
@@ -81,7 +83,7 @@ def folder(
     rows = [row for path in files if (row := read(path, base, fits, genders, MASKS.index(mask)))]
     if len(rows) < len(files):
         note(f"extra: {len(files) - len(rows)} photos below {root} have names that {pattern!r} does not read")
-    low, high = ages or (0, data.OLDEST)
+    low, high = ages or (0, OLDEST)
     chosen = [row for row in rows if low <= row["age"] <= high]
     if not chosen:
         raise DataError(f"extra folder: none of the {len(files)} photos below {root} has a fitting name and age")
@@ -95,10 +97,10 @@ def expression(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(named.get(part, re.escape(part)) for part in parts))
 
 
-def read(path: Path, base: Path, fits: re.Pattern[str], genders: dict[str, str], mask: int) -> dict[str, Any] | None:
+def read(path: Path, base: Path, fits: re.Pattern[str], genders: Mapping[str, str], mask: int) -> dict[str, Any] | None:
     """Return the row of a photo from its name, None for a name that does not fit."""
     match = fits.fullmatch(path.stem)
-    if match is None or match["gender"] not in genders or (age := data.years(match["age"])) is None:
+    if match is None or match["gender"] not in genders or (age := years(match["age"])) is None:
         return None
     person = match.groupdict().get("person") or path.relative_to(base).as_posix()
     gender = GENDERS.index(genders[match["gender"]])
@@ -119,10 +121,12 @@ def joined(table: pd.DataFrame, new: pd.DataFrame, source: str, note: Note) -> p
 def copies(paths: list[str]) -> pd.Series[bool]:
     """Tell for each file whether one before it has the same content; only files of one size are read."""
     sizes = pd.Series([os.stat(path).st_size for path in paths], dtype="int64")
-    alike = sizes[sizes.duplicated(keep=False)].index
-    prints = sizes.map(str)
-    prints[alike] = list(console.track(hashes([paths[i] for i in alike]), len(alike), "comparing files"))
-    return prints.duplicated()
+    alike = [int(i) for i in np.flatnonzero(sizes.duplicated(keep=False))]
+    prints = [str(size) for size in sizes]
+    contents = console.track(hashes([paths[i] for i in alike]), len(alike), "comparing files")
+    for i, content in zip(alike, contents, strict=True):
+        prints[i] = content
+    return pd.Series(prints, dtype=str).duplicated()
 
 
 def hashes(paths: list[str]) -> Iterator[str]:
