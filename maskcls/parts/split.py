@@ -42,6 +42,8 @@ def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Share = 0.2) -
     strata = persons["stratum"].to_numpy()
     counts = np.bincount(strata)
     strata = np.where(counts[strata] < 2, counts.argmax(), strata)  # one alone cannot stand on both sides
+    if min(share, 1 - share) * len(strata) < len(np.unique(strata)):
+        strata = np.zeros_like(strata)  # too few people to hold one of each stratum
     splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
     try:
         _, held = next(splitter.split(strata, strata))
