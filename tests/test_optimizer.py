@@ -89,7 +89,7 @@ def test_adamp_takes_weights_in_the_channels_last_layout_and_gives_the_same_step
     optimizers = [adamp([weight], False, lr=0.1, weight_decay=0.01) for weight in (first, second)]
     for _ in range(3):
         gradient = torch.randn(8, 4, 3, 3)
-        for weight, optimizer in zip((first, second), optimizers, strict=True):
+        for weight, stepper in zip((first, second), optimizers, strict=True):
             weight.grad = gradient.clone(memory_format=torch.preserve_format)
-            optimizer.step()
+            stepper.step()
     torch.testing.assert_close(first, second)
