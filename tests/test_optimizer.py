@@ -78,3 +78,18 @@ def test_the_rate_is_read_at_each_step(name: str) -> None:
         group["lr"] = 0.0
     walk(made, params, 2)
     assert all(torch.equal(a, b) for a, b in zip(params, before, strict=True))
+
+
+def test_adamp_takes_weights_in_the_channels_last_layout_and_gives_the_same_steps() -> None:
+    from maskcls.parts.optimizer import adamp
+
+    torch.manual_seed(0)
+    first = torch.nn.Parameter(torch.randn(8, 4, 3, 3))
+    second = torch.nn.Parameter(first.detach().clone().to(memory_format=torch.channels_last))
+    optimizers = [adamp([weight], False, lr=0.1, weight_decay=0.01) for weight in (first, second)]
+    for _ in range(3):
+        gradient = torch.randn(8, 4, 3, 3)
+        for weight, stepper in zip((first, second), optimizers, strict=True):
+            weight.grad = gradient.clone(memory_format=torch.preserve_format)
+            stepper.step()
+    torch.testing.assert_close(first, second)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
@@ -40,7 +41,16 @@ def adamp(params: Params, fused: bool, *, lr: Positive = 3e-4, weight_decay: Non
     """AdamP of the adamp package (Heo et al. 2021): no growth of the norms of scale-invariant weights."""
     from adamp import AdamP
 
-    return AdamP(params, lr, weight_decay=weight_decay)
+    class Reshaping(AdamP):
+        """AdamP whose views of a weight also work in the channels-last memory layout."""
+
+        def _channel_view(self, x: Tensor) -> Tensor:
+            return x.reshape(x.size(0), -1)
+
+        def _layer_view(self, x: Tensor) -> Tensor:
+            return x.reshape(1, -1)
+
+    return Reshaping(params, lr, weight_decay=weight_decay)
 
 
 @word

@@ -39,15 +39,16 @@ def stratified_age(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
 def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Share = 0.2) -> pd.Series:
     """Return one fold, 0, of a share of the people, stratified on gender × age; the others, −1, are trained on."""
     persons = people(table)
-    strata = persons["stratum"].to_numpy()
+    strata, held = persons["stratum"].to_numpy(), round(share * len(persons))
+    if not 0 < held < len(persons):
+        raise ConfigError(f"split holdout: a share of {share} holds out {held} of {len(persons)} people")
     counts = np.bincount(strata)
     strata = np.where(counts[strata] < 2, counts.argmax(), strata)  # one alone cannot stand on both sides
-    splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
-    try:
-        _, held = next(splitter.split(strata, strata))
-    except ValueError as error:
-        raise ConfigError(f"split holdout: {len(persons)} people cannot be held out by {share}: {error}") from error
-    return table["person"].map(dict.fromkeys(persons.index[held], 0)).fillna(-1).astype(int)
+    if min(held, len(strata) - held) < len(np.unique(strata)):
+        strata = np.zeros_like(strata)  # too few people to hold one of each stratum
+    splitter = StratifiedShuffleSplit(1, test_size=held, random_state=seed)
+    _, rows = next(splitter.split(strata, strata))
+    return table["person"].map(dict.fromkeys(persons.index[rows], 0)).fillna(-1).astype(int)
 
 
 LEAKING = (stratified_label, stratified_age)
