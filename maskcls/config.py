@@ -102,8 +102,9 @@ class Config:
         """Return what changes results: the content that names a run."""
         content = {key: value for key, value in self.filled().items() if key not in OUTSIDE}
         content["data"] = {key: value for key, value in content["data"].items() if key not in PLACES}
-        if init := content["model"].get("init"):
-            content["model"] = content["model"] | {"init": Path(init).name}
+        for group, key in (("model", "init"), ("pseudo", "run")):  # a run is known by its name, wherever it lies
+            if content[group].get(key):
+                content[group] = content[group] | {key: Path(content[group][key]).name}
         return content
 
 

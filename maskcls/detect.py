@@ -106,6 +106,7 @@ def needed(detector: str, module: str) -> Any:
 def face(x: float, y: float, width: float, height: float, points: Sequence[Sequence[float]]) -> Face:
     """Return a face from its box and five points (left is left in the picture), with a guess at its chin and width."""
     pairs = [(float(a), float(b)) for a, b in points]
+    left, right, nose, low_left, low_right = pairs
     eyes, mouth = np.mean(pairs[:2], 0), np.mean(pairs[3:], 0)
     down, across = mouth - eyes, np.subtract(pairs[1], pairs[0])
     apart = max(
@@ -113,8 +114,9 @@ def face(x: float, y: float, width: float, height: float, points: Sequence[Seque
     )  # a head turned aside shows its eyes closer
     # Half way between the usual chin and the box's lower edge, which lies a little below the chin.
     low = (1.66 + (y + height - eyes[1]) / max(down[1], 1.0) - 0.06) / 2
-    chin = eyes + down * low if down[1] > 2 * abs(down[0]) else None
-    at = Landmarks(*pairs, chin=None if chin is None else (float(chin[0]), float(chin[1])), wide=width / apart / BOXES)
+    tip = eyes + down * low
+    chin = (float(tip[0]), float(tip[1])) if down[1] > 2 * abs(down[0]) else None
+    at = Landmarks(left, right, nose, low_left, low_right, chin, width / apart / BOXES)
     return Face((x, y, x + width, y + height), at)
 
 
@@ -165,6 +167,11 @@ def prominent(faces: Sequence[Face], shape: tuple[int, ...]) -> Face:
 def back(found: Face, scale: float) -> Face:
     """Return a face of the detectors' view in the pixels of the photo."""
     left, top, right, bottom = ((value - FRAME) / scale for value in found.box)
+    five = [((a - FRAME) / scale, (b - FRAME) / scale) for a, b in points(found.landmarks)]
     return face(
-        left, top, right - left, bottom - top, [(np.asarray(p) - FRAME) / scale for p in points(found.landmarks)]
+        left,
+        top,
+        right - left,
+        bottom - top,
+        [((a - FRAME) / scale, (b - FRAME) / scale) for a, b in points(found.landmarks)],
     )

@@ -83,11 +83,11 @@ def rehearse(cfg: Config, hardware: Hardware) -> None:
             model(torch.zeros(1, 3, *size, device=hardware.device))
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"model {cfg.model.name} refuses photos of {size[0]} × {size[1]} pixels: {reason}") from error
+        raise ConfigError(f"model {cfg.model.name} refuses photos of {size[0]} × {size[1]}: {reason}") from error
 
 
 def descended(cfg: Config, table: pd.DataFrame) -> None:
-    """Refuse to begin from a run whose folds hold other photos: a fold would be scored on what its weights have seen."""
+    """Refuse to begin from a run with other folds: its weights have seen what they would be scored on."""
     init = cfg.model.params.get("init")
     if init is None:
         return
@@ -95,7 +95,7 @@ def descended(cfg: Config, table: pd.DataFrame) -> None:
     theirs = pd.read_csv(Path(init) / "table.csv", dtype={"id": str})
     mine, theirs = (t[t["part"] == "train"][columns].reset_index(drop=True) for t in (table, theirs))
     if not mine.equals(theirs):
-        raise RunError(f"model.init: {init} has other folds than this run: its weights have seen what they would be scored on")
+        raise RunError(f"model.init: {init} has other folds than this run: its weights have seen photos of the scored ones")
 
 
 def tell(place: RunDir, table: pd.DataFrame, notes: list[str]) -> None:

@@ -15,6 +15,7 @@ from maskcls.errors import ConfigError, DataError
 from maskcls.labels import CLASSES, SHAPE, Floats, decode
 from maskcls.parts import split
 from maskcls.parts.labels import AGE_COLUMNS
+from maskcls.parts.pseudo import SOFT
 
 RULER = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scored"]
 
@@ -66,9 +67,13 @@ def training_rows(table: pd.DataFrame, k: int) -> np.ndarray:
 def targets(table: pd.DataFrame) -> Floats:
     """Return what each row is trained towards, (N, 18): mask and gender as labelled, age as a distribution."""
     mask, gender, _ = decode(table["label"].clip(0))
-    whole = np.zeros((len(table), *SHAPE), np.float32)
-    whole[np.arange(len(table)), mask, gender] = table[AGE_COLUMNS].to_numpy()
-    return whole.reshape(len(table), -1)
+    cube = np.zeros((len(table), *SHAPE), np.float32)
+    cube[np.arange(len(table)), mask, gender] = table[AGE_COLUMNS].to_numpy()
+    whole = cube.reshape(len(table), -1)
+    if SOFT[0] in table:
+        given = table[SOFT[0]].notna().to_numpy()
+        whole[given] = table.loc[given, SOFT].to_numpy(np.float32)
+    return whole
 
 
 def scored_rows(table: pd.DataFrame, k: int) -> np.ndarray:

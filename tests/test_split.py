@@ -131,7 +131,7 @@ def test_holdout_manages_with_a_rare_person(rare: int) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.95])
 def test_a_holdout_that_cannot_be_made_is_a_config_error(share: float) -> None:
-    with pytest.raises(ConfigError, match="holds out [08] of 8 people"):
+    with pytest.raises(ConfigError, match=r"holds out [08] of 8 people"):
         split.holdout(persons([(0, 0, 7)] * 4 + [(1, 1, 7)] * 4), 5, 0, share=share)
 
 

@@ -11,18 +11,18 @@ import pytest
 import yaml
 
 from maskcls.cli import compose, home
-from maskcls.config import GROUPS, MODULES, checked
+from maskcls.config import GROUPS, MODULES, checked, resolved
 from maskcls.words import BEGIN, END, markdown
 
 TOP = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing", "sheets"},
+    {"errors", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing", "sheets", "detect"},
     {"parts"},
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state"},
-    {"loop"},
-    {"folds", "report", "plots", "experiment"},
-    {"run", "words"},
+    {"loop", "predictor"},
+    {"folds", "report", "plots", "experiment", "ensemble"},
+    {"run", "words", "predict", "contact"},
 ]
 
 
@@ -63,10 +63,18 @@ def test_every_word_of_the_registry_has_a_file_and_every_file_composes(group: st
     assert {content["name"] for content in files.values()} == set(GROUPS[group].words)
     assert set(GROUPS[group].words) <= set(files)
     (tmp_path / "t.csv").write_text("path,label\n")
-    given = {"timm": ["model.arch=resnet18"], "table": [f"data.file={tmp_path}/t.csv"], "competition": [f"data.root={people}"]}
+    (tmp_path / "eval.csv").write_text("id\n")
+    given = {"timm": ["model.arch=resnet18"], "table": [f"{group}.file={tmp_path}/t.csv"], "competition": [f"data.root={people}"],
+             "folder": [f"extra.root={tmp_path}"], "confident": [f"pseudo.run={tmp_path}"], "weighted": []}
     for word in files:
-        cfg = checked(compose("name=t", f"{group}={word}", *given.get(word, [])))
-        assert getattr(cfg, group).name == files[word]["name"]
+        faults: list[str] = []
+        words = [f"{group}={word}", *given.get(word, [])]
+        if group == "blend":  # a word of maskcls.predict
+            raw = compose("runs=[a]", *words, *(["blend.weights=[1.0]"] if word == "weighted" else []), config="predict")
+        else:
+            raw = compose("name=t", *words)
+        found = GROUPS[group].check(resolved(raw)[group], faults)
+        assert found and found.name == files[word]["name"], faults
 
 
 def test_readme_holds_the_table_of_words() -> None:

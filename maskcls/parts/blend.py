@@ -122,7 +122,7 @@ def fitted(
 
 def learned(members: Floats, truth: Ints, shrink: float, bias: bool) -> tuple[Doubles, Doubles]:
     """Return weights (M,) and class biases (18,): the best, by macro F1, on the way from the optimum to the mean."""
-    from scipy.optimize import minimize  # type: ignore[import-untyped]
+    from scipy.optimize import minimize
 
     count = len(members)
     task = (members.astype(np.float64), np.eye(len(CLASSES))[truth], shrink, bias)

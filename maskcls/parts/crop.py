@@ -67,7 +67,8 @@ def center(
             raise DataError(f"crop.height × crop.width {height} × {width} is larger than a photo of {h} × {w} pixels")
         top, left = (h - height) // 2, (w - width) // 2
         part = image[top : top + height, left : left + width]
-        return finished(part, *(out or part.shape[:2]), clahe)
+        high, wide = out or (height, width)
+        return finished(part, high, wide, clahe)
 
     return cut
 

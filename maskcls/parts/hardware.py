@@ -47,7 +47,7 @@ class Hardware:
 def auto(*, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False) -> Hardware:
     """A GPU where there is one, else the CPU."""
     there = gpu if torch.cuda.is_available() else cpu
-    return there(workers=workers, eval_batch=eval_batch, compile=compile)  # type: ignore[no-any-return]
+    return there(workers=workers, eval_batch=eval_batch, compile=compile)
 
 
 @word

@@ -74,7 +74,7 @@ def patched(table: pd.DataFrame, tier: str, note: Note) -> pd.DataFrame:
     if set(rules.loc[rules["tier"] == "core", "person"]) <= set(person):
         photo = table["id"].str.rpartition("/")[2].str.rpartition(".")[0]
         for rule in rules.itertuples():
-            mend(table, (person == rule.person) & ((photo == rule.photo) | (rule.photo == "")), rule)
+            mend(table, (person == rule.person) & (photo == rule.photo if rule.photo else True), rule)
         relabel(table)
     changed = int((table[before.columns].fillna(-1) != before.fillna(-1)).any(axis=1).sum())
     note(f"labels: {changed} photos were mended by the {len(rules)} patches of tier {tier}")
