@@ -109,9 +109,8 @@ def face(x: float, y: float, width: float, height: float, points: Sequence[Seque
     left, right, nose, low_left, low_right = pairs
     eyes, mouth = np.mean(pairs[:2], 0), np.mean(pairs[3:], 0)
     down, across = mouth - eyes, np.subtract(pairs[1], pairs[0])
-    apart = max(
-        float(np.hypot(*across)), 0.7 * float(np.hypot(*down)), 1.0
-    )  # a head turned aside shows its eyes closer
+    # A head turned aside shows its eyes closer together.
+    apart = max(float(np.hypot(*across)), 0.7 * float(np.hypot(*down)), 1.0)
     # Half way between the usual chin and the box's lower edge, which lies a little below the chin.
     low = (1.66 + (y + height - eyes[1]) / max(down[1], 1.0) - 0.06) / 2
     tip = eyes + down * low
@@ -168,10 +167,4 @@ def back(found: Face, scale: float) -> Face:
     """Return a face of the detectors' view in the pixels of the photo."""
     left, top, right, bottom = ((value - FRAME) / scale for value in found.box)
     five = [((a - FRAME) / scale, (b - FRAME) / scale) for a, b in points(found.landmarks)]
-    return face(
-        left,
-        top,
-        right - left,
-        bottom - top,
-        [((a - FRAME) / scale, (b - FRAME) / scale) for a, b in points(found.landmarks)],
-    )
+    return face(left, top, right - left, bottom - top, five)
