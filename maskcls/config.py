@@ -43,7 +43,7 @@ MODULES = (
 )  # fmt: skip
 GROUPS = {module.word.group: module.word for module in MODULES}
 OUTSIDE = ("name", "fold", "hardware", "logger", "runs_dir", "cache_dir")  # not in a run's hash
-PLACES = ("root", "file")  # parameters of data that say where files lie: not in a run's hash either
+PLACES = ("root", "file")  # parameters of data and extra that say where files lie: not in a run's hash either
 
 
 def plain_name(name: str) -> str:
@@ -101,7 +101,8 @@ class Config:
     def science(self) -> dict[str, Any]:
         """Return what changes results: the content that names a run."""
         content = {key: value for key, value in self.filled().items() if key not in OUTSIDE}
-        content["data"] = {key: value for key, value in content["data"].items() if key not in PLACES}
+        for group in ("data", "extra"):
+            content[group] = {key: value for key, value in content[group].items() if key not in PLACES}
         for group, key in (("model", "init"), ("pseudo", "run")):  # a run is known by its name, wherever it lies
             if content[group].get(key):
                 content[group] = content[group] | {key: Path(content[group][key]).name}

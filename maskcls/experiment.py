@@ -95,7 +95,7 @@ def descended(cfg: Config, table: pd.DataFrame) -> None:
     theirs = pd.read_csv(Path(init) / "table.csv", dtype={"id": str})
     mine, theirs = (t[t["part"] == "train"][columns].reset_index(drop=True) for t in (table, theirs))
     if not mine.equals(theirs):
-        raise RunError(f"model.init: {init} has other folds than this run: its weights have seen photos of the scored ones")
+        raise RunError(f"model.init: {init} has other folds than this run: its weights saw what is scored")
 
 
 def tell(place: RunDir, table: pd.DataFrame, notes: list[str]) -> None:

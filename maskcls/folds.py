@@ -81,15 +81,18 @@ def conclude(
     """Predict the held and the evaluation rows with the selected weights and write them: the fold is done."""
     distrib.barrier()
     folder, epochs, rest = run.fold(fold.number), state.chosen(cfg.select, cfg.average), rows.eval_rows(table)
-    model = state.predictor
-    model.load_state_dict(mean_weights([folder / f"epoch{epoch}.pt" for epoch in epochs]))
-    if len(epochs) > 1:
-        renew_statistics(cfg, model, fold, hardware)
+    model, best = state.predictor, folder / "best.pt"
+    if distrib.agreed(best.exists()):  # a process that was killed between this file and the next one
+        model.load_state_dict(mean_weights([best]))
+    else:
+        model.load_state_dict(mean_weights([folder / f"epoch{epoch}.pt" for epoch in epochs]))
+        if len(epochs) > 1:
+            renew_statistics(cfg, model, fold, hardware)
     every = np.concatenate([fold.held, rest])
     probs = predict(model, head, fold.pixels, every, hardware, cfg.precision, cfg.tta())
     if console.main_rank():
         held = len(fold.held)
-        save_weights(model, folder / "best.pt", preprocessing(cfg, state) | {"epoch": epochs})
+        save_weights(model, best, preprocessing(cfg, state) | {"epoch": epochs})
         write_arrays(
             folder / "oof.npz", ids=table["id"].to_numpy(str)[fold.held], probs=probs[:held],
             eval_ids=table["id"].to_numpy(str)[rest], eval_probs=probs[held:], epochs=state.epoch, epoch=epochs,

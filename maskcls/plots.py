@@ -76,7 +76,7 @@ def legend(ax: Axes, dress: Dress, **where: Any) -> None:
 
 
 def curves(story: Story, dress: Dress) -> Figure | None:
-    """Return loss, validation loss and F1 over epochs, a line a fold; a ring marks the epoch that was kept."""
+    """Return loss, validation loss and F1 over epochs, a line a fold; a ring marks each epoch that was kept."""
     if not story.log:
         return None
     from matplotlib.ticker import MaxNLocator
@@ -85,7 +85,7 @@ def curves(story: Story, dress: Dress) -> Figure | None:
     kept = {row["fold"]: row["epoch"] for row in story.metrics["folds"]}
     for ax, (key, title) in zip(axes, EPOCH_NUMBERS.items(), strict=True):
         for place, (k, rows) in enumerate(pd.DataFrame(story.log).groupby("fold")):
-            line(ax, rows, key, k, dress.series[place % len(dress.series)], kept.get(k))
+            line(ax, rows, key, k, dress.series[place % len(dress.series)], kept.get(k, ()))
         words(ax, dress, "epoch", "", title)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[2].set_ylim(bottom=0)
@@ -94,13 +94,13 @@ def curves(story: Story, dress: Dress) -> Figure | None:
     return figure
 
 
-def line(ax: Axes, rows: pd.DataFrame, key: str, k: object, colour: str, kept: int | None) -> None:
+def line(ax: Axes, rows: pd.DataFrame, key: str, k: object, colour: str, kept: Sequence[int]) -> None:
     """Draw one number of one fold over its epochs."""
     if key not in rows:
         return
     few = "." if len(rows) <= 12 else ""
     ax.plot(rows["epoch"], rows[key].astype(float), color=colour, linewidth=1.6, marker=few, label=f"fold {k}")
-    ring = rows[rows["epoch"] == kept]
+    ring = rows[rows["epoch"].isin(kept)]
     ax.plot(ring["epoch"], ring[key].astype(float), "o", color=colour, markersize=8, fillstyle="none")
 
 

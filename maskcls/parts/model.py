@@ -50,7 +50,7 @@ def finished_run(init: str | None) -> str | None:
 
 @word
 def timm_(
-    outputs: int, height: int, width: int, fold: int, *, arch: Annotated[str, AfterValidator(architecture)],
+    outputs: int, height: int, width: int, fold: int = 0, *, arch: Annotated[str, AfterValidator(architecture)],
     pretrained: Annotated[bool | str, AfterValidator(weights)] = False, drop: Share = 0.0, drop_path: Share = 0.0,
     init: Annotated[str | None, AfterValidator(finished_run)] = None, frozen: list[str] = [],
     normalize: Literal["weights", "competition"] = "weights",
