@@ -39,7 +39,7 @@ def scales(*, factors: list[Positive] = [0.9, 1.1], mirror: bool = True) -> View
 def rescaled(images: Tensor, factor: float) -> Tensor:
     """Return photos scaled by a factor about their middle, in their own size."""
     height, width = images.shape[2:]
-    tall, wide = max(round(height * factor), 1), max(round(width * factor), 1)
+    tall, wide = (size + 2 * round(size * (factor - 1) / 2) for size in (height, width))  # as much on either side
     scaled = functional.interpolate(images, (tall, wide), mode="bilinear", align_corners=False, antialias=factor < 1)
     top, left = (tall - height) // 2, (wide - width) // 2
     if factor >= 1:

@@ -1,0 +1,88 @@
+"""Mixing against plain restatements: what is pasted or blended, and whose targets it has."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from maskcls.labels import CLASSES
+from maskcls.parts import mixing
+
+COUNT, HEIGHT, WIDTH = 12, 20, 30
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return photos of one value each, their number in the batch, and one-hot targets of few classes."""
+    images = torch.arange(COUNT).float()[:, None, None, None].expand(COUNT, 3, HEIGHT, WIDTH).clone()
+    return images, torch.eye(len(CLASSES))[torch.arange(COUNT) % 4]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mixup_blends_photos_and_targets_by_one_share(seed: int) -> None:
+    images, targets = batch()
+    torch.manual_seed(seed)
+    mixed, soft = mixing.mixup(alpha=0.8)(images, targets)
+    torch.manual_seed(seed)
+    torch.rand(())
+    share = float(torch.distributions.Beta(0.8, 0.8).sample())
+    other = torch.randperm(COUNT)
+    torch.testing.assert_close(mixed, share * images + (1 - share) * images[other])
+    torch.testing.assert_close(soft, share * targets + (1 - share) * targets[other])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_cutmix_shares_targets_by_the_area_that_was_pasted(seed: int) -> None:
+    images, targets = batch()
+    torch.manual_seed(seed)
+    mixed, soft = mixing.cutmix()(images, targets)
+    for i in range(COUNT):
+        pasted = mixed[i, 0] != i
+        values = mixed[i, 0][pasted].unique()
+        assert len(values) <= 1, "one photo is pasted"
+        if len(values):
+            area = float(pasted.float().mean())
+            expected = (1 - area) * targets[i] + area * targets[int(values[0])]
+            torch.testing.assert_close(soft[i], expected)
+            rows, columns = pasted.any(1).nonzero(), pasted.any(0).nonzero()
+            box = (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
+            assert int(box) == int(pasted.sum()), "it is a box"
+
+
+@pytest.mark.parametrize("pairs", ["any", "within", "between"])
+@pytest.mark.parametrize("seed", range(10))
+def test_halfcut_joins_left_and_right_parts(pairs: str, seed: int) -> None:
+    images, targets = batch()
+    torch.manual_seed(seed)
+    mixed, soft = mixing.halfcut(p=1.0, cut=[0.4, 0.6], pairs=pairs)(images, targets)
+    for i in range(COUNT):
+        row = mixed[i, 0, 0]
+        other, left = int(row[-1]), int((row == i).sum()) if int(row[-1]) != i else WIDTH
+        assert (row[:left] == i).all() and (row[left:] == other).all()
+        if other != i:
+            assert 0.4 * WIDTH - 1 <= left <= 0.6 * WIDTH + 1
+            torch.testing.assert_close(soft[i], targets[i].lerp(targets[other], 1 - left / WIDTH))
+            same = bool((targets[i] == targets[other]).all())
+            assert pairs == "any" or same == (pairs == "within")
+
+
+def test_targets_stay_distributions_and_originals_stay_as_they_are() -> None:
+    for mix in (mixing.mixup(), mixing.cutmix(), mixing.halfcut(p=1.0)):
+        images, targets = batch()
+        kept = images.clone(), targets.clone()
+        _, soft = mix(images, targets)
+        torch.testing.assert_close(soft.sum(1), torch.ones(COUNT))
+        assert torch.equal(images, kept[0]) and torch.equal(targets, kept[1])
+
+
+def test_a_photo_without_a_partner_stays_as_it_is() -> None:
+    images, _ = batch()
+    targets = torch.eye(len(CLASSES))[torch.zeros(COUNT, dtype=torch.long)]
+    mixed, soft = mixing.halfcut(p=1.0, pairs="between")(images, targets)
+    assert torch.equal(mixed, images) and torch.equal(soft, targets)
+
+
+def test_p_is_the_share_of_batches_that_are_mixed() -> None:
+    torch.manual_seed(0)
+    mix, (images, targets) = mixing.mixup(p=0.3), batch()
+    mixed = sum(not torch.equal(mix(images, targets)[0], images) for _ in range(1000))
+    assert abs(mixed / 1000 - 0.3) < 4 * (0.3 * 0.7 / 1000) ** 0.5

@@ -1,0 +1,44 @@
+"""What the first team tried, and the winner's recipe: each file composes, differs as it says, and takes a training step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_pairs import one_step
+
+from maskcls import rows
+from maskcls.cache import pixels
+from maskcls.cli import compose, home
+from maskcls.config import checked
+
+FILES = [f"{folder}={file.stem}" for folder in ("tried", "winner") for file in sorted((home("experiments") / folder).glob("*.yaml"))]
+
+
+@pytest.fixture
+def outside(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder of outside faces named by age and gender, as MASKCLS_OUTSIDE says."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    for i, photo in enumerate(sorted(people.glob("train/images/*/normal.*"))[:6]):
+        (folder / f"{60 + i}_{i % 2}_{i}{photo.suffix}").write_bytes(photo.read_bytes() + b"\0" * (i + 1))
+    monkeypatch.setenv("MASKCLS_OUTSIDE", str(folder))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", FILES)
+def test_it_runs(word: str, tiny: list[str], outside: Path) -> None:
+    own = ("crop.", "model", "epochs", "name")
+    cfg = checked(compose(word, *[given for given in tiny if not given.startswith(own)], "batch=2"))
+    table = rows.assemble(cfg, lambda note: None)
+    numbers = one_step(cfg, table, pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    assert np.isfinite(numbers["loss"]) and 0 <= numbers["f1"] <= 1
+
+
+@pytest.mark.parametrize("word", FILES)
+def test_it_differs_from_the_default_and_bears_its_name(word: str, outside: Path) -> None:
+    plain, tried = checked(compose("name=t")), checked(compose(word))
+    assert tried.science() != plain.science()
+    assert tried.name.startswith(word.split("=")[0])
