@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from maskcls import detect
 from maskcls.console import say, track
 from maskcls.errors import DataError
 from maskcls.parts.crop import Crop, Found, photo
@@ -31,7 +33,8 @@ def pixels(table: pd.DataFrame, crop: Word, root: Path, note: Callable[[str], No
     """
     paths = list(table["path"])
     stats = [(path, (stat := os.stat(path)).st_size, stat.st_mtime_ns) for path in paths]
-    place = root / fingerprint([stats, crop.name, dict(crop.params)]) / "pixels.npy"
+    code = [Path(str(inspect.getsourcefile(source))).read_text() for source in (crop.build, detect)]
+    place = root / fingerprint([stats, crop.name, dict(crop.params), code, cv2.__version__]) / "pixels.npy"
     with locked(root / f".{place.parent.name}.lock"):
         if not place.exists():
             build(paths, crop(), place)

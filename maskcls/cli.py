@@ -49,7 +49,7 @@ def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]
         Plugins.instance().register(Experiments)
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach this function whole
         try:
-            sys.argv[1:] = list(spelled(sys.argv[1:]))
+            sys.argv[1:] = list(spelled(sys.argv[1:], config))
             return hydra.main(version_base="1.3", config_path=str(home("conf")), config_name=config)(task)()
         except HydraException as error:
             raise ConfigError(" ".join(str(error).split())) from error
@@ -60,9 +60,10 @@ def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]
 def compose(*overrides: str, config: str = "config") -> DictConfig:
     """Return the config that a command line with these overrides would compose, from Python."""
     Plugins.instance().register(Experiments)
+    words = list(spelled(list(overrides), config))
     try:
         with hydra.initialize_config_dir(str(home("conf")), version_base="1.3"):
-            whole = hydra.compose(config, list(spelled(list(overrides))), return_hydra_config=True)
+            whole = hydra.compose(config, words, return_hydra_config=True)
     except HydraException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     HydraConfig.instance().set_config(whole)  # the run's name is made of Hydra's choices
@@ -79,32 +80,50 @@ def plain(whole: DictConfig) -> DictConfig:
     return OmegaConf.create(content)
 
 
-def spelled(arguments: list[str]) -> Iterator[str]:
+def spelled(arguments: list[str], config: str = "config") -> Iterator[str]:
     """Yield a command line in which any key may be set, so that the config's own check answers for it.
 
-    Words of groups are checked here, all of them before the first fault is raised.
+    Words of groups are checked here; where one is wrong, what else is wrong with the config is told with it.
     """
-    faults: list[str] = []
     words, ladders = groups(home("conf")), groups(home("experiments"))
     for folder in extra(arguments):
         for group, names in groups(folder).items():
             words.setdefault(group, set()).update(names)
-    result = []
+    faults: list[str] = []
+    result, right = [], []
     for argument in arguments:
         key = argument.partition("=")[0]
         if not re.fullmatch(r"[A-Za-z_][\w.]*", key) or "=" not in argument or key.split(".")[0] == "hydra":
             result.append(argument)
-        elif key in words or key in ladders:
-            faults += strangers(argument, (words | ladders)[key])
-            result.append(argument if key in words else f"+{argument}")
-        else:
-            faults += strangers(argument)
-            result.append(f"++{argument}")
+            continue
+        wrong = strangers(argument, (words | ladders).get(key))
+        faults += wrong
+        result.append(argument if key in words else f"+{argument}" if key in ladders else f"++{argument}")
+        right += [] if wrong else [argument]
     if faults:
-        raise ConfigError(*faults)
-    if {"-m", "--multirun"} & set(arguments):
-        os.environ["MASKCLS_SWEEP"] = f"sweep-{hashlib.sha256(' '.join(result).encode()).hexdigest()[:8]}"
+        raise ConfigError(*faults, *others(right, config))
+    name_sweep(result)
     yield from result
+
+
+def others(right: list[str], config: str) -> tuple[str, ...]:
+    """Return the faults of an experiment's config besides its wrong words; of a sweep, those words alone are told."""
+    from maskcls.config import checked
+
+    try:
+        if config == "config":
+            checked(compose(*right))
+    except ConfigError as error:
+        return () if "--multirun" in str(error) else error.sentences
+    return ()
+
+
+def name_sweep(arguments: list[str]) -> None:
+    """Give the jobs of a sweep a name to share, by the environment, which any launcher hands on."""
+    if {"-m", "--multirun"} & set(arguments):
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise ConfigError("torchrun runs one job: a sweep (-m) under it would hang at the second one")
+        os.environ["MASKCLS_SWEEP"] = f"sweep-{hashlib.sha256(' '.join(arguments).encode()).hexdigest()[:8]}"
 
 
 def groups(base: Path) -> dict[str, set[str]]:

@@ -104,8 +104,11 @@ class Config:
         for group in ("data", "extra"):
             content[group] = {key: value for key, value in content[group].items() if key not in PLACES}
         for group, key in (("model", "init"), ("pseudo", "run")):  # a run is known by its name, wherever it lies
+            path = Path(content[group].get(key) or "")
             if content[group].get(key):
-                content[group] = content[group] | {key: Path(content[group][key]).name}
+                content[group] = content[group] | {
+                    key: [path.name, *(data.read_text() for data in path.glob("data.json"))]
+                }
         return content
 
 

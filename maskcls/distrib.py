@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ def local() -> int:
 def start(device: torch.device) -> None:
     """Join the other ranks, once for each process (nccl on a GPU, gloo on the CPU)."""
     if size() > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        patient = timedelta(days=7)  # a rank may wait for photos to be decoded, or for a fold that is trained elsewhere
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patient)
 
 
 def stop() -> None:
@@ -71,6 +73,12 @@ def mean(value: torch.Tensor) -> torch.Tensor:
         dist.all_reduce(value)
         value = value / size()
     return value
+
+
+def share_buffers(model: torch.nn.Module) -> None:
+    """Give each rank the first one's buffers (batch-norm statistics), so that all predict with one model."""
+    for buffer in model.buffers() if size() > 1 else ():
+        dist.broadcast(buffer, 0)
 
 
 def wrap(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:

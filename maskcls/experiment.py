@@ -8,21 +8,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from omegaconf import DictConfig
 
 from maskcls import __version__, console, distrib, folds, report, rows
-from maskcls.cache import pixels
+from maskcls.cache import Pixels, pixels
 from maskcls.config import Config, checked
 from maskcls.errors import ConfigError, RunError
+from maskcls.metrics import macro_f1
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Sink
-from maskcls.rundir import RunDir, locked, write_json, write_text
+from maskcls.rundir import RunDir, locked, read_arrays, write_json, write_text
 from maskcls.state import build
 
 PACKAGES = ("torch", "timm", "albumentations", "opencv-python-headless", "numpy", "pandas", "scikit-learn")
@@ -34,48 +37,68 @@ def run(raw: DictConfig | Mapping[str, Any]) -> float:
     place = RunDir(Path(cfg.runs_dir), cfg.name, cfg.science())
     hardware = cfg.hardware()
     distrib.start(hardware.device)
-    done = distrib.agreed(place.metrics())
-    if done is None:
-        done = train(cfg, place, hardware)
-    if done is None:
-        return alone(place, int(cfg.fold or 0))
-    report.show(place, done)
-    return float(done["oof"]["f1"])
+    try:
+        done = distrib.agreed(place.metrics())
+        if done is None:
+            done = train(cfg, place, hardware)
+        else:  # the answer is only of the data that it was measured on
+            table = rows.assemble(cfg, lambda note: None)
+            place.claim(rows.digest(table), len(table))
+        if done is not None:
+            report.show(place, done)
+        return alone(place, cfg.fold) if done is None or cfg.fold is not None else float(done["oof"]["f1"])
+    finally:
+        distrib.stop()
 
 
 def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | None:
     """Train the wanted folds; return the closing metrics once all folds stand, else None."""
     notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        console.say(text, "yellow")
+
     begun = time.time()
     rehearse(cfg, hardware)
-    table = rows.assemble(cfg, notes.append)
-    tell(place, table, notes)
+    table = rows.assemble(cfg, note)
+    console.say(f"{place.path}: {rows.summary(table)}", "bold")
     descended(cfg, table)
     if console.main_rank():
-        place.open(cfg.filled())
+        place.open({key: value for key, value in cfg.filled().items() if key != "fold"})
         place.claim(rows.digest(table), len(table))
         write_text(place / "table.csv", table[rows.RULER].to_csv(index=False, lineterminator="\n"))
         place.about(**about(hardware))
-    photos = pixels(table, cfg.crop, Path(cfg.cache_dir), notes.append)
+    photos = pixels(table, cfg.crop, Path(cfg.cache_dir), note)
     sinks: list[Sink] = [sink for sink in [cfg.logger(console.say)] if sink] if console.main_rank() else []
-    for sink in sinks:
-        sink.begin(place, cfg.filled() | {"run": place.id})
-    wanted = range(rows.count(table)) if cfg.fold is None else [cfg.fold]
-    for k in wanted:
-        with locked(
-            place.fold(k) / f"lock{distrib.rank()}", lambda: console.say("this fold is trained elsewhere; waiting")
-        ):
-            folds.fit_fold(cfg, place, table, photos, k, hardware, sinks)
-    closing = close(cfg, place, table, notes, begun) if console.main_rank() else None
-    for sink in sinks:
-        sink.end(closing or {})
+    closing = None
+    try:
+        for sink in sinks:
+            sink.begin(place, cfg.filled() | {"run": place.id})
+        train_folds(cfg, place, table, photos, hardware, sinks)
+        closing = close(cfg, place, table, notes, begun) if console.main_rank() else None
+    finally:
+        for sink in sinks:
+            sink.end(closing or {})
     return distrib.agreed(closing)
+
+
+def train_folds(
+    cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, hardware: Hardware, sinks: list[Sink]
+) -> None:
+    """Train the wanted folds, each under a lock that the first rank holds for all of them."""
+    for k in range(rows.count(table)) if cfg.fold is None else [cfg.fold]:
+        held = locked(place.fold(k) / "lock", lambda: console.say("this fold is trained elsewhere; waiting"))
+        with held if console.main_rank() else nullcontext():
+            distrib.barrier()
+            folds.fit_fold(cfg, place, table, photos, k, hardware, sinks)
 
 
 def rehearse(cfg: Config, hardware: Hardware) -> None:
     """Build what the words mean once, before any work: what a builder refuses is known now, and not after decoding."""
-    head, size = cfg.head(), (cfg.crop.params.get("height", 224), cfg.crop.params.get("width", 224))
-    cfg.crop(), cfg.augmentation(), cfg.scheduler(1, 1)
+    head, crop = cfg.head(), cfg.crop.params
+    size = tuple(crop.get("out") or (crop.get("height", 224), crop.get("width", 224)))
+    cfg.crop(), cfg.augmentation(), cfg.scheduler(1, 1), head.objective(cfg.loss, torch.ones(18))
     cfg.mixing(), cfg.tta()
     model = build(cfg, head, hardware, size, 0).model.eval()
     try:
@@ -98,13 +121,6 @@ def descended(cfg: Config, table: pd.DataFrame) -> None:
         raise RunError(f"model.init: {init} has other folds than this run: its weights saw what is scored")
 
 
-def tell(place: RunDir, table: pd.DataFrame, notes: list[str]) -> None:
-    """Print what is about to be trained on."""
-    console.say(f"{place.path}: {rows.summary(table)}", "bold")
-    for note in notes:
-        console.say(note, "yellow")
-
-
 def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], begun: float) -> dict[str, Any] | None:
     """Write tables, report and, last, metrics.json, once every fold is done; whoever comes last does it."""
     with locked(place / "lock"):
@@ -117,17 +133,12 @@ def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], beg
     return done
 
 
-def alone(place: RunDir, k: int) -> float:
-    """Print and return the F1 of one fold of a run whose other folds are still to come."""
-    import numpy as np
-
-    from maskcls.metrics import macro_f1
-    from maskcls.rundir import read_arrays
-
-    arrays = read_arrays(place.fold(k) / "oof.npz")
+def alone(place: RunDir, k: int | None) -> float:
+    """Print and return the F1 of one fold of a run."""
+    arrays = read_arrays(place.fold(int(k or 0)) / "oof.npz")
     truth = pd.read_csv(place / "table.csv", index_col="id", dtype={"id": str})["label"]
     score = macro_f1(truth[arrays["ids"]].to_numpy(np.int64), arrays["probs"].argmax(1))
-    console.say(f"{place.path} fold {k}: F1 {score:.4f}; the other folds are still to come")
+    console.say(f"{place.path} fold {k}: F1 {score:.4f}")
     return score
 
 

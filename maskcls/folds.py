@@ -20,7 +20,7 @@ from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head
 from maskcls.parts.logger import Sink
 from maskcls.rundir import RunDir, read_arrays, write_arrays, write_text
-from maskcls.state import State, build, mean_weights, save_weights
+from maskcls.state import State, build, loaded, mean_weights, save_weights
 
 
 def fit_fold(
@@ -82,7 +82,7 @@ def conclude(
     distrib.barrier()
     folder, epochs, rest = run.fold(fold.number), state.chosen(cfg.select, cfg.average), rows.eval_rows(table)
     model, best = state.predictor, folder / "best.pt"
-    if distrib.agreed(best.exists()):  # a process that was killed between this file and the next one
+    if distrib.agreed(best.exists() and loaded(best)["epoch"] == epochs):  # killed between this file and the next
         model.load_state_dict(mean_weights([best]))
     else:
         model.load_state_dict(mean_weights([folder / f"epoch{epoch}.pt" for epoch in epochs]))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from maskcls import distrib
 from maskcls.cache import Pixels
+from maskcls.errors import NumberError
 from maskcls.labels import CLASSES, Floats, Ints
 from maskcls.loaders import Photos, Plain, loader
 from maskcls.parts.hardware import Hardware
@@ -48,6 +49,8 @@ def predict(
             logits = [model(view) for view in each]
         parts.append(torch.stack([head.probabilities(view) for view in logits]).mean(0))
     probs = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, len(CLASSES)), np.float32)
+    if not np.isfinite(probs).all():
+        raise NumberError(f"{int((~np.isfinite(probs)).any(1).sum())} of {len(mine)} predictions are no numbers")
     return distrib.gather(probs, len(rows))
 
 

@@ -81,4 +81,5 @@ def loader(photos: Photos, batches: Sampler[list[Item]], hardware: Hardware) -> 
     return DataLoader(
         photos, batch_sampler=batches, num_workers=hardware.workers, collate_fn=whole,
         pin_memory=hardware.device.type == "cuda", persistent_workers=hardware.workers > 0,
+        generator=torch.Generator(),  # else each start of an epoch draws from the stream of dropout and mixing
     )  # fmt: skip

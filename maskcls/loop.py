@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
 
 from maskcls import distrib
 from maskcls.cache import Pixels
@@ -83,7 +82,8 @@ def fit(
     while state.epoch < cfg.epochs:
         batches.epoch, begun = state.epoch, time.perf_counter()
         seed_epoch(cfg.seed, fold.number, state.epoch)
-        loss = train_epoch(cfg, state, work, track(source), hardware)
+        loss = train_epoch(cfg, state, work, track(source), len(batches), hardware)
+        distrib.share_buffers(state.predictor)
         rate = len(batches) * cfg.batch / (time.perf_counter() - begun)
         probs = predict(state.predictor, head, fold.pixels, fold.held, hardware, cfg.precision, views)
         numbers = scores(truth, probs)
@@ -108,7 +108,18 @@ def renew_statistics(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardwa
     """Give averaged weights batch-norm statistics of their own, by a pass over the training photos."""
     batches, source = trained(cfg, fold, hardware)
     batches.epoch = cfg.epochs
-    update_bn((normalized(images, model, hardware.device) for images, _ in source), model)
+    seed_epoch(cfg.seed, fold.number, cfg.epochs)
+    norms = [m for m in training(model).modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    with torch.no_grad():
+        for images, _ in source:
+            model(normalized(images, model, hardware.device))
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+    distrib.share_buffers(model)
 
 
 def seed_epoch(seed: int, fold: int, epoch: int) -> None:
@@ -116,7 +127,7 @@ def seed_epoch(seed: int, fold: int, epoch: int) -> None:
     torch.manual_seed(int(derived(seed, fold, epoch, distrib.rank()).integers(2**63)))
 
 
-def train_epoch(cfg: Config, state: State, work: Work, batches: Iterable[Any], hardware: Hardware) -> float:
+def train_epoch(cfg: Config, state: State, work: Work, batches: Iterable[Any], steps: int, hardware: Hardware) -> float:
     """Take a step for each batch and return the mean loss; the device is waited for only at the end."""
     training(work.model)
     state.optimizer.zero_grad(set_to_none=True)
@@ -131,7 +142,7 @@ def train_epoch(cfg: Config, state: State, work: Work, batches: Iterable[Any], h
             logits = work.model(inputs)
         loss = work.objective(logits, targets)
         state.step, count = state.step + 1, count + 1
-        descend(cfg, state, loss, count)
+        descend(cfg, state, loss, count, steps)
         total += loss.detach()
     mean = float(distrib.mean(total / max(count, 1)))
     if not math.isfinite(mean):
@@ -141,10 +152,11 @@ def train_epoch(cfg: Config, state: State, work: Work, batches: Iterable[Any], h
     return mean
 
 
-def descend(cfg: Config, state: State, loss: Tensor, count: int) -> None:
-    """Go down the gradient of the loss, in one step for every `accumulate` batches of an epoch."""
-    state.scaler.scale(loss / cfg.accumulate).backward()
-    if count % cfg.accumulate:
+def descend(cfg: Config, state: State, loss: Tensor, count: int, steps: int) -> None:
+    """Go down the gradient, in one step for every `accumulate` batches; the last step takes what is left."""
+    begun = (count - 1) // cfg.accumulate * cfg.accumulate
+    state.scaler.scale(loss / min(cfg.accumulate, steps - begun)).backward()
+    if count % cfg.accumulate and count < steps:
         return
     if cfg.clip:
         state.scaler.unscale_(state.optimizer)

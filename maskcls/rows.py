@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from maskcls import distrib
 from maskcls.config import Config
 from maskcls.errors import ConfigError, DataError
 from maskcls.labels import CLASSES, SHAPE, Floats, decode
@@ -36,6 +37,8 @@ def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
         note(f"LEAK: split {cfg.split.name} puts {both} people on both sides: this score is not one on new people")
     if beside := set(table.loc[train, "person"]) & set(table.loc[~train & table["scored"], "person"]):
         raise DataError(f"{len(beside)} people stand in train and among the scored evaluation photos: {min(beside)}, …")
+    if cfg.fold is not None and cfg.fold >= count(table):
+        raise ConfigError(f"fold: {cfg.fold} is none of the {count(table)} folds of split {cfg.split.name}")
     table = cfg.overlay(table, note, Path(cfg.cache_dir))
     enough(table, cfg)
     return table
@@ -48,6 +51,8 @@ def straddling(table: pd.DataFrame) -> int:
 
 def enough(table: pd.DataFrame, cfg: Config) -> None:
     """Raise a ConfigError where a fold has less than one batch to train on."""
+    if cfg.batch % distrib.size():
+        raise ConfigError(f"batch: {cfg.batch} photos cannot be shared equally by {distrib.size()} ranks")
     for k in range(count(table)):
         photos = len(training_rows(table, k))
         if photos < cfg.batch:

@@ -293,9 +293,11 @@ def test_labels_stand_for_themselves(photos: Path) -> None:
     assert rows["person"].tolist() == ["x", "x", "y"] and rows["part"].tolist() == ["train", "train", "eval"]
 
 
-def test_a_label_is_kept_beside_an_age_of_another_class(photos: Path) -> None:
-    rows = read(photos, "path,label,age\na.jpg,2,59\nc.jpg,1,\n")
-    assert rows["label"].tolist() == [2, 1] and rows["age"][0] == 59 and np.isnan(rows["age"][1])
+def test_a_label_may_stand_beside_an_age_of_its_class_only(photos: Path) -> None:
+    rows = read(photos, "path,label,age\na.jpg,2,60\nc.jpg,1,\n")
+    assert rows["label"].tolist() == [2, 1] and rows["age"][0] == 60 and np.isnan(rows["age"][1])
+    with pytest.raises(DataError, match="line 2: label 2 is not the class of age 59"):
+        read(photos, "path,label,age\na.jpg,2,59\n")
 
 
 def test_a_root_may_lie_elsewhere(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

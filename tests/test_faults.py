@@ -47,6 +47,15 @@ WRONG = {
     "crop=center crop.height=900 crop.width=10": "is larger than a photo of 64 × 48 pixels",
     "scheduler=multistep scheduler.unit=weeks": "scheduler.unit of multistep: no choice 'weeks'",
     "hardware=gpu": "there is no GPU",
+    "split=holdout fold=1": "fold: 1 is none of the 1 folds of split holdout",
+    "labels.border=25": "labels.border of plain: 25 should be greater than 30",
+    "labels.soft=50": "labels.soft: 50.0 years are wider than the 30 between the borders",
+    "labels.drop=[[29,27]]": "is no pair of ages in years",
+    "mixing=halfcut mixing.cut=[0.6,0.4]": "is no pair of shares",
+    "model.init=nowhere": "'nowhere' is no folder of a finished run",
+    "pseudo=confident": "pseudo.run of confident is missing",
+    "crop=face crop.detector=mtcn": "no detector 'mtcn': did you mean mtcnn?",
+    "tta=flop": "no tta 'flop': did you mean flip?",
 }
 
 
@@ -75,6 +84,12 @@ def test_all_faults_of_a_config_are_told_at_once(tiny: list[str]) -> None:
 def test_all_wrong_words_of_a_command_line_are_told_at_once() -> None:
     with pytest.raises(MaskclsError) as caught:
         compose("loss=focla", "model=resnet81,effnet_b4", "head=tripel")
+    assert len(caught.value.sentences) == 3
+
+
+def test_wrong_words_and_wrong_values_are_told_together() -> None:
+    with pytest.raises(MaskclsError) as caught:
+        compose("name=t", "loss=focla", "epochs=-1", "optimizer.lr=fast")
     assert len(caught.value.sentences) == 3
 
 

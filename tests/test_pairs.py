@@ -34,6 +34,10 @@ WORDS = {
     "split": ["split=holdout", "split=stratified_label", "split=stratified_age"],
     "tta": ["tta=flip", "tta=scales"],
     "overlay": ["overlay=masks overlay.of=train"],
+    "extra": ["extra=folder extra.root={outside}", "extra=folder extra.root={outside} overlay=masks"],
+    "pseudo": ["pseudo=confident pseudo.run={finished} pseudo.threshold=0.0",
+               "pseudo=confident pseudo.run={finished} pseudo.threshold=0.0 pseudo.soft=true"],
+    "init": ["model.init={finished}"],
 }  # fmt: skip
 SMALL = {"crop=center": "crop.height=32 crop.width=24", "crop=face": "crop.height=32 crop.width=24",
          "crop=region": "crop.height=16 crop.width=24", "crop=none": ""}  # fmt: skip
@@ -51,8 +55,22 @@ def one_step(cfg: Config, table, photos) -> dict[str, float]:  # type: ignore[no
     return numbers
 
 
+@pytest.fixture(scope="session")
+def places(drawn: Path, people: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a folder of outside faces and a finished run."""
+    from conftest import TINY
+
+    base = tmp_path_factory.mktemp("places")
+    (base / "outside").mkdir()
+    for i, photo in enumerate(sorted(people.glob("train/images/*/normal.*"))[:6]):
+        (base / "outside" / f"{60 + i}_{i % 2}_{i}{photo.suffix}").write_bytes(photo.read_bytes() + b"\0" * (i + 1))
+    run(compose(*TINY, "epochs=1", f"data.root={drawn}", f"runs_dir={base}/runs", f"cache_dir={drawn}/cache"))
+    return {"outside": base / "outside", "finished": next((base / "runs").iterdir())}
+
+
 @pytest.mark.parametrize("words", [word for group in WORDS.values() for word in group])
-def test_each_word_goes_with_each_head_loss_and_mixing(words: str, tiny: list[str]) -> None:
+def test_each_word_goes_with_each_head_loss_and_mixing(words: str, tiny: list[str], places: dict[str, Path]) -> None:
+    words = words.format(**places)
     kept = [word for word in tiny if not (words.startswith("crop=") and word.startswith("crop."))]
     small = SMALL.get(words.split()[0], "").split()
     raw = compose(*kept, "batch=8", "epochs=1", *words.split(), *small)

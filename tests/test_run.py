@@ -139,7 +139,7 @@ def test_folds_asked_for_one_by_one_fill_one_directory_with_the_same_numbers(
 
 def test_workers_change_nothing(tiny: list[str], tmp_path: Path) -> None:
     for workers in (0, 1, 2):
-        run(compose(*tiny, "epochs=1", f"hardware.workers={workers}", f"runs_dir={tmp_path}/{workers}"))
+        run(compose(*tiny, "mixing=mixup", "model.drop=0.2", f"hardware.workers={workers}", f"runs_dir={tmp_path}/{workers}"))
     places = [only(tmp_path / str(workers)) for workers in (0, 1, 2)]
     assert_same(places[0], places[1])
     assert_same(places[0], places[2])
@@ -198,6 +198,27 @@ def test_going_on_over_other_data_is_refused(tiny: list[str], tmp_path: Path, pe
     (base / "train" / "train.csv").write_text("\n".join(text) + "\n")
     refused = command(*words, "fold=1")
     assert refused.returncode == 2 and "over other data" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_a_finished_run_does_not_answer_for_other_data(tiny: list[str], tmp_path: Path, people: Path) -> None:
+    import shutil
+
+    from maskcls.errors import RunError
+
+    base = tmp_path / "mine"
+    shutil.copytree(people, base)
+    words = [*[word for word in tiny if not word.startswith("data.")], "data=competition", "epochs=1"]
+    score = run(compose(*words, f"data.root={people}"))
+    assert run(compose(*words, f"data.root={base}")) == score  # a copy elsewhere is the same data
+    next(base.glob("train/images/*/mask1.*")).unlink()
+    with pytest.raises(RunError, match="over other data"):
+        run(compose(*words, f"data.root={base}"))
+
+
+def test_more_accumulation_than_batches_still_steps(tiny: list[str], tmp_path: Path) -> None:
+    run(compose(*tiny, "fold=0", "accumulate=1000"))
+    first = torch.load(only(tmp_path / "runs") / "fold0" / "last.pt", weights_only=True)
+    assert first["optimizer"]["state"], "the optimizer never took a step"
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_its_epoch(tiny: list[str], command: Command) -> None:

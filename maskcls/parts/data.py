@@ -174,8 +174,10 @@ def placed(cells: Mapping[str, str], base: Path, where: str, faults: list[str]) 
         faults.append(f"{where}: {unknown('part', part, ('train', 'eval'))}")
     shared = {"path": path, "person": cells.get("person") or cells["path"], "part": part}
     if "label" in cells:
-        age = years(cells.get("age", ""))
-        return shared | from_label(cells["label"], where, faults) | {"age": float("nan") if age is None else age}
+        age, known = years(cells.get("age", "")), from_label(cells["label"], where, faults)
+        if known and age is not None and band(age) != decode(known["label"])[2]:
+            faults.append(f"{where}: label {cells['label']} is not the class of age {cells['age']}")
+        return shared | known | {"age": float("nan") if age is None else age}
     mask = code(cells["mask"], MASK_WORDS)
     if mask is None:
         faults.append(f"{where}: {unknown('mask', cells['mask'], ('worn', 'incorrect', 'none'))}")

@@ -109,6 +109,9 @@ def read(path: Path, base: Path, fits: re.Pattern[str], genders: Mapping[str, st
 
 def joined(table: pd.DataFrame, new: pd.DataFrame, source: str, note: Note) -> pd.DataFrame:
     """Return the table with new photos as part `extra`; copies of photos that are there already are left out."""
+    named = set(new.loc[new["person"] != new["id"], "person"]) & set(table["person"])
+    if named:
+        raise DataError(f"extra: {len(named)} people of {source} stand in the table already, such as {min(named)}")
     new = new.assign(part="extra", id="extra/" + new["id"], person="extra/" + new["person"])
     keep = ~copies([*table["path"], *new["path"]])[len(table) :].to_numpy()
     note(f"extra: {keep.sum()} photos of {source} were added; {(~keep).sum()} are copies of others and were left out")

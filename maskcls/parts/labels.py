@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
+from maskcls.errors import ConfigError
 from maskcls.labels import AGES, ATTRIBUTES, BORDERS, band, decode, encode
-from maskcls.registry import Count, NonNegative, Registry
+from maskcls.registry import NonNegative, Registry
 
 word = Registry("labels")
 Note = Callable[[str], None]
@@ -31,7 +32,8 @@ def spans(values: list[list[int]]) -> list[list[int]]:
 @word
 def plain(
     table: pd.DataFrame, note: Note, *, patches: Literal["none", "core", "extended"] = "none",
-    border: Count = BORDERS[1], soft: NonNegative = 0.0, drop: Annotated[list[list[int]], AfterValidator(spans)] = [],
+    border: Annotated[int, Field(gt=BORDERS[0])] = BORDERS[1], soft: NonNegative = 0.0,
+    drop: Annotated[list[list[int]], AfterValidator(spans)] = [],
 ) -> pd.DataFrame:  # fmt: skip
     """Return the table with mended labels, and with what training takes them to be.
 
@@ -40,6 +42,8 @@ def plain(
     one, `drop` pairs of ages (both included) that are not trained on. Added columns: age0, age1, age2 (the age class as
     a distribution) and trained. Scoring knows the borders 30 and 60 alone.
     """
+    if soft > border - BORDERS[0]:
+        raise ConfigError(f"labels.soft: {soft} years are wider than the {border - BORDERS[0]} between the borders")
     table = patched(table, patches, note)
     years, known = table["age"].to_numpy(float), table["age"].notna().to_numpy()
     hard = np.eye(len(AGES))[decode(table["label"].clip(0))[2]]

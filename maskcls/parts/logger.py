@@ -55,7 +55,8 @@ class Wandb:
         import wandb
 
         self.dir, fold = run, config["fold"]
-        settings = wandb.Settings(silent=True, init_timeout=20, console="off")
+        limits = {"silent": True, "console": "off", "init_timeout": 20, "finish_timeout": 60}
+        settings = wandb.Settings(**{key: value for key, value in limits.items() if key in wandb.Settings.model_fields})
         names = {
             "name": run.id if fold is None else f"{run.id}-fold{fold}",
             "job_type": "run" if fold is None else "fold",
@@ -111,14 +112,11 @@ def wandb_(
 
 def settle(note: Note, mode: str) -> str:
     """Return the mode beforehand, so that wandb never asks or waits: without a key or a way to its server, offline."""
-    from wandb.sdk import wandb_setup
-
     mode = os.environ.get("WANDB_MODE", mode) if mode == "auto" else mode
     if mode not in ("auto", "online"):
         return mode
-    settings = wandb_setup.singleton().settings
-    address = urlparse(settings.base_url)
-    if not (settings.api_key or has_netrc(address.hostname or "")):
+    address = urlparse(os.environ.get("WANDB_BASE_URL") or server())
+    if not (os.environ.get("WANDB_API_KEY") or has_netrc(address.hostname or "")):
         if mode == "online":
             note("wandb has no key here: this run is kept offline (wandb login, or WANDB_API_KEY)")
         return "offline"
@@ -129,6 +127,18 @@ def settle(note: Note, mode: str) -> str:
         note(f"wandb's server cannot be reached ({error}): this run is kept offline")
         return "offline"
     return "online"
+
+
+def server() -> str:
+    """Return the address of the server that wandb would speak to."""
+    import wandb
+
+    try:  # the user's own settings file is read here alone, which is no part of wandb's public face
+        from wandb.sdk import wandb_setup
+
+        return str(wandb_setup.singleton().settings.base_url)
+    except (ImportError, AttributeError):
+        return str(wandb.Settings().base_url)
 
 
 def has_netrc(host: str) -> bool:

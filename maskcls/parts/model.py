@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,11 +66,9 @@ def timm_(
 
     wanted: dict[str, Any] = {"drop_rate": drop, "drop_path_rate": drop_path}
     known = {key: value for key, value in wanted.items() if value} | flexible(arch)
-    hub = pretrained is True
     try:
-        if hub:
-            reach(arch)
-        model = timm.create_model(arch, pretrained=hub, num_classes=outputs, **known)
+        with reached(arch, pretrained is True):
+            model = timm.create_model(arch, pretrained=pretrained is True, num_classes=outputs, **known)
     except TypeError as error:
         raise ConfigError(f"model {arch}: timm refuses {', '.join(known)}: {error}") from error
     if isinstance(pretrained, str):
@@ -97,8 +96,30 @@ def norms(model: nn.Module, normalize: str) -> tuple[Any, Any]:
     return tuple(facts["mean"]), tuple(facts["std"])
 
 
-def reach(arch: str) -> None:
-    """Raise a ConfigError within seconds when timm's hub cannot be reached and its cache lacks the weights."""
+@contextlib.contextmanager
+def reached(arch: str, wanted: bool) -> Iterator[None]:
+    """Let timm fetch weights, from the hub's cache where they are; any failure of the hub is a ConfigError."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        constants.HF_HUB_OFFLINE = (wanted and reach(arch)) or before
+        yield
+    except (ConfigError, TypeError):
+        raise
+    except Exception as error:
+        if not wanted:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"model.pretrained: the weights of {arch} cannot be had ({reason}); there is {ALTERNATIVES}"
+        ) from error
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def reach(arch: str) -> bool:
+    """Tell whether the weights lie in the hub's cache; a ConfigError within seconds says that they cannot be had."""
     import timm
     from huggingface_hub import constants, try_to_load_from_cache
 
@@ -107,17 +128,17 @@ def reach(arch: str) -> None:
         raise ConfigError(f"model.pretrained: timm has no weights for {arch}; there is {ALTERNATIVES}")
     names = ("model.safetensors", "pytorch_model.bin")
     if any(isinstance(try_to_load_from_cache(facts.hf_hub_id, name), str) for name in names if facts.hf_hub_id):
-        constants.HF_HUB_OFFLINE = True
-        return
+        return True
     address = urlparse(constants.ENDPOINT)
     if getproxies().get(address.scheme):
-        return  # a proxy stands between: only it knows what can be reached
+        return False  # a proxy stands between: only it knows what can be reached
     try:
         socket.create_connection((address.hostname or "", address.port or 443), timeout=3).close()
     except OSError as error:
         raise ConfigError(
             f"model.pretrained: the hub of {arch}'s weights cannot be reached ({error}); there is {ALTERNATIVES}"
         ) from error
+    return False
 
 
 def weights_file(source: str) -> Path:
@@ -145,10 +166,9 @@ def begin_from(model: nn.Module, file: Path, arch: str) -> None:
     if not file.is_file():
         raise ConfigError(f"model.init: there is no file {file}")
     given, own = tensors(file), model.state_dict()
-    last: Any = model.pretrained_cfg
     fits = {key: value for key, value in given.items() if key in own and value.shape == own[key].shape}
-    new = (f"{last['classifier']}.", "num_batches_tracked")
-    wrong = [key for key in own if key not in fits and not key.startswith(new[0]) and not key.endswith(new[1])]
+    new = last_layers(model)
+    wrong = [key for key in own if key not in fits and not key.startswith(new) and not key.endswith("batches_tracked")]
     if wrong:
         raise ConfigError(f"model.init: {file} holds another model than {arch}: {wrong[0]} differs")
     model.load_state_dict(fits, strict=False)
@@ -157,11 +177,8 @@ def begin_from(model: nn.Module, file: Path, arch: str) -> None:
 def load(model: nn.Module, file: Path, arch: str) -> None:
     """Fill a model from a file, by name, else in key order where the shapes agree; the last layer stays new."""
     given = tensors(file)
-    facts: Any = model.pretrained_cfg
-    last = facts["classifier"]
-    heads = tuple(f"{name}." for name in ([last] if isinstance(last, str) else last))
     own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
-    wanted = {key: value for key, value in own.items() if not key.startswith(heads)}
+    wanted = {key: value for key, value in own.items() if not key.startswith(last_layers(model))}
     pairs = {key: given[key] for key in wanted if key in given}
     if len(pairs) < len(wanted):
         pairs = dict(zip(wanted, given.values(), strict=False))
@@ -172,6 +189,13 @@ def load(model: nn.Module, file: Path, arch: str) -> None:
             f"first {wrong[0]}"
         )
     model.load_state_dict(pairs, strict=False)
+
+
+def last_layers(model: nn.Module) -> tuple[str, ...]:
+    """Return how the names of the last layer's parameters begin (some networks have two)."""
+    facts: Any = model.pretrained_cfg
+    last = facts["classifier"]
+    return tuple(f"{name}." for name in ([last] if isinstance(last, str) else last))
 
 
 def tensors(file: Path) -> Mapping[str, Tensor]:

@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from maskcls import console, overlays
+from maskcls import console, detect, overlays
 from maskcls.detect import Detector, Finder
-from maskcls.errors import ConfigError
+from maskcls.drawing import brush
+from maskcls.errors import ConfigError, DataError
 from maskcls.labels import MASKS, decode, encode
 from maskcls.overlays import Image, Landmarks
 from maskcls.parts.crop import photo
@@ -48,7 +49,8 @@ def masks(
     """
     find = Finder(detector)
     parts = ("train", "extra") if of == "all" else (of,)
-    bare = table[table["part"].isin(parts) & (table["mask"] == MASKS.index("none")) & (table["label"] >= 0)]
+    own = ~table["id"].str.startswith("pseudo/")  # a guess is no bare face that somebody vouches for
+    bare = table[own & table["part"].isin(parts) & (table["mask"] == MASKS.index("none")) & (table["label"] >= 0)]
     if bare.empty:
         raise ConfigError(f"overlay masks: no photo of overlay.of={of} shows a bare face")
     wanted = [f"{kind}{i}" for kind, count in (("worn", worn), ("incorrect", incorrect)) for i in range(count)]
@@ -66,7 +68,7 @@ def masks(
 def key(bare: pd.DataFrame, wanted: list[str], detector: str, seed: int) -> str:
     """Return the name of a folder of drawn photos: it changes with its sources and with the code that draws."""
     stats = [(path, (stat := os.stat(path)).st_size, stat.st_mtime_ns) for path in bare["path"]]
-    code = hashlib.sha256(Path(overlays.__file__).read_bytes()).hexdigest()
+    code = [Path(str(module.__file__)).read_text() for module in (overlays, brush, detect)]
     return fingerprint([list(bare["id"]), stats, wanted, detector, seed, code])
 
 
@@ -88,7 +90,9 @@ def draw(bare: pd.DataFrame, wanted: list[str], find: Finder, seed: int, place: 
         for kind in wanted:
             random = np.random.default_rng((seed, zlib.crc32(f"{name}/{kind}".encode())))
             picture = dressed(image, found.landmarks, kind.startswith("worn"), random)
-            cv2.imwrite(str(part / f"{stem(name)}-{kind}.jpg"), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+            file = part / f"{stem(name)}-{kind}.jpg"
+            if not cv2.imwrite(str(file), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
+                raise DataError(f"{file} cannot be written: is the disk full?")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in console.track(pool.map(one, bare["id"], bare["path"]), len(bare), "drawing masks"):

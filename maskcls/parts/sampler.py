@@ -22,6 +22,8 @@ def shuffle(labels: Ints) -> Order:
 @word
 def weighted(labels: Ints, *, power: Fraction = 1.0) -> Order:
     """Draw rows with replacement, with odds 1 / (photos of the class)^power: 1 balances the classes, 0 does nothing."""
+    if not power:
+        return shuffle(labels)
     odds = 1.0 / np.bincount(labels)[labels] ** power
     odds /= odds.sum()
     return lambda random: random.choice(len(labels), len(labels), p=odds)
