@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -18,11 +19,12 @@ from hydra.core.override_parser.types import ValueType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from maskcls.console import command
-from maskcls.errors import ConfigError, unknown
+from maskcls.console import command, errors
+from maskcls.errors import ConfigError, MaskclsError, RunError, unknown
 
 FLAGS_WITH_FOLDER = ("--config-dir", "-cd")
 
@@ -44,17 +46,46 @@ class Experiments(SearchPathPlugin):
 def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]:
     """Return the command that composes `config` with the command line and hands it to `task`, once for each job."""
 
+    failed: list[MaskclsError] = []
+
+    @functools.wraps(task)
+    def job(cfg: Any) -> Any:
+        try:
+            return task(cfg)
+        except MaskclsError as error:
+            return spared(error, failed)
+
     @command
     def main() -> Any:
+        """Compose and run, or end with the sentences of what failed."""
         Plugins.instance().register(Experiments)
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach this function whole
         try:
             sys.argv[1:] = list(spelled(sys.argv[1:], config))
-            return hydra.main(version_base="1.3", config_path=str(home("conf")), config_name=config)(task)()
+            hydra.main(version_base="1.3", config_path=str(home("conf")), config_name=config)(job)()
         except HydraException as error:
             raise ConfigError(" ".join(str(error).split())) from error
+        if len(failed) == 1:
+            raise failed[0]
+        if failed:
+            raise RunError(f"{len(failed)} jobs of the sweep failed; each has said why")
 
     return main
+
+
+def spared(error: MaskclsError, failed: list[MaskclsError]) -> float:
+    """Keep a job's fault for the end, so that a sweep goes on; in a launcher's own process it is raised.
+
+    A sweeper that asks for a score hears 0, the worst macro F1.
+    """
+    hydra_config = HydraConfig.get()
+    sweeps = hydra_config.mode is RunMode.MULTIRUN
+    if sweeps and "BasicLauncher" not in hydra_config.launcher["_target_"]:
+        raise error
+    if sweeps:
+        errors.print(f"job {hydra_config.job.num} failed: {error}", style="red", markup=False)
+    failed.append(error)
+    return 0.0
 
 
 def compose(*overrides: str, config: str = "config") -> DictConfig:

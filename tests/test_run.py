@@ -234,3 +234,10 @@ def test_ctrl_c_says_how_to_go_on(tiny: list[str], tmp_path: Path) -> None:
     os.kill(child.pid, signal.SIGINT)
     _, text = child.communicate(timeout=60)
     assert child.returncode == 130 and "goes on" in text and "Traceback" not in text
+
+
+def test_a_sweep_goes_on_past_a_job_that_fails_and_ends_with_two(tiny: list[str], tmp_path: Path, command: Command) -> None:
+    result = command("-m", *tiny, "epochs=1", "optimizer=sgd", "optimizer.lr=1e30,1e-3")
+    assert result.returncode == 2 and "job 0 failed: the loss of epoch 1" in result.stderr
+    assert "Traceback" not in result.stderr and "Error executing" not in result.stderr
+    assert sum((place / "metrics.json").exists() for place in (tmp_path / "runs").iterdir() if place.is_dir()) == 1
