@@ -1,0 +1,91 @@
+"""State: the moving average against its formula, learning rates by depth, the epochs that are chosen, restoring to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskcls.cli import compose
+from maskcls.config import checked
+from maskcls.loop import descend
+from maskcls.state import State, build, mean_weights
+
+SIZE = (32, 24)
+
+
+def state(*words: str) -> tuple[object, State]:
+    """Return a config and the state it builds, of a tiny network."""
+    cfg = checked(compose("name=t", "model=timm", "model.arch=test_efficientnet", "hardware=cpu", "batch=4", *words))
+    return cfg, build(cfg, cfg.head(), cfg.hardware(), SIZE, 0)
+
+
+def step(cfg: object, one: State, seed: int) -> None:
+    """Take one step on random photos."""
+    torch.manual_seed(seed)
+    one.step += 1
+    descend(cfg, one, one.model(torch.randn(4, 3, *SIZE)).square().mean(), 1, 1)  # type: ignore[arg-type]
+
+
+def test_the_moving_average_follows_its_formula() -> None:
+    cfg, one = state("ema=0.6")
+    shadow = [parameter.detach().clone() for parameter in one.model.parameters()]
+    for i in range(1, 7):
+        step(cfg, one, i)
+        age = max(i - 1, 0)  # warm-up: 1 − (1 + age)^(−2/3), at most the decay
+        decay = min(1 - (1 + age) ** (-2 / 3), 0.6) if age else 0.0
+        shadow = [decay * old + (1 - decay) * new.detach() for old, new in zip(shadow, one.model.parameters(), strict=True)]
+        for expected, found in zip(shadow, one.predictor.parameters(), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert any(not torch.equal(a, b) for a, b in zip(one.model.parameters(), one.predictor.parameters(), strict=True))
+
+
+def test_a_restored_state_takes_the_same_steps_to_the_bit(tmp_path: Path) -> None:
+    cfg, one = state("ema=0.9", "optimizer=adamp")
+    for i in range(3):
+        step(cfg, one, i)
+    one.history += [0.1, 0.3]
+    one.save(tmp_path / "last.pt")
+    _, two = state("ema=0.9", "optimizer=adamp", "seed=7")
+    two.restore(tmp_path / "last.pt")
+    for i in range(3, 6):
+        step(cfg, one, i)
+        step(cfg, two, i)
+    assert two.history == one.history and two.step == one.step
+    for a, b in ((one.model, two.model), (one.predictor, two.predictor)):
+        assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_layer_decay_gives_deeper_layers_larger_steps() -> None:
+    _, one = state("layer_decay=0.5", "optimizer.lr=0.1")
+    one.pace(0.5)
+    rates = {id(p): group["lr"] for group in one.optimizer.param_groups for p in group["params"]}
+    own = dict(one.model.named_parameters())
+    assert set(rates) == {id(parameter) for parameter in own.values()}
+    first, last = rates[id(own["conv_stem.weight"])], rates[id(own["classifier.weight"])]
+    assert last == pytest.approx(0.05) and 0 < first < last
+
+
+def test_the_chosen_epochs_are_the_best_or_the_last() -> None:
+    _, one = state()
+    one.history += [0.1, 0.5, 0.3, 0.5, 0.2]
+    assert one.chosen("best", 1) == [2] and one.chosen("best", 3) == [2, 3, 4]
+    assert one.chosen("last", 1) == [5] and one.chosen("last", 2) == [4, 5] and one.chosen("last", 9) == [1, 2, 3, 4, 5]
+    assert one.stale(3) and not one.stale(4) and not one.stale(None)
+
+
+def test_weights_are_averaged_number_by_number(tmp_path: Path) -> None:
+    files = []
+    for i in range(3):
+        files.append(tmp_path / f"epoch{i}.pt")
+        torch.save({"model": {"w": torch.full((2,), float(i)), "n": torch.tensor(i)}}, files[-1])
+    mean = mean_weights(files)
+    assert torch.equal(mean["w"], torch.ones(2)) and int(mean["n"]) == 2
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_too(tiny: list[str], tmp_path: Path) -> None:
+    from maskcls.experiment import run
+
+    assert 0 <= run(compose(*tiny, "epochs=1", "fold=0", "hardware.compile=true")) <= 1
