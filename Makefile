@@ -23,10 +23,10 @@ run: $(STAMP) ## run an experiment: make run ARGS="loss=focal epochs=2"
 	$(PY) -m maskcls.run $(ARGS)
 
 test: $(STAMP) ## run the fast tests
-	$(PY) -m pytest -q -m 'not slow' $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto -m 'not slow' $(ARGS)
 
 test-all: $(STAMP) ## run all tests, the slow ones too
-	$(PY) -m pytest -q $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto $(ARGS)
 
 lint: $(STAMP) ## check style (ruff) and types (mypy)
 	$(PY) -m ruff check .
