@@ -239,7 +239,7 @@ def test_photos_are_paths_or_arrays(make: Make, people: Path) -> None:
     files = sorted((people / "eval" / "images").iterdir())[:3]
     arrays = [np.ascontiguousarray(cv2.imread(str(file))[:, :, ::-1]) for file in files]
     np.testing.assert_array_equal(model(files), model(arrays))
-    np.testing.assert_array_equal(model(str(files[0])), model(files)[:1])
+    np.testing.assert_allclose(model(str(files[0])), model(files)[:1], rtol=1e-5)  # another size of batch rounds otherwise
     assert model([]).shape == (0, 18)
     for wrong in ([arrays[0].astype(np.float32)], arrays[0], ["nowhere.jpg"]):
         with pytest.raises(DataError):
