@@ -10,11 +10,9 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from maskcls.labels import ATTRIBUTES, CLASSES, Floats, Ints, decode, marginals
 
 
-def macro_f1(truth: Ints, guess: Ints, classes: int = len(CLASSES)) -> float:
+def macro_f1(truth: Ints, guess: Ints) -> float:
     """Return the mean F1 over the classes that occur in `truth` or `guess`."""
-    present = np.union1d(truth, guess)
-    present = present[present < classes]
-    return float(f1_score(truth, guess, labels=present, average="macro", zero_division=0))
+    return float(f1_score(truth, guess, average="macro", zero_division=0))
 
 
 def scores(truth: Ints, probs: Floats) -> dict[str, float]:

@@ -91,12 +91,6 @@ def test_soft_keeps_the_probabilities_of_the_added_rows_alone(table: pd.DataFram
     assert not set(pseudo.SOFT) & set(asked(table, run=str(run))[0])
 
 
-def test_columns_that_later_steps_have_made_are_kept_consistent(table: pd.DataFrame, run: Path) -> None:
-    later = table.assign(fold=0, scored=True, trained=False, age0=0.5, age1=0.5, age2=0.0)
-    extra = asked(later, run=str(run), threshold=0.8)[0].iloc[len(table) :]
-    assert (extra["fold"] == -1).all() and not extra["scored"].any() and extra["trained"].all()
-    np.testing.assert_array_equal(extra[["age0", "age1", "age2"]].to_numpy().argmax(1), extra["label"] % 3)
-
 
 def test_nothing_confident_adds_nothing_and_says_so(table: pd.DataFrame, run: Path) -> None:
     given = pd.read_csv(run / "eval.csv")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -74,15 +74,12 @@ def guesses(run: Path, wanted: pd.Series) -> pd.DataFrame:
 
 
 def labelled(picked: pd.DataFrame, chosen: pd.DataFrame, soft: bool) -> pd.DataFrame:
-    """Return evaluation rows as training rows with a run's guesses, whatever columns the table has by now."""
+    """Return evaluation rows as training rows with a run's guesses; of their ages only the class is known."""
     label = chosen["guess"].to_numpy(np.int64)
-    mask, gender, age = decode(label)
-    values: dict[str, Any] = {
-        "id": ("pseudo/" + picked["id"]).to_numpy(), "mask": mask, "gender": gender, "age": np.nan, "label": label,
-        "part": "extra", "fold": -1, "scored": False, "trained": True,
-        **{f"age{i}": (age == i).astype(np.float32) for i in range(3)},
-    }  # fmt: skip
-    extra = picked.assign(**{name: value for name, value in values.items() if name in picked})
+    mask, gender, _ = decode(label)
+    extra = picked.assign(
+        id="pseudo/" + picked["id"], mask=mask, gender=gender, age=np.nan, label=label, part="extra"
+    )  # fmt: skip
     if soft:
         extra[SOFT] = chosen[[f"p{i}" for i in range(len(CLASSES))]].to_numpy(np.float32)
     return extra
