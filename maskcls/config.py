@@ -61,6 +61,8 @@ class Config:
     seed: Whole
     epochs: Count
     batch: Count  # photos in a step, over all ranks
+    people: Count | None  # of the data's people this many, in its shares of gender × age; null: all
+    exam: Share | None  # share of the people that no fold sees, scored as evaluation photos in place of the data's own
     folds: Annotated[int, Field(ge=2)]
     fold: Whole | None  # one fold of the run; null: all of them
     select: Literal["best", "last"]  # the epoch whose weights predict

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,20 @@ from maskcls.errors import MaskclsError
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+heading = ""  # what the work at hand is a part of, before the name of each fold
+
+
+@contextmanager
+def within(name: str) -> Iterator[None]:
+    """Put a heading before the names of folds."""
+    global heading
+    heading, before = f"{name} · ", heading
+    try:
+        yield
+    finally:
+        heading = before
 
 
 def main_rank() -> bool:
@@ -52,7 +67,8 @@ class Meter:
     """The progress of one fold: a bar over all its batches, and a line for each epoch."""
 
     def __init__(self, label: str, batches: int, done: int = 0) -> None:
-        self.label, self.seen, self.info = label, 0, ""
+        label = self.label = heading + label
+        self.seen, self.info = 0, ""
         self.begun = time.monotonic()
         self.progress = bars() if console.is_terminal and main_rank() else None
         self.task = self.progress.add_task(label, total=batches, completed=done, info="") if self.progress else None

@@ -33,22 +33,37 @@ PACKAGES = ("torch", "timm", "albumentations", "opencv-python-headless", "numpy"
 
 def run(raw: DictConfig | Mapping[str, Any]) -> float:
     """Train the folds that a config asks for and return the macro F1: of all, or of the one that was asked for."""
-    cfg: Config = checked(raw)
-    place = RunDir(Path(cfg.runs_dir), cfg.name, cfg.science())
+    return perform(checked(raw))
+
+
+def perform(cfg: Config) -> float:
+    """Do what a checked config asks for."""
+    place = directory(cfg)
     hardware = cfg.hardware()
     distrib.start(hardware.device)
     try:
-        done = distrib.agreed(place.metrics())
+        done = distrib.agreed(finished(cfg, place))
         if done is None:
             done = train(cfg, place, hardware)
-        else:  # the answer is only of the data that it was measured on
-            table = rows.assemble(cfg, lambda note: None)
-            place.claim(rows.digest(table), len(table))
         if done is not None:
             report.show(place, done)
         return alone(place, cfg.fold) if done is None or cfg.fold is not None else float(done["oof"]["f1"])
     finally:
         distrib.stop()
+
+
+def directory(cfg: Config) -> RunDir:
+    """Return the directory of a config's run."""
+    return RunDir(Path(cfg.runs_dir), cfg.name, cfg.science())
+
+
+def finished(cfg: Config, place: RunDir) -> dict[str, Any] | None:
+    """Return the metrics of a run that is done; it answers only for the data that it was measured on."""
+    done = place.metrics()
+    if done is not None:
+        table = rows.assemble(cfg, lambda note: None)
+        place.claim(rows.digest(table), len(table))
+    return done
 
 
 def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | None:
@@ -96,8 +111,7 @@ def train_folds(
 
 def rehearse(cfg: Config, hardware: Hardware) -> None:
     """Build what the words mean once, before any work: what a builder refuses is known now, and not after decoding."""
-    head, crop = cfg.head(), cfg.crop.params
-    size = tuple(crop.get("out") or (crop.get("height", 224), crop.get("width", 224)))
+    head, size = cfg.head(), photo_size(cfg)
     cfg.crop(), cfg.augmentation(), cfg.scheduler(1, 1), head.objective(cfg.loss, torch.ones(18))
     cfg.mixing(), cfg.tta()
     model = build(cfg, head, hardware, size, 0).model.eval()
@@ -107,6 +121,13 @@ def rehearse(cfg: Config, hardware: Hardware) -> None:
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"model {cfg.model.name} refuses photos of {size[0]} × {size[1]}: {reason}") from error
+
+
+def photo_size(cfg: Config) -> tuple[int, int]:
+    """Return height and width of the photos that the model gets; a crop that leaves them as they are is not known."""
+    crop = cfg.crop.params
+    height, width = crop.get("out") or (crop.get("height", 224), crop.get("width", 224))
+    return height, width
 
 
 def descended(cfg: Config, table: pd.DataFrame) -> None:

@@ -1,13 +1,20 @@
-"""Scores of probability tables: macro F1, accuracy, each attribute's F1, the confusion matrix."""
+"""Scores of probability tables: macro F1, accuracy, each attribute's F1, the confusion matrix, bootstrap intervals."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from maskcls.labels import ATTRIBUTES, CLASSES, Floats, Ints, decode, marginals
+
+
+Tally = npt.NDArray[np.float64]  # (people, 3, 18): for each class its hits, photos and guesses
+DRAWS = 2000
 
 
 def macro_f1(truth: Ints, guess: Ints) -> float:
@@ -45,3 +52,36 @@ def per_class(truth: Ints, probs: Floats) -> list[dict[str, Any]]:
 def confusion(truth: Ints, probs: Floats) -> Ints:
     """Return the (18, 18) counts, truth in rows and the guess in columns."""
     return confusion_matrix(truth, probs.argmax(1), labels=np.arange(len(CLASSES)))
+
+
+def tally(truth: Ints, guess: Ints, people: Sequence[str]) -> Tally:
+    """Return the counts of each person, in the order of their names, which is all that F1 needs."""
+    codes, names = pd.factorize(np.asarray(people, dtype=object), sort=True)
+    counts = np.zeros((len(names), 3, len(CLASSES)))
+    hit = truth == guess
+    np.add.at(counts, (codes[hit], 0, truth[hit]), 1)
+    np.add.at(counts, (codes, 1, truth), 1)
+    np.add.at(counts, (codes, 2, guess), 1)
+    return counts
+
+
+def weighed_f1(counts: Tally, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the macro F1 (draws,) of people that count as often as each row of `weights` (draws, people) says."""
+    hits, photos, guesses = np.moveaxis(np.tensordot(weights, counts, 1), 1, 0)  # (draws, 18) each
+    there = photos + guesses > 0
+    return (2 * hits / np.maximum(photos + guesses, 1)).sum(1) / np.maximum(there.sum(1), 1)
+
+
+def interval(mine: Sequence[Tally], below: Sequence[Tally] = (), draws: int = DRAWS, level: float = 0.95) -> list[float]:
+    """Return the bootstrap interval [low, high] of the mean F1 of `mine`, or of its difference to that of `below`.
+
+    People are drawn with replacement, the same ones for every tally (a paired bootstrap; Efron & Tibshirani 1993): a
+    person's photos are no independent draws. What another seed of the training would change is not in it.
+    """
+    people = len(mine[0])
+    weights = np.random.default_rng(0).multinomial(people, np.full(people, 1 / people), draws).astype(np.float64)
+    values = sum(weighed_f1(counts, weights) for counts in mine) / len(mine)
+    if below:
+        values = values - sum(weighed_f1(counts, weights) for counts in below) / len(below)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return [float(low), float(high)]

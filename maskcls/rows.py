@@ -23,7 +23,8 @@ RULER = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scor
 
 def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the table with fold (−1: not scored in any fold) and scored; `note` is told what is worth knowing."""
-    table = cfg.labels(cfg.pseudo(cfg.extra(cfg.data(note), note), note), note)
+    source = chosen(cfg.data(note), cfg.people, cfg.exam)
+    table = cfg.labels(cfg.pseudo(cfg.extra(source, note), note), note)
     train = table["part"] == "train"
     if (table.loc[train, "label"] < 0).any():
         raise DataError("a training photo has no label")
@@ -42,6 +43,35 @@ def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     table = cfg.overlay(table, note, Path(cfg.cache_dir))
     enough(table, cfg)
     return table
+
+
+def chosen(table: pd.DataFrame, people: int | None, exam: float | None) -> pd.DataFrame:
+    """Return the rows of `people` of the training people, a share `exam` of them as evaluation rows.
+
+    Who is chosen depends on nothing but the data: neither seed nor folds. More people hold the fewer.
+    """
+    if people is None and exam is None:
+        return table
+    train = table["part"] == "train"
+    order = ranked(table[train], 0)
+    if people is not None and people > len(order):
+        raise ConfigError(f"people: {people} are asked for and the data has {len(order)}")
+    kept = order[:people]
+    table = table[~train | table["person"].isin(kept)]
+    if exam is not None:
+        table = table[table["part"] == "train"]
+        held = ranked(table, 1)[: round(exam * len(kept))]
+        table = table.assign(part=np.where(table["person"].isin(held), "eval", "train"))
+    return table.reset_index(drop=True)
+
+
+def ranked(table: pd.DataFrame, seed: int) -> list[str]:
+    """Return the people in a random order of which any beginning has the shares of gender × age."""
+    persons = split.people(table).sort_index()
+    shuffled = persons.iloc[np.random.default_rng(seed).permutation(len(persons))]
+    groups = shuffled.groupby("stratum")["stratum"]
+    place = (groups.cumcount() + 0.5) / groups.transform("size")
+    return place.sort_values(kind="stable").index.tolist()
 
 
 def straddling(table: pd.DataFrame) -> int:

@@ -118,14 +118,19 @@ class RunDir:
             file.write(("\n" * cut + json.dumps(dict(numbers)) + "\n").encode())
 
     def log(self) -> list[dict[str, Any]]:
-        """Return log.jsonl's rows, the latest for each fold and epoch (a resumed epoch is logged again)."""
-        path = self / "log.jsonl"
-        rows: dict[tuple[int, int], dict[str, Any]] = {}
-        for line in path.read_text().splitlines() if path.exists() else []:
-            with contextlib.suppress(json.JSONDecodeError):  # a line that a killed process left half-written
-                row = json.loads(line)
-                rows[row["fold"], row["epoch"]] = row
-        return [rows[key] for key in sorted(rows)]
+        """Return the rows of log.jsonl."""
+        return epochs(self.path)
+
+
+def epochs(place: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's log.jsonl, the latest for each fold and epoch (a resumed epoch is logged again)."""
+    path = place / "log.jsonl"
+    rows: dict[tuple[int, int], dict[str, Any]] = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):  # a line that a killed process left half-written
+            row = json.loads(line)
+            rows[row["fold"], row["epoch"]] = row
+    return [rows[key] for key in sorted(rows)]
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:

@@ -21,8 +21,8 @@ FLOORS = [
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state"},
     {"loop", "predictor"},
-    {"folds", "report", "plots", "experiment", "ensemble"},
-    {"run", "words", "predict", "contact"},
+    {"folds", "report", "plots", "experiment", "ensemble", "ladder", "scales", "climb", "outcome", "standing", "publish"},
+    {"run", "words", "predict", "contact", "reproduce", "table", "leak"},
 ]
 
 

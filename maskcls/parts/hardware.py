@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,8 +41,15 @@ class Hardware:
         """Return what is worth knowing of this machine."""
         gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else None
         return {key: str(value) for key, value in asdict(self).items()} | {
-            "gpu": gpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "ranks": distrib.size(),
+            "gpu": gpu, "processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "ranks": distrib.size(),
         }  # fmt: skip
+
+
+def processor() -> str:
+    """Return the name of the CPU's model."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
 @word

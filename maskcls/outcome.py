@@ -1,0 +1,172 @@
+"""What a rung came to: scores with intervals over people, and the paired difference to the rung below."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from maskcls.errors import RunError
+from maskcls.labels import Floats, Ints
+from maskcls.metrics import Tally, interval, macro_f1, tally
+from maskcls.predictor import Finished, ordered
+from maskcls.rundir import epochs, read_arrays
+
+Run = Sequence[Finished]  # the members of one answer: a run, or several that are blended
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Predictions of the same rows by several models: one table (N, 18) for each seed, or for each seed and fold."""
+
+    part: str  # evaluation | oof
+    truth: Ints  # (N,)
+    ids: list[str]
+    people: list[str]
+    tables: list[Floats]
+
+    def tallies(self) -> list[Tally]:
+        """Return each table's counts of each person."""
+        return [tally(self.truth, table.argmax(1), self.people) for table in self.tables]
+
+    def f1(self) -> list[float]:
+        """Return each table's macro F1."""
+        return [macro_f1(self.truth, table.argmax(1)) for table in self.tables]
+
+    def scores(self) -> dict[str, Any]:
+        """Return mean macro F1 with its interval, accuracy, and the sample's standard deviations over the tables."""
+        f1, right = self.f1(), [float((table.argmax(1) == self.truth).mean()) for table in self.tables]
+        sd = {"f1_sd": float(np.std(f1, ddof=1)), "accuracy_sd": float(np.std(right, ddof=1))} if len(f1) > 1 else {}
+        return {
+            "f1": float(np.mean(f1)), "interval": interval(self.tallies()), "accuracy": float(np.mean(right)), **sd,
+            "tables": len(f1), "photos": len(self.ids), "people": len(set(self.people)),
+        }  # fmt: skip
+
+    def same_rows(self, other: Answers) -> bool:
+        """Tell whether another's scores are of the same photos with the same labels."""
+        return self.ids == other.ids and bool((self.truth == other.truth).all())
+
+
+def out_of_fold(seeds: Sequence[Run]) -> Answers:
+    """Return the out-of-fold predictions, one table for each seed; members are averaged."""
+    rows = seeds[0][0].scored.sort_values("id")
+    return answers("oof", rows, [blended(run, rows, "oof.csv") for run in seeds], seeds)
+
+
+def evaluation(seeds: Sequence[Run], ensemble: bool) -> Answers | None:
+    """Return the predictions of the labelled evaluation rows, None where there are none.
+
+    An ensemble has one table for each seed, the mean of the folds (and members); else there is one for each fold.
+    """
+    every = seeds[0][0].evaluation
+    rows = every[every["label"] >= 0].sort_values("id")
+    if rows.empty:
+        return None
+    if ensemble:
+        tables = [blended(run, rows, "eval.csv") for run in seeds]
+    else:
+        tables = [table for run in seeds for table in alone(run[0], rows["id"].tolist())]
+    return answers("evaluation", rows, tables, seeds)
+
+
+def answers(part: str, rows: pd.DataFrame, tables: list[Floats], seeds: Sequence[Run]) -> Answers:
+    """Return tables as answers; a RunError where a run was scored on other rows than the first."""
+    mine = frozenset(rows["id"])
+    for run in (one for seed in seeds for one in seed):
+        table = run.scored if part == "oof" else run.evaluation.query("label >= 0")
+        if frozenset(table["id"]) != mine:
+            raise RunError(f"{run.path} and {seeds[0][0].path} are scored on different photos: they cannot be compared")
+    return Answers(part, rows["label"].to_numpy(np.int64), rows["id"].tolist(), rows["person"].tolist(), tables)
+
+
+def blended(run: Run, rows: pd.DataFrame, name: str) -> Floats:
+    """Return the mean of a run's members on some rows."""
+    ids = rows["id"].tolist()
+    given = [one.probabilities(name) for one in run]
+    chosen = [table[table["id"].isin(set(ids))] for table in given]
+    return np.mean([ordered(ids, table, one.path / name) for table, one in zip(chosen, run, strict=True)], axis=0)
+
+
+def alone(run: Finished, ids: list[str]) -> list[Floats]:
+    """Return each fold's own predictions of some evaluation rows."""
+    tables = []
+    for file in sorted(run.path.glob("fold*/oof.npz")):
+        arrays = read_arrays(file)
+        position = pd.Series(np.arange(len(arrays["eval_ids"])), index=arrays["eval_ids"])
+        tables.append(arrays["eval_probs"][position[ids].to_numpy()])
+    return tables
+
+
+def difference(mine: Answers, below: Answers) -> dict[str, Any]:
+    """Return mean F1 minus that of the rung below, with its paired interval; a RunError for scores on other rows.
+
+    Where both have as many seeds or folds, `sd` is that of the differences of their pairs.
+    """
+    if not mine.same_rows(below):
+        raise RunError(f"scored on different rows ({len(mine.ids)} and {len(below.ids)} photos): no difference is told")
+    pairs = np.subtract(mine.f1(), below.f1()) if len(mine.tables) == len(below.tables) else np.zeros(0)
+    sd = {"sd": float(pairs.std(ddof=1))} if len(pairs) > 1 else {}
+    apart = float(np.mean(mine.f1()) - np.mean(below.f1()))
+    return {"f1": apart, "interval": interval(mine.tallies(), below.tallies()), "rows": mine.part, **sd}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All of a rung's answers."""
+
+    oof: Answers
+    single: Answers | None
+    ensemble: Answers | None
+    is_ensemble: bool
+
+    @classmethod
+    def of(cls, seeds: Sequence[Run], is_ensemble: bool) -> Outcome:
+        """Return the outcome of runs, one for each seed (several for each seed where they are blended)."""
+        blends = any(len(run) > 1 for run in seeds)
+        single = None if blends else evaluation(seeds, ensemble=False)
+        return cls(out_of_fold(seeds), single, evaluation(seeds, ensemble=True), is_ensemble or blends)
+
+    @property
+    def measured(self) -> Answers:
+        """What a rung is compared by: labelled evaluation photos where there are some, else out-of-fold ones."""
+        return (self.ensemble if self.is_ensemble else self.single) or self.oof
+
+    def against(self, below: Outcome) -> dict[str, Any] | None:
+        """Return the difference to the rung below, None where no rows are common to both."""
+        for mine, theirs in ((self.measured, below.measured), (self.oof, below.oof)):
+            if mine.same_rows(theirs):
+                return difference(mine, theirs)
+        return None
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the scores of each kind of answer, and which of them is the rung's."""
+        kinds = {"oof": self.oof, "single": self.single, "ensemble": self.ensemble}
+        found = {name: part.scores() for name, part in kinds.items() if part}
+        return found | {"answer": next(name for name, part in kinds.items() if part is self.measured)}
+
+
+def facts(seeds: Sequence[Run]) -> Mapping[str, Any]:
+    """Return seconds of training, machine and commit of some runs."""
+    places = [one.path for run in seeds for one in run]
+    about = json.loads((places[-1] / "about.json").read_text())
+    return {
+        "seeds": len(seeds), "runs": [place.name for place in places], "seconds": sum(map(trained, places)),
+        "hardware": machine(about), "commit": about.get("commit"), "versions": about.get("versions"),
+    }  # fmt: skip
+
+
+def trained(place: Path) -> float:
+    """Return the seconds of a run's epochs, validation included."""
+    return round(sum(row["seconds"] for row in epochs(place)), 1)
+
+
+def machine(about: Mapping[str, Any]) -> str:
+    """Return the machine in words."""
+    hardware = about.get("hardware") or {}
+    what = hardware.get("gpu") or hardware.get("processor") or "CPU"
+    return f"{what}, {hardware.get('cores')} cores, {hardware.get('threads')} threads"

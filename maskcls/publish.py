@@ -1,0 +1,98 @@
+"""A reproduction from the first question to the closing tables, as JSON, Markdown, HTML, plots and a W&B run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from maskcls import console, plots, standing
+from maskcls.cli import home
+from maskcls.climb import Asked, Ground, Step, climb, ground, planned, runs, settled
+from maskcls.errors import ConfigError, RunError, unknown
+from maskcls.ladder import rungs
+from maskcls.outcome import Outcome
+from maskcls.report import uri
+from maskcls.rundir import write, write_text
+from maskcls.scales import SCALES, scale
+
+Words = Mapping[str, tuple[str, ...]]
+
+
+def reproduce(own: Words, given: tuple[str, ...]) -> None:
+    """Do all that a command line asks for; a RunError names the rungs that failed, after the tables."""
+    wanted = understood(own, given)
+    land = ground(wanted)
+    console.say(
+        f"{', '.join(wanted.ladders)} on {land.name}, scale={wanted.scale}: {SCALES[wanted.scale].tells}", "bold"
+    )
+    os.environ["MASKCLS_SWEEP"] = f"{'-'.join(wanted.ladders)}-{wanted.scale}"  # one group at W&B
+    steps = planned(wanted, land)
+    failed = climb(steps)
+    place = Path(settled(given).runs_dir) / "ladders"
+    for ladder in wanted.ladders:
+        conclude(ladder, steps, wanted, land, [place, *([home("experiments") / "results"] if kept(own) else [])])
+        standing.show(place, ladder)
+        page(place, ladder)
+    if failed:
+        raise RunError(f"{len(failed)} rungs failed; the same command tries them again:", *failed)
+
+
+def understood(own: Words, given: tuple[str, ...]) -> Asked:
+    """Return what is asked for; a ConfigError names what is not known, all of it at once."""
+    faults = [f"seeds: {seed!r} is no whole number" for seed in own["seeds"] if not seed.isdecimal()]
+    faults += [f"scale: {len(own['scale'])} are asked for, one is wanted"] if len(own["scale"]) != 1 else []
+    faults += [unknown("keep", word, ("true", "false")) for word in own["keep"] if word not in ("true", "false")]
+    names: list[str] = []
+    for check in (
+        lambda: scale(own["scale"][0]),
+        *(lambda one=one: names.extend(r.name for r in rungs(one)) for one in own["ladder"]),
+    ):
+        try:
+            check()
+        except ConfigError as error:
+            faults += error.sentences
+    faults += [unknown("rung", rung, names) for rung in own["rungs"] if names and rung not in names]
+    if faults:
+        raise ConfigError(*faults)
+    return Asked(own["ladder"], own["scale"][0], tuple(map(int, own["seeds"])), own["rungs"], given)
+
+
+def kept(own: Words) -> bool:
+    """Tell whether results go into experiments/results."""
+    return own["keep"] == ("true",)
+
+
+def conclude(ladder: str, steps: Sequence[Step], asked: Asked, land: Ground, folders: Sequence[Path]) -> None:
+    """Record each rung whose runs stand, with its difference to the rung below."""
+    outcomes: dict[str, Outcome] = {}
+    about = {
+        "data": {"name": land.name, "photo": list(land.photo)},
+        "scale": {"name": asked.scale, "tells": SCALES[asked.scale].tells},
+    }
+    for rung in rungs(ladder):
+        seeds = runs(steps, rung, asked.seeds)
+        if seeds is None:
+            continue
+        one, outcomes[rung.name] = standing.record(rung, seeds, outcomes.get(rung.below or ""), **about)
+        for folder in folders:
+            standing.keep(folder, one)
+
+
+def page(folder: Path, ladder: str) -> None:
+    """Write a ladder's table as Markdown and as a page with its plot, and the plot as PNG."""
+    from jinja2 import Environment, FileSystemLoader
+
+    tables = []
+    for i, (key, records) in enumerate(standing.standings(folder, ladder).items()):
+        images = [plots.png(standing.figure(ladder, records, dress)) for dress in (plots.LIGHT, plots.DARK)]
+        write(folder / f"{ladder}{f'-{i}' if i else ''}.png", lambda file, image=images[0]: file.write(image))  # type: ignore[misc]
+        told = {"rows": standing.rows(ladder, records), "captions": standing.captions(records)}
+        tables.append({"name": key, "images": [uri("png", image) for image in images], **told})
+    if not tables:
+        return
+    engine = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True)
+    text = engine.get_template("ladder.html.j2").render(title=f"Ladder {ladder}", head=standing.HEAD, tables=tables)
+    write_text(folder / f"{ladder}.html", text)
+    write_text(folder / f"{ladder}.md", standing.markdown(folder, ladder) + "\n")
+    console.say(str(folder / f"{ladder}.html"))
