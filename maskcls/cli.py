@@ -117,6 +117,7 @@ def spelled(arguments: list[str], config: str = "config") -> Iterator[str]:
     Words of groups are checked here; where one is wrong, what else is wrong with the config is told with it.
     """
     words, ladders = groups(home("conf")), groups(home("experiments"))
+    ladders["sweeps"] = set()  # files of W&B, none of which is a word here
     for folder in extra(arguments):
         for group, names in groups(folder).items():
             words.setdefault(group, set()).update(names)

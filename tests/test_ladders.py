@@ -1,0 +1,238 @@
+"""The published ladders: each rung says what it is, differs from its parent as its file states, and takes a training step."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import environment
+from omegaconf import OmegaConf
+from test_pairs import one_step
+
+from maskcls import rows
+from maskcls.cache import pixels
+from maskcls.cli import compose, home
+from maskcls.config import GROUPS, Config, checked
+from maskcls.errors import ConfigError
+
+PUBLISHED = {
+    "team": {
+        "baseline": "–", "age58": "–", "focal": "F1 0.736, accuracy 73.238",
+        "folds": "F1 0.750, accuracy 78.873", "oof": "F1 0.754, accuracy 79.175", "heads": "F1 0.757, accuracy 79.476",
+        "folds_faithful": "F1 0.750, accuracy 78.873", "oof_faithful": "F1 0.754, accuracy 79.175",
+        "heads_faithful": "F1 0.757, accuracy 79.476",
+    },
+    "workflow": {
+        "resnet": "F1 0.39", "vgg19": "F1 0.50", "vgg19_tuned": "F1 0.51", "vgg11_tuned": "F1 0.56", "effnet_b4": "F1 0.60",
+        "effnet_b4_sampler": "F1 0.62", "effnet_b4_focal": "F1 0.63", "effnet_b4_augmented": "F1 0.71", "ensemble": "F1 0.73",
+    },
+    "madgrad": {
+        "vgg11": "F1 0.3300, accuracy 45.86", "resnet50": "F1 0.5400, accuracy 54.25", "effnet_b4": "F1 0.6986, accuracy 73.70",
+        "resnet50_madgrad": "F1 0.7206, accuracy 73.70", "clahe": "F1 0.7493, accuracy 79.29", "face": "F1 0.7582, accuracy 80.10",
+        "effnet_b4_madgrad": "F1 0.7681, accuracy 80.87", "finetuned": "F1 0.7716, accuracy 81.24",
+    },
+}  # fmt: skip
+WORDS = [f"{ladder}={word}" for ladder, rungs in PUBLISHED.items() for word in rungs]
+KEYS = ["rung", "change", "published", "command", "ours"]
+FURTHER = {
+    "answer": {"single", "ensemble"},
+    "reading": {"honest", "faithful"},
+    "members": None,
+    "init": None,
+    "choice": None,
+}
+
+
+def file(word: str) -> Path:
+    """Return the file of ladder=rung."""
+    return home("experiments") / f"{word.replace('=', '/')}.yaml"
+
+
+def head(word: str) -> dict[str, str]:
+    """Return the lines `# key: value` at the top of a rung's file."""
+    first, *lines = file(word).read_text().splitlines()
+    assert first == "# @package _global_"
+    comments = [line.removeprefix("# ") for line in lines if line.startswith("#")]
+    assert lines[: len(comments)] == [f"# {line}" for line in comments], "the head stands in one piece at the top"
+    return dict(line.split(": ", 1) for line in comments)
+
+
+def stated(word: str) -> tuple[str | None, set[str], set[str]]:
+    """Return a rung's parent, the groups that it overrides and the dotted keys that it states."""
+    own = yaml.safe_load(file(word).read_text())
+    lines = own.pop("defaults")
+    parents = [line for line in lines if isinstance(line, str)]
+    groups = {key.removeprefix("override /") for line in lines if isinstance(line, dict) for key in line}
+    assert len(parents) <= 1 and lines[: len(parents)] == parents
+    return (f"{word.split('=')[0]}={parents[0]}" if parents else None), groups, set(dotted(own))
+
+
+def dotted(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def composed(word: str) -> dict[str, Any]:
+    """Return a rung's config with dotted keys."""
+    container: Any = OmegaConf.to_container(compose(word))
+    return dotted(container)
+
+
+def begun(word: str, place: Path) -> list[str]:
+    """Return the overrides that stand for what a machine without the hub and without earlier runs lacks."""
+    init = head(word).get("init")
+    if init is None:
+        return ["model.pretrained=false"]
+    (place / init).mkdir(parents=True)
+    (place / init / "metrics.json").write_text("{}")
+    return ["model.pretrained=false", f"model.init={place / init}"]
+
+
+@pytest.mark.parametrize("ladder", PUBLISHED)
+def test_the_heads_say_what_the_rungs_are(ladder: str) -> None:
+    rungs = {path.stem: head(f"{ladder}={path.stem}") for path in (home("experiments") / ladder).glob("*.yaml")}
+    assert {word: said["published"] for word, said in rungs.items()} == PUBLISHED[ladder]
+    assert [word for word, _ in sorted(rungs.items(), key=lambda rung: int(rung[1]["rung"]))] == list(PUBLISHED[ladder])
+    assert sorted(int(said["rung"]) for said in rungs.values()) == list(range(1, len(rungs) + 1))
+    for word, said in rungs.items():
+        assert list(said)[: len(KEYS)] == KEYS and set(said) <= {*KEYS, *FURTHER}
+        assert all(value in FURTHER[key] for key, value in said.items() if FURTHER.get(key))
+        assert said["ours"] == f"experiments/results/{ladder}/{word}.json"
+        others = [name for key in ("members", "init") for name in said.get(key, "").split(", ") if name]
+        assert set(others) <= set(rungs) - {word}
+        places = [f"runs/<the run of {name}>" for name in others]
+        run, init = f"python -m maskcls.run {ladder}={word}", [f" model.init={place}" for place in places]
+        wanted = f"python -m maskcls.predict runs='[{','.join(places)}]'" if "members" in said else run + "".join(init)
+        assert said["command"] == wanted
+
+
+@pytest.mark.parametrize("ladder", PUBLISHED)
+def test_a_ladder_has_one_root_which_names_it(ladder: str) -> None:
+    words = [word for word in WORDS if word.startswith(f"{ladder}=")]
+    parents = {word: stated(word)[0] for word in words}
+    assert set(parents.values()) <= {*words, None}
+    (root,) = [word for word, parent in parents.items() if parent is None]
+    assert head(root)["rung"] == "1"
+    assert [word for word in words if "name" in stated(word)[2]] == [root]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_rung_is_checked_and_differs_from_its_parent_in_what_its_file_states(word: str, tmp_path: Path) -> None:
+    cfg = checked(compose(word, *begun(word, tmp_path)))
+    assert cfg.name == word.split("=")[0]
+    faithful = cfg.split.name.startswith("stratified")
+    assert faithful == (head(word).get("reading") == "faithful")
+    parent, groups, keys = stated(word)
+    if parent is None:  # the root states the whole setting, also where it is the default
+        assert groups <= set(GROUPS)
+        return
+    mine, theirs = composed(word), composed(parent)
+    changed = {key for key in mine.keys() | theirs.keys() if mine.get(key, ...) != theirs.get(key, ...)}
+    assert not {key for key in changed if key not in keys and key.split(".")[0] not in groups}, "differs unsaid"
+    assert keys <= changed, "said without effect"
+    assert all(any(key.startswith(f"{group}.") for key in changed) for group in groups), "overridden without effect"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "word", [word for word in WORDS if any(stated(word)[1:])]
+)  # the others are their parents' runs
+def test_a_rung_learns(word: str, tiny: list[str], tmp_path: Path) -> None:
+    own = ("crop.", "model", "epochs", "name")
+    given = [
+        *begun(word, tmp_path),
+        *[word for word in tiny if not word.startswith(own)],
+        "crop.height=64",
+        "crop.width=48",
+        "batch=2",
+    ]
+    cfg: Config = checked(compose(word, *given))
+    if cfg.model.params.get("init"):
+        import timm
+
+        place = Path(cfg.model.params["init"]) / "fold0"
+        place.mkdir()
+        network = timm.create_model(cfg.model.params["arch"], num_classes=18)
+        torch.save({"model": network.state_dict()}, place / "best.pt")
+    table = rows.assemble(cfg, lambda note: None)
+    numbers = one_step(cfg, table, pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    assert np.isfinite(numbers["loss"]) and 0 <= numbers["f1"] <= 1
+
+
+def sweep() -> dict[str, Any]:
+    """Return W&B's sweep file as wandb reads it."""
+    from wandb.sdk.launch.sweeps.utils import load_sweep_config
+
+    found = load_sweep_config(str(home("experiments") / "sweeps" / "focal.yaml"))
+    assert found
+    return found
+
+
+def test_sweep_files_are_no_words_of_the_command_line() -> None:
+    with pytest.raises(ConfigError, match="no sweeps 'focal'"):
+        compose("name=t", "sweeps=focal")
+
+
+def test_the_sweep_and_the_search_ask_for_the_same_runs() -> None:
+    search = yaml.safe_load((home("experiments") / "search" / "focal.yaml").read_text())
+    params = search["hydra"]["sweeper"]["params"]
+    asked = {key.lstrip("+"): [float(value) for value in str(values).split(",")] for key, values in params.items()}
+    assert asked == {key: values["values"] for key, values in sweep()["parameters"].items()}
+    assert checked(compose("search=focal")).loss.name == "focal"
+
+
+@pytest.mark.slow
+def test_wandbs_agent_runs_a_job_of_the_sweep(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from wandb.wandb_agent import Agent
+
+    for key, value in (environment() | {"WANDB_DIR": str(tmp_path), "WANDB_SWEEP_ID": "s1"}).items():
+        monkeypatch.setenv(key, value)
+    for key in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # the agent sets them: put back afterwards
+        monkeypatch.setenv(key, "")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    asked, words = sweep(), [word for word in tiny if word != "logger=none"]
+    agent = Agent(None, None, sweep_id="s1")
+    agent._sweep_command = [*asked["command"], *words, "epochs=1", "split=holdout"]
+    values = {key: {"value": choice["values"][-1]} for key, choice in asked["parameters"].items()}
+    response = agent._process_command({"type": "run", "run_id": "r1", "program": asked["program"], "args": values})
+    assert "exception" not in response, response
+    assert agent._run_processes["r1"].wait(timeout=300) == 0
+    (place,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
+    config, metrics = (place / "config.yaml").read_text(), json.loads((place / "metrics.json").read_text())
+    assert yaml.safe_load(config)["loss"]["gamma"] == 5.0 and yaml.safe_load(config)["optimizer"]["lr"] == 0.001
+    part, number = asked["metric"]["name"].split("/")
+    assert 0 <= metrics[part][number] <= 1
+    (log,) = place.rglob("run-r1.wandb")
+    call = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
+    text = subprocess.run(call, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert asked["metric"]["name"] in text and repr(metrics[part][number])[:8] in text
+
+
+@pytest.mark.slow
+def test_the_search_runs_its_grid_and_another_grid_of_the_command_line(
+    tiny: list[str], tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    def asked(*words: str) -> set[tuple[float, float]]:
+        result = command("-m", "search=focal", *tiny, "epochs=1", "split=holdout", *words)
+        assert result.returncode == 0, result.stderr
+        done = [path.parent for path in (tmp_path / "runs").glob("*/metrics.json")]
+        found = [yaml.safe_load((place / "config.yaml").read_text()) for place in done]
+        assert all(config["loss"]["name"] == "focal" for config in found)
+        return {(config["loss"]["gamma"], config["optimizer"]["lr"]) for config in found}
+
+    grid = {(gamma, lr) for gamma in (1.0, 2.0, 5.0) for lr in (0.0003, 0.001)}
+    assert asked() == grid
+    assert asked("loss.gamma=0.5", "optimizer.lr=0.01") == {*grid, (0.5, 0.01)}
