@@ -22,6 +22,9 @@ $(STAMP): setup.cfg pyproject.toml .ci/constraints.txt
 run: $(STAMP) ## run an experiment: make run ARGS="loss=focal epochs=2"
 	$(PY) -m maskcls.run $(ARGS)
 
+reproduce: $(STAMP) ## climb the published ladders: make reproduce ARGS="ladder=team scale=small data=competition data.root=…"
+	$(PY) -m maskcls.reproduce $(ARGS)
+
 test: $(STAMP) ## run the fast tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto -m 'not slow' $(ARGS)
 
@@ -40,4 +43,4 @@ clean: ## remove builds and caches of tools; the environment, data/, cache/ and 
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find maskcls tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help env run test test-all lint wheel clean
+.PHONY: help env run reproduce test test-all lint wheel clean

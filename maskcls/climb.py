@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import traceback
 from collections.abc import Sequence
@@ -86,7 +87,8 @@ def small_drawing(asked: Asked) -> tuple[str, ...]:
 
 def ground(asked: Asked) -> Ground:
     """Return what there is to know of the data before anything is planned."""
-    data = settled((*asked.given, *small_drawing(asked))).data
+    about = [word for word in asked.given if re.match(r"(data|plugins)\b", word)]  # others may be of a rung's words
+    data = settled((*about, *small_drawing(asked))).data
     table = data(lambda note: None)
     place = data.params.get("root") or data.params.get("file") or Path(table["path"].iloc[0]).parents[3]
     height, width = photo(table["path"].iloc[0]).shape[:2]
@@ -157,7 +159,7 @@ def pace(cfg: Config, known: dict[str, float]) -> float:
         for _ in range(2):
             begun = time.perf_counter()
             state.model.train()(photos).sum().backward()
-            float(next(state.model.parameters()).sum())  # waits for a GPU
+            float(next(state.model.parameters()).detach().sum())  # waits for a GPU
             known[key] = len(photos) / (time.perf_counter() - begun)
     return known[key]
 
@@ -166,7 +168,8 @@ def estimate(steps: Sequence[Step]) -> float:
     """Say what is to be done and return about how many seconds it will take on this machine."""
     known: dict[str, float] = {}
     seconds, folds, epochs = 0.0, 0, 0
-    for cfg in {id(step.config()): step.config() for step in steps if step.init is None or step.init.done()}.values():
+    for step in console.track(steps, len(steps), "estimating"):
+        cfg = settled(step.words)
         some, seen = work(cfg)
         seconds, folds, epochs = seconds + seen / pace(cfg, known), folds + some, epochs + some * cfg.epochs
     console.say(f"to train: {len(steps)} runs, {folds} folds, {epochs} epochs; about {span(seconds)} on this machine")
@@ -181,9 +184,10 @@ def span(seconds: float) -> str:
 
 def climb(steps: Sequence[Step]) -> list[str]:
     """Train the steps that are not done and return a sentence for each that failed; the others go on."""
-    left = [step for step in steps if not step.done()]
-    console.say(f"{len(steps) - len(left)} of {len(steps)} runs are done")
-    expected = estimate([step for step in left]) if left else 0.0
+    every = {experiment.directory(settled(step.words)).id: step for step in reversed(steps)}  # rungs can share a run
+    left = [step for step in reversed(every.values()) if not step.done()]
+    console.say(f"{len(every) - len(left)} of {len(every)} runs are done")
+    expected = estimate(left) if left else 0.0
     failed, begun = [], time.monotonic()
     for i, step in enumerate(left):
         name = f"{step.rung.ladder}={step.rung.name} ({i + 1}/{len(left)})"

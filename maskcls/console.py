@@ -16,7 +16,8 @@ from rich.table import Table
 
 from maskcls.errors import MaskclsError
 
-console = Console(highlight=False, soft_wrap=True)
+WIDE = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160  # a file or a pipe has no width of its own
+console = Console(highlight=False, soft_wrap=True, width=WIDE)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

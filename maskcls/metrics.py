@@ -12,7 +12,6 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from maskcls.labels import ATTRIBUTES, CLASSES, Floats, Ints, decode, marginals
 
-
 Tally = npt.NDArray[np.float64]  # (people, 3, 18): for each class its hits, photos and guesses
 DRAWS = 2000
 
@@ -57,12 +56,10 @@ def confusion(truth: Ints, probs: Floats) -> Ints:
 def tally(truth: Ints, guess: Ints, people: Sequence[str]) -> Tally:
     """Return the counts of each person, in the order of their names, which is all that F1 needs."""
     codes, names = pd.factorize(np.asarray(people, dtype=object), sort=True)
-    counts = np.zeros((len(names), 3, len(CLASSES)))
-    hit = truth == guess
-    np.add.at(counts, (codes[hit], 0, truth[hit]), 1)
-    np.add.at(counts, (codes, 1, truth), 1)
-    np.add.at(counts, (codes, 2, guess), 1)
-    return counts
+    hit, size = truth == guess, len(CLASSES)
+    kinds = [codes[hit] * size + truth[hit], codes * size + truth, codes * size + guess]
+    counts = [np.bincount(places, minlength=len(names) * size).reshape(-1, size) for places in kinds]
+    return np.stack(counts, 1).astype(np.float64)
 
 
 def weighed_f1(counts: Tally, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -72,7 +69,9 @@ def weighed_f1(counts: Tally, weights: npt.NDArray[np.float64]) -> npt.NDArray[n
     return (2 * hits / np.maximum(photos + guesses, 1)).sum(1) / np.maximum(there.sum(1), 1)
 
 
-def interval(mine: Sequence[Tally], below: Sequence[Tally] = (), draws: int = DRAWS, level: float = 0.95) -> list[float]:
+def interval(
+    mine: Sequence[Tally], below: Sequence[Tally] = (), draws: int = DRAWS, level: float = 0.95
+) -> list[float]:
     """Return the bootstrap interval [low, high] of the mean F1 of `mine`, or of its difference to that of `below`.
 
     People are drawn with replacement, the same ones for every tally (a paired bootstrap; Efron & Tibshirani 1993): a

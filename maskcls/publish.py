@@ -10,11 +10,11 @@ from maskcls import console, plots, standing
 from maskcls.cli import home
 from maskcls.climb import Asked, Ground, Step, climb, ground, planned, runs, settled
 from maskcls.errors import ConfigError, RunError, unknown
-from maskcls.ladder import rungs
+from maskcls.ladder import LADDERS, rungs
 from maskcls.outcome import Outcome
 from maskcls.report import uri
 from maskcls.rundir import write, write_text
-from maskcls.scales import SCALES, scale
+from maskcls.scales import SCALES
 
 Words = Mapping[str, tuple[str, ...]]
 
@@ -29,11 +29,11 @@ def reproduce(own: Words, given: tuple[str, ...]) -> None:
     os.environ["MASKCLS_SWEEP"] = f"{'-'.join(wanted.ladders)}-{wanted.scale}"  # one group at W&B
     steps = planned(wanted, land)
     failed = climb(steps)
-    place = Path(settled(given).runs_dir) / "ladders"
+    place = Path(settled(steps[0].words).runs_dir) / "ladders"
     for ladder in wanted.ladders:
         conclude(ladder, steps, wanted, land, [place, *([home("experiments") / "results"] if kept(own) else [])])
         standing.show(place, ladder)
-        page(place, ladder)
+    pages(place, wanted.ladders)
     if failed:
         raise RunError(f"{len(failed)} rungs failed; the same command tries them again:", *failed)
 
@@ -43,15 +43,9 @@ def understood(own: Words, given: tuple[str, ...]) -> Asked:
     faults = [f"seeds: {seed!r} is no whole number" for seed in own["seeds"] if not seed.isdecimal()]
     faults += [f"scale: {len(own['scale'])} are asked for, one is wanted"] if len(own["scale"]) != 1 else []
     faults += [unknown("keep", word, ("true", "false")) for word in own["keep"] if word not in ("true", "false")]
-    names: list[str] = []
-    for check in (
-        lambda: scale(own["scale"][0]),
-        *(lambda one=one: names.extend(r.name for r in rungs(one)) for one in own["ladder"]),
-    ):
-        try:
-            check()
-        except ConfigError as error:
-            faults += error.sentences
+    faults += [unknown("scale", word, SCALES) for word in own["scale"] if word not in SCALES]
+    faults += [unknown("ladder", ladder, LADDERS) for ladder in own["ladder"] if ladder not in LADDERS]
+    names = [rung.name for ladder in own["ladder"] if ladder in LADDERS for rung in rungs(ladder)]
     faults += [unknown("rung", rung, names) for rung in own["rungs"] if names and rung not in names]
     if faults:
         raise ConfigError(*faults)
@@ -66,10 +60,8 @@ def kept(own: Words) -> bool:
 def conclude(ladder: str, steps: Sequence[Step], asked: Asked, land: Ground, folders: Sequence[Path]) -> None:
     """Record each rung whose runs stand, with its difference to the rung below."""
     outcomes: dict[str, Outcome] = {}
-    about = {
-        "data": {"name": land.name, "photo": list(land.photo)},
-        "scale": {"name": asked.scale, "tells": SCALES[asked.scale].tells},
-    }
+    told = {"name": asked.scale, "tells": SCALES[asked.scale].tells}
+    about = {"data": {"name": land.name, "photo": list(land.photo)}, "scale": told}
     for rung in rungs(ladder):
         seeds = runs(steps, rung, asked.seeds)
         if seeds is None:
@@ -79,20 +71,28 @@ def conclude(ladder: str, steps: Sequence[Step], asked: Asked, land: Ground, fol
             standing.keep(folder, one)
 
 
-def page(folder: Path, ladder: str) -> None:
-    """Write a ladder's table as Markdown and as a page with its plot, and the plot as PNG."""
+def pages(folder: Path, ladders: Sequence[str]) -> None:
+    """Write each ladder's tables as a page and as Markdown, and its plots as PNG."""
+    for ladder in ladders:
+        for i, records in enumerate(standing.standings(folder, ladder).values()):
+            image = plots.png(standing.figure(ladder, records, plots.LIGHT))
+            write(folder / f"{ladder}{f'-{i}' if i else ''}.png", lambda file, image=image: file.write(image))  # type: ignore[misc]
+        write_text(folder / f"{ladder}.md", standing.markdown(folder, ladder) + "\n")
+    write_text(folder / "ladders.html", page(folder, ladders))
+    console.say(str(folder / "ladders.html"))
+
+
+def page(folder: Path, ladders: Sequence[str]) -> str:
+    """Return one self-contained HTML page of ladders: each table with its plot."""
     from jinja2 import Environment, FileSystemLoader
 
     tables = []
-    for i, (key, records) in enumerate(standing.standings(folder, ladder).items()):
-        images = [plots.png(standing.figure(ladder, records, dress)) for dress in (plots.LIGHT, plots.DARK)]
-        write(folder / f"{ladder}{f'-{i}' if i else ''}.png", lambda file, image=images[0]: file.write(image))  # type: ignore[misc]
-        told = {"rows": standing.rows(ladder, records), "captions": standing.captions(records)}
-        tables.append({"name": key, "images": [uri("png", image) for image in images], **told})
-    if not tables:
-        return
+    for ladder in ladders:
+        for key, records in standing.standings(folder, ladder).items():
+            images = [
+                uri("png", plots.png(standing.figure(ladder, records, dress))) for dress in (plots.LIGHT, plots.DARK)
+            ]
+            told = {"rows": standing.rows(ladder, records), "captions": standing.captions(records)}
+            tables.append({"name": standing.title(ladder, key), "images": images, **told})
     engine = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True)
-    text = engine.get_template("ladder.html.j2").render(title=f"Ladder {ladder}", head=standing.HEAD, tables=tables)
-    write_text(folder / f"{ladder}.html", text)
-    write_text(folder / f"{ladder}.md", standing.markdown(folder, ladder) + "\n")
-    console.say(str(folder / f"{ladder}.html"))
+    return engine.get_template("ladder.html.j2").render(title="Ladders", head=standing.HEAD, tables=tables)

@@ -1,6 +1,6 @@
 """Climb the published ladders: train what is missing of every rung, and set ours beside what was published.
 
-python -m maskcls.reproduce                            all ladders on drawn people, scale=smoke: every rung runs, in minutes
+python -m maskcls.reproduce                    all ladders on drawn people, scale=smoke: minutes, nothing is learned
 python -m maskcls.reproduce ladder=team scale=small data=competition data.root=../mask-data
 python -m maskcls.reproduce ladder=team scale=full data=competition data.root=../mask-data seeds=0,1,2 keep=true
 

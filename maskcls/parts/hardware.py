@@ -41,7 +41,8 @@ class Hardware:
         """Return what is worth knowing of this machine."""
         gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else None
         return {key: str(value) for key, value in asdict(self).items()} | {
-            "gpu": gpu, "processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "ranks": distrib.size(),
+            "gpu": gpu, "processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+            "ranks": distrib.size(),
         }  # fmt: skip
 
 

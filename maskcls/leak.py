@@ -1,0 +1,68 @@
+"""Measure what a split of photos pretends: one config with folds of photos and with folds of people.
+
+python -m maskcls.leak                                  the default experiment
+python -m maskcls.leak model=resnet18 epochs=8 data=competition data.root=../mask-data exam=0.2
+"""
+
+from __future__ import annotations
+
+import sys
+
+from maskcls import console
+from maskcls.errors import ConfigError
+
+SPLITS = {"folds of photos": "stratified_label", "folds of people": "by_person"}
+
+
+def gap(words: list[str]) -> None:
+    """Train both, and print their scores, the gap with its interval, and what it means."""
+    from maskcls import experiment
+    from maskcls.cli import compose
+    from maskcls.config import Config, checked
+    from maskcls.outcome import Outcome, difference
+    from maskcls.predictor import opened
+    from maskcls.standing import apart, cell
+
+    found = {}
+    for name, split in SPLITS.items():
+        cfg: Config = checked(compose(*words, f"split={split}"))
+        with console.within(name):
+            experiment.perform(cfg)
+        found[name] = Outcome.of([[opened(experiment.directory(cfg).path)]], is_ensemble=False)
+    lines = [[name, cell(one.oof.scores()), cell(one.ensemble.scores()) if one.ensemble else "not labelled"]
+             for name, one in found.items()]  # fmt: skip
+    photos, people = found.values()
+    both = difference(photos.oof, people.oof)
+    real = difference(photos.ensemble, people.ensemble) if photos.ensemble and people.ensemble else None
+    lines.append(["gap", apart(both | {"rows": ""}), apart(real)])
+    console.table("", ["", "out-of-fold F1\n[95 % over people]", "F1 on new people\n(evaluation, folds' mean)"], lines)
+    console.say(meaning(both["f1"], both["interval"]))
+
+
+def meaning(f1: float, interval: list[float]) -> str:
+    """Return what a gap says."""
+    if interval[0] > 0:
+        return (
+            f"Folds of photos promise {f1:.3f} more F1 than folds of people: each person's other photos were trained "
+            "on, so the model knows the face. That part of the score does not come along to new people."
+        )
+    return (
+        f"The gap of {f1:+.3f} is within what other people would change: this model has not learned faces by heart. "
+        "A longer training or a larger model may; folds of people cost nothing."
+    )
+
+
+@console.command
+def main() -> None:
+    """Train twice and compare."""
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        print((__doc__ or "").strip())
+        return
+    if any(word.startswith(("split=", "fold=")) for word in words):
+        raise ConfigError("split and fold are what maskcls.leak sets itself: leave them out")
+    gap(words)
+
+
+if __name__ == "__main__":
+    main()

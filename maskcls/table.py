@@ -1,0 +1,94 @@
+"""Show ladders from what is kept of their rungs, or compare any finished runs.
+
+python -m maskcls.table                            what experiments/results keeps, in the terminal
+python -m maskcls.table team --results runs/ladders --html team.html --markdown team.md
+python -m maskcls.table --write README.md          put the tables between the file's two markers
+python -m maskcls.table --runs runs/a-1234 runs/b-5678   each run beside the one before it, paired over people
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from maskcls import console
+from maskcls.cli import home
+from maskcls.errors import ConfigError, unknown
+from maskcls.ladder import LADDERS
+from maskcls.rundir import write_text
+from maskcls.words import between
+
+MARKERS = "<!-- ladders: python -m maskcls.table --write README.md -->", "<!-- /ladders -->"
+
+
+def arguments() -> argparse.Namespace:
+    """Return the command line."""
+    parser = argparse.ArgumentParser("python -m maskcls.table", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("ladder", nargs="*", help=f"of {', '.join(LADDERS)}; by default all")
+    parser.add_argument("--results", type=Path, default=home("experiments") / "results", help="a folder of results")
+    parser.add_argument("--html", type=Path, help="write a page with the plot")
+    parser.add_argument("--markdown", type=Path, help="write the tables in Markdown")
+    parser.add_argument(
+        "--write", type=Path, help="put the tables between the two markers of a file, such as README.md"
+    )
+    parser.add_argument("--runs", nargs="+", default=[], help="compare finished runs, each with the one before it")
+    parser.add_argument("--runs-dir", default="runs", help="where runs are looked for by name")
+    return parser.parse_args()
+
+
+def compare(names: Sequence[str], runs_dir: str) -> None:
+    """Print the scores of finished runs, and of each the difference to the one before it.
+
+    A RunError where two were scored on different photos.
+    """
+    from maskcls.outcome import Outcome, difference
+    from maskcls.predictor import opened
+    from maskcls.standing import apart, cell
+
+    lines, before = [], None
+    for run in [opened(name, runs_dir) for name in names]:
+        one = Outcome.of([[run]], is_ensemble=False)
+        apart_from = apart(difference(one.oof, before.oof)) if before else ""
+        held = cell(one.single.scores(), spread=True) if one.single else ""
+        lines.append([run.path.name, cell(one.oof.scores()), f"{one.oof.scores()['accuracy']:.3f}", held, apart_from])
+        before = one
+    head = [
+        "run",
+        "out of fold\nF1 [95 %]",
+        "\naccuracy",
+        "evaluation F1\none fold",
+        "F1 to the run above\n[95 %, paired over people]",
+    ]
+    console.table("", head, lines)
+
+
+@console.command
+def main() -> None:
+    """Show, write or compare what the command line asks for."""
+    asked = arguments()
+    if faults := [unknown("ladder", name, LADDERS) for name in asked.ladder if name not in LADDERS]:
+        raise ConfigError(*faults)
+    if asked.runs:
+        compare(asked.runs, asked.runs_dir)
+        return
+    from maskcls import publish, standing
+
+    ladders = asked.ladder or LADDERS
+    if not any(standing.standings(asked.results, ladder) for ladder in ladders):
+        console.say(
+            f"no rung of {', '.join(ladders)} has a result in {asked.results}: python -m maskcls.reproduce makes them"
+        )
+    for ladder in ladders:
+        standing.show(asked.results, ladder)
+    text = "\n\n".join(filter(None, (standing.markdown(asked.results, ladder) for ladder in ladders)))
+    if asked.markdown:
+        write_text(asked.markdown, text + "\n")
+    if asked.write:
+        between(asked.write, MARKERS, text)
+    if asked.html:
+        write_text(asked.html, publish.page(asked.results, ladders))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""A reproduction: planned and checked before any work, restarted, gone past a failure, recorded and shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import environment
+
+from maskcls import experiment, publish, standing
+from maskcls.climb import Asked, ground, planned, settled
+from maskcls.errors import ConfigError, NumberError, RunError
+from maskcls.ladder import LADDERS, rungs
+from maskcls.outcome import Outcome
+from maskcls.predictor import opened
+from maskcls.reproduce import asked
+
+SMALLER = ("model=timm", "model.arch=test_efficientnet", "epochs=1", "folds=2", "batch=16", "crop.height=64", "crop.width=48",
+           "crop.out=[32,24]")  # fmt: skip
+OWN = {
+    "ladder": ("team",),
+    "scale": ("smoke",),
+    "rungs": ("baseline", "age58", "folds", "oof"),
+    "seeds": ("0",),
+    "keep": ("false",),
+}
+
+
+@pytest.fixture
+def given(tiny: list[str]) -> tuple[str, ...]:
+    """Return the overrides of every run: the tiny set, a small model, folders of its own."""
+    kept = [word for word in tiny if word.startswith(("data.", "runs_dir", "cache_dir", "logger", "hardware"))]
+    return (*kept, *SMALLER)
+
+
+def place(given: tuple[str, ...]) -> Path:
+    """Return the folder of the runs."""
+    (word,) = [word for word in given if word.startswith("runs_dir=")]
+    return Path(word.partition("=")[2])
+
+
+def records(given: tuple[str, ...]) -> Path:
+    """Return the folder in which a reproduction keeps its records."""
+    return place(given) / "ladders"
+
+
+@pytest.mark.parametrize("scale", ["smoke", "small", "full"])
+def test_every_rung_of_every_ladder_is_planned_at_every_scale(scale: str, people: Path, tmp_path: Path) -> None:
+    given = ("data=competition", f"data.root={people}", "model.pretrained=false", f"runs_dir={tmp_path}")
+    want = Asked(LADDERS if scale == "smoke" else ("team",), scale, (0,), (), given)
+    steps = planned(want, ground(want))
+    assert {step.rung.name for step in steps if step.rung.ladder == "team"} == {rung.name for rung in rungs("team")}
+    for step in steps:
+        cfg = settled(step.words)
+        assert max(cfg.crop.params.get("height", 0) * cfg.crop.params.get("width", 0), 1) <= (
+            64 * 48 if scale == "smoke" else 512 * 384
+        )
+        assert cfg.epochs == 1 if scale == "smoke" else cfg.epochs >= 1
+    same = {experiment.directory(settled(step.words)).id for step in steps if step.rung.name in ("folds", "oof")}
+    assert len(same) == 1, "an ensemble of folds is the run of its folds"
+
+
+def test_what_is_wrong_is_told_at_once_and_by_name(command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = command("ladder=taem", "scale=smal", "seeds=0,x", "keep=yes", name="reproduce")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    for sentence in (
+        "no ladder 'taem': did you mean team?",
+        "no scale 'smal': did you mean small?",
+        "seeds: 'x' is no whole number",
+        "no keep 'yes'",
+    ):
+        assert sentence in done.stderr
+    with pytest.raises(ConfigError, match="no rung 'focl': did you mean focal"):
+        publish.understood(OWN | {"rungs": ("focl",)}, ())
+    with pytest.raises(ConfigError, match="'team' is no key=value"):
+        asked(["team"])
+    want = Asked(("team",), "smoke", (0,), (), ("optimizer.lrr=1",))
+    with pytest.raises(ConfigError, match="did you mean lr"):
+        planned(want, ground(want))
+
+
+def test_it_climbs_records_and_answers_at_once_when_asked_again(
+    given: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish.reproduce(OWN, given)
+    first, kept = capsys.readouterr().out, records(given)
+    assert "0 of 3 runs are done" in first and "to train: 3 runs, 4 folds" in first
+    (one,) = json.loads((kept / "team" / "oof.json").read_text()).values()
+    below = next(iter(json.loads((kept / "team" / "folds.json").read_text()).values()))
+    assert (
+        one["runs"] == below["runs"] and one["scores"]["answer"] == "ensemble" and below["scores"]["answer"] == "single"
+    )
+    apart = one["scores"]["ensemble"]["f1"] - below["scores"]["single"]["f1"]
+    assert one["difference"]["f1"] == pytest.approx(apart) and one["difference"]["rows"] == "evaluation"
+    assert one["published"] == {"f1": 0.754, "accuracy": 79.175} and one["scale"]["name"] == "smoke"
+    assert "0.750, 0.789" in first and "not run" in first
+    for name in ("ladders.html", "team.md", "team.png"):
+        assert (kept / name).stat().st_size > 500
+    logs = {path: path.read_text() for path in place(given).glob("*/log.jsonl")}
+    publish.reproduce(OWN, given)
+    assert "3 of 3 runs are done" in capsys.readouterr().out
+    assert logs == {path: path.read_text() for path in place(given).glob("*/log.jsonl")}
+
+
+def test_a_rung_that_fails_is_told_and_the_others_go_on(
+    given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    perform = experiment.perform
+
+    def failing(cfg: object) -> float:
+        if cfg.labels.name == "age58" or cfg.labels.params.get("border") == 58:  # type: ignore[attr-defined]
+            raise NumberError("the loss is nan")
+        return perform(cfg)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(experiment, "perform", failing)
+    with pytest.raises(RunError, match=r"1 rungs failed(.|\n)*team=age58 .*the loss is nan"):
+        publish.reproduce(OWN | {"rungs": ("baseline", "age58")}, given)
+    assert (records(given) / "team" / "baseline.json").exists()
+    assert not (records(given) / "team" / "age58.json").exists()
+    assert "not run" in capsys.readouterr().out
+
+
+def test_seeds_are_runs_of_their_own_and_compared_in_pairs(given: tuple[str, ...]) -> None:
+    publish.reproduce(OWN | {"seeds": ("0", "1"), "rungs": ("folds", "oof")}, given)
+    (one,) = json.loads((records(given) / "team" / "oof.json").read_text()).values()
+    assert one["seeds"] == 2 and len(one["runs"]) == 2
+    assert one["scores"]["oof"]["tables"] == 2 and one["scores"]["oof"]["f1_sd"] >= 0
+    (below,) = json.loads((records(given) / "team" / "folds.json").read_text()).values()
+    assert below["scores"]["single"]["tables"] == 4, "two seeds of two folds"
+
+
+def test_scores_are_what_scikit_learn_says(given: tuple[str, ...]) -> None:
+    from sklearn.metrics import f1_score
+
+    publish.reproduce(OWN | {"rungs": ("folds",)}, given)
+    (run,) = (path.parent for path in place(given).glob("team-*/metrics.json"))
+    outcome, metrics = Outcome.of([[opened(run)]], is_ensemble=False), json.loads((run / "metrics.json").read_text())
+    assert outcome.oof.scores()["f1"] == pytest.approx(metrics["oof"]["f1"])
+    assert outcome.single and outcome.ensemble
+    assert outcome.single.scores()["f1"] == pytest.approx(metrics["eval"]["single"]["f1"])
+    assert outcome.ensemble.scores()["f1"] == pytest.approx(metrics["eval"]["f1"])
+    f1 = f1_score(outcome.oof.truth, outcome.oof.tables[0].argmax(1), average="macro", zero_division=0)
+    assert outcome.oof.f1() == [pytest.approx(f1)]
+
+
+def test_runs_scored_on_different_rows_are_not_compared(
+    given: tuple[str, ...], command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    publish.reproduce(OWN | {"rungs": ("baseline", "folds")}, given)
+    runs_dir = str(place(given))
+    done = command(
+        "--runs",
+        *[path.parent.name for path in Path(runs_dir).glob("team-*/metrics.json")],
+        "--runs-dir",
+        runs_dir,
+        name="table",
+    )
+    assert done.returncode == 2 and "scored on different rows" in done.stderr and "Traceback" not in done.stderr
+    (one,) = json.loads((records(given) / "team" / "folds.json").read_text()).values()
+    assert one["difference"] is None or one["difference"]["rows"] == "evaluation"
+
+
+def test_the_leak_is_measured_and_explained(
+    given: tuple[str, ...], command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = command(*(word for word in given if not word.startswith("crop.out")), name="leak")
+    assert done.returncode == 0, done.stderr
+    assert "folds of photos" in done.stdout and "gap" in done.stdout and "folds of people" in done.stdout
+    wrong = command("split=holdout", name="leak")
+    assert wrong.returncode == 2 and "leave them out" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_killed_and_asked_again_it_comes_to_the_same(given: tuple[str, ...], tmp_path: Path) -> None:
+    words = [*(word for word in given if not word.startswith("runs_dir")), "ladder=team", "rungs=baseline,folds"]
+    call = [sys.executable, "-m", "maskcls.reproduce", *words]
+    whole, cut = [*call, f"runs_dir={tmp_path}/whole"], [*call, f"runs_dir={tmp_path}/cut"]
+    subprocess.run(whole, env=environment(), check=True, capture_output=True, timeout=300)
+    process = subprocess.Popen(cut, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 200
+    while not list((tmp_path / "cut").glob("team-*/fold0/oof.npz")) and time.monotonic() < until:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "cut" / "ladders").exists()
+    subprocess.run(cut, env=environment(), check=True, capture_output=True, timeout=300)
+    kept = [json.loads((tmp_path / name / "ladders/team/folds.json").read_text()) for name in ("whole", "cut")]
+    whole_scores, cut_scores = (next(iter(one.values()))["scores"] for one in kept)
+    assert whole_scores == cut_scores
+
+
+def test_the_table_tells_what_was_not_run_and_where_a_score_leaks(tmp_path: Path) -> None:
+    scores = {"f1": 0.5, "interval": [0.4, 0.6], "accuracy": 0.7, "tables": 1, "photos": 10, "people": 5}
+    record = {
+        "ladder": "team", "rung": "folds_faithful", "change": "", "published": {}, "data": {"name": "some"}, "leak": 3,
+        "scale": {"name": "small", "tells": "smaller"}, "scores": {"oof": scores, "answer": "oof"}, "below": "focal",
+        "difference": {"f1": 0.1, "interval": [-0.05, 0.2], "rows": "oof"}, "runs": ["a"], "seconds": 3.0, "seeds": 1,
+        "hardware": "<b>fast</b>", "commit": "abc",
+    }  # fmt: skip
+    standing.keep(tmp_path, record)
+    standing.keep(tmp_path, record | {"data": {"name": "other"}})
+    assert len(standing.standings(tmp_path, "team")) == 2
+    text = standing.markdown(tmp_path, "team")
+    assert "| folds_faithful | 0.750 | 0.789 | 0.500 [0.400, 0.600] † |" in text and "LEAK" in text
+    assert text.count("| not run |") == 2 * (len(rungs("team")) - 1)
+    assert "+0.100 [-0.050, +0.200] (out of fold)" in text
+    page = publish.page(tmp_path, ["team"])
+    assert "<b>fast</b>" not in page and "&lt;b&gt;fast&lt;/b&gt;" in page and page.count("data:image/png") == 4
+
+
+def test_the_interval_of_a_difference_covers_the_truth_as_often_as_it_says() -> None:
+    from maskcls.labels import encode
+    from maskcls.metrics import interval, macro_f1, tally
+
+    shares = np.array([549, 410, 83, 732, 817, 109]) / 2700
+
+    def world(n: int, random: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+        """Draw n people of seven photos, and the guesses of two models whose mistakes cling to people."""
+        stratum = random.choice(6, n, p=shares)
+        age = np.repeat(stratum % 3, 7)
+        mask, gender = np.tile([0, 0, 0, 0, 0, 1, 2], n), np.repeat(stratum // 3, 7)
+        hardness, guesses = random.random((n, 1)), []
+        for share in (0.45, 0.40):
+            wrong = (0.6 * hardness + 0.4 * random.random((n, 7)) < share).ravel()
+            guesses.append(encode(mask, gender, np.where(wrong, random.integers(0, 3, 7 * n), age)))
+        return encode(mask, gender, age), guesses, np.repeat(np.arange(n), 7)
+
+    truth, guesses, _ = world(60_000, np.random.default_rng(0))
+    apart = macro_f1(truth, guesses[0]) - macro_f1(truth, guesses[1])
+    assert abs(apart) > 0.03
+    random, covered, tries = np.random.default_rng(1), 0, 300
+    for _ in range(tries):
+        truth, guesses, people = world(150, random)
+        low, high = interval(*[[tally(truth, guess, people.tolist())] for guess in guesses], draws=400)
+        covered += low <= apart <= high
+    assert 0.91 <= covered / tries <= 0.98, "95 % ± 2.5 standard errors and the bootstrap's own small bias"
+
+
+def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_fold(people: Path) -> None:
+    from maskcls import rows
+    from maskcls.cli import compose
+    from maskcls.config import checked
+    from maskcls.parts.data import competition
+
+    base = (f"data.root={people}", "data=competition", "batch=4", "folds=2")
+    tables = [
+        rows.assemble(checked(compose("name=t", *base, "exam=0.3", f"seed={seed}")), lambda note: None)
+        for seed in (0, 1)
+    ]
+    exams = [set(table.loc[table["part"] == "eval", "person"]) for table in tables]
+    assert exams[0] == exams[1] and len(exams[0]) == round(0.3 * 14)
+    for table, exam in zip(tables, exams, strict=True):
+        assert not exam & set(table.loc[table["part"] == "train", "person"])
+        assert (
+            (table.loc[table["part"] == "eval", ["scored"]]).all().item()
+            and (table.loc[table["part"] == "eval", "fold"] == -1).all()
+        )
+    plain = competition(lambda note: None, root=str(people))
+    few, more = (set(rows.chosen(plain, n, None).query("part == 'train'")["person"]) for n in (5, 9))
+    assert few < more and len(few) == 5
+    with pytest.raises(ConfigError, match="people: 99 are asked for and the data has 14"):
+        rows.chosen(plain, 99, None)
