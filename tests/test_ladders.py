@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -15,13 +16,13 @@ import pytest
 import torch
 import yaml
 from conftest import environment
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from test_pairs import one_step
 
 from maskcls import rows
 from maskcls.cache import pixels
 from maskcls.cli import compose, home
-from maskcls.config import GROUPS, Config, checked
+from maskcls.config import GROUPS, Config, checked, resolved
 from maskcls.errors import ConfigError
 
 PUBLISHED = {
@@ -84,10 +85,10 @@ def dotted(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def composed(word: str) -> dict[str, Any]:
-    """Return a rung's config with dotted keys."""
-    container: Any = OmegaConf.to_container(compose(word))
-    return dotted(container)
+@functools.cache
+def composed(word: str) -> DictConfig:
+    """Return a rung's config; it is its child's measure too."""
+    return compose(word)
 
 
 def begun(word: str, place: Path) -> list[str]:
@@ -130,7 +131,7 @@ def test_a_ladder_has_one_root_which_names_it(ladder: str) -> None:
 
 @pytest.mark.parametrize("word", WORDS)
 def test_a_rung_is_checked_and_differs_from_its_parent_in_what_its_file_states(word: str, tmp_path: Path) -> None:
-    cfg = checked(compose(word, *begun(word, tmp_path)))
+    cfg = checked(OmegaConf.merge(composed(word), OmegaConf.from_dotlist(begun(word, tmp_path))))
     assert cfg.name == word.split("=")[0]
     faithful = cfg.split.name.startswith("stratified")
     assert faithful == (head(word).get("reading") == "faithful")
@@ -138,7 +139,7 @@ def test_a_rung_is_checked_and_differs_from_its_parent_in_what_its_file_states(w
     if parent is None:  # the root states the whole setting, also where it is the default
         assert groups <= set(GROUPS)
         return
-    mine, theirs = composed(word), composed(parent)
+    mine, theirs = (dotted(resolved(composed(rung))) for rung in (word, parent))
     changed = {key for key in mine.keys() | theirs.keys() if mine.get(key, ...) != theirs.get(key, ...)}
     assert not {key for key in changed if key not in keys and key.split(".")[0] not in groups}, "differs unsaid"
     assert keys <= changed, "said without effect"
@@ -172,11 +173,8 @@ def test_a_rung_learns(word: str, tiny: list[str], tmp_path: Path) -> None:
 
 
 def sweep() -> dict[str, Any]:
-    """Return W&B's sweep file as wandb reads it."""
-    from wandb.sdk.launch.sweeps.utils import load_sweep_config
-
-    found = load_sweep_config(str(home("experiments") / "sweeps" / "focal.yaml"))
-    assert found
+    """Return W&B's sweep file."""
+    found: dict[str, Any] = yaml.safe_load((home("experiments") / "sweeps" / "focal.yaml").read_text())
     return found
 
 
