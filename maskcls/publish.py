@@ -12,6 +12,7 @@ from maskcls.climb import Asked, Ground, Step, climb, ground, planned, runs, set
 from maskcls.errors import ConfigError, RunError, unknown
 from maskcls.ladder import LADDERS, rungs
 from maskcls.outcome import Outcome
+from maskcls.parts.logger import Wandb
 from maskcls.report import uri
 from maskcls.rundir import write, write_text
 from maskcls.scales import SCALES
@@ -34,8 +35,18 @@ def reproduce(own: Words, given: tuple[str, ...]) -> None:
         conclude(ladder, steps, wanted, land, [place, *([home("experiments") / "results"] if kept(own) else [])])
         standing.show(place, ladder)
     pages(place, wanted.ladders)
+    told(steps[0], place, wanted)
     if failed:
         raise RunError(f"{len(failed)} rungs failed; the same command tries them again:", *failed)
+
+
+def told(step: Step, folder: Path, asked: Asked) -> None:
+    """Log the closing tables to W&B, in the group of the runs, where their logger is W&B."""
+    sink = settled(step.words).logger(console.say)
+    if isinstance(sink, Wandb):
+        tables = {standing.title(ladder, key): standing.rows(ladder, records) for ladder in asked.ladders
+                  for key, records in standing.standings(folder, ladder).items()}  # fmt: skip
+        sink.publish(f"{'-'.join(asked.ladders)}-{asked.scale}", folder, standing.HEAD, tables)
 
 
 def understood(own: Words, given: tuple[str, ...]) -> Asked:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import urlparse
 
@@ -52,18 +53,33 @@ class Wandb:
 
     def begin(self, run: RunDir, config: Mapping[str, Any]) -> None:
         """Start the run, in the mode that was decided beforehand, with the resolved config."""
+        self.dir, fold = run, config["fold"]
+        name = run.id if fold is None else f"{run.id}-fold{fold}"
+        self.open(run.path, config, name=name, job_type="run" if fold is None else "fold")
+        self.guard(lambda: self.axes(config["folds"]))
+
+    def open(self, folder: Path, config: Mapping[str, Any], **names: str) -> None:
+        """Start a run whose files lie in a folder."""
         import wandb
 
-        self.dir, fold = run, config["fold"]
         limits = {"silent": True, "console": "off", "init_timeout": 20, "finish_timeout": 60}
         settings = wandb.Settings(**{key: value for key, value in limits.items() if key in wandb.Settings.model_fields})
-        names = {
-            "name": run.id if fold is None else f"{run.id}-fold{fold}",
-            "job_type": "run" if fold is None else "fold",
-        }
-        where: dict[str, Any] = self.place | names | {"dir": str(run.path), "mode": self.mode, "settings": settings}
+        where: dict[str, Any] = self.place | names | {"dir": str(folder), "mode": self.mode, "settings": settings}
         self.run = self.guard(lambda: wandb.init(config=dict(config), reinit="finish_previous", **where))
-        self.guard(lambda: self.axes(config["folds"]))
+
+    def publish(
+        self, name: str, folder: Path, head: Sequence[str], tables: Mapping[str, Sequence[Sequence[str]]]
+    ) -> None:
+        """Log tables, with the plots and the page of a folder, as a run of their own."""
+        import wandb
+
+        self.open(folder, {}, name=name, job_type="table")
+        columns = [" ".join(column.split()) for column in head]
+        media: dict[str, Any] = {f"plots/{file.stem}": wandb.Image(str(file)) for file in folder.glob("*.png")}
+        media |= {key: wandb.Table(columns, [list(row) for row in rows]) for key, rows in tables.items()}
+        media |= {file.stem: wandb.Html(str(file)) for file in folder.glob("*.html")}
+        self.guard(lambda: self.run and self.run.log(media))
+        self.end({})
 
     def axes(self, folds: int) -> None:
         """Draw each fold's numbers over its own epochs."""
