@@ -12,6 +12,9 @@ import yaml
 
 from maskcls.cli import compose, home
 from maskcls.config import GROUPS, MODULES, checked, resolved
+from maskcls.ladder import LADDERS
+from maskcls.standing import markdown as markdown_of
+from maskcls.table import MARKERS
 from maskcls.words import BEGIN, END, markdown
 
 TOP = Path(__file__).parent.parent
@@ -80,6 +83,12 @@ def test_every_word_of_the_registry_has_a_file_and_every_file_composes(group: st
 def test_readme_holds_the_table_of_words() -> None:
     text = (TOP / "README.md").read_text()
     assert text.split(BEGIN)[1].split(END)[0].strip() == markdown()
+
+
+def test_readme_holds_the_tables_of_what_was_really_run() -> None:
+    text, (begin, end) = (TOP / "README.md").read_text(), MARKERS
+    found = [markdown_of(home("experiments") / "results", ladder) for ladder in LADDERS]
+    assert text.split(begin)[1].split(end)[0].strip() == "\n\n".join(filter(None, found)).strip()
 
 
 def commands() -> list[str]:

@@ -74,7 +74,7 @@ class Wandb:
         import wandb
 
         self.open(folder, {}, name=name, job_type="table")
-        columns = [" ".join(column.split()) for column in head]
+        columns: list[Any] = [" ".join(column.split()) for column in head]
         media: dict[str, Any] = {f"plots/{file.stem}": wandb.Image(str(file)) for file in folder.glob("*.png")}
         media |= {key: wandb.Table(columns, [list(row) for row in rows]) for key, rows in tables.items()}
         media |= {file.stem: wandb.Html(str(file)) for file in folder.glob("*.html")}
