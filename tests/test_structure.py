@@ -21,8 +21,8 @@ FLOORS = [
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state"},
     {"loop", "predictor"},
-    {"folds", "report", "plots", "experiment", "ensemble"},
-    {"run", "words", "predict", "contact"},
+    {"folds", "report", "plots", "experiment", "ensemble", "race", "rivals", "anatomy", "scale"},
+    {"run", "words", "predict", "contact", "bench"},
 ]
 
 
