@@ -1,4 +1,4 @@
-"""Measure the speed of training on this machine, against other loops and against the limit, into a table and a JSON file.
+"""Measure the speed of training on this machine, against other loops and against the limit: a table, and JSON.
 
 python -m maskcls.bench                                           three networks on drawn people
 python -m maskcls.bench --settings resnet18:200x100:32:8 --rounds 15 precision=bf16

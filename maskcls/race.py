@@ -117,8 +117,8 @@ def race(turns: Mapping[str, Turn], rounds: int, photos: int, device: torch.devi
     for i in range(rounds):
         first = i % len(names)
         rates = {}
+        gc.collect()
         for name in names[first:] + names[:first]:
-            gc.collect()
             wait(device)
             begun = time.perf_counter()
             turns[name]()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from maskcls import anatomy, race, rivals, scale
 from maskcls.errors import ConfigError
@@ -50,10 +51,10 @@ def test_a_wrong_setting_is_a_sentence(text: str) -> None:
 @pytest.mark.parametrize("name", list(rivals.RIVALS))
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_a_turn_of_each_contender_takes_all_steps_and_trains(
-    name: str, job: race.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, job: race.Job, tmp_path: Path
 ) -> None:
     steps: list[torch.optim.Optimizer] = []
-    hook = torch.optim.optimizer.register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(optimizer))
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(optimizer))
     turn = rivals.RIVALS[name](job, tmp_path / "links")
     try:
         turn()
