@@ -152,25 +152,20 @@ def apart(*arguments: str) -> dict[str, float]:
 
 
 def alone(given: Asked) -> dict[str, float]:
-    """Return the peak memory of one contender after a turn, in MB: its process, its largest worker, the GPU."""
-    import gc
-    import resource
-
+    """Return what one contender needs for a turn, in MB: its process's peak, its workers, the GPU's peak."""
     import torch
 
     from maskcls import race
     from maskcls.rivals import RIVALS
-    from maskcls.scale import peak
+    from maskcls.scale import peak, workers
 
     (setting,) = settings(given, "")
     job = race.job(race.configured(setting, given.words), setting.steps)
     with tempfile.TemporaryDirectory() as place:
         turn = RIVALS[given.alone](job, Path(place))
         turn()
-        del turn
-        gc.collect()  # ends the loader's workers
-    cuda = torch.cuda.max_memory_allocated() / 1e6 if job.hardware.device.type == "cuda" else 0.0
-    return {"process": peak(), "largest worker": peak(resource.RUSAGE_CHILDREN), "GPU": cuda}
+        cuda = torch.cuda.max_memory_allocated() / 1e6 if job.hardware.device.type == "cuda" else 0.0
+        return {"process": peak(), "workers": workers(), "GPU": cuda}
 
 
 def start(given: Asked) -> dict[str, Any]:

@@ -75,12 +75,11 @@ def timm_(job: Job, place: Path) -> Turn:
     model, cuda = job.model(), job.hardware.device.type == "cuda"
     facts = resolve_data_config({"input_size": (3, *job.fold.size)}, model=model)
     dataset = create_dataset("", str(linked(job, place)), "train", is_training=True, batch_size=job.cfg.batch)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # four workers may be more than the cores
-        loader = create_loader(
-            dataset, facts["input_size"], job.cfg.batch, is_training=True, num_workers=4, interpolation="random",
-            mean=facts["mean"], std=facts["std"], device=job.hardware.device, use_prefetcher=cuda,
-        )  # fmt: skip
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # four workers may be more than the cores
+    loader = create_loader(
+        dataset, facts["input_size"], job.cfg.batch, is_training=True, num_workers=4, interpolation="random",
+        mean=facts["mean"], std=facts["std"], device=job.hardware.device, use_prefetcher=cuda,
+    )  # fmt: skip
     optimizer = create_optimizer_v2(model, "sgd", lr=0.01, weight_decay=2e-5, momentum=0.9)
     return plain(loader, model, optimizer, LabelSmoothingCrossEntropy(0.1), job.hardware.device)
 

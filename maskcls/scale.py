@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
+import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,7 @@ def costs(cfg: Config) -> dict[str, float]:
         wait(hardware.device)
 
     timed(found, "training_s", epoch)
-    return found | {"peak_rss_mb": peak()} | {f"{kind}_mb": mb for kind, mb in resident()}
+    return found | {"peak_rss_mb": peak(), "workers_mb": workers()} | resident()
 
 
 def timed(found: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
@@ -83,14 +85,27 @@ def timed(found: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
     return result
 
 
-def peak(who: int = resource.RUSAGE_SELF) -> float:
-    """Return the most memory that this process (or its largest child) has held, in MB, with the read pages of files."""
-    return resource.getrusage(who).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
+def peak() -> float:
+    """Return the most memory that this process has held, in MB, with the read pages of files."""
+    if (found := memory("/proc/self/status", "VmHWM")) is not None:
+        return found
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
 
 
-def resident() -> Iterator[tuple[str, float]]:
-    """Yield the memory held now, in MB: this process's own (RssAnon), and pages of files, which the system may drop."""
-    status = Path("/proc/self/status")
-    for line in status.read_text().splitlines() if status.exists() else ():
-        if line.startswith(("RssAnon", "RssFile")):
-            yield line.split(":")[0].lower(), int(line.split()[1]) * 1024 / 1e6
+def workers() -> float:
+    """Return the MB that this process's workers hold now; a page that several processes share is shared out."""
+    files = [f"/proc/{worker.pid}/smaps_rollup" for worker in multiprocessing.active_children()]
+    return sum(memory(file, "Pss") or 0.0 for file in files)
+
+
+def resident() -> dict[str, float]:
+    """Return the MB held now: the process's own, and pages of files, which the system may drop."""
+    kinds = {"own_rss_mb": "RssAnon", "files_rss_mb": "RssFile"}
+    return {name: memory("/proc/self/status", kind) or 0.0 for name, kind in kinds.items()}
+
+
+def memory(file: str, kind: str) -> float | None:
+    """Return a line of Linux's own account of a process, in MB (getrusage would tell a parent's peak for its child)."""
+    path = Path(file)
+    found = re.search(rf"^{kind}:\s+(\d+) kB", path.read_text() if path.exists() else "", re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else None

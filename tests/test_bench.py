@@ -50,9 +50,7 @@ def test_a_wrong_setting_is_a_sentence(text: str) -> None:
 
 @pytest.mark.parametrize("name", list(rivals.RIVALS))
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_a_turn_of_each_contender_takes_all_steps_and_trains(
-    name: str, job: race.Job, tmp_path: Path
-) -> None:
+def test_a_turn_of_each_contender_takes_all_steps_and_trains(name: str, job: race.Job, tmp_path: Path) -> None:
     steps: list[torch.optim.Optimizer] = []
     hook = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(optimizer))
     turn = rivals.RIVALS[name](job, tmp_path / "links")
@@ -112,7 +110,8 @@ def test_the_command_writes_what_it_shows(
     for name, ratio in result["ratios"].items():
         assert ratio == race.ratios(result["rounds"], "maskcls", name)
         assert f"{ratio['median']:.2f} ({ratio['low']:.2f}" in done.stdout
-    assert set(result["memory_mb"]) == set(rivals.RIVALS) and result["memory_mb"]["timm"]["largest worker"] > 10
+    assert set(result["memory_mb"]) == set(rivals.RIVALS) and result["memory_mb"]["timm"]["workers"] > 10
+    assert result["memory_mb"]["team"]["workers"] == 0
     assert set(result["step_ms"]) == {"adamp", "adamp package"} and set(result["first_batch_s"]) == {"cold", "warm"}
 
 
