@@ -1,23 +1,33 @@
-"""Decoded pixels: each photo is read and cropped once, into a memory map that all folds, runs and jobs share."""
+"""Decoded pixels: each photo is read and cropped once, into a memory map that all folds, runs and jobs share.
+
+python -m maskcls.cache                    what lies in cache/
+python -m maskcls.cache --clear 1a2b3c4d   remove one set; --clear all: every set that nobody is building
+"""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import inspect
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskcls import detect
+from maskcls import console, detect
 from maskcls.console import say, track
-from maskcls.errors import DataError
+from maskcls.errors import DataError, RunError, unknown
 from maskcls.parts.crop import Crop, Found, photo
 from maskcls.registry import Word
 from maskcls.rundir import fingerprint, locked, write_json
@@ -29,15 +39,20 @@ Pixels = npt.NDArray[np.uint8]
 def pixels(table: pd.DataFrame, crop: Word, root: Path, note: Callable[[str], None] = lambda text: None) -> Pixels:
     """Return the cropped photos of a table in its order, (N, height, width, 3) RGB, read-only and memory-mapped.
 
-    `note` is told in how many photos the crop found what it looks for, whoever made the cache.
+    `note` is told in how many photos the crop found what it looks for, whoever made the cache. A set that stands is
+    read without a lock, by any number of processes; its folder's time says when it was last asked for.
     """
     paths = list(table["path"])
     stats = [(path, (stat := os.stat(path)).st_size, stat.st_mtime_ns) for path in paths]
     code = [Path(str(inspect.getsourcefile(source))).read_text() for source in (crop.build, detect)]
     place = root / fingerprint([stats, crop.name, dict(crop.params), code, cv2.__version__]) / "pixels.npy"
-    with locked(root / f".{place.parent.name}.lock"):
-        if not place.exists():
-            build(paths, crop(), place)
+    if not place.exists():
+        with writable(place.parent), locked(lock(place.parent), lambda: say("these photos are being decoded; waiting")):
+            if not place.exists():
+                sweep(root)
+                build(paths, crop, place)
+    with contextlib.suppress(OSError):  # another user's cache, or a read-only one, serves as well
+        os.utime(place.parent)
     tell(place.with_name("facts.json"), crop.name, note)
     return np.load(place, mmap_mode="r", allow_pickle=False)
 
@@ -51,20 +66,28 @@ def tell(facts: Path, crop: str, note: Callable[[str], None]) -> None:
         note(f"crop {crop}: a face was found in {found} of {known['photos']} photos{others}")
 
 
-def build(paths: list[str], crop: Crop, place: Path) -> None:
+def lock(folder: Path) -> Path:
+    """Return the file that is locked while a folder of the cache is made."""
+    return folder.parent / f".{folder.name}.lock"
+
+
+@contextlib.contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Tell a full or read-only disk in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        what = f" ({error.filename})" if error.filename else ""
+        raise DataError(f"cache_dir: {folder} cannot be made: {error.strerror or error}{what}") from error
+
+
+def build(paths: list[str], word: Word, place: Path) -> None:
     """Decode and crop photos into a .npy file, in parallel; the file appears whole or not at all."""
+    crop: Crop = word()
     first = sample(paths, crop)
     if isinstance(crop, Found):
         crop.fallbacks = 0  # this photo comes again below
-    size = first.nbytes * len(paths)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(place.parent).free) < size * 1.02:
-        raise DataError(
-            f"cache_dir: {len(paths)} photos take {size / 1e6:.0f} MB and {place.parent} has {free / 1e6:.0f} MB left"
-        )
-    say(f"decoding {len(paths)} photos to {first.shape[0]} × {first.shape[1]} pixels ({size / 1e6:.0f} MB)")
-    part = place.with_suffix(".part")
-    whole = np.lib.format.open_memmap(part, "w+", np.uint8, (len(paths), *first.shape))
+    size, part = first.nbytes * len(paths), place.with_suffix(".part")
     faults: list[str] = []
 
     def fill(index: int) -> None:
@@ -80,6 +103,8 @@ def build(paths: list[str], crop: Crop, place: Path) -> None:
         whole[index] = image
 
     try:
+        say(f"decoding {len(paths)} photos to {first.shape[0]} × {first.shape[1]} pixels ({size / 1e6:.0f} MB)")
+        whole = claimed(part, (len(paths), *first.shape))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for _ in track(pool.map(fill, range(len(paths))), len(paths), "decoding"):
                 if len(faults) >= 10:
@@ -88,10 +113,46 @@ def build(paths: list[str], crop: Crop, place: Path) -> None:
         complain(list(dict.fromkeys(faults)))
         whole.flush()
         missed = crop.fallbacks if isinstance(crop, Found) else None
-        write_json(place.with_name("facts.json"), {"photos": len(paths), "fallbacks": missed})
+        facts = {"photos": len(paths), "fallbacks": missed, "crop": {"name": word.name, **word.params}}
+        write_json(place.with_name("facts.json"), facts | {"size": list(first.shape[:2])})
         os.replace(part, place)
     finally:
         part.unlink(missing_ok=True)
+        if not place.exists():
+            shutil.rmtree(place.parent, ignore_errors=True)
+
+
+def claimed(part: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """Return a new array in a file whose room on the disk is taken: in a memory map a full disk would be a SIGBUS."""
+    part.parent.mkdir(parents=True, exist_ok=True)
+    size, free = math.prod(shape), shutil.disk_usage(part.parent).free
+    if free < size * 1.02:
+        raise DataError(
+            f"cache_dir: {shape[0]} photos take {size / 1e6:.0f} MB and {part.parent} has {free / 1e6:.0f} MB left"
+        )
+    whole = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        with part.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
+    return whole
+
+
+def sweep(root: Path) -> None:
+    """Remove the half of a set that a killed process has left."""
+    for part in root.glob("*/pixels.part"):
+        with contextlib.suppress(RunError), held(part.parent):
+            shutil.rmtree(part.parent)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock; where another process holds it, that is a RunError."""
+
+    def refuse() -> None:
+        raise RunError(f"{folder} is being made by another process")
+
+    with locked(lock(folder), refuse):
+        yield
 
 
 def sample(paths: list[str], crop: Crop) -> Pixels:
@@ -114,3 +175,63 @@ def decoded(path: str, crop: Crop) -> Pixels:
         return crop(image)
     except (DataError, cv2.error) as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def sets(root: Path) -> dict[str, Path]:
+    """Return the folders of a cache by their keys: decoded photos, and drawn masks as overlays/<key>."""
+    drawn = root / "overlays"
+    folders = [place for base in (root, drawn) if base.is_dir() for place in base.iterdir()
+               if place.is_dir() and place != drawn and "." not in place.name]  # fmt: skip
+    return {place.relative_to(root).as_posix(): place for place in sorted(folders)}
+
+
+def described(key: str, folder: Path) -> list[str]:
+    """Return one line of the list: key, photos, height × width, crop, last use, MB on the disk."""
+    file = folder / "facts.json"
+    facts = json.loads(file.read_text()) if file.exists() else {}
+    files = [entry.stat() for entry in os.scandir(folder)]
+    crop = dict(facts.get("crop") or {})
+    name = str(crop.pop("name", "drawn masks" if "/" in key else "?"))
+    words = [f"{k}={value}" for k, value in crop.items() if value and k not in ("height", "width")]
+    whole = "/" in key or (folder / "pixels.npy").exists()
+    return [
+        key, str(facts.get("photos", len(files))) if whole else "unfinished",
+        " × ".join(map(str, facts.get("size", ["?"]))), " ".join([name, *words]),
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stat().st_mtime)),
+        f"{sum(stat.st_blocks for stat in files) * 512 / 1e6:.1f}",
+    ]  # fmt: skip
+
+
+def clear(root: Path, key: str) -> None:
+    """Remove one set, or all; one that is being built is refused, and a run that reads one keeps what it has mapped."""
+    known = sets(root)
+    if key != "all" and key not in known:
+        raise DataError(unknown(f"set in {root}", key, known))
+    chosen = known if key == "all" else {key: known[key]}
+    if sys.stdin.isatty() and chosen and input(f"remove {', '.join(chosen)}? [y/N] ").lower() not in ("y", "yes"):
+        return
+    for name, folder in chosen.items():
+        gone = folder.with_name(f".{folder.name}.gone")
+        with held(folder):
+            shutil.rmtree(gone, ignore_errors=True)
+            folder.rename(gone)  # at once: half a set would pass for a whole one
+            shutil.rmtree(gone)
+        say(f"removed {name}")
+
+
+@console.command
+def main() -> None:
+    """List what is cached, or remove it."""
+    parser = argparse.ArgumentParser("python -m maskcls.cache", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--dir", type=Path, default=Path("cache"), help="the folder that cache_dir names")
+    parser.add_argument("--clear", metavar="KEY", help="remove the set of this key, or all")
+    asked = parser.parse_args()
+    if asked.clear:
+        clear(asked.dir, asked.clear)
+        return
+    head = ["key", "photos", "size", "crop", "last used", "MB"]
+    console.table(f"cached in {asked.dir}", head, [described(*item) for item in sets(asked.dir).items()], left=1)
+
+
+if __name__ == "__main__":
+    main()

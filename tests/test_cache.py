@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -17,6 +20,7 @@ from maskcls import cache
 from maskcls.errors import DataError
 from maskcls.parts import crop
 from maskcls.registry import Word
+from maskcls.rundir import locked
 
 NONE = Word("crop", "none", {}, crop.none)
 CENTER = Word("crop", "center", {"height": 20, "width": 10}, crop.center)
@@ -184,3 +188,69 @@ def test_two_processes_at_once_build_it_once(table: pd.DataFrame, root: Path, tm
     assert [process.returncode for process in running] == [0, 0]
     assert log.read_text() == "built\n"
     assert {int(value) for value in sums} == {sum(int(rgb(path).astype(int).sum()) for path in table["path"])}
+
+
+def test_a_disk_that_fills_up_is_a_sentence_and_leaves_nothing(table: pd.DataFrame, root: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"cache_dir: .* cannot be made: File too large"):
+            cache.pixels(table, NONE, root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not left(root)
+    assert cache.pixels(table, NONE, root).shape == (12, 32, 24, 3)
+
+
+def test_the_room_of_a_set_is_taken_before_it_is_filled(tmp_path: Path) -> None:
+    whole = cache.claimed(tmp_path / "a" / "p.part", (1000, 20, 20, 3))
+    assert (tmp_path / "a" / "p.part").stat().st_blocks * 512 >= whole.nbytes
+
+
+def test_a_cache_that_cannot_be_written_is_a_sentence(table: pd.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"cannot be made: .*file"):
+        cache.pixels(table, NONE, tmp_path / "file" / "cache")
+
+
+def test_what_a_killed_builder_left_is_removed_by_the_next_and_what_is_being_built_is_not(
+    table: pd.DataFrame, root: Path
+) -> None:
+    dead, busy = root / "deaddead", root / "busybusy"
+    for folder in (dead, busy):
+        folder.mkdir(parents=True)
+        (folder / "pixels.part").write_bytes(b"half")
+    with locked(root / ".busybusy.lock"):
+        cache.pixels(table, NONE, root)
+    assert not dead.exists() and (busy / "pixels.part").exists()
+
+
+def test_a_set_that_stands_is_read_without_its_lock(table: pd.DataFrame, root: Path) -> None:
+    first = cache.pixels(table, NONE, root)
+    (folder,) = cache.sets(root).values()
+    os.utime(folder, (0, 0))
+    with locked(cache.lock(folder)):  # would wait for ever
+        assert np.array_equal(cache.pixels(table, NONE, root), first)
+    assert folder.stat().st_mtime > 0, "the folder's time is that of its last use"
+
+
+def test_the_command_lists_and_clears(
+    table: pd.DataFrame, root: Path, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    pixels = cache.pixels(table, RESIZE, root)
+    cache.pixels(table.iloc[:5], Word("crop", "center", {"height": 20, "width": 10, "clahe": 2.0}, crop.center), root)
+    (root / "overlays" / "1a2b3c4d").mkdir(parents=True)
+    shown = " ".join(command(name="cache").stdout.split())
+    assert "12 │ 16 × 12 │ resize" in shown and "5 │ 20 × 10 │ center clahe=2.0" in shown
+    assert "overlays/1a2b3c4d" in shown and "drawn masks" in shown
+    sizes = {json.loads((folder / "facts.json").read_text())["photos"]: key
+             for key, folder in cache.sets(root).items() if "/" not in key}  # fmt: skip
+    with locked(root / f".{sizes[12]}.lock"):
+        refused = command("--clear", sizes[12], name="cache")
+    assert refused.returncode == 2 and "is being made by another process" in refused.stderr
+    assert command("--clear", sizes[12], name="cache").returncode == 0
+    assert (pixels >= 0).all(), "who reads a set keeps what is mapped"
+    assert set(cache.sets(root)) == {sizes[5], "overlays/1a2b3c4d"}
+    wrong = command("--clear", sizes[5][:-1], name="cache")
+    assert wrong.returncode == 2 and f"did you mean {sizes[5]}?" in wrong.stderr
+    assert command("--clear", "all", name="cache").returncode == 0 and not cache.sets(root) and not left(root)

@@ -24,8 +24,9 @@ FLOORS = [
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state"},
     {"loop", "predictor"},
-    {"folds", "report", "plots", "experiment", "ensemble", "ladder", "scales", "climb", "outcome", "standing", "publish"},
-    {"run", "words", "predict", "contact", "reproduce", "table", "leak"},
+    {"folds", "report", "plots", "experiment", "ensemble", "ladder", "scales", "climb", "outcome", "standing", "publish",
+     "race", "rivals", "anatomy", "growth"},
+    {"run", "words", "predict", "contact", "reproduce", "table", "leak", "bench"},
 ]
 
 

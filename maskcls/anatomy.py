@@ -1,0 +1,168 @@
+"""Where the time goes: within a step, before the first batch, and from the beginning of a run to its first step."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from adamp import AdamP
+from torch import Tensor
+
+from maskcls import console, experiment, folds, loop, rows
+from maskcls.config import Config
+from maskcls.race import Job, Setting, configured, job, wait
+from maskcls.rivals import built
+
+PARTS = ("data", "forward", "loss", "backward", "optimizer", "rest")
+STAGES = ((experiment, "rehearse"), (rows, "assemble"), (rows, "digest"), (experiment, "pixels"), (folds, "build"))
+
+
+class Packaged(AdamP):
+    """The adamp package's AdamP, whose views of a weight also work in the channels-last layout."""
+
+    def _channel_view(self, x: Tensor) -> Tensor:
+        return x.reshape(x.size(0), -1)
+
+    def _layer_view(self, x: Tensor) -> Tensor:
+        return x.reshape(1, -1)
+
+
+class Stopwatch:
+    """Seconds by name: each mark waits for the device and books the time since the mark before."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds, self.at = device, defaultdict[str, float](float), 0.0
+
+    def mark(self, name: str) -> None:
+        """Book the time since the last mark under a name."""
+        wait(self.device)
+        now = time.perf_counter()
+        self.seconds[name] += now - self.at
+        self.at = now
+
+    def over(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Yield batches, booking the time until each is there as `data`, and what follows its last mark as `rest`."""
+        self.at = time.perf_counter()
+        for batch in batches:
+            self.mark("data")
+            yield batch
+            self.mark("rest")
+
+
+def step(given: Job, packaged: bool = False) -> dict[str, float]:
+    """Return the ms that a training step of this package spends in each of PARTS: the loop of a run, with hooks.
+
+    Waiting for the device at each mark keeps its work from running beside ours: the sum is no less than a step's time.
+    With `packaged` the optimizer is the adamp package's. The first of two epochs is not counted.
+    """
+    state, work, batches, source = built(given)
+    if packaged:
+        group = state.optimizer.param_groups[0]
+        state.optimizer = Packaged(group["params"], lr=group["lr"], weight_decay=group["weight_decay"])
+    for epoch in range(2):
+        watch = Stopwatch(given.hardware.device)
+        batches.epoch = epoch
+        with hooked(watch, work, state.optimizer) as watched:
+            loop.train_epoch(given.cfg, state, watched, watch.over(source), len(batches), given.hardware)
+    return {part: watch.seconds[part] / len(batches) * 1000 for part in PARTS}
+
+
+@contextlib.contextmanager
+def hooked(watch: Stopwatch, work: loop.Work, optimizer: torch.optim.Optimizer) -> Iterator[loop.Work]:
+    """Return the work of a loop whose model, objective and optimizer mark a stopwatch."""
+
+    def objective(logits: Tensor, targets: Tensor) -> Tensor:
+        watch.mark("rest")
+        value = work.objective(logits, targets)
+        watch.mark("loss")
+        return value
+
+    hooks = [
+        work.model.register_forward_pre_hook(lambda *_: watch.mark("rest")),
+        work.model.register_forward_hook(lambda *_: watch.mark("forward")),
+        optimizer.register_step_pre_hook(lambda *_: watch.mark("backward")),
+        optimizer.register_step_post_hook(lambda *_: watch.mark("optimizer")),
+    ]
+    try:
+        yield replace(work, objective=objective)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def first_batch(cfg: Config, steps: int) -> tuple[Job, float]:
+    """Return a job and the seconds until its first batch is there: table, cached photos (made if need be), loader."""
+    begun = time.perf_counter()
+    made = job(cfg, steps)
+    _, source = loop.trained(cfg, made.fold, made.hardware)
+    next(iter(source))
+    return made, time.perf_counter() - begun
+
+
+class Reached(Exception):
+    """The first batch of a run is there."""
+
+
+def start(setting: Setting, words: Sequence[str], times: int) -> list[dict[str, float]]:
+    """Return the seconds of each stage from the beginning of a run to its first batch, a row for each time.
+
+    The first row is what a first job of a sweep takes, with imports and an empty cache; the rest are later jobs.
+    """
+    result = []
+    with tempfile.TemporaryDirectory() as place:
+        for i in range(times + 1):
+            cfg = configured(setting, [*words, f"cache_dir={place}/cache", f"runs_dir={place}/runs{i}"])
+            result.append(started(cfg.filled()))
+    return result
+
+
+def started(config: dict[str, Any]) -> dict[str, float]:
+    """Return the seconds of each stage of one run until its first batch, where it is stopped."""
+    seconds: dict[str, float] = {}
+
+    def stop(*given: Any) -> float:
+        next(iter(given[3]))
+        raise Reached
+
+    with contextlib.ExitStack() as stack:
+        for module, name in STAGES:
+            stack.enter_context(swapped(module, name, clocked(getattr(module, name), name, seconds)))
+        stack.enter_context(swapped(loop, "train_epoch", stop))
+        stack.enter_context(swapped(console, "say", lambda *_: None))
+        begun = time.perf_counter()
+        with contextlib.suppress(Reached):
+            experiment.run(config)
+        whole = time.perf_counter() - begun
+    return seconds | {"rest": whole - sum(seconds.values()), "whole": whole}
+
+
+def clocked(function: Any, name: str, seconds: dict[str, float]) -> Any:
+    """Return a function that books its time under a name."""
+
+    @functools.wraps(function)
+    def timed(*given: Any) -> Any:
+        begun = time.perf_counter()
+        try:
+            return function(*given)
+        finally:
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - begun
+
+    return timed
+
+
+@contextlib.contextmanager
+def swapped(module: Any, name: str, value: Any) -> Iterator[None]:
+    """Put another value in a module's place for a while."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)

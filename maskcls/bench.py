@@ -1,0 +1,234 @@
+"""Measure the speed of training on this machine, against other loops and against the limit: a table, and JSON.
+
+python -m maskcls.bench                                           three networks on drawn people
+python -m maskcls.bench --settings resnet18:200x100:32:8 --rounds 15 precision=bf16
+python -m maskcls.bench data=competition data.root=../mask-data   other photos, or any other word of a run
+python -m maskcls.bench start data=competition data.root=../mask-data   from a run's beginning to its first batch
+python -m maskcls.bench scale --photos 1000,18900                 what a set of so many photos costs
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from maskcls import __version__, console
+from maskcls.errors import ConfigError
+from maskcls.rundir import write_json
+
+SETTINGS = {
+    "cpu": "mobilenetv3:200x100:32:8,resnet18:200x100:32:4,effnet_b4:400x200:4:4",
+    "cuda": "mobilenetv3:200x100:32:60,resnet18:200x100:32:60,effnet_b4:400x200:32:30",
+}
+LARGE = "mobilenetv3:100x50:32:1"  # of start and scale: light, so that what is not the network's shows
+Asked = argparse.Namespace
+
+
+def asked() -> Asked:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser("python -m maskcls.bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("words", nargs="*", help="start or scale, if wanted, then words of a run, such as loss=ce")
+    parser.add_argument("--settings", help="model:HEIGHTxWIDTH:batch:steps, several with commas between")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds; each contender has a turn in each (%(default)s)")
+    parser.add_argument("--photos", default="1000,4200", help="of scale: sizes of the set (%(default)s)")
+    parser.add_argument("--people", type=int, default=100, help="of scale: people who are drawn (%(default)s)")
+    parser.add_argument("--json", type=Path, help="the file of results (experiments/results/bench/<machine>.json)")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)  # one contender or size in a process of its own: its memory
+    given = parser.parse_intermixed_args()
+    kind = given.words[0] if given.words and "=" not in given.words[0] else "speed"
+    if kind not in KINDS:
+        raise ConfigError(f"bench: {kind!r} is neither start nor scale, nor a word=value of a run")
+    if given.rounds < 1:
+        raise ConfigError(f"--rounds: {given.rounds} is no number of rounds")
+    given.kind, given.words = kind, [word for word in given.words if word != kind]
+    return given
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures are of: processor, cores, threads, versions, and how busy it was."""
+    import torch
+
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = re.search(r"^model name\s*: (.*)$", info, re.MULTILINE)
+    versions = {name: metadata.version(name) for name in ("torch", "timm", "albumentations", "adamp")}
+    return {
+        "cpu": model[1] if model else platform.processor() or platform.machine(), "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(), "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "load": round(os.getloadavg()[0], 2), "python": platform.python_version(), "maskcls": __version__, **versions,
+    }  # fmt: skip
+
+
+def line(facts: Mapping[str, Any]) -> str:
+    """Return the machine in a line."""
+    return ", ".join(f"{key} {value}" for key, value in facts.items())
+
+
+def settings(given: Asked, default: str) -> list[Any]:
+    """Return the settings that are asked for."""
+    from maskcls.race import Setting
+
+    return [Setting.of(text) for text in (given.settings or default).split(",")]
+
+
+def speed(given: Asked) -> dict[str, Any]:
+    """Race the contenders of each setting and print their rates, ratios, memory, and where a step goes."""
+    import torch
+
+    default = SETTINGS["cuda" if torch.cuda.is_available() else "cpu"]
+    return {"settings": [measured(setting, given) for setting in settings(given, default)]}
+
+
+def measured(setting: Any, given: Asked) -> dict[str, Any]:
+    """Measure and print one setting."""
+    from maskcls import anatomy, race
+    from maskcls.rivals import RIVALS
+
+    with tempfile.TemporaryDirectory() as place:
+        words = [*given.words, f"cache_dir={place}/cache", f"runs_dir={place}/runs"]
+        cfg = race.configured(setting, words)
+        first = {state: anatomy.first_batch(cfg, setting.steps)[1] for state in ("cold", "warm")}
+        job = race.job(cfg, setting.steps)
+        turns = {name: make(job, Path(place) / name) for name, make in RIVALS.items()}
+        rounds = race.race(turns, given.rounds, setting.steps * setting.batch, job.hardware.device)
+        turns.clear()
+        steps = {cfg.optimizer.name: anatomy.step(job), "adamp package": anatomy.step(job, packaged=True)}
+        memory = {name: apart("speed", "--settings", spelled(setting), "--alone", name, *words) for name in RIVALS}
+    result = {
+        "setting": str(setting), "rounds": rounds, "rates": {n: race.quartiles([r[n] for r in rounds]) for n in RIVALS},
+        "ratios": {n: race.ratios(rounds, "maskcls", n) for n in RIVALS if n != "maskcls"},
+        "first_batch_s": first, "memory_mb": memory, "step_ms": steps, "precision": cfg.precision,
+        "hardware": job.hardware.facts(),
+    }  # fmt: skip
+    shown(result)
+    return result
+
+
+def spelled(setting: Any) -> str:
+    """Return a setting as the command line has it."""
+    return f"{setting.model}:{setting.height}x{setting.width}:{setting.batch}:{setting.steps}"
+
+
+def shown(result: Mapping[str, Any]) -> None:
+    """Print the two tables of a setting."""
+    rows = []
+    for name, rate in result["rates"].items():
+        ratio = result["ratios"].get(name)
+        memory = " + ".join(f"{value:.0f} {kind}" for kind, value in result["memory_mb"][name].items() if value)
+        rows.append([name, spread(rate, 1), spread(ratio, 2) if ratio else "", memory])
+    count = len(result["rounds"])
+    head = ["loop", "images/s", "maskcls is … times as fast", "peak MB"]
+    console.table(f"{result['setting']}: median of {count} rounds (quartiles)", head, rows)
+    parts = [[name, *(f"{ms:.1f}" for ms in step.values()), f"{sum(step.values()):.1f}"]
+             for name, step in result["step_ms"].items()]  # fmt: skip
+    head = ["optimizer", *next(iter(result["step_ms"].values())), "sum"]
+    console.table("ms of a maskcls step, waiting for the device after each part", head, parts)
+    cold, warm = result["first_batch_s"].values()
+    console.say(f"first batch after {cold:.2f} s with an empty cache, {warm:.2f} s with a full one")
+
+
+def spread(numbers: Mapping[str, float], digits: int) -> str:
+    """Return a median and its quartiles in words."""
+    median, low, high = (f"{numbers[key]:.{digits}f}" for key in ("median", "low", "high"))
+    return f"{median} ({low}–{high})"
+
+
+def apart(*arguments: str) -> dict[str, float]:
+    """Return what this command measures in a process of its own."""
+    call = [sys.executable, "-m", "maskcls.bench", *(word for word in arguments if word != "speed")]
+    result = subprocess.run(call, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise ConfigError(f"bench: {' '.join(arguments)} failed: {result.stderr.strip()[-500:]}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def alone(given: Asked) -> dict[str, float]:
+    """Return what one contender needs for a turn, in MB: its process's peak, its workers, the GPU's peak."""
+    import torch
+
+    from maskcls import race
+    from maskcls.rivals import RIVALS
+    from maskcls.growth import peak, workers
+
+    (setting,) = settings(given, "")
+    job = race.job(race.configured(setting, given.words), setting.steps)
+    with tempfile.TemporaryDirectory() as place:
+        turn = RIVALS[given.alone](job, Path(place))
+        turn()
+        cuda = torch.cuda.max_memory_allocated() / 1e6 if job.hardware.device.type == "cuda" else 0.0
+        return {"process": peak(), "workers": workers(), "GPU": cuda}
+
+
+def start(given: Asked) -> dict[str, Any]:
+    """Print the seconds from a run's beginning to its first batch: a sweep's first job, and its later ones."""
+    from maskcls import anatomy, race
+
+    (setting, *_) = settings(given, LARGE)
+    first, *later = anatomy.start(setting, given.words, given.rounds)
+    stages = {name: race.quartiles([row[name] for row in later]) for name in first}
+    rows = [[name, f"{first[name]:.2f}", spread(stages[name], 2)] for name in first]
+    console.table("seconds to the first batch", ["stage", "first job", "later jobs: median (quartiles)"], rows)
+    return {"setting": str(setting), "words": given.words, "first": first, "later": later}
+
+
+def scale(given: Asked) -> dict[str, Any]:
+    """Print what sets of several sizes cost, each measured in a process of its own, and how that grows."""
+    (setting, *_) = settings(given, LARGE)
+    sizes = [int(text) for text in given.photos.split(",")]
+    results = []
+    for photos in sizes:
+        with tempfile.TemporaryDirectory() as place:
+            from maskcls.growth import enlarged
+
+            count = enlarged(Path(place) / "set", photos, given.people, "data")
+            console.say(f"measuring {count} photos")
+            words = ["data=competition", f"data.root={place}/set", f"cache_dir={place}/cache", "crop=resize"]
+            words += [f"crop.height={setting.height}", f"crop.width={setting.width}", *given.words]
+            results.append(apart("scale", "--settings", spelled(setting), "--alone", "size", *words))
+    rows = [[name, *(f"{row[name]:.2f}" for row in results), f"{results[-1][name] / max(results[0][name], 1e-9):.1f}"]
+            for name in results[0]]  # fmt: skip
+    head = ["", *(f"{row['photos']:.0f} photos" for row in results), "last / first"]
+    console.table(f"{setting}: seconds and MB", head, rows)
+    return {"setting": str(setting), "sizes": results}
+
+
+def size(given: Asked) -> dict[str, float]:
+    """Return the costs of one set, of this process alone."""
+    from maskcls.race import configured
+    from maskcls.growth import costs
+
+    (setting,) = settings(given, LARGE)
+    return costs(configured(setting, given.words))
+
+
+KINDS = {"speed": speed, "start": start, "scale": scale}
+
+
+@console.command
+def main() -> None:
+    """Measure, print and write what the command line asks for."""
+    given = asked()
+    if given.alone:
+        print(json.dumps(size(given) if given.alone == "size" else alone(given)))
+        return
+    facts = machine()
+    console.say(line(facts), "bold")
+    result = {"kind": given.kind, "machine": facts, "command": sys.argv[1:], **KINDS[given.kind](given)}
+    name = "-".join(re.sub(r"\W+", "-", f"{facts['gpu'] or facts['cpu']} {facts['cores']} cores").lower().split("-"))
+    tail = "" if given.kind == "speed" else f"-{given.kind}"
+    path = given.json or Path("experiments/results/bench") / f"{name}{tail}.json"
+    write_json(path, result)
+    console.say(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

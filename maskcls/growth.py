@@ -1,0 +1,111 @@
+"""What a set of many photos costs: drawn people are copied under other names, and each size is measured by itself."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from maskcls import cache, console, loop, rows
+from maskcls.config import Config
+from maskcls.parts.data import synthetic
+from maskcls.race import Job, wait
+from maskcls.rivals import built
+
+HEAD = ("id", "gender", "race", "age", "path")
+SHOTS = 7  # photos of a person
+
+
+def enlarged(place: Path, photos: int, people: int, root: str) -> int:
+    """Write a set in the competition's layout of at least `photos` photos of 512 × 384 pixels; return how many.
+
+    `people` are drawn once into `root`; from then on they come again under other names, each file with other bytes
+    behind its picture.
+    """
+    synthetic(lambda note: None, root=root, people=people, eval_people=0, height=512, width=384)
+    source = Path(root) / f"people-{people}+0-512x384-seed0" / "train"
+    with (source / "train.csv").open(newline="") as file:
+        drawn = list(csv.DictReader(file))
+    wanted = -(-photos // SHOTS)
+    (place / "train").mkdir(parents=True)
+    with (place / "train" / "train.csv").open("w", newline="") as file:
+        sheet = csv.writer(file)
+        sheet.writerow(HEAD)
+        for i in console.track(range(wanted), wanted, "copying people"):
+            person, copy = drawn[i % people], i // people
+            name = f"{copy:03d}{person['path']}"
+            sheet.writerow([f"{copy:03d}{person['id']}", *(person[key] for key in HEAD[1:4]), name])
+            copied(source / "images" / person["path"], place / "train" / "images" / name, i)
+    return wanted * SHOTS
+
+
+def copied(source: Path, target: Path, number: int) -> None:
+    """Copy the photos of a person with a number behind each, which no decoder reads."""
+    target.mkdir(parents=True)
+    for file in source.iterdir():
+        if file.name[0] != ".":
+            (target / file.name).write_bytes(file.read_bytes() + number.to_bytes(4, "big"))
+
+
+def costs(cfg: Config) -> dict[str, float]:
+    """Return seconds and MB of a run's stages over a set: table, cache, an epoch of loading, one of training."""
+    found: dict[str, float] = {}
+    hardware = cfg.hardware()
+    table = timed(found, "table_s", lambda: rows.assemble(cfg, lambda note: None))
+    timed(found, "digest_s", lambda: rows.digest(table))
+    photos = timed(found, "cache_cold_s", lambda: cache.pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    timed(found, "cache_warm_s", lambda: cache.pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    fold = loop.Fold.of(table, photos, 0)
+    job = Job(cfg, hardware, fold, [], len(fold.train) // cfg.batch)
+    found |= {"photos": len(table), "trained": job.steps * cfg.batch, "cache_mb": photos.nbytes / 1e6}
+    state, work, batches, source = built(job)
+    found["before_rss_mb"] = peak()
+    timed(found, "loading_s", lambda: sum(len(images) for images, _ in source))
+    batches.epoch = 1
+
+    def epoch() -> None:
+        loop.train_epoch(cfg, state, work, source, len(batches), hardware)
+        wait(hardware.device)
+
+    timed(found, "training_s", epoch)
+    return found | {"peak_rss_mb": peak(), "workers_mb": workers()} | resident()
+
+
+def timed(found: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
+    """Return what a function returns, and book its seconds."""
+    begun = time.perf_counter()
+    result = work()
+    found[name] = time.perf_counter() - begun
+    return result
+
+
+def peak() -> float:
+    """Return the most memory that this process has held, in MB, with the read pages of files."""
+    if (found := memory("/proc/self/status", "VmHWM")) is not None:
+        return found
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
+
+
+def workers() -> float:
+    """Return the MB that this process's workers hold now; a page that several processes share is shared out."""
+    files = [f"/proc/{worker.pid}/smaps_rollup" for worker in multiprocessing.active_children()]
+    return sum(memory(file, "Pss") or 0.0 for file in files)
+
+
+def resident() -> dict[str, float]:
+    """Return the MB held now: the process's own, and pages of files, which the system may drop."""
+    kinds = {"own_rss_mb": "RssAnon", "files_rss_mb": "RssFile"}
+    return {name: memory("/proc/self/status", kind) or 0.0 for name, kind in kinds.items()}
+
+
+def memory(file: str, kind: str) -> float | None:
+    """Return a line of Linux's own account of a process, in MB (getrusage would tell a parent's peak for its child)."""
+    path = Path(file)
+    found = re.search(rf"^{kind}:\s+(\d+) kB", path.read_text() if path.exists() else "", re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else None

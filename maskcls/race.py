@@ -1,0 +1,139 @@
+"""What is timed on an equal footing: a setting, the photos that all contenders share, and rounds in turns."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from maskcls import rows
+from maskcls.cache import pixels
+from maskcls.cli import compose
+from maskcls.config import Config, checked
+from maskcls.errors import ConfigError
+from maskcls.labels import CLASSES
+from maskcls.loop import Fold
+from maskcls.parts.hardware import Hardware
+
+Turn = Callable[[], Any]  # one epoch of a setting's steps
+WORDS = (
+    "name=bench", "data=synthetic", "data.people=20", "data.eval_people=0", "data.height=512", "data.width=384",
+    "split=holdout", "crop=center", "augmentation=team", "head=single", "loss=focal", "optimizer=adamp",
+    "scheduler=constant", "logger=none",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model word, the photos' size in pixels, the photos of a step and the steps of a turn."""
+
+    model: str
+    height: int
+    width: int
+    batch: int
+    steps: int
+
+    @classmethod
+    def of(cls, text: str) -> Setting:
+        """Read model:HEIGHTxWIDTH:batch:steps, such as resnet18:200x100:32:8."""
+        try:
+            model, size, batch, steps = text.split(":")
+            height, width = map(int, size.split("x"))
+            setting = cls(model, height, width, int(batch), int(steps))
+        except ValueError:
+            setting = cls("", 0, 0, 0, 0)
+        if min(setting.height, setting.width, setting.batch, setting.steps) < 1:
+            raise ConfigError(f"--settings: {text!r} is no model:HEIGHTxWIDTH:batch:steps, as resnet18:200x100:32:8 is")
+        return setting
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.height} × {self.width}, batch {self.batch}, {self.steps} steps"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all contenders of a setting share; the rows repeat the set's photos as often as a turn needs them."""
+
+    cfg: Config
+    hardware: Hardware
+    fold: Fold
+    paths: list[str]
+    steps: int
+
+    @property
+    def labels(self) -> list[int]:
+        """The class of each photo of a turn."""
+        return self.fold.labels[self.fold.train].tolist()
+
+    def model(self) -> nn.Module:
+        """Return a fresh network with 18 outputs, in torch's own memory layout."""
+        return self.cfg.model(len(CLASSES), *self.fold.size, 0).to(self.hardware.device)
+
+
+def configured(setting: Setting, words: Sequence[str]) -> Config:
+    """Return the config of a setting; `words` come last and may change all of it."""
+    own = (f"model={setting.model}", f"crop.height={setting.height}", f"crop.width={setting.width}")
+    return checked(compose(*replaced([*WORDS, *own, f"batch={setting.batch}"], words)))
+
+
+def replaced(words: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Return words with the given ones: a group that is chosen anew loses its parameters here."""
+    anew = {word.partition("=")[0] for word in given}
+    return [*(word for word in words if word.partition("=")[0].split(".")[0] not in anew), *given]
+
+
+def job(cfg: Config, steps: int) -> Job:
+    """Return the job of a config; its photos are in the cache when this returns."""
+    table = rows.assemble(replace(cfg, batch=1), lambda note: None)  # a batch may be larger than the set
+    fold = Fold.of(table, pixels(table, cfg.crop, Path(cfg.cache_dir)), 0)
+    chosen = np.resize(fold.train, steps * cfg.batch)
+    return Job(cfg, cfg.hardware(), replace(fold, train=chosen), table["path"].iloc[chosen].tolist(), steps)
+
+
+def wait(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def race(turns: Mapping[str, Turn], rounds: int, photos: int, device: torch.device) -> list[dict[str, float]]:
+    """Return images/s of each contender, a row for each round.
+
+    In each round each takes one turn, and each round begins with the next one. A turn is a whole epoch, from asking
+    for its first batch to the device's last work; nobody's workers run while another one is timed. An untimed round
+    comes first.
+    """
+    names = list(turns)
+    for turn in turns.values():
+        turn()
+    result = []
+    for i in range(rounds):
+        first = i % len(names)
+        rates = {}
+        gc.collect()
+        for name in names[first:] + names[:first]:
+            wait(device)
+            begun = time.perf_counter()
+            turns[name]()
+            wait(device)
+            rates[name] = photos / (time.perf_counter() - begun)
+        result.append({name: rates[name] for name in names})
+    return result
+
+
+def ratios(rounds: Sequence[Mapping[str, float]], of: str, to: str) -> dict[str, float]:
+    """Return quartiles of the ratio of two contenders' rates, each ratio taken within one round."""
+    return quartiles([row[of] / row[to] for row in rounds])
+
+
+def quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Return the median and the quartiles about it."""
+    low, median, high = np.percentile(values, [25, 50, 75])
+    return {"median": float(median), "low": float(low), "high": float(high)}

@@ -1,0 +1,158 @@
+"""The contenders of the bench: four ways to take the same number of steps over the same photos with the same network.
+
+team      the first team's loop: PIL and albumentations for every photo in the training process, AdamP of its package
+timm      timm's loader, augmentation, optimizer and loop, with the defaults of timm's train.py
+maskcls   this package's: the cache, the loader and the loop that a run uses
+limit     the same model, layout, loss and optimizer as maskcls on one batch that is there already: nothing is loaded
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from maskcls.infer import autocast
+from maskcls.loaders import Epochs
+from maskcls.loop import Work, train_epoch, trained
+from maskcls.parts.model import training
+from maskcls.race import Job, Turn
+from maskcls.state import State, build
+
+
+class Decoded(Dataset[tuple[Tensor, int]]):
+    """Photos that are read, cropped and normalised each time they are asked for."""
+
+    def __init__(self, job: Job) -> None:
+        import albumentations as A
+        from albumentations.pytorch import ToTensorV2
+
+        self.paths, self.labels = job.paths, job.labels
+        self.transform = A.Compose([
+            A.CenterCrop(*job.fold.size),
+            A.RandomBrightnessContrast(brightness_limit=(-0.1, 0.1), contrast_limit=(-0.1, 0.1), p=0.5),
+            A.Normalize(mean=(0.548, 0.504, 0.479), std=(0.237, 0.247, 0.246)),
+            ToTensorV2(),
+        ])  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        return self.transform(image=np.array(Image.open(self.paths[index])))["image"], self.labels[index]
+
+
+def focal(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the focal loss of class numbers, gamma 5."""
+    logp = logits.log_softmax(1)
+    return nn.functional.nll_loss((1 - logp.exp()) ** 5 * logp, labels)
+
+
+def team(job: Job, place: Path) -> Turn:
+    """Return a turn of the first team's loop: fp32, contiguous, no workers."""
+    from adamp import AdamP
+
+    loader = DataLoader(Decoded(job), job.cfg.batch, shuffle=True, drop_last=True, num_workers=0)
+    model = job.model()
+    optimizer = AdamP(model.parameters(), lr=3e-4, weight_decay=1e-5)
+    return plain(loader, model, optimizer, focal, job.hardware.device)
+
+
+def timm_(job: Job, place: Path) -> Turn:
+    """Return a turn of timm's train.py with its defaults, over a folder of links; the prefetcher only on a GPU."""
+    from timm.data import create_dataset, create_loader, resolve_data_config
+    from timm.loss import LabelSmoothingCrossEntropy
+    from timm.optim import create_optimizer_v2
+
+    model, cuda = job.model(), job.hardware.device.type == "cuda"
+    facts = resolve_data_config({"input_size": (3, *job.fold.size)}, model=model)
+    dataset = create_dataset("", str(linked(job, place)), "train", is_training=True, batch_size=job.cfg.batch)
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # four workers may be more than the cores
+    loader = create_loader(
+        dataset, facts["input_size"], job.cfg.batch, is_training=True, num_workers=4, interpolation="random",
+        mean=facts["mean"], std=facts["std"], device=job.hardware.device, use_prefetcher=cuda,
+    )  # fmt: skip
+    optimizer = create_optimizer_v2(model, "sgd", lr=0.01, weight_decay=2e-5, momentum=0.9)
+    return plain(loader, model, optimizer, LabelSmoothingCrossEntropy(0.1), job.hardware.device)
+
+
+def linked(job: Job, place: Path) -> Path:
+    """Return a new folder of links to the photos, a folder for each class."""
+    for i, (path, label) in enumerate(zip(job.paths, job.labels, strict=True)):
+        link = place / f"{label:02d}" / f"{i:06d}{Path(path).suffix}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Path(path).absolute())
+    return place
+
+
+def plain(loader: Iterable[Any], model: nn.Module, optimizer: Any, loss: Any, device: torch.device) -> Turn:
+    """Return a turn of the loop that most scripts have: the loss is read after each step."""
+
+    def turn() -> float:
+        model.train()
+        total = 0.0
+        for images, labels in loader:
+            optimizer.zero_grad()
+            value = loss(model(images.to(device)), labels.to(device))
+            value.backward()
+            optimizer.step()
+            total += value.item()
+        return total
+
+    return turn
+
+
+def built(job: Job) -> tuple[State, Work, Epochs, Iterable[Any]]:
+    """Return what a run builds for a fold: state, what a step calls, the order of batches, and the batches."""
+    cfg, hardware, head = job.cfg, job.hardware, job.cfg.head()
+    state = build(cfg, head, hardware, job.fold.size, 0)
+    batches, source = trained(cfg, job.fold, hardware)
+    work = Work(
+        targets=torch.from_numpy(job.fold.targets).to(hardware.device), mix=cfg.mixing(),
+        objective=head.objective(cfg.loss, torch.from_numpy(job.fold.targets[job.fold.train].sum(0))),
+        schedule=cfg.scheduler(len(batches), len(batches)), model=hardware.compiled(state.model),
+    )  # fmt: skip
+    return state, work, batches, source
+
+
+def maskcls(job: Job, place: Path) -> Turn:
+    """Return a turn of this package's own loop."""
+    state, work, batches, source = built(job)
+
+    def turn() -> float:
+        batches.epoch += 1
+        return train_epoch(job.cfg, state, work, source, len(batches), job.hardware)
+
+    return turn
+
+
+def limit(job: Job, place: Path) -> Turn:
+    """Return a turn of forward, backward and step on one batch that lies on the device."""
+    state, work, _, _ = built(job)
+    device = job.hardware.device
+    layout = torch.channels_last if job.hardware.channels_last else torch.contiguous_format
+    images = torch.randn(job.cfg.batch, 3, *job.fold.size, device=device).contiguous(memory_format=layout)
+    targets = work.targets[torch.from_numpy(job.fold.train[: job.cfg.batch]).to(device)]
+
+    def turn() -> None:
+        training(work.model)
+        for _ in range(job.steps):
+            with autocast(device, job.cfg.precision):
+                logits = work.model(images)
+            state.scaler.scale(work.objective(logits, targets)).backward()
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+            state.optimizer.zero_grad(set_to_none=True)
+
+    return turn
+
+
+RIVALS: dict[str, Callable[[Job, Path], Turn]] = {"team": team, "timm": timm_, "maskcls": maskcls, "limit": limit}

@@ -1,0 +1,135 @@
+"""The bench: equal work for all contenders, ratios within rounds, and the real command's table and JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from maskcls import anatomy, race, rivals, scale
+from maskcls.errors import ConfigError
+
+SETTING = "timm:32x24:4:2"
+WORDS = ["model.arch=test_efficientnet", "hardware=cpu", "data=competition"]
+
+
+@pytest.fixture
+def words(people: Path, tmp_path: Path) -> list[str]:
+    return [*WORDS, f"data.root={people}", f"cache_dir={tmp_path}/cache", f"runs_dir={tmp_path}/runs"]
+
+
+@pytest.fixture
+def job(words: list[str]) -> race.Job:
+    return race.job(race.configured(race.Setting.of(SETTING), words), 2)
+
+
+def test_ratios_are_of_rates_within_a_round() -> None:
+    rounds = [{"maskcls": 10.0, "team": 5.0}, {"maskcls": 40.0, "team": 10.0}, {"maskcls": 9.0, "team": 3.0}]
+    assert race.ratios(rounds, "maskcls", "team") == {"median": 3.0, "low": 2.5, "high": 3.5}
+
+
+def test_each_round_begins_with_another_contender() -> None:
+    order: list[str] = []
+    turns = {name: lambda name=name: order.append(name) for name in "abc"}
+    rounds = race.race(turns, 3, 8, torch.device("cpu"))
+    assert "".join(order) == "abc" + "abc" + "bca" + "cab", "an untimed round first"
+    assert len(rounds) == 3 and all(list(row) == ["a", "b", "c"] and min(row.values()) > 0 for row in rounds)
+
+
+@pytest.mark.parametrize("text", ["resnet18", "resnet18:200:32:8", "resnet18:200x100:0:8", "resnet18:axb:1:1"])
+def test_a_wrong_setting_is_a_sentence(text: str) -> None:
+    with pytest.raises(ConfigError, match=f"--settings: '{text}' is no model:HEIGHTxWIDTH:batch:steps"):
+        race.Setting.of(text)
+
+
+@pytest.mark.parametrize("name", list(rivals.RIVALS))
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_a_turn_of_each_contender_takes_all_steps_and_trains(name: str, job: race.Job, tmp_path: Path) -> None:
+    steps: list[torch.optim.Optimizer] = []
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(optimizer))
+    turn = rivals.RIVALS[name](job, tmp_path / "links")
+    try:
+        turn()
+        moved = [p.detach().clone() for p in steps[0].param_groups[0]["params"]]
+        turn()
+    finally:
+        hook.remove()
+    assert len(steps) == 4 and len({id(optimizer) for optimizer in steps}) == 1
+    assert any(not torch.equal(a, b) for a, b in zip(moved, steps[0].param_groups[0]["params"], strict=True))
+
+
+def test_all_contenders_see_the_same_photos(job: race.Job, tmp_path: Path) -> None:
+    links = {file.resolve() for file in rivals.linked(job, tmp_path / "links").rglob("*.*")}
+    assert links == {Path(path).resolve() for path in job.paths} and len(job.paths) == 8
+    images, labels = next(iter(torch.utils.data.DataLoader(rivals.Decoded(job), batch_size=8)))
+    assert images.shape == (8, 3, 32, 24) and labels.tolist() == job.fold.labels[job.fold.train].tolist()
+
+
+@pytest.mark.parametrize("packaged", [False, True])
+def test_the_parts_of_a_step_are_all_there(job: race.Job, packaged: bool) -> None:
+    parts = anatomy.step(job, packaged)
+    assert list(parts) == list(anatomy.PARTS) and all(ms > 0 for ms in parts.values())
+
+
+def test_the_second_job_of_a_sweep_decodes_nothing(words: list[str]) -> None:
+    own = [word for word in words if not word.startswith(("cache_dir", "runs_dir"))]
+    first, later = anatomy.start(race.Setting.of(SETTING), own, 1)
+    assert list(first) == list(later) and later["pixels"] < first["pixels"] and later["whole"] < 2
+    assert later["whole"] == pytest.approx(sum(value for name, value in later.items() if name != "whole"))
+
+
+def test_a_larger_set_is_copied_with_other_bytes_and_the_same_pictures(tmp_path: Path) -> None:
+    from maskcls.cache import pixels
+    from maskcls.parts.data import competition
+
+    count = scale.enlarged(tmp_path / "set", 15, 1, str(tmp_path / "data"))
+    table = competition(lambda note: None, root=str(tmp_path / "set"))
+    assert count == len(table) == 21 and table["person"].nunique() == 3
+    assert len({Path(path).read_bytes() for path in table["path"]}) == 21
+    cut = race.checked(race.compose("name=t", "crop=resize", "crop.height=8", "crop.width=6")).crop
+    photos = pixels(table, cut, tmp_path / "cache").reshape(3, 7, 8, 6, 3)
+    assert np.array_equal(photos[0], photos[1]) and np.array_equal(photos[0], photos[2])
+
+
+@pytest.mark.slow
+def test_the_command_writes_what_it_shows(
+    words: list[str], command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    own = [word for word in words if not word.startswith(("cache_dir", "runs_dir"))]
+    done = command("--settings", SETTING, "--rounds", "2", "--json", "b.json", *own, name="bench")
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "b.json").read_text())
+    (result,) = content["settings"]
+    assert content["machine"]["threads"] == 1 and content["machine"]["cpu"] in done.stdout
+    for name, ratio in result["ratios"].items():
+        assert ratio == race.ratios(result["rounds"], "maskcls", name)
+        assert f"{ratio['median']:.2f} ({ratio['low']:.2f}" in done.stdout
+    assert set(result["memory_mb"]) == set(rivals.RIVALS) and result["memory_mb"]["timm"]["workers"] > 10
+    assert result["memory_mb"]["team"]["workers"] == 0
+    assert set(result["step_ms"]) == {"adamp", "adamp package"} and set(result["first_batch_s"]) == {"cold", "warm"}
+
+
+@pytest.mark.slow
+def test_the_command_measures_growth(command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    done = command("scale", "--photos", "21,42", "--people", "3", "--settings", "timm:24x24:4:1", "--json", "s.json",
+                   "model.arch=test_efficientnet", "hardware=cpu", "folds=2", name="bench")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    sizes = json.loads((tmp_path / "s.json").read_text())["sizes"]
+    assert [row["photos"] for row in sizes] == [21, 42] and "42 photos" in done.stdout
+    assert all(row["peak_rss_mb"] > 50 and row["training_s"] > 0 for row in sizes)
+
+
+@pytest.mark.parametrize(
+    "words,sentence", [(["sacle"], "'sacle' is neither start nor scale"), (["--rounds", "0"], "--rounds: 0")]
+)
+def test_a_wrong_call_is_a_sentence(
+    words: list[str], sentence: str, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = command(*words, name="bench")
+    assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
