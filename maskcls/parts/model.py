@@ -226,6 +226,8 @@ def freeze(model: nn.Module, patterns: list[str]) -> None:
         for name, parameter in model.named_parameters():
             if name in hits:
                 parameter.requires_grad = False
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"model.frozen: {patterns} leaves no parameter to train")
 
 
 def training(model: nn.Module) -> nn.Module:
