@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -59,8 +60,8 @@ def plain_name(name: str) -> str:
 
 def place(value: str) -> str:
     """Return a path at which a folder can stand."""
-    standing = next((p for p in (Path(value), *Path(value).parents) if p.exists()), None)
-    if standing is not None and not standing.is_dir():
+    standing = next((p for p in (Path(value), *Path(value).parents) if os.path.exists(p)), None)
+    if standing is not None and not os.path.isdir(standing):
         raise ValueError(f"{value!r} cannot be a folder: {str(standing)!r} is a file")
     return value
 
@@ -193,5 +194,5 @@ def plug(names: Any) -> None:
     for name in names if isinstance(names, list) else []:
         try:
             importlib.import_module(str(name))
-        except ImportError as error:
+        except (ImportError, SyntaxError, TypeError, ValueError) as error:
             raise ConfigError(f"plugins: {name!r} cannot be imported: {error}") from error

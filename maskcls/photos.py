@@ -110,7 +110,7 @@ def look(path: str) -> Look:
     try:
         raw = content(path)
         height, width = measured(raw)
-        decoded(raw, cv2.IMREAD_REDUCED_COLOR_8)
+        decoded(raw, cv2.IMREAD_REDUCED_COLOR_8 if min(height, width) >= 64 else cv2.IMREAD_COLOR_RGB)
     except ValueError as error:
         return Look(0, 0, str(error))
     return Look(height, width, None)

@@ -39,14 +39,14 @@ def folder(value: str | None) -> str:
     value = value or os.environ.get("MASKCLS_DATA")
     if not value:
         raise ValueError("no folder is given: set data.root=<folder> or the environment's MASKCLS_DATA")
-    if not Path(value).is_dir():
+    if not os.path.isdir(value):
         raise ValueError(f"there is no folder {value!r}")
     return value
 
 
 def existing(value: str) -> str:
     """Return the path of a file that exists."""
-    if not Path(value).is_file():
+    if not os.path.isfile(value):
         raise ValueError(f"there is no file {value!r}")
     return value
 

@@ -28,7 +28,7 @@ FIELDS = {"age": r"\d+(?:\.\d+)?", "gender": "[^_]+?", "person": ".+?"}
 
 def standing(value: str) -> str:
     """Return the path of a folder that exists."""
-    if not Path(value).is_dir():
+    if not os.path.isdir(value):
         raise ValueError(f"there is no folder {value!r}")
     return value
 
