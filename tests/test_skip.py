@@ -80,6 +80,7 @@ def assembled(*words: str) -> tuple[Config, pd.DataFrame, list[str]]:
 
 def test_pixels_ids_and_folds_agree_without_the_bad_photos(words: list[str], mine: Path) -> None:
     ids = broken(mine)
+    words = [word for word in words if not word.startswith("crop.")]
     cfg, table, _ = assembled(*words, "on_error=skip", "crop=none")
     photos = cache.pixels(table, cfg.crop, Path(cfg.cache_dir))
     assert not set(table["id"]) & set(ids) and rows.straddling(table) == 0 and len(photos) == len(table)

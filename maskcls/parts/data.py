@@ -164,7 +164,9 @@ def table(
     source = Path(file)
     base = Path(folder(root)) if root else source.parent
     given = read(source, ("path",))
-    there = set(given[0].cells) if given else set()
+    if not given:
+        raise DataError(f"{source} has a header and no rows")
+    there = set(given[0].cells)
     if "label" not in there and (lacking := {"mask", "gender", "age"} - there):
         raise DataError(
             f"{source} has neither label nor all of mask, gender, age: {', '.join(sorted(lacking))} is missing"
