@@ -15,10 +15,10 @@ from maskcls.config import GROUPS, Config, checked
 from maskcls.errors import ConfigError
 from maskcls.registry import signature
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
-LINES = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+LINES = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 PLAIN = [key for key in Config.__dataclass_fields__ if key not in (*GROUPS, "plugins")]
 WORDS = sorted({word for registry in GROUPS.values() for word in registry.words})
@@ -86,7 +86,9 @@ def test_any_of_many_configs_passes_or_is_told(whole: dict[str, Any], made: list
     right_or_told(whole, made)
 
 
-TEXTS = some.text(max_size=10) | some.sampled_from(["null", "[1", "{a:1}", "'x", "1e400", "${name}", "${oc.env:X}", "a,b", "???"])
+TEXTS = some.text(max_size=10) | some.sampled_from(
+    ["null", "[1", "{a:1}", "'x", "1e400", "${name}", "${oc.env:X}", "a,b", "???"]
+)
 OVERRIDES = some.lists(
     some.builds(
         lambda key, value: f"{key}={value}",

@@ -152,7 +152,9 @@ def test_an_odd_photo_is_read_as_rgb(what: str, tmp_path: Path) -> None:
     assert look(str(path)) == (*size, None)
 
 
-@pytest.mark.parametrize("name", ["Größe 模.jpg", "a b'c\"d.jpg", "🙂.jpg", "line\nbreak.jpg", "x" * 240 + ".jpg", "-rf.jpg"])
+@pytest.mark.parametrize(
+    "name", ["Größe 模.jpg", "a b'c\"d.jpg", "🙂.jpg", "line\nbreak.jpg", "x" * 240 + ".jpg", "-rf.jpg"]
+)
 def test_a_photo_may_have_any_name(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(saved("PNG"))
     assert photo(str(tmp_path / name)).shape == (32, 24, 3)

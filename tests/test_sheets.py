@@ -16,7 +16,7 @@ from maskcls.errors import DataError, MaskclsError
 from maskcls.parts.data import COLUMNS, competition, table
 
 QUICK = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
 PLAIN = "path,mask,gender,age\na.jpg,worn,male,29\nsub/b.png,incorrect,female,60\n"
 
 
@@ -115,7 +115,10 @@ def sheets(draw: some.DrawFn) -> bytes:
         return draw(some.binary(max_size=200))
     header = draw(FULL | HEADERS)
     width = some.just(len(header)) | some.integers(0, 9)
-    rows = [header, *[draw(some.lists(CELLS, min_size=(n := draw(width)), max_size=n)) for _ in range(draw(some.integers(0, 5)))]]
+    rows = [
+        header,
+        *[draw(some.lists(CELLS, min_size=(n := draw(width)), max_size=n)) for _ in range(draw(some.integers(0, 5)))],
+    ]
     comma, end = draw(some.sampled_from(",;\t|")), draw(some.sampled_from(["\n", "\r\n", "\r", "\n\n"]))
     mark = draw(some.sampled_from([b"", b"\xef\xbb\xbf"]))
     return mark + end.join(comma.join(row) for row in rows).encode("utf-8", "surrogatepass")

@@ -60,7 +60,9 @@ def test_bad_photos_are_left_out_counted_and_left_out_again(words: list[str], mi
     (place,) = (tmp_path / "runs").iterdir()
     done = json.loads((place / "metrics.json").read_text())
     (note,) = [note for note in done["notes"] if note.startswith("on_error")]
-    assert "4 of " in note and "1 of them evaluation photos, which get no prediction" in note and "; … and 1 more" in note
+    assert (
+        "4 of " in note and "1 of them evaluation photos, which get no prediction" in note and "; … and 1 more" in note
+    )
     assert all(name in note for name in ids[:3]) and str(mine) not in note
     assert "4 of " in (place / "report.html").read_text()
     for file in ("table.csv", "oof.csv", "eval.csv"):
@@ -100,7 +102,9 @@ def test_a_photo_smaller_than_the_cut_is_bad_before_anything_is_decoded(
     small = sorted(mine.glob("train/images/*/normal.*"))[3]
     assert cv2.imwrite(str(small), np.zeros((40, 20, 3), np.uint8))
     cut = [*[w for w in words if not w.startswith("crop.")], "crop=center", "crop.height=32", "crop.width=24"]
-    with pytest.raises(DataError, match="is too small: crop.height × crop.width 32 × 24 is larger than a photo of 40 × 20"):
+    with pytest.raises(
+        DataError, match="is too small: crop.height × crop.width 32 × 24 is larger than a photo of 40 × 20"
+    ):
         run(compose(*cut))
     assert not list(tmp_path.rglob("pixels.*"))
     _, table, (note,) = assembled(*cut, "on_error=skip")
@@ -127,7 +131,9 @@ def test_a_set_of_bad_photos_alone_leaves_none(words: list[str], mine: Path) -> 
 
 
 LINKS: dict[str, Callable[[Path], str]] = {
-    "a photo": lambda mine: next(path for path in mine.glob("train/images/*/mask1.*") if path.name[0] != ".").as_posix(),
+    "a photo": lambda mine: next(
+        path for path in mine.glob("train/images/*/mask1.*") if path.name[0] != "."
+    ).as_posix(),
     "a person": lambda mine: sorted((mine / "train/images").iterdir())[0].as_posix(),
     "all photos": lambda mine: (mine / "train/images").as_posix(),
 }
