@@ -156,8 +156,8 @@ def alone(given: Asked) -> dict[str, float]:
     import torch
 
     from maskcls import race
-    from maskcls.rivals import RIVALS
     from maskcls.growth import peak, workers
+    from maskcls.rivals import RIVALS
 
     (setting,) = settings(given, "")
     job = race.job(race.configured(setting, given.words), setting.steps)
@@ -203,8 +203,8 @@ def scale(given: Asked) -> dict[str, Any]:
 
 def size(given: Asked) -> dict[str, float]:
     """Return the costs of one set, of this process alone."""
-    from maskcls.race import configured
     from maskcls.growth import costs
+    from maskcls.race import configured
 
     (setting,) = settings(given, LARGE)
     return costs(configured(setting, given.words))

@@ -25,10 +25,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskcls import console, detect
+from maskcls import console, detect, photos
 from maskcls.console import say, track
 from maskcls.errors import DataError, RunError, unknown
-from maskcls.parts.crop import Crop, Found, photo
+from maskcls.parts.crop import Crop, Found
+from maskcls.photos import photo
 from maskcls.registry import Word
 from maskcls.rundir import fingerprint, locked, write_json
 from maskcls.sheets import complain
@@ -44,7 +45,7 @@ def pixels(table: pd.DataFrame, crop: Word, root: Path, note: Callable[[str], No
     """
     paths = list(table["path"])
     stats = [(path, (stat := os.stat(path)).st_size, stat.st_mtime_ns) for path in paths]
-    code = [Path(str(inspect.getsourcefile(source))).read_text() for source in (crop.build, detect)]
+    code = [Path(str(inspect.getsourcefile(source))).read_text() for source in (crop.build, detect, photos)]
     place = root / fingerprint([stats, crop.name, dict(crop.params), code, cv2.__version__]) / "pixels.npy"
     if not place.exists():
         with writable(place.parent), locked(lock(place.parent), lambda: say("these photos are being decoded; waiting")):

@@ -17,7 +17,7 @@ from maskcls.cli import compose
 from maskcls.config import Config, checked
 from maskcls.errors import ConfigError, MaskclsError, RunError
 from maskcls.ladder import Rung, rungs
-from maskcls.parts.crop import photo
+from maskcls.photos import photo
 from maskcls.predictor import Finished, opened
 from maskcls.scales import SCALES, overrides
 from maskcls.state import build
@@ -151,7 +151,8 @@ def work(cfg: Config) -> tuple[int, float]:
 
 def pace(cfg: Config, known: dict[str, float]) -> float:
     """Return the photos/s of training a config's model here: one measured step after one that is not."""
-    size, hardware = experiment.photo_size(cfg), cfg.hardware()
+    (height, width), hardware = experiment.photo_size(cfg), cfg.hardware()
+    size = (height or 224, width or 224)
     key = f"{sorted(cfg.model.params.items(), key=str)} {size}"
     if key not in known:
         state = build(cfg, cfg.head(), hardware, size, 0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from operator import gt
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -14,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, Field
 
 from maskcls.errors import ConfigError, unknown
+from maskcls.labels import BORDERS
 from maskcls.parts import (
     augmentation,
     blend,
@@ -42,15 +45,25 @@ MODULES = (
     scheduler, tta, blend, logger, hardware,
 )  # fmt: skip
 GROUPS = {module.word.group: module.word for module in MODULES}
-OUTSIDE = ("name", "fold", "hardware", "logger", "runs_dir", "cache_dir")  # not in a run's hash
-PLACES = ("root", "file")  # parameters of data and extra that say where files lie: not in a run's hash either
+OUTSIDE = ("name", "fold", "hardware", "logger", "runs_dir", "cache_dir", "on_error")  # not in a run's hash
+PLACES = ("root", "file", "links")  # parameters of data and extra that say where files lie: not in a run's hash either
 
 
 def plain_name(name: str) -> str:
     """Return a name that can be part of a folder's name."""
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise ValueError(f"{name!r} cannot name a folder: letters, digits, '.', '_' and '-' can")
+    if len(name) > 200:
+        raise ValueError(f"a name of {len(name)} letters is too long for a folder: 200 at most")
     return name
+
+
+def place(value: str) -> str:
+    """Return a path at which a folder can stand."""
+    standing = next((p for p in (Path(value), *Path(value).parents) if os.path.exists(p)), None)
+    if standing is not None and not os.path.isdir(standing):
+        raise ValueError(f"{value!r} cannot be a folder: {str(standing)!r} is a file")
+    return value
 
 
 @dataclass(frozen=True)
@@ -73,8 +86,9 @@ class Config:
     ema: Share | None  # decay of a moving average of the weights, which then predicts
     layer_decay: Fraction | None  # factor of the learning rate from each layer to the one below it
     patience: Count | None  # epochs without a better F1 before a fold stops
-    runs_dir: str
-    cache_dir: str
+    runs_dir: Annotated[str, AfterValidator(place)]
+    cache_dir: Annotated[str, AfterValidator(place)]
+    on_error: Literal["stop", "skip"]  # what happens to a photo that cannot be used
     plugins: list[str]
     data: Word
     extra: Word
@@ -114,6 +128,22 @@ class Config:
         return content
 
 
+CLASHES: tuple[tuple[str, Callable[..., Any], str], ...] = (  # keys, when their values clash, the sentence of them
+    ("fold folds", lambda k, n: k is not None and k >= n, "fold: {} is none of the {} folds (they count from 0)"),
+    ("average epochs", gt, "average: the weights of {} epochs cannot be averaged, epochs is {}"),
+    ("scheduler.warmup epochs", gt, "scheduler.warmup: {} epochs of warming up are more than the {} of training"),
+    ("mixing batch", lambda word, n: word != "none" and n == 1, "mixing {}: a batch of {} holds no other photo to mix"),
+    ("labels.soft labels.border", lambda soft, border: soft > border - BORDERS[0],
+     f"labels.soft: {{}} years are wider than the years between the borders {BORDERS[0]} and {{}}"),
+    ("optimizer.nesterov optimizer.momentum", lambda on, momentum: on and not momentum,
+     "optimizer.nesterov: it needs an optimizer.momentum above {1}"),
+    ("head.mask head.gender head.age", lambda *weights: not any(weights),
+     "head triple: one of mask, gender and age must weigh more than 0"),
+    ("overlay.worn overlay.incorrect", lambda *counts: not any(counts),
+     "overlay masks: worn and incorrect are both 0, so that no mask is drawn"),
+    ("overlay.of extra", lambda part, word: part == "extra" and word == "none",
+     "overlay.of: there are no {} photos to draw masks on, extra is {}"),
+)  # fmt: skip
 Kind = TypeVar("Kind")
 
 
@@ -132,18 +162,24 @@ def checked(raw: DictConfig | Mapping[str, Any], kind: type[Kind] = Config) -> K
     known = validated(schema("config", plain), {k: v for k, v in given.items() if k in plain}, faults)
     faults += [unknown("key", key, hints) for key in given if key not in plain]
     words = {group: GROUPS[group].check(values.get(group), faults) for group in groups}
-    faults += [] if known is None else clashes(known)
+    faults += clashes(known or {}, words)
     if faults:
         raise ConfigError(*faults)
     return kind(**(known or {}), **words)
 
 
-def clashes(known: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each pair of plain values that do not go together."""
-    fold, folds = known.get("fold"), known.get("folds", 0)
-    return (
-        [f"fold: {fold} is none of the {folds} folds (they count from 0)"] if fold is not None and fold >= folds else []
-    )
+def clashes(known: Mapping[str, Any], words: Mapping[str, Word | None]) -> list[str]:
+    """Return a sentence for each set of values that do not go together; one that is wrong by itself is left to it."""
+    given = dict(known)
+    for group, word in words.items():
+        if word is not None:
+            given |= {group: word.name} | {f"{group}.{key}": value for key, value in word.params.items()}
+    told = []
+    for keys, clash, sentence in CLASHES:
+        values = [given[key] for key in keys.split() if key in given]
+        if len(values) == len(keys.split()) and clash(*values):
+            told.append(sentence.format(*values))
+    return told
 
 
 def resolved(raw: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
@@ -160,5 +196,5 @@ def plug(names: Any) -> None:
     for name in names if isinstance(names, list) else []:
         try:
             importlib.import_module(str(name))
-        except ImportError as error:
+        except (ImportError, SyntaxError, TypeError, ValueError) as error:
             raise ConfigError(f"plugins: {name!r} cannot be imported: {error}") from error

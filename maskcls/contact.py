@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import yaml
 
-from maskcls import console
+from maskcls import console, photos
 from maskcls.detect import Finder, known
 from maskcls.errors import ConfigError, DataError
 from maskcls.overlays import STYLES, Image, choose, wear
@@ -103,7 +103,7 @@ def main() -> None:
     elif asked.crop:
         show = cropped(asked.crop)
     files = listed(asked.source, asked.match, asked.photos)
-    picture = sheet([show(crop.photo(path)) for path in files], asked.size, asked.columns)
+    picture = sheet([show(photos.photo(path)) for path in files], asked.size, asked.columns)
     if not cv2.imwrite(str(asked.out), picture[..., ::-1]):
         raise DataError(f"{asked.out} cannot be written")
     console.say(f"{len(files)} photos are on {asked.out}")

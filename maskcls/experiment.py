@@ -7,8 +7,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from maskcls.cache import Pixels, pixels
 from maskcls.config import Config, checked
 from maskcls.errors import ConfigError, RunError
 from maskcls.metrics import macro_f1
+from maskcls.parts.augmentation import Augment
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Sink
+from maskcls.parts.model import training
 from maskcls.rundir import RunDir, locked, read_arrays, write_json, write_text
 from maskcls.state import build
 
@@ -79,6 +81,8 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
     table = rows.assemble(cfg, note)
     console.say(f"{place.path}: {rows.summary(table)}", "bold")
     descended(cfg, table)
+    if (size := rows.uniform(cfg, table)) is not None:
+        rehearse(cfg, hardware, size)
     if console.main_rank():
         place.open({key: value for key, value in cfg.filled().items() if key != "fold"})
         place.claim(rows.digest(table), len(table))
@@ -109,24 +113,49 @@ def train_folds(
             folds.fit_fold(cfg, place, table, photos, k, hardware, sinks)
 
 
-def rehearse(cfg: Config, hardware: Hardware) -> None:
-    """Build what the words mean once, before any work: what a builder refuses is known now, and not after decoding."""
-    head, size = cfg.head(), photo_size(cfg)
-    cfg.crop(), cfg.augmentation(), cfg.scheduler(1, 1), head.objective(cfg.loss, torch.ones(18))
-    cfg.mixing(), cfg.tta()
-    model = build(cfg, head, hardware, size, 0).model.eval()
+def rehearse(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = None) -> None:
+    """Build what the words mean once, before any work: what a builder refuses is known now, and not after decoding.
+
+    `size` is the photos' height and width where the crop does not say it.
+    """
+    head, (high, wide) = cfg.head(), size or photo_size(cfg)
+    cfg.crop(), cfg.scheduler(1, 1), head.objective(cfg.loss, torch.ones(18)), cfg.mixing()
+    model = build(cfg, head, hardware, (high, wide), 0).model.eval()
+    if not high * wide:
+        return  # crop=none: the rest is told with the photos
+    with refused(f"augmentation {cfg.augmentation.name} refuses photos of {high} × {wide}"):
+        changed(cfg.augmentation(), high, wide)
+    with torch.inference_mode():
+        with refused(f"tta {cfg.tta.name} refuses photos of {high} × {wide}"):
+            views = cfg.tta()(torch.zeros(1, 3, high, wide, device=hardware.device))
+        with refused(f"model {cfg.model.name} refuses photos of {high} × {wide}"):
+            model(views[0])
+        if cfg.batch == distrib.size():
+            with refused(f"batch: model {cfg.model.name} cannot be trained on one photo of {high} × {wide}"):
+                training(model)(views[0])
+
+
+@contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Make a ConfigError of what a library says against the words."""
     try:
-        with torch.inference_mode():
-            model(torch.zeros(1, 3, *size, device=hardware.device))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"model {cfg.model.name} refuses photos of {size[0]} × {size[1]}: {reason}") from error
+        yield
+    except Exception as error:  # each library has kinds of its own
+        raise ConfigError(f"{what}: {' '.join(str(error).split())[:200]}") from error
+
+
+def changed(augment: Augment | None, height: int, width: int, draws: int = 16) -> None:
+    """Augment a blank photo a few times; a ValueError where the results differ in size and so make no batch."""
+    blank = np.zeros((height, width, 3), np.uint8)
+    shapes = {augment(blank, seed).shape for seed in range(draws)} if augment else set()
+    if len(shapes) > 1 or any(len(shape) != 3 or shape[2] != 3 for shape in shapes):
+        raise ValueError(f"what comes out is of {len(shapes)} shapes, such as {min(shapes)}, and makes no batch")
 
 
 def photo_size(cfg: Config) -> tuple[int, int]:
-    """Return height and width of the photos that the model gets; a crop that leaves them as they are is not known."""
+    """Return height and width of the photos that the model gets; 0 × 0 for crop=none, which leaves them as they are."""
     crop = cfg.crop.params
-    height, width = crop.get("out") or (crop.get("height", 224), crop.get("width", 224))
+    height, width = crop.get("out") or (crop.get("height", 0), crop.get("width", 0))
     return height, width
 
 

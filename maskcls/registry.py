@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from maskcls.errors import nearest, unknown
 
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Whole = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes as a seed
+Side = Annotated[int, Field(ge=1, le=4096)]  # pixels of a photo's side
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -73,7 +74,9 @@ def signature(build: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
 
 def schema(name: str, fields: Mapping[str, tuple[Any, Any]]) -> type[BaseModel]:
     """Return the pydantic model of {parameter: (type, default)}; it forbids extras and coerces nothing."""
-    config = ConfigDict(extra="forbid", strict=True, validate_default=True, protected_namespaces=())
+    config = ConfigDict(
+        extra="forbid", strict=True, validate_default=True, allow_inf_nan=False, protected_namespaces=()
+    )
     return create_model(name, __config__=config, **fields)  # type: ignore[call-overload]
 
 

@@ -10,21 +10,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskcls import distrib
+from maskcls import distrib, photos
 from maskcls.config import Config
 from maskcls.errors import ConfigError, DataError
 from maskcls.labels import CLASSES, SHAPE, Floats, decode
-from maskcls.parts import split
+from maskcls.parts import crop, split
 from maskcls.parts.labels import AGE_COLUMNS
 from maskcls.parts.pseudo import SOFT
+from maskcls.sheets import complain
 
+NAMED = 20  # photos that one report names
 RULER = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scored"]
 
 
 def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the table with fold (−1: not scored in any fold) and scored; `note` is told what is worth knowing."""
-    source = chosen(cfg.data(note), cfg.people, cfg.exam)
-    table = cfg.labels(cfg.pseudo(cfg.extra(source, note), note), note)
+    table = usable(cfg, chosen(cfg.data(note), cfg.people, cfg.exam), note)
+    grown = cfg.extra(table, note)
+    if len(grown) > len(table):
+        table = pd.concat([table, usable(cfg, grown.iloc[len(table) :], note)], ignore_index=True)
+    uniform(cfg, table)
+    table = cfg.labels(cfg.pseudo(table, note), note)
     train = table["part"] == "train"
     if (table.loc[train, "label"] < 0).any():
         raise DataError("a training photo has no label")
@@ -74,6 +80,46 @@ def ranked(table: pd.DataFrame, seed: int) -> list[str]:
     return place.sort_values(kind="stable").index.tolist()
 
 
+def usable(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:
+    """Return the rows whose photos can be used: with on_error=skip the others are left out and noted, else told.
+
+    It stands before folds are made, so that a table and its hash never speak of photos that are not there.
+    """
+    looks = photos.looked(table["path"], Path(cfg.cache_dir))
+    faults = [seen.fault or crop.misfit(cfg.crop, seen) for seen in looks]
+    bad = np.array([fault is not None for fault in faults], bool)
+    if not bad.any():
+        return table
+    what = f"{bad.sum()} of {len(table)} photos cannot be used"
+    column = "id" if cfg.on_error == "skip" else "path"
+    told = [f"{name} {fault}" for name, fault in zip(table[column], faults, strict=True) if fault]
+    if cfg.on_error == "stop":
+        complain([*told[:NAMED], f"{what}; on_error=skip leaves them out"], NAMED + 1)
+    if bad.all():
+        complain([*told[:NAMED], f"{what}: none is left"], NAMED + 1)
+    lost = int((bad & (table["part"] == "eval")).sum())
+    unseen = f", {lost} of them evaluation photos, which get no prediction" if lost else ""
+    more = f"; … and {len(told) - 3} more" if len(told) > 3 else ""
+    note(f"on_error: {what} and were left out{unseen}: {'; '.join(told[:3])}{more}")
+    return table[~bad].reset_index(drop=True)
+
+
+def uniform(cfg: Config, table: pd.DataFrame) -> tuple[int, int] | None:
+    """Return the height and width of photos that crop=none leaves as they are; DataError where they have several.
+
+    Any other crop makes the size its own: None.
+    """
+    if cfg.crop.build is not crop.none:
+        return None
+    sizes: dict[tuple[int, int], str] = {}
+    for path, seen in zip(table["path"], photos.looked(table["path"], Path(cfg.cache_dir)), strict=True):
+        sizes.setdefault((seen.height, seen.width), path)
+    if len(sizes) > 1:
+        each = " and ".join(f"{h} × {w} ({path})" for (h, w), path in list(sizes.items())[:2])
+        raise DataError(f"crop: photos of {each} pixels do not fit one array: choose crop=resize or crop=center")
+    return next(iter(sizes))
+
+
 def straddling(table: pd.DataFrame) -> int:
     """Count the people with photos in more than one fold."""
     return int((table[table["part"] == "train"].groupby("person")["fold"].nunique() > 1).sum())
@@ -84,9 +130,11 @@ def enough(table: pd.DataFrame, cfg: Config) -> None:
     if cfg.batch % distrib.size():
         raise ConfigError(f"batch: {cfg.batch} photos cannot be shared equally by {distrib.size()} ranks")
     for k in range(count(table)):
-        photos = len(training_rows(table, k))
-        if photos < cfg.batch:
-            raise ConfigError(f"batch: {cfg.batch} photos are more than the {photos} that fold {k} trains on")
+        have = len(training_rows(table, k))
+        if have < cfg.batch:
+            raise ConfigError(f"batch: {cfg.batch} photos are more than the {have} that fold {k} trains on")
+        if have // cfg.batch < cfg.accumulate:
+            raise ConfigError(f"accumulate: {cfg.accumulate} batches are more than the {have // cfg.batch} of an epoch")
 
 
 def count(table: pd.DataFrame) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -28,15 +29,19 @@ def read(source: Path, columns: Sequence[str]) -> list[Row]:
     if not source.is_file():
         raise DataError(f"there is no file {source}")
     try:
-        text = source.read_text(encoding="utf-8-sig")
+        text = source.read_bytes().decode("utf-8-sig")
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator(text))
         lines = [(f"{source} line {reader.line_num}", [cell.strip() for cell in row]) for row in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source} is no text in UTF-8: save it as a CSV in UTF-8") from error
+    except (csv.Error, OSError) as error:
         raise DataError(f"{source} cannot be read as a CSV: {error}") from error
     lines = [(where, row) for where, row in lines if any(row)]
     if not lines:
         raise DataError(f"{source} is empty")
     header = lines[0][1]
+    twice = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
+    complain([f"{source} has two columns '{name}'" for name in twice])
     complain([f"{source} has no column '{name}'{nearest(name, header)}" for name in columns if name not in header])
     rows = [(where, row if any(row[len(header) :]) else row[: len(header)]) for where, row in lines[1:]]
     complain(
@@ -81,6 +86,31 @@ def inside(name: str) -> bool:
     """Tell whether a relative path names something below its root."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+def absent(kind: str, base: Path, name: str) -> str:
+    """Return the sentence for a path of a row that leads to nothing below its root."""
+    if PurePosixPath(name).is_absolute():
+        return f"{name!r} is no path below {base}"
+    if name and not inside(name):
+        return f"{name!r} climbs out of {base}"
+    return f"there is no {kind} {base / name}"
+
+
+def printable(name: str) -> bool:
+    """Tell whether a file's name can be written into a table as UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def strays(paths: Sequence[Path], base: Path) -> list[Path]:
+    """Return the paths that symbolic links lead out of a root; each folder is resolved once."""
+    top, folders = os.path.realpath(base), {path.parent for path in paths}
+    real = {folder: os.path.realpath(folder) for folder in folders}
+    outside = {folder for folder, end in real.items() if not Path(end).is_relative_to(top)}
+    return [
+        path for path in paths
+        if path.parent in outside or (path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(top))
+    ]  # fmt: skip
 
 
 def complain(faults: Sequence[str], most: int = 10) -> None:

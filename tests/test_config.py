@@ -130,7 +130,7 @@ def test_the_order_of_keys_does_not_change_the_hash(base: Raw) -> None:
 
 OTHER = {
     "name": "other", "fold": 2, "hardware": {"name": "cpu", "workers": 3}, "logger": {"name": "none"},
-    "runs_dir": "elsewhere", "cache_dir": "elsewhere", "data.root": "elsewhere",
+    "runs_dir": "elsewhere", "cache_dir": "elsewhere", "on_error": "skip", "data.root": "elsewhere",
 }  # fmt: skip
 
 
@@ -158,7 +158,7 @@ INSIDE = {
     "plugins": ["json"], "data.people": 121, "data.seed": 1, "split": {"name": "holdout"}, "crop.width": 80,
     "augmentation.transforms": {}, "augmentation.p": 0.5, "sampler": {"name": "weighted"}, "model.arch": "test_vit",
     "model.drop": 0.1, "model.frozen": ["conv1"], "model.normalize": "competition", "head": {"name": "single"},
-    "extra": {"name": "folder", "root": "."}, "labels.border": 58, "overlay": {"name": "masks"},
+    "extra": {"name": "folder", "root": "."}, "labels.border": 58, "overlay": {"name": "masks", "of": "train"},
     "mixing": {"name": "mixup"}, "tta": {"name": "flip"}, "average": 2, "accumulate": 2, "ema": 0.9, "layer_decay": 0.8,
     "loss.smoothing": 0.1, "loss.beta": 0.9, "optimizer.lr": 2e-3, "scheduler.warmup": 1,
 }  # fmt: skip

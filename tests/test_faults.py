@@ -49,7 +49,7 @@ WRONG = {
     "hardware=gpu": "there is no GPU",
     "split=holdout fold=1": "fold: 1 is none of the 1 folds of split holdout",
     "labels.border=25": "labels.border of plain: 25 should be greater than 30",
-    "labels.soft=50": "labels.soft: 50.0 years are wider than the 30 between the borders",
+    "labels.soft=50": "labels.soft: 50.0 years are wider than the years between the borders 30 and 60",
     "labels.drop=[[29,27]]": "is no pair of ages in years",
     "mixing=halfcut mixing.cut=[0.6,0.4]": "is no pair of shares",
     "model.init=nowhere": "'nowhere' is no folder of a finished run",

@@ -26,7 +26,7 @@ WORDS = {
              *[f"crop=region crop.part={part}" for part in ("forehead", "nose_chin", "chin_neck")]],
     "sampler": ["sampler=shuffle", "sampler=weighted", "sampler=weighted sampler.power=0.5"],
     "weights": ["loss.weights=inverse", "loss.weights=effective", "loss.smoothing=0.1"],
-    "comforts": ["clip=1.0", "accumulate=2", "ema=0.9", "scheduler.warmup=0.5", "layer_decay=0.8", "precision=bf16", "average=2",
+    "comforts": ["clip=1.0", "accumulate=2", "ema=0.9", "scheduler.warmup=0.5", "layer_decay=0.8", "precision=bf16", "average=2 epochs=2",
                  "model.frozen=[conv_stem]", "select=last"],
     "optimizer": ["optimizer=sgd", "optimizer=adam", "optimizer=adamp", "optimizer=madgrad"],
     "scheduler": ["scheduler=constant", "scheduler=step", "scheduler=multistep", "scheduler=plateau", "scheduler=onecycle"],

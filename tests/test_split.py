@@ -143,6 +143,12 @@ def base() -> Config:
     return checked(compose("name=t", "model=timm", "model.arch=test_resnet", "batch=4"))
 
 
+@pytest.fixture(autouse=True)
+def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows here speak of no files on disk."""
+    monkeypatch.setattr(rows, "usable", lambda cfg, table, note: table)
+
+
 def config(base: Config, table: pd.DataFrame, build: Any = split.by_person, **values: Any) -> Config:
     word = Word("split", build.__name__, values.pop("params", {}), build)
     return dataclasses.replace(base, data=Word("data", "mine", {}, lambda note: table.copy()), split=word, **values)

@@ -8,15 +8,14 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from pydantic import AfterValidator
 
 from maskcls.detect import Box, Detector, Face, Finder
 from maskcls.errors import DataError
-from maskcls.registry import Count, NonNegative, Registry
+from maskcls.photos import Image, Look
+from maskcls.registry import NonNegative, Registry, Side, Word
 
 word = Registry("crop")
-Image = npt.NDArray[np.uint8]
 Crop = Callable[[Image], Image]
 
 PARTS = {  # left, top, right, bottom in a face whose eyes lie at (-0.5, 0) and (0.5, 0) and whose mouth at (0, 1)
@@ -24,18 +23,6 @@ PARTS = {  # left, top, right, bottom in a face whose eyes lie at (-0.5, 0) and 
     "nose_chin": (-0.9, 0.2, 0.9, 1.6),
     "chin_neck": (-1.1, 1.2, 1.1, 2.6),
 }
-
-
-def photo(path: str) -> Image:
-    """Read one photo as uint8 RGB, (H, W, 3), upright; what cannot be read is a DataError that names it."""
-    raw = np.fromfile(path, np.uint8)
-    try:
-        image = cv2.imdecode(raw, cv2.IMREAD_COLOR_RGB) if raw.size else None
-    except cv2.error:  # such as a header that promises more pixels than cv2 takes
-        image = None
-    if image is None:
-        raise DataError(f"{path} cannot be read as a photo")
-    return np.asarray(image, np.uint8)
 
 
 def pair(value: list[int] | None) -> list[int] | None:
@@ -53,8 +40,8 @@ def none() -> Crop:
 
 @word
 def center(
-    *, height: Count = 400, width: Count = 200,
-    out: Annotated[list[Count] | None, AfterValidator(pair)] = None, clahe: NonNegative = 0.0,
+    *, height: Side = 400, width: Side = 200,
+    out: Annotated[list[Side] | None, AfterValidator(pair)] = None, clahe: NonNegative = 0.0,
 ) -> Crop:  # fmt: skip
     """Cut height × width pixels out of the middle, as albumentations' CenterCrop, then scale them to `out`.
 
@@ -64,7 +51,7 @@ def center(
     def cut(image: Image) -> Image:
         h, w = image.shape[:2]
         if h < height or w < width:
-            raise DataError(f"crop.height × crop.width {height} × {width} is larger than a photo of {h} × {w} pixels")
+            raise DataError(larger(height, width, h, w))
         top, left = (h - height) // 2, (w - width) // 2
         part = image[top : top + height, left : left + width]
         high, wide = out or (height, width)
@@ -74,14 +61,14 @@ def center(
 
 
 @word
-def resize(*, height: Count = 80, width: Count = 60, clahe: NonNegative = 0.0) -> Crop:
+def resize(*, height: Side = 80, width: Side = 60, clahe: NonNegative = 0.0) -> Crop:
     """Scale the whole photo to height × width pixels (by area when it shrinks)."""
     return lambda image: finished(image, height, width, clahe)
 
 
 @word
 def face(
-    *, detector: Detector = "mtcnn", margin: NonNegative = 0.2, height: Count = 224, width: Count = 224,
+    *, detector: Detector = "mtcnn", margin: NonNegative = 0.2, height: Side = 224, width: Side = 224,
     clahe: NonNegative = 0.0,
 ) -> Crop:  # fmt: skip
     """Cut the face that a detector finds, with a margin (a share of its width and height) on each side."""
@@ -97,7 +84,7 @@ def face(
 @word
 def region(
     *, part: Literal["forehead", "nose_chin", "chin_neck"] = "nose_chin", detector: Detector = "mtcnn",
-    height: Count = 112, width: Count = 144, clahe: NonNegative = 0.0,
+    height: Side = 112, width: Side = 144, clahe: NonNegative = 0.0,
 ) -> Crop:  # fmt: skip
     """Cut a part of the face, placed by the detector's five landmarks."""
 
@@ -126,6 +113,19 @@ class Found:
         box = middle(image.shape, self.size) if found is None else fitted(self.area(found), image.shape, self.size)
         top, left, bottom, right = box
         return finished(image[top:bottom, left:right], *self.size, self.clahe)
+
+
+def misfit(crop: Word, look: Look) -> str | None:
+    """Return why a photo of a known size is too small for a crop, None where it is not."""
+    high, wide = crop.params.get("height", 1), crop.params.get("width", 1)
+    if crop.build is not center or (look.height >= high and look.width >= wide):
+        return None
+    return f"is too small: {larger(high, wide, look.height, look.width)}"
+
+
+def larger(height: int, width: int, h: int, w: int) -> str:
+    """Return the words for a cut that a photo cannot hold."""
+    return f"crop.height × crop.width {height} × {width} is larger than a photo of {h} × {w} pixels"
 
 
 def middle(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:

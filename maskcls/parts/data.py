@@ -13,13 +13,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from maskcls import console, people
 from maskcls.errors import DataError, unknown
 from maskcls.labels import CLASSES, GENDERS, band, decode, encode
-from maskcls.registry import Count, Registry, Whole
-from maskcls.sheets import OLDEST, Row, code, complain, inside, read, repeated, years
+from maskcls.registry import Registry, Whole
+from maskcls.sheets import OLDEST, Row, absent, code, complain, inside, printable, read, repeated, strays, years
 
 word = Registry("data")
 Note = Callable[[str], None]
@@ -28,6 +28,9 @@ COLUMNS = ["id", "path", "person", "mask", "gender", "age", "label", "part"]
 SHOTS = {f"mask{i}": 0 for i in range(1, 6)} | {"incorrect_mask": 1, "normal": 2}
 ENDINGS = {".jpg", ".jpeg", ".png"}
 MASK_WORDS = {"worn": 0, "wear": 0, "incorrect": 1, "none": 2, "normal": 2, "0": 0, "1": 1, "2": 2}
+MOST = 100_000  # drawn people
+Crowd = Annotated[int, Field(ge=1, le=MOST)]
+Drawing = Annotated[int, Field(ge=8, le=2048)]  # pixels of a side
 GENDER_WORDS = {"male": 0, "female": 1, "0": 0, "1": 1}
 
 
@@ -36,24 +39,27 @@ def folder(value: str | None) -> str:
     value = value or os.environ.get("MASKCLS_DATA")
     if not value:
         raise ValueError("no folder is given: set data.root=<folder> or the environment's MASKCLS_DATA")
-    if not Path(value).is_dir():
+    if not os.path.isdir(value):
         raise ValueError(f"there is no folder {value!r}")
     return value
 
 
 def existing(value: str) -> str:
     """Return the path of a file that exists."""
-    if not Path(value).is_file():
+    if not os.path.isfile(value):
         raise ValueError(f"there is no file {value!r}")
     return value
 
 
 @word
-def competition(note: Note, *, root: Annotated[str | None, AfterValidator(folder)] = None) -> pd.DataFrame:
+def competition(
+    note: Note, *, root: Annotated[str | None, AfterValidator(folder)] = None, links: bool = False
+) -> pd.DataFrame:
     """Read the AI Stages layout: train/train.csv with seven photos a person, eval/info.csv without labels.
 
     A person is a folder (`path`), never an `id`. Where eval/labels.csv stands (ImageID,ans,gender,age,path) the
     evaluation photos are scored. Missing photos are counted in a note; a missing folder or a bad row is a DataError.
+    `links` allows photos that are symbolic links out of the root.
     """
     base = Path(str(root))
     train = read(base / "train" / "train.csv", ("gender", "age", "path"))
@@ -61,7 +67,7 @@ def competition(note: Note, *, root: Annotated[str | None, AfterValidator(folder
     photos = [row for row in rows if row["path"]]
     if len(photos) < len(rows):
         note(f"{len(rows) - len(photos)} photos are missing from the folders of train/images and were left out")
-    return finished(photos, base)
+    return finished(photos, base, links)
 
 
 def labelled(train: list[Row], base: Path) -> list[dict[str, Any]]:
@@ -70,8 +76,8 @@ def labelled(train: list[Row], base: Path) -> list[dict[str, Any]]:
     for where, cells in train:
         person = str(PurePosixPath(cells["path"]))
         known = described(cells, where, faults)
-        if not inside(cells["path"]) or not (base / person).is_dir():
-            faults.append(f"{where}: there is no folder {base / cells['path']}")
+        if not inside(cells["path"]) or not os.path.isdir(base / person):
+            faults.append(f"{where}: {absent('folder', base, cells['path'])}")
         elif known:
             rows += shots(base / person, {"person": person, "part": "train", **known})
     complain(faults)
@@ -90,7 +96,8 @@ def described(cells: Mapping[str, str], where: str, faults: list[str]) -> dict[s
 
 def shots(place: Path, person: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the seven rows of a person; files beginning with a dot are no photos."""
-    files = sorted(entry for entry in place.iterdir() if entry.suffix.lower() in ENDINGS and entry.name[0] != ".")
+    files = sorted(entry for entry in place.iterdir() if entry.suffix.lower() in ENDINGS and entry.name[0] != "."
+                   and entry.exists())  # fmt: skip
     found = {entry.stem: entry for entry in reversed(files)}
     return [{"path": found.get(stem), "mask": mask, **person} for stem, mask in SHOTS.items()]
 
@@ -126,8 +133,8 @@ def answers(source: Path) -> dict[str, dict[str, Any]]:
 
 @word
 def synthetic(
-    note: Note, *, root: str = "data", people: Count = 120, eval_people: Whole = 40,
-    height: Annotated[int, "pixels"] = 256, width: Annotated[int, "pixels"] = 192, seed: Whole = 0,
+    note: Note, *, root: str = "data", people: Crowd = 120, eval_people: Annotated[int, Field(ge=0, le=MOST)] = 40,
+    height: Drawing = 256, width: Drawing = 192, seed: Whole = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Draw the embedded people once into `root`, in the competition's layout, and read them as such."""
     place = Path(root) / f"people-{people}+{eval_people}-{height}x{width}-seed{seed}"
@@ -146,15 +153,20 @@ def drawn(place: Path, **what: int) -> None:
 
 
 @word
-def table(note: Note, *, file: Annotated[str, AfterValidator(existing)], root: str | None = None) -> pd.DataFrame:
+def table(
+    note: Note, *, file: Annotated[str, AfterValidator(existing)], root: str | None = None, links: bool = False
+) -> pd.DataFrame:
     """Read any CSV with path, mask, gender, age (or label), and if there person and part (train | eval).
 
     Paths are relative to `root`, by default the CSV's folder. Without a person column each photo is its own person.
+    `links` allows photos that are symbolic links out of the root.
     """
     source = Path(file)
-    base = Path(root) if root else source.parent
+    base = Path(folder(root)) if root else source.parent
     given = read(source, ("path",))
-    there = set(given[0].cells) if given else set()
+    if not given:
+        raise DataError(f"{source} has a header and no rows")
+    there = set(given[0].cells)
     if "label" not in there and (lacking := {"mask", "gender", "age"} - there):
         raise DataError(
             f"{source} has neither label nor all of mask, gender, age: {', '.join(sorted(lacking))} is missing"
@@ -162,14 +174,14 @@ def table(note: Note, *, file: Annotated[str, AfterValidator(existing)], root: s
     faults = repeated(given, "path")
     rows = [placed(cells, base, where, faults) for where, cells in given]
     complain(faults)
-    return finished(rows, base)
+    return finished(rows, base, links)
 
 
 def placed(cells: Mapping[str, str], base: Path, where: str, faults: list[str]) -> dict[str, Any]:
     """Return one row of a CSV as a row of the table, adding what is wrong with it to `faults`."""
     path, part = base / cells["path"], cells.get("part") or "train"
-    if not inside(cells["path"]) or not path.is_file():
-        faults.append(f"{where}: there is no file {path}")
+    if not inside(cells["path"]) or not os.path.isfile(path):
+        faults.append(f"{where}: {absent('file', base, cells['path'])}")
     if part not in ("train", "eval"):
         faults.append(f"{where}: {unknown('part', part, ('train', 'eval'))}")
     shared = {"path": path, "person": cells.get("person") or cells["path"], "part": part}
@@ -186,7 +198,7 @@ def placed(cells: Mapping[str, str], base: Path, where: str, faults: list[str]) 
 
 def from_label(value: str, where: str, faults: list[str]) -> dict[str, Any]:
     """Return mask, gender and label of a row that names its class."""
-    label = int(value) if value.isdecimal() else -1
+    label = int(value) if value.isdecimal() and len(value) <= 2 else -1
     if not 0 <= label < len(CLASSES):
         faults.append(f"{where}: label {value!r} is no class from 0 to 17")
         return {}
@@ -194,10 +206,14 @@ def from_label(value: str, where: str, faults: list[str]) -> dict[str, Any]:
     return {"mask": int(mask), "gender": int(gender), "label": label}
 
 
-def finished(rows: list[dict[str, Any]], base: Path) -> pd.DataFrame:
+def finished(rows: list[dict[str, Any]], base: Path, links: bool = False) -> pd.DataFrame:
     """Return rows as the table: ids relative to the root, labels from mask, gender and age."""
     if not rows:
         raise DataError(f"there are no photos in {base}")
+    paths = [row["path"] for row in rows]
+    complain([f"{str(path)!r}: its name is no UTF-8: rename it" for path in paths if not printable(str(path))])
+    outside = [] if links else strays(paths, base)
+    complain([f"{path} is a link out of {base}: links=true beside its root or file allows that" for path in outside])
     table = pd.DataFrame(rows)
     table["id"] = [path.relative_to(base).as_posix() for path in table["path"]]
     table["path"] = [str(path) for path in table["path"]]

@@ -28,7 +28,7 @@ FIELDS = {"age": r"\d+(?:\.\d+)?", "gender": "[^_]+?", "person": ".+?"}
 
 def standing(value: str) -> str:
     """Return the path of a folder that exists."""
-    if not Path(value).is_dir():
+    if not os.path.isdir(value):
         raise ValueError(f"there is no folder {value!r}")
     return value
 
@@ -59,10 +59,11 @@ def none(table: pd.DataFrame, note: Note) -> pd.DataFrame:
 
 @word
 def table_(
-    table: pd.DataFrame, note: Note, *, file: Annotated[str, AfterValidator(data.existing)], root: str | None = None
-) -> pd.DataFrame:
+    table: pd.DataFrame, note: Note, *, file: Annotated[str, AfterValidator(data.existing)], root: str | None = None,
+    links: bool = False,
+) -> pd.DataFrame:  # fmt: skip
     """Add the photos of a CSV as data=table reads it; all of them are trained on, whatever their part says."""
-    return joined(table, data.table(note, file=file, root=root), file, note)
+    return joined(table, data.table(note, file=file, root=root, links=links), file, note)
 
 
 @word
@@ -71,15 +72,17 @@ def folder(
     pattern: Annotated[str, AfterValidator(readable)] = "{age}_{gender}_*",
     genders: dict[str, Literal["male", "female"]] = {"0": "male", "1": "female"},
     mask: Literal["worn", "incorrect", "none"] = "none",
-    ages: Annotated[list[NonNegative] | None, AfterValidator(span)] = None,
+    ages: Annotated[list[NonNegative] | None, AfterValidator(span)] = None, links: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
     """Add the photos below a folder whose names, without their ending, tell {age}, {gender} and perhaps {person}.
 
     `*` stands for anything, `genders` says what a name's {gender} means, `ages` limits the years (both included).
-    Without {person} each photo is its own person. Photos of other names are left out and counted.
+    Without {person} each photo is its own person. `links` allows symbolic links out of the folder. Photos of other
+    names are left out and counted.
     """
     base, fits = Path(root), expression(pattern)
-    files = sorted(path for path in base.rglob("*") if path.suffix.lower() in data.ENDINGS and path.name[0] != ".")
+    shown = (path for path in base.rglob("*") if path.suffix.lower() in data.ENDINGS and path.name[0] != ".")
+    files = sorted(path for path in shown if path.is_file())
     rows = [row for path in files if (row := read(path, base, fits, genders, MASKS.index(mask)))]
     if len(rows) < len(files):
         note(f"extra: {len(files) - len(rows)} photos below {root} have names that {pattern!r} does not read")
@@ -87,7 +90,7 @@ def folder(
     chosen = [row for row in rows if low <= row["age"] <= high]
     if not chosen:
         raise DataError(f"extra folder: none of the {len(files)} photos below {root} has a fitting name and age")
-    return joined(table, data.finished(chosen, base), root, note)
+    return joined(table, data.finished(chosen, base, links), root, note)
 
 
 def expression(pattern: str) -> re.Pattern[str]:

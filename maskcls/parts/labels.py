@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from maskcls.errors import ConfigError
 from maskcls.labels import AGES, ATTRIBUTES, BORDERS, band, decode, encode
 from maskcls.registry import NonNegative, Registry
 
@@ -42,8 +41,6 @@ def plain(
     one, `drop` pairs of ages (both included) that are not trained on. Added columns: age0, age1, age2 (the age class as
     a distribution) and trained. Scoring knows the borders 30 and 60 alone.
     """
-    if soft > border - BORDERS[0]:
-        raise ConfigError(f"labels.soft: {soft} years are wider than the {border - BORDERS[0]} between the borders")
     table = patched(table, patches, note)
     years, known = table["age"].to_numpy(float), table["age"].notna().to_numpy()
     hard = np.eye(len(AGES))[decode(table["label"].clip(0))[2]]

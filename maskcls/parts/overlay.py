@@ -21,7 +21,7 @@ from maskcls.drawing import brush
 from maskcls.errors import ConfigError, DataError
 from maskcls.labels import MASKS, decode, encode
 from maskcls.overlays import Image, Landmarks
-from maskcls.parts.crop import photo
+from maskcls.photos import photo
 from maskcls.registry import Registry, Whole
 from maskcls.rundir import fingerprint, locked
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,7 @@ SOFT = [f"soft{i}" for i in range(len(CLASSES))]  # what a row is trained toward
 
 def predicted(run: str) -> str:
     """Return the folder of a run that has predictions of evaluation photos."""
-    if not (Path(run) / "eval.csv").is_file():
+    if not os.path.isfile(Path(run) / "eval.csv"):
         raise ValueError(f"{run!r} is no folder of a finished run with evaluation photos (it has no eval.csv)")
     return run
 

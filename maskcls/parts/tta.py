@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from maskcls.registry import Positive, Registry
+from maskcls.registry import Registry
 
 word = Registry("tta")
+Factor = Annotated[float, Field(ge=0.5, le=2)]
 Views = Callable[[Tensor], list[Tensor]]
 
 
@@ -26,7 +29,7 @@ def flip() -> Views:
 
 
 @word
-def scales(*, factors: list[Positive] = [0.9, 1.1], mirror: bool = True) -> Views:
+def scales(*, factors: list[Factor] = [0.9, 1.1], mirror: bool = True) -> Views:
     """The photo, and scaled by each factor (its middle, or edges repeated, in its size); each with its mirror."""
 
     def views(images: Tensor) -> list[Tensor]:

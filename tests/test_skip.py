@@ -1,0 +1,153 @@
+"""on_error: bad photos stop a run in one report before any work, or are left out, counted, and left out again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from maskcls import cache, rows
+from maskcls.cli import compose
+from maskcls.config import Config, checked
+from maskcls.errors import DataError, MaskclsError
+from maskcls.experiment import run
+
+
+@pytest.fixture
+def mine(people: Path, tmp_path: Path) -> Path:
+    """Return a copy of the tiny set, to be broken."""
+    return Path(shutil.copytree(people, tmp_path / "mine"))
+
+
+@pytest.fixture
+def words(tiny: list[str], mine: Path, tmp_path: Path) -> list[str]:
+    """Return the overrides of a run over that copy, with a cache of its own."""
+    kept = [word for word in tiny if not word.startswith(("data.", "cache_dir="))]
+    return [*kept, "data=competition", f"data.root={mine}", f"cache_dir={tmp_path}/cache", "epochs=1"]
+
+
+def broken(mine: Path) -> list[str]:
+    """Break three training photos and an evaluation photo, each in a way of its own, and return their ids."""
+    trained = sorted(path for path in mine.glob("train/images/*/mask*") if path.name[0] != ".")[::9][:3]
+    spoiled = [*trained, sorted(mine.glob("eval/images/*"))[2]]
+    spoiled[0].write_bytes(b"")
+    spoiled[1].write_bytes(spoiled[1].read_bytes()[:-40])
+    spoiled[2].unlink()
+    spoiled[2].mkdir()
+    spoiled[3].write_text("no photo")
+    return [path.relative_to(mine).as_posix() for path in spoiled]
+
+
+def test_all_bad_photos_are_told_in_one_report_before_any_work(words: list[str], mine: Path, tmp_path: Path) -> None:
+    ids = broken(mine)
+    with pytest.raises(DataError) as caught:
+        run(compose(*words))
+    *each, last = caught.value.sentences
+    assert [sentence.split()[0] for sentence in each] == [str(mine / name) for name in ids]
+    assert last.startswith("4 of ") and last.endswith("photos cannot be used; on_error=skip leaves them out")
+    assert not list(tmp_path.rglob("pixels.*")) and not (tmp_path / "runs").exists()
+
+
+def test_bad_photos_are_left_out_counted_and_left_out_again(words: list[str], mine: Path, tmp_path: Path) -> None:
+    ids = broken(mine)
+    first = run(compose(*words, "on_error=skip"))
+    (place,) = (tmp_path / "runs").iterdir()
+    done = json.loads((place / "metrics.json").read_text())
+    (note,) = [note for note in done["notes"] if note.startswith("on_error")]
+    assert (
+        "4 of " in note and "1 of them evaluation photos, which get no prediction" in note and "; … and 1 more" in note
+    )
+    assert all(name in note for name in ids[:3]) and str(mine) not in note
+    assert "4 of " in (place / "report.html").read_text()
+    for file in ("table.csv", "oof.csv", "eval.csv"):
+        assert not set(pd.read_csv(place / file)["id"]) & set(ids)
+    assert run(compose(*words, "on_error=skip")) == first
+    shutil.rmtree(tmp_path / "cache")  # looked at anew: the same table, so the finished run answers
+    assert run(compose(*words, "on_error=skip")) == first
+    assert [entry.name for entry in (tmp_path / "runs").iterdir()] == [place.name]
+    with pytest.raises(DataError, match="on_error=skip"):
+        run(compose(*words))
+
+
+def assembled(*words: str) -> tuple[Config, pd.DataFrame, list[str]]:
+    cfg, told = checked(compose(*words)), []
+    return cfg, rows.assemble(cfg, told.append), told
+
+
+def test_pixels_ids_and_folds_agree_without_the_bad_photos(words: list[str], mine: Path) -> None:
+    ids = broken(mine)
+    words = [word for word in words if not word.startswith("crop.")]
+    cfg, table, _ = assembled(*words, "on_error=skip", "crop=none")
+    photos = cache.pixels(table, cfg.crop, Path(cfg.cache_dir))
+    assert not set(table["id"]) & set(ids) and rows.straddling(table) == 0 and len(photos) == len(table)
+    for at in (0, len(table) // 2, -1):
+        assert np.array_equal(photos[at], cv2.imread(table["path"].iloc[at])[..., ::-1])
+
+
+def test_where_all_is_well_both_words_are_one_run(words: list[str]) -> None:
+    tables = [assembled(*words, f"on_error={word}") for word in ("stop", "skip")]
+    assert rows.digest(tables[0][1]) == rows.digest(tables[1][1]) and tables[0][2] == tables[1][2]
+    assert tables[0][0].science() == tables[1][0].science()
+
+
+def test_a_photo_smaller_than_the_cut_is_bad_before_anything_is_decoded(
+    words: list[str], mine: Path, tmp_path: Path
+) -> None:
+    small = sorted(mine.glob("train/images/*/normal.*"))[3]
+    assert cv2.imwrite(str(small), np.zeros((40, 20, 3), np.uint8))
+    cut = [*[w for w in words if not w.startswith("crop.")], "crop=center", "crop.height=32", "crop.width=24"]
+    with pytest.raises(
+        DataError, match="is too small: crop.height × crop.width 32 × 24 is larger than a photo of 40 × 20"
+    ):
+        run(compose(*cut))
+    assert not list(tmp_path.rglob("pixels.*"))
+    _, table, (note,) = assembled(*cut, "on_error=skip")
+    assert small.relative_to(mine).as_posix() not in set(table["id"]) and "1 of " in note
+
+
+def test_photos_of_two_sizes_need_a_crop_before_anything_is_decoded(
+    words: list[str], mine: Path, tmp_path: Path
+) -> None:
+    odd = sorted(mine.glob("train/images/*/normal.*"))[3]
+    assert cv2.imwrite(str(odd), np.zeros((64, 50, 3), np.uint8))
+    with pytest.raises(DataError, match="do not fit one array: choose crop=resize or crop=center") as caught:
+        run(compose(*[word for word in words if not word.startswith("crop.")], "crop=none"))
+    assert str(odd) in str(caught.value) and not list(tmp_path.rglob("pixels.*"))
+
+
+def test_a_set_of_bad_photos_alone_leaves_none(words: list[str], mine: Path) -> None:
+    for photo in [*mine.glob("train/images/*/*"), *mine.glob("eval/images/*")]:
+        photo.write_bytes(b"")
+    for word in ("stop", "skip"):
+        with pytest.raises(DataError) as caught:
+            run(compose(*words, f"on_error={word}"))
+        assert len(caught.value.sentences) == rows.NAMED + 1
+
+
+LINKS: dict[str, Callable[[Path], str]] = {
+    "a photo": lambda mine: next(
+        path for path in mine.glob("train/images/*/mask1.*") if path.name[0] != "."
+    ).as_posix(),
+    "a person": lambda mine: sorted((mine / "train/images").iterdir())[0].as_posix(),
+    "all photos": lambda mine: (mine / "train/images").as_posix(),
+}
+
+
+@pytest.mark.parametrize("what", LINKS)
+def test_a_link_out_of_the_root_is_refused_unless_allowed(
+    what: str, words: list[str], mine: Path, tmp_path: Path
+) -> None:
+    inner = Path(LINKS[what](mine))
+    shutil.move(inner, tmp_path / f"outside{inner.suffix}")
+    inner.symlink_to(tmp_path / f"outside{inner.suffix}")
+    with pytest.raises(MaskclsError, match="is a link out of .*: links=true") as caught:
+        assembled(*words)
+    assert str(inner) in str(caught.value)
+    assert len(assembled(*words, "data.links=true")[1]) > 90
+    assert checked(compose(*words)).science() == checked(compose(*words, "data.links=true")).science()

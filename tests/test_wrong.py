@@ -1,0 +1,155 @@
+"""Every word of the config misspelt, and of a wrong type, has its sentence; so has each pair that does not fit."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskcls.cli import compose
+from maskcls.config import CLASHES, GROUPS, Config, checked
+from maskcls.errors import ConfigError, MaskclsError
+from maskcls.experiment import run
+from maskcls.registry import signature
+
+PLAIN = sorted(set(Config.__dataclass_fields__))
+PARAMETERS = [f"{group}.{word}.{key}" for group, registry in GROUPS.items() for word, build in registry.words.items()
+              for key in signature(build)]  # fmt: skip
+WRONG: tuple[Any, ...] = ({"a": 1}, [{"a": 1}], "no such", -1e9, 2.5, None, True, float("inf"), float("nan"), 10**30)
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, Any]:
+    """Return a composed config with every default filled in."""
+    return checked(compose("name=t", "model=timm", "model.arch=test_resnet")).filled()
+
+
+def misspelt(key: str) -> str:
+    """Return a key with one letter changed."""
+    at = len(key) // 2
+    return key[:at] + ("q" if key[at] != "q" else "z") + key[at + 1 :]
+
+
+def helps(sentence: str, key: str) -> bool:
+    """Tell whether a sentence has the right word as the nearest one, or, of two or three letters, among those there are."""
+    return f"did you mean {key}?" in sentence or (len(key) <= 3 and key in sentence.partition("(there is")[2])
+
+
+@pytest.mark.parametrize("key", PLAIN)
+def test_every_key_with_a_letter_changed_has_the_nearest(key: str, whole: dict[str, Any]) -> None:
+    raw = {misspelt(name) if name == key else name: value for name, value in copy.deepcopy(whole).items()}
+    with pytest.raises(ConfigError) as caught:
+        checked(raw)
+    (sentence,) = [told for told in caught.value.sentences if misspelt(key) in told]
+    assert sentence.startswith(f"no key '{misspelt(key)}'") and helps(sentence, key)
+
+
+@pytest.mark.parametrize("path", PARAMETERS)
+def test_every_parameter_with_a_letter_changed_has_the_nearest(path: str) -> None:
+    group, word, key = path.split(".")
+    faults: list[str] = []
+    assert GROUPS[group].check({"name": word, misspelt(key): 1}, faults) is None
+    (sentence,) = [told for told in faults if f"'{misspelt(key)}'" in told]
+    assert sentence.startswith(f"no parameter of {group} {word} '{misspelt(key)}'") and helps(sentence, key)
+
+
+@pytest.mark.parametrize("path", [f"{group}.{word}" for group in GROUPS for word in GROUPS[group].words])
+def test_every_word_with_a_letter_changed_has_the_nearest(path: str) -> None:
+    group, word = path.split(".")
+    faults: list[str] = []
+    assert GROUPS[group].check({"name": misspelt(word)}, faults) is None
+    (sentence,) = faults
+    assert sentence.startswith(f"no {group} '{misspelt(word)}'") and helps(sentence, word)
+
+
+@pytest.mark.parametrize("key", PLAIN)
+def test_every_key_of_a_wrong_type_is_named(key: str, whole: dict[str, Any]) -> None:
+    refused = 0
+    for value in WRONG:
+        try:
+            checked(copy.deepcopy(whole) | {key: value})
+        except ConfigError as error:
+            refused += 1
+            assert all(sentence.startswith(key) and "\n" not in sentence for sentence in error.sentences), error
+    assert refused >= 5
+
+
+@pytest.mark.parametrize("path", PARAMETERS)
+def test_every_parameter_of_a_wrong_type_is_named(path: str) -> None:
+    group, word, key = path.split(".")
+    refused = 0
+    for value in WRONG:
+        faults: list[str] = []
+        GROUPS[group].check({"name": word, key: value}, faults)
+        refused += sum(told.startswith(f"{group}.{key} of {word}: ") for told in faults)
+        assert all(told.startswith(f"{group}.") and "\n" not in told for told in faults), faults
+    assert refused >= 5
+
+
+CLASHING = {  # told by the config alone, before a file is looked at
+    "fold=2 folds=2": "fold: 2 is none of the 2 folds",
+    "average=3 epochs=2": "average: the weights of 3 epochs cannot be averaged, epochs is 2",
+    "scheduler.warmup=3 epochs=2": "scheduler.warmup: 3.0 epochs of warming up are more than the 2 of training",
+    "mixing=mixup batch=1": "mixing mixup: a batch of 1 holds no other photo to mix",
+    "labels.soft=40": "labels.soft: 40.0 years are wider than the years between the borders 30 and 60",
+    "optimizer=sgd optimizer.nesterov=true optimizer.momentum=0": "optimizer.nesterov: it needs an optimizer.momentum",
+    "head.mask=0 head.gender=0 head.age=0": "head triple: one of mask, gender and age must weigh more than 0",
+    "overlay=masks overlay.of=train overlay.worn=0 overlay.incorrect=0": "overlay masks: worn and incorrect are both 0",
+    "overlay=masks": "overlay.of: there are no extra photos to draw masks on, extra is none",
+    "seed=4294967296": "seed: 4294967296 should be less than 4294967296",
+    "runs_dir=/dev/null": "runs_dir: '/dev/null' cannot be a folder: '/dev/null' is a file",
+    "cache_dir=/dev/null/x": "cache_dir: '/dev/null/x' cannot be a folder: '/dev/null' is a file",
+    "name=" + "x" * 300: "name: a name of 300 letters is too long for a folder",
+    "plugins=['']": "plugins: '' cannot be imported",
+    "crop.height=100000": "crop.height of resize: 100000 should be less than or equal to 4096",
+    "tta=scales tta.factors=[0.01]": "tta.factors of scales: 0.01 should be greater than or equal to 0.5",
+    "optimizer.lr=inf": "optimizer.lr of adamw: inf should be a finite number",
+    "model.pretrained=package:no_such.package": "there is no installed package 'no_such.package'",
+}
+REHEARSED = {  # told when the words are built, before a photo is read
+    "batch=1": "batch: model timm cannot be trained on one photo of 32 × 24",
+    "model.frozen=['*']": "model.frozen: ['*'] leaves no parameter to train",
+    "augmentation=albumentations augmentation.transforms.RandomCrop={height:90,width:90}": "refuses photos of 32 × 24",
+    "augmentation=albumentations augmentation.transforms.RandomCrop={height:9,width:9,p:0.5}": "and makes no batch",
+    "model.arch=swin_tiny_patch4_window7_224": "model timm refuses photos of 32 × 24",
+    "model=vit_b16_224 model.frozen=[blok]": "model.frozen: no parameter 'blok'",
+    "hardware=gpu": "there is no GPU that torch can use",
+}
+COUNTED = {  # told when the rows are known, before a photo is decoded for training
+    "folds=99": "folds: 99 folds cannot be made of 14 people",
+    "split=stratified_age folds=999": "folds: 999 folds cannot be made of",
+    "split=holdout split.share=0.01": "split holdout: a share of 0.01 holds out 0 of 14 people",
+    "split=holdout fold=1": "fold: 1 is none of the 1 folds of split holdout",
+    "batch=99": "batch: 99 photos are more than the",
+    "accumulate=99": "accumulate: 99 batches are more than the",
+    "labels.drop=[[0,120]]": "photos are more than the 0 that fold 0 trains on",
+    "crop=none model.arch=swin_tiny_patch4_window7_224": "model timm refuses photos of 64 × 48",
+}
+
+
+@pytest.mark.parametrize("words", [*CLASHING, *REHEARSED, *COUNTED])
+def test_what_does_not_fit_is_told_before_any_work(words: str, tiny: list[str], tmp_path: Path) -> None:
+    kept = [word for word in tiny if not (words.startswith("crop=") and word.startswith("crop."))]
+    raw = compose(*kept, f"cache_dir={tmp_path}/cache", *words.split())
+    with pytest.raises(MaskclsError) as caught:
+        checked(raw) if words in CLASHING else run(raw)
+    assert (CLASHING | REHEARSED | COUNTED)[words] in str(caught.value)
+    assert not [*tmp_path.rglob("*.pt"), *tmp_path.rglob("pixels.npy")]
+    assert words in COUNTED or not (tmp_path / "cache").exists()
+
+
+def test_each_clash_of_the_config_was_tried() -> None:
+    heads = [sentence.split(":")[0].split(" {")[0].split(" ")[0] for _, _, sentence in CLASHES]
+    assert all(any(told.startswith(head) for told in CLASHING.values()) for head in heads)
+
+
+FITTING = ["sampler=weighted", "sampler=weighted loss.weights=inverse", "ema=0.9 accumulate=2", "loss=f1 batch=2",
+           "head=triple pseudo=none labels.soft=4", "precision=bf16", "ema=0.9 average=2"]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", FITTING)
+def test_what_looks_like_a_clash_and_is_none_trains(words: str, tiny: list[str]) -> None:
+    assert 0 <= run(compose(*tiny, "fold=0", *words.split())) <= 1
