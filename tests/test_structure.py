@@ -16,7 +16,7 @@ from maskcls.words import BEGIN, END, markdown
 
 TOP = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing", "sheets", "detect"},
+    {"errors", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing", "sheets", "detect", "adamp"},
     {"parts"},
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state"},
