@@ -39,7 +39,7 @@ class AdamP(Optimizer):
         if closure is not None:
             raise NotImplementedError("AdamP takes no closure")
         for group in self.param_groups:
-            given = [p for p in group["params"] if p.grad is not None]
+            given: list[Tensor] = [p for p in group["params"] if p.grad is not None]
             for weights in batches([p for p in given if p.dim() < 2]):
                 moves = self.moves(group, weights, gradients(weights))
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
@@ -50,7 +50,7 @@ class AdamP(Optimizer):
                 torch._foreach_mul_(weights, self.kept(group, weights, grads, moves))
                 torch._foreach_add_(weights, moves)
 
-    def moves(self, group: dict[str, Any], weights: list[Parameter], grads: list[Tensor]) -> list[Tensor]:
+    def moves(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
         """Bring the moments up to date and return by how much Adam would move each weight."""
         for p in weights:
             if not self.state[p]:
@@ -67,7 +67,7 @@ class AdamP(Optimizer):
         return moves
 
     def kept(
-        self, group: dict[str, Any], weights: list[Parameter], grads: list[Tensor], moves: list[Tensor]
+        self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor], moves: list[Tensor]
     ) -> list[Tensor]:
         """Return the factor of each row of each weight, (rows, 1, …): its decay, and what the projection gives back.
 
@@ -87,7 +87,7 @@ class AdamP(Optimizer):
         parts = (layout.spread(decay) - along).split(layout.counts)
         return [part.view(-1, *[1] * (p.dim() - 1)) for part, p in zip(parts, weights, strict=True)]
 
-    def layout(self, weights: list[Parameter]) -> Layout:
+    def layout(self, weights: list[Tensor]) -> Layout:
         """Return how the rows of the weights lie one after the other; it is sent to the device once."""
         shapes = tuple(p.shape for p in weights)
         if shapes not in self.layouts:
@@ -116,10 +116,10 @@ class Layout:
         return values.repeat_interleave(self.rows, output_size=sum(self.counts))
 
 
-def batches(weights: list[Parameter]) -> Iterator[list[Parameter]]:
+def batches(weights: list[Tensor]) -> Iterator[list[Tensor]]:
     """Yield the weights in lists: all at once on a GPU, on a CPU as many as its cache holds."""
     limit = NUMBERS if weights and weights[0].device.type == "cpu" else math.inf
-    part: list[Parameter] = []
+    part: list[Tensor] = []
     size = 0
     for p in weights:
         if part and size + p.numel() > limit:
@@ -131,7 +131,7 @@ def batches(weights: list[Parameter]) -> Iterator[list[Parameter]]:
         yield part
 
 
-def gradients(weights: list[Parameter]) -> list[Tensor]:
+def gradients(weights: list[Tensor]) -> list[Tensor]:
     """Return the gradients, each in the memory layout of its weight, which the fused kernel takes for granted."""
     pairs = [(p, p.grad) for p in weights if p.grad is not None]
     return [g if g.stride() == p.stride() else torch.empty_like(p).copy_(g) for p, g in pairs]

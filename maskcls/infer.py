@@ -26,15 +26,16 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 
 def colours(model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return a model's mean and std of uint8 values on the device, (1, 3, 1, 1) each: once for all its batches."""
-    mean, std = (torch.tensor(getattr(model, name)).view(1, 3, 1, 1) * 255 for name in ("mean", "std"))
+    """Return a model's mean and std of uint8 values on the device, (3,) each: once for all its batches."""
+    mean, std = (torch.tensor(getattr(model, name)) * 255 for name in ("mean", "std"))
     return mean.to(device), std.to(device)
 
 
 def normalized(images: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
     """Return uint8 (B, H, W, 3) as normalised float32 (B, 3, H, W) on the device of the `colours`, channels-last."""
-    mean, std = scale
-    return images.to(mean.device, non_blocking=True).permute(0, 3, 1, 2).float().sub_(mean).div_(std)
+    mean, std = (colour.repeat(images.shape[2]) for colour in scale)  # (W · 3,): whole lines, not pixels, at a time
+    lines = images.to(mean.device, non_blocking=True).flatten(2).float().sub_(mean).div_(std)  # (B, H, W · 3)
+    return lines.view(images.shape).permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()

@@ -143,7 +143,8 @@ def train_epoch(
     """Take a step for each batch; return the losses (steps,), still on the device, and the rows of each batch."""
     training(work.model)
     state.optimizer.zero_grad(set_to_none=True)
-    losses, order = torch.zeros(steps, device=hardware.device), []
+    order: list[Tensor] = []
+    losses = torch.zeros(steps, device=hardware.device)
     for images, rows in batches:
         state.pace(work.schedule(state.step, state.history))
         inputs = normalized(images, work.scale)
@@ -195,10 +196,9 @@ def room(cfg: Config, hardware: Hardware, state: State, training: bool = True) -
                 f"fitted with them: try hardware.eval_batch={fewer}"
             ) from error
         fitted = f"after {state.step - before} steps" if state.step > before else "at the first step"
-        less = f"batch={cfg.batch // 2} accumulate={cfg.accumulate * 2}, whose steps see as many photos, or "
-        raise RunError(
-            f"batch: {cfg.batch} {lacks} ({fitted}): try {less if cfg.batch > 1 else 'a smaller crop, or '}precision=bf16"
-        ) from error
+        halves = f"batch={cfg.batch // 2} accumulate={cfg.accumulate * 2}, whose steps see as many photos"
+        less = halves if cfg.batch > 1 else "a smaller crop"
+        raise RunError(f"batch: {cfg.batch} {lacks} ({fitted}): try {less}, or precision=bf16") from error
 
 
 def descend(cfg: Config, state: State, loss: Tensor, count: int, steps: int) -> None:

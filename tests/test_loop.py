@@ -15,6 +15,7 @@ from maskcls.cache import pixels
 from maskcls.cli import compose
 from maskcls.config import Config, checked
 from maskcls.errors import NumberError, RunError
+from maskcls.infer import colours, normalized
 from maskcls.loaders import Epochs
 from maskcls.loop import Fold, fit, seed_epoch
 from maskcls.state import State, build
@@ -70,6 +71,16 @@ def test_the_losses_are_those_of_a_plain_loop(begun: Begun) -> None:
             optimizer.step()
             losses.append(loss.item())
         assert found[order.epoch] == pytest.approx(sum(losses) / len(losses), abs=1e-6)
+
+
+def test_lines_are_normalised_as_pixels_are_to_the_bit() -> None:
+    net: Any = torch.nn.Identity()
+    net.mean, net.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    images = torch.randint(0, 256, (3, 9, 7, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) * 255 for x in (net.mean, net.std))
+    found = normalized(images, colours(net, torch.device("cpu")))
+    assert torch.equal(found, (images.permute(0, 3, 1, 2).float() - mean) / std)
+    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_loss_that_is_no_number_names_its_step_rate_and_photos(begun: Begun) -> None:

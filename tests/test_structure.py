@@ -21,7 +21,7 @@ FLOORS = [
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state"},
     {"loop", "predictor"},
-    {"folds", "report", "plots", "experiment", "ensemble"},
+    {"folds", "report", "plots", "experiment", "ensemble", "parallel"},
     {"run", "words", "predict", "contact"},
 ]
 
