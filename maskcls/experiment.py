@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from maskcls import __version__, console, distrib, folds, report, rows
+from maskcls import __version__, console, distrib, folds, parallel, report, rows
 from maskcls.cache import Pixels, pixels
 from maskcls.config import Config, checked
 from maskcls.errors import ConfigError, RunError
@@ -105,12 +105,14 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
 def train_folds(
     cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, hardware: Hardware, sinks: list[Sink]
 ) -> None:
-    """Train the wanted folds, each under a lock that the first rank holds for all of them."""
-    for k in range(rows.count(table)) if cfg.fold is None else [cfg.fold]:
-        held = locked(place.fold(k) / "lock", lambda: console.say("this fold is trained elsewhere; waiting"))
-        with held if console.main_rank() else nullcontext():
-            distrib.barrier()
-            folds.fit_fold(cfg, place, table, photos, k, hardware, sinks)
+    """Train the wanted folds, one after the other or some at once."""
+    wanted = list(range(rows.count(table))) if cfg.fold is None else [cfg.fold]
+    left = [k for k in wanted if not place.fold_done(k)]
+    if hardware.folds_at_once > 1 and len(left) > 1 and distrib.size() == 1:
+        parallel.train_folds(cfg, place, table, left, min(hardware.folds_at_once, len(left)), sinks)
+        return
+    for k in wanted:
+        parallel.train_fold(cfg, place, table, photos, k, hardware, sinks)
 
 
 def rehearse(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = None) -> None:

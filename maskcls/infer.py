@@ -25,10 +25,17 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 
-def normalized(images: Tensor, model: nn.Module, device: torch.device) -> Tensor:
-    """Return uint8 (B, H, W, 3) as normalised float32 (B, 3, H, W) on the device; the memory stays channels-last."""
-    mean, std = (torch.tensor(getattr(model, name), device=device).view(1, 3, 1, 1) * 255 for name in ("mean", "std"))
-    return images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().sub_(mean).div_(std)
+def colours(model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return a model's mean and std of uint8 values on the device, (3,) each: once for all its batches."""
+    mean, std = (torch.tensor(getattr(model, name)) * 255 for name in ("mean", "std"))
+    return mean.to(device), std.to(device)
+
+
+def normalized(images: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
+    """Return uint8 (B, H, W, 3) as normalised float32 (B, 3, H, W) on the device of the `colours`, channels-last."""
+    mean, std = (colour.repeat(images.shape[2]) for colour in scale)  # (W · 3,): whole lines, not pixels, at a time
+    lines = images.to(mean.device, non_blocking=True).flatten(2).float().sub_(mean).div_(std)  # (B, H, W · 3)
+    return lines.view(images.shape).permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()
@@ -42,9 +49,9 @@ def predict(
     model.eval()
     mine = rows[distrib.rank() :: distrib.size()]
     batches = loader(Photos(pixels, None), Plain(mine, hardware.eval_batch), hardware)
-    parts = []
+    scale, parts = colours(model, hardware.device), []
     for images, _ in batches:
-        each = views(normalized(images, model, hardware.device))
+        each = views(normalized(images, scale))
         with autocast(hardware.device, precision):
             logits = [model(view) for view in each]
         parts.append(torch.stack([head.probabilities(view) for view in logits]).mean(0))

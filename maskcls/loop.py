@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -15,8 +17,8 @@ from torch import Tensor, nn
 from maskcls import distrib
 from maskcls.cache import Pixels
 from maskcls.config import Config
-from maskcls.errors import NumberError
-from maskcls.infer import autocast, cross_entropy, normalized, predict
+from maskcls.errors import NumberError, RunError
+from maskcls.infer import autocast, colours, cross_entropy, normalized, predict
 from maskcls.labels import Floats, Ints
 from maskcls.loaders import Epochs, Photos, derived, loader
 from maskcls.metrics import scores
@@ -41,11 +43,13 @@ class Fold:
     targets: Floats  # (N, 18), what is trained towards
     train: Ints  # positions
     held: Ints  # positions
+    names: Sequence[str]  # (N,), of the photos
 
     @classmethod
     def of(cls, table: pd.DataFrame, pixels: Pixels, k: int) -> Fold:
         """Return fold k of a table."""
-        return cls(k, pixels, table["label"].to_numpy(), targets(table), training_rows(table, k), scored_rows(table, k))
+        labels, names = table["label"].to_numpy(), table["id"].to_list()
+        return cls(k, pixels, labels, targets(table), training_rows(table, k), scored_rows(table, k), names)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -58,6 +62,7 @@ class Work:
     """What a fold's words have built: all that a training step calls."""
 
     model: nn.Module
+    scale: tuple[Tensor, Tensor]  # mean and std of the photos
     targets: Tensor  # (N, 18), all rows of the table, on the device
     mix: Mix | None
     objective: Objective
@@ -74,6 +79,7 @@ def fit(
     batches, source = trained(cfg, fold, hardware)
     work = Work(
         targets=torch.from_numpy(fold.targets).to(hardware.device), mix=cfg.mixing(),
+        scale=colours(state.model, hardware.device),
         objective=head.objective(cfg.loss, torch.from_numpy(fold.targets[fold.train].sum(0))),
         schedule=cfg.scheduler(cfg.epochs * len(batches), len(batches)),
         model=hardware.compiled(distrib.wrap(state.model, hardware.device)),
@@ -82,10 +88,13 @@ def fit(
     while state.epoch < cfg.epochs:
         batches.epoch, begun = state.epoch, time.perf_counter()
         seed_epoch(cfg.seed, fold.number, state.epoch)
-        loss = train_epoch(cfg, state, work, track(source), len(batches), hardware)
+        with room(cfg, hardware, state):
+            losses, order = train_epoch(cfg, state, work, track(source), len(batches), hardware)
+        loss = mean(losses, order, state, fold)
         distrib.share_buffers(state.predictor)
         rate = len(batches) * cfg.batch / (time.perf_counter() - begun)
-        probs = predict(state.predictor, head, fold.pixels, fold.held, hardware, cfg.precision, views)
+        with room(cfg, hardware, state, training=False):
+            probs = predict(state.predictor, head, fold.pixels, fold.held, hardware, cfg.precision, views)
         numbers = scores(truth, probs)
         lr = state.optimizer.param_groups[0]["lr"]
         state.history.append(numbers["f1"])
@@ -114,9 +123,10 @@ def renew_statistics(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardwa
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches
+    scale = colours(model, hardware.device)
     with torch.no_grad():
         for images, _ in source:
-            model(normalized(images, model, hardware.device))
+            model(normalized(images, scale))
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum
     distrib.share_buffers(model)
@@ -127,29 +137,68 @@ def seed_epoch(seed: int, fold: int, epoch: int) -> None:
     torch.manual_seed(int(derived(seed, fold, epoch, distrib.rank()).integers(2**63)))
 
 
-def train_epoch(cfg: Config, state: State, work: Work, batches: Iterable[Any], steps: int, hardware: Hardware) -> float:
-    """Take a step for each batch and return the mean loss; the device is waited for only at the end."""
+def train_epoch(
+    cfg: Config, state: State, work: Work, batches: Iterable[Any], steps: int, hardware: Hardware
+) -> tuple[Tensor, list[Tensor]]:
+    """Take a step for each batch; return the losses (steps,), still on the device, and the rows of each batch."""
     training(work.model)
     state.optimizer.zero_grad(set_to_none=True)
-    total, count = torch.zeros((), device=hardware.device), 0
+    order: list[Tensor] = []
+    losses = torch.zeros(steps, device=hardware.device)
     for images, rows in batches:
         state.pace(work.schedule(state.step, state.history))
-        inputs = normalized(images, state.model, hardware.device)
+        inputs = normalized(images, work.scale)
         targets = work.targets[rows.to(hardware.device, non_blocking=True)]
         if work.mix:
             inputs, targets = work.mix(inputs, targets)
         with autocast(hardware.device, cfg.precision):
             logits = work.model(inputs)
         loss = work.objective(logits, targets)
-        state.step, count = state.step + 1, count + 1
-        descend(cfg, state, loss, count, steps)
-        total += loss.detach()
-    mean = float(distrib.mean(total / max(count, 1)))
-    if not math.isfinite(mean):
-        raise NumberError(
-            f"the loss of epoch {state.epoch + 1} is {mean}, at lr {state.optimizer.param_groups[0]['lr']:g}"
-        )
-    return mean
+        losses[len(order)] = loss.detach()
+        order.append(rows)
+        state.step += 1
+        descend(cfg, state, loss, len(order), steps)
+    return losses, order
+
+
+def mean(losses: Tensor, order: Sequence[Tensor], state: State, fold: Fold) -> float:
+    """Return the mean loss of an epoch over all ranks, for which the device is waited for.
+
+    A NumberError names the first step whose loss is no number, and its photos.
+    """
+    whole = float(distrib.mean(losses.mean()))
+    if math.isfinite(whole):
+        return whole
+    (bad,) = np.nonzero(~np.isfinite(losses.cpu().numpy()))
+    where = f"the loss of epoch {state.epoch + 1} of fold {fold.number} is {whole}"
+    if not len(bad):
+        raise NumberError(f"{where}, from another rank's photos")
+    step, rows = int(bad[0]), order[bad[0]].tolist()
+    names = ", ".join(fold.names[row] for row in rows[:8]) + (", …" if len(rows) > 8 else "")
+    raise NumberError(
+        f"{where}: step {step + 1} of {len(losses)} left the numbers, at lr {state.optimizer.param_groups[0]['lr']:g}, "
+        f"with {names}: try a smaller optimizer.lr, or clip=1"
+    )
+
+
+@contextmanager
+def room(cfg: Config, hardware: Hardware, state: State, training: bool = True) -> Iterator[None]:
+    """Make a RunError, with what to try, of a device that has not the memory for a batch."""
+    before = state.step
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        lacks = "photos do not fit into the device's memory"
+        if not training:
+            fewer = max(min(cfg.batch, hardware.eval_batch // 2), 1)
+            raise RunError(
+                f"hardware.eval_batch: {hardware.eval_batch} {lacks} without gradients, where a batch of {cfg.batch} "
+                f"fitted with them: try hardware.eval_batch={fewer}"
+            ) from error
+        fitted = f"after {state.step - before} steps" if state.step > before else "at the first step"
+        halves = f"batch={cfg.batch // 2} accumulate={cfg.accumulate * 2}, whose steps see as many photos"
+        less = halves if cfg.batch > 1 else "a smaller crop"
+        raise RunError(f"batch: {cfg.batch} {lacks} ({fitted}): try {less}, or precision=bf16") from error
 
 
 def descend(cfg: Config, state: State, loss: Tensor, count: int, steps: int) -> None:

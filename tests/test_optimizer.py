@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import adamp
@@ -9,6 +10,7 @@ import pytest
 import torch
 from timm.optim.madgrad import MADGRAD
 
+from maskcls.adamp import AdamP
 from maskcls.parts import optimizer
 from maskcls.registry import signature
 
@@ -19,7 +21,11 @@ PAIRS: dict[str, tuple[dict[str, Any], Any]] = {
     ),
     "adam": ({"lr": 0.05, "weight_decay": 0.01}, lambda p: torch.optim.Adam(p, 0.05, weight_decay=0.01)),
     "adamw": ({"lr": 0.05, "weight_decay": 0.1}, lambda p: torch.optim.AdamW(p, 0.05, weight_decay=0.1)),
-    "adamp": ({"lr": 0.05, "weight_decay": 0.1}, lambda p: adamp.AdamP(p, lr=0.05, weight_decay=0.1)),
+    "adamp": ({"lr": 0.05, "weight_decay": 0.1, "package": False}, lambda p: adamp.AdamP(p, lr=0.05, weight_decay=0.1)),
+    "adamp_package": (
+        {"lr": 0.05, "weight_decay": 0.1, "package": True},
+        lambda p: adamp.AdamP(p, lr=0.05, weight_decay=0.1),
+    ),
     "madgrad": (
         {"lr": 0.05, "weight_decay": 0.01, "momentum": 0.8},
         lambda p: MADGRAD(p, lr=0.05, momentum=0.8, weight_decay=0.01),
@@ -44,17 +50,22 @@ def walk(made: torch.optim.Optimizer, params: list[torch.nn.Parameter], steps: i
     return quadratic(params).item()
 
 
+def named(key: str) -> Any:
+    """Return the builder of a pair's optimizer."""
+    return optimizer.word.words[key.removesuffix("_package")]
+
+
 def test_every_optimizer_is_held_to_another() -> None:
-    assert set(PAIRS) == set(optimizer.word.words)
+    assert set(PAIRS) - {"adamp_package"} == set(optimizer.word.words)
 
 
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("fused", [False, True])
 def test_each_equals_the_published_one(name: str, fused: bool) -> None:
     options, other = PAIRS[name]
-    assert set(options) == set(signature(optimizer.word.words[name])), "each of its parameters is tried"
+    assert set(options) == set(signature(named(name))), "each of its parameters is tried"
     mine, theirs = parameters(), parameters()
-    walk(optimizer.word.words[name](mine, fused, **options), mine, 6)
+    walk(named(name)(mine, fused, **options), mine, 6)
     walk(other(theirs), theirs, 6)
     for a, b in zip(mine, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
@@ -64,14 +75,14 @@ def test_each_equals_the_published_one(name: str, fused: bool) -> None:
 def test_each_goes_downhill(name: str) -> None:
     params = parameters()
     before = quadratic(params).item()
-    after = walk(optimizer.word.words[name](params, True, lr=0.02, weight_decay=0.0), params, 150)
+    after = walk(named(name)(params, True, lr=0.02, weight_decay=0.0), params, 150)
     assert after < 0.05 * before
 
 
 @pytest.mark.parametrize("name", sorted(set(PAIRS) - {"madgrad"}))  # whose average still moves to its last point
 def test_the_rate_is_read_at_each_step(name: str) -> None:
     params = parameters()
-    made = optimizer.word.words[name](params, True, lr=0.02, weight_decay=0.0)
+    made = named(name)(params, True, lr=0.02, weight_decay=0.0)
     walk(made, params, 2)
     before = [p.detach().clone() for p in params]
     for group in made.param_groups:
@@ -80,16 +91,96 @@ def test_the_rate_is_read_at_each_step(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(params, before, strict=True))
 
 
-def test_adamp_takes_weights_in_the_channels_last_layout_and_gives_the_same_steps() -> None:
-    from maskcls.parts.optimizer import adamp
+SHAPES = ((), (7,), (6, 5), (8, 4, 3, 3), (8, 1, 5, 5), (9, 6, 1, 1), (1, 12))
 
-    torch.manual_seed(0)
-    first = torch.nn.Parameter(torch.randn(8, 4, 3, 3))
-    second = torch.nn.Parameter(first.detach().clone().to(memory_format=torch.channels_last))
-    optimizers = [adamp([weight], False, lr=0.1, weight_decay=0.01) for weight in (first, second)]
-    for _ in range(3):
-        gradient = torch.randn(8, 4, 3, 3)
-        for weight, stepper in zip((first, second), optimizers, strict=True):
-            weight.grad = gradient.clone(memory_format=torch.preserve_format)
-            stepper.step()
-    torch.testing.assert_close(first, second)
+
+def weights(layout: torch.memory_format) -> list[torch.nn.Parameter]:
+    random = torch.Generator().manual_seed(0)
+    made = [torch.randn(shape, generator=random) for shape in SHAPES]
+    return [torch.nn.Parameter(x.to(memory_format=layout) if x.dim() == 4 else x) for x in made]
+
+
+def gradient(p: torch.Tensor, kind: str, random: torch.Generator) -> torch.Tensor:
+    """Return a gradient at right angles to each row of a weight (channel), to all of it alone (layer), or any one."""
+    g = torch.randn(p.shape, generator=random)
+    if p.dim() < 2 or kind == "any":
+        return g + p.sign()
+    rows, whole = p.detach().flatten(1), p.detach().reshape(1, -1)
+    if kind == "channel":
+        flat = g.flatten(1)
+        return (flat - rows * (flat * rows).sum(1, keepdim=True) / rows.square().sum(1, keepdim=True)).view(p.shape)
+    turned = (rows * torch.linspace(-2, 2, len(rows))[:, None] + 0.1 * g.flatten(1)).reshape(1, -1)
+    return (turned - whole * (turned * whole).sum() / whole.square().sum()).view(p.shape)
+
+
+@pytest.mark.parametrize("kind", ["any", "channel", "layer", "each"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adamp_takes_the_steps_of_the_package(kind: str, layout: torch.memory_format, decay: float) -> None:
+    mine, theirs = weights(layout), weights(torch.contiguous_format)
+    optimizers = [AdamP(mine, 0.02, weight_decay=decay), adamp.AdamP(theirs, 0.02, weight_decay=decay)]
+    random = torch.Generator().manual_seed(1)
+    for i in range(30):
+        now = ("any", "channel", "layer")[i % 3] if kind == "each" else kind
+        for a, b in zip(mine, theirs, strict=True):
+            b.grad = gradient(b, now, random)
+            a.grad = torch.empty_like(a).copy_(b.grad) if i % 2 else b.grad.clone()  # of either memory layout
+        for one in optimizers:
+            one.step()
+        for a, b in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "projected"), [("any", 0), ("channel", 1), ("layer", 1)])
+def test_the_gradients_above_call_for_the_projections_that_they_name(kind: str, projected: int) -> None:
+    ratios = []
+
+    class Told(adamp.AdamP):
+        def _projection(self, *given: Any) -> Any:
+            views = []
+            self._channel_view = lambda x: views.append("channel") or x.view(x.size(0), -1)  # type: ignore[func-returns-value]
+            self._layer_view = lambda x: views.append("layer") or x.view(1, -1)  # type: ignore[func-returns-value]
+            result = super()._projection(*given)
+            ratios.append((result[1] != 1, views[-1]))
+            return result
+
+    params = weights(torch.contiguous_format)
+    for p in params:
+        p.grad = gradient(p, kind, torch.Generator().manual_seed(1))
+    Told(params, 0.02).step()
+    deep = [
+        found
+        for found, shape in zip(ratios, [shape for shape in SHAPES if len(shape) > 1], strict=True)
+        if shape[0] > 1
+    ]
+    assert all(bool(found) == bool(projected) for found, _ in deep)
+    assert not projected or all(view == kind for _, view in deep)
+
+
+def test_adamp_never_waits_for_the_device() -> None:
+    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+    with FakeTensorMode():  # tensors without numbers: to ask for one is an error
+        params = [torch.nn.Parameter(torch.ones(shape)) for shape in SHAPES]
+        for p in params:
+            p.grad = torch.ones_like(p)
+        AdamP(params, 0.1, weight_decay=0.1).step()
+        with pytest.raises(DataDependentOutputException):
+            adamp.AdamP(params, 0.1).step()
+
+
+def test_adamp_restored_takes_the_same_steps_and_skips_what_has_no_gradient() -> None:
+    params = weights(torch.contiguous_format)
+    one = AdamP(params[:-1], 0.05)
+    random = torch.Generator().manual_seed(2)
+    for p in params[1:]:
+        p.grad = gradient(p, "any", random)
+    one.step()
+    others = [torch.nn.Parameter(p.detach().clone()) for p in params]
+    two = AdamP(others[:-1], 0.1)
+    two.load_state_dict(copy.deepcopy(one.state_dict()))
+    for p, q in zip(params, others, strict=True):
+        q.grad = p.grad
+    one.step(), two.step()
+    assert all(torch.equal(p, q) for p, q in zip(params, others, strict=True))
+    assert torch.equal(params[0], weights(torch.contiguous_format)[0])

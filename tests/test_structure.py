@@ -19,13 +19,14 @@ from maskcls.words import BEGIN, END, markdown
 
 TOP = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing", "sheets", "detect", "photos"},
+    {"errors", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing", "sheets",
+     "detect", "photos", "adamp"},
     {"parts"},
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state"},
     {"loop", "predictor"},
     {"folds", "report", "plots", "experiment", "ensemble", "ladder", "scales", "climb", "outcome", "standing", "publish",
-     "race", "rivals", "anatomy", "growth"},
+     "race", "rivals", "anatomy", "growth", "parallel"},
     {"run", "words", "predict", "contact", "reproduce", "table", "leak", "bench"},
 ]
 

@@ -27,6 +27,7 @@ class Hardware:
     fused: bool
     eval_batch: int
     compile: bool
+    folds_at_once: int  # processes, one for each of so many folds
 
     def place(self, model: torch.nn.Module) -> torch.nn.Module:
         """Move a model to the device, in the chosen memory layout."""
@@ -54,24 +55,34 @@ def processor() -> str:
 
 
 @word
-def auto(*, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False) -> Hardware:
+def auto(
+    *, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False, folds_at_once: Count = 1
+) -> Hardware:
     """A GPU where there is one, else the CPU."""
     there = gpu if torch.cuda.is_available() else cpu
-    return there(workers=workers, eval_batch=eval_batch, compile=compile)
+    return there(workers=workers, eval_batch=eval_batch, compile=compile, folds_at_once=folds_at_once)
 
 
 @word
-def cpu(*, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False) -> Hardware:
-    """The CPU; the training loop loads its own photos, since workers would take the cores from it."""
-    return Hardware(torch.device("cpu"), workers or 0, True, True, eval_batch or 64, compile)
+def cpu(
+    *, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False, folds_at_once: Count = 1
+) -> Hardware:
+    """The CPU; the training loop loads its own photos, since workers would take the cores from it.
+
+    The layout is channels-last for any network: 1.4 times as fast with depthwise convolutions (mobilenetv3_small),
+    and 3 % slower with plain ones (resnet18), whose photos come channels-last from the cache.
+    """
+    return Hardware(torch.device("cpu"), workers or 0, True, True, eval_batch or 64, compile, folds_at_once)
 
 
 @word
-def gpu(*, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False) -> Hardware:
+def gpu(
+    *, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False, folds_at_once: Count = 1
+) -> Hardware:
     """One GPU for each rank."""
     if not torch.cuda.is_available():
         raise ConfigError("hardware: there is no GPU that torch can use; hardware=cpu or hardware=auto runs here")
     device = torch.device("cuda", distrib.local())
     torch.cuda.set_device(device)
     count = min(8, (os.cpu_count() or 2) // 2) if workers is None else workers
-    return Hardware(device, count, True, True, eval_batch or 256, compile)
+    return Hardware(device, count, True, True, eval_batch or 256, compile, folds_at_once)

@@ -1,14 +1,15 @@
-"""Optimizers of torch, timm and adamp, over the parameters that are to be trained."""
+"""Optimizers, over the parameters that are to be trained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from maskcls.adamp import AdamP
 from maskcls.registry import NonNegative, Positive, Registry, Share
 
 word = Registry("optimizer")
@@ -37,20 +38,28 @@ def adamw(params: Params, fused: bool, *, lr: Positive = 1e-3, weight_decay: Non
 
 
 @word
-def adamp(params: Params, fused: bool, *, lr: Positive = 3e-4, weight_decay: NonNegative = 1e-5) -> Optimizer:
-    """AdamP of the adamp package (Heo et al. 2021): no growth of the norms of scale-invariant weights."""
-    from adamp import AdamP
+def adamp(
+    params: Params, fused: bool, *, lr: Positive = 3e-4, weight_decay: NonNegative = 1e-5, package: bool = False
+) -> Optimizer:
+    """AdamP (Heo et al. 2021): no growth of the norms of scale-invariant weights; `package` takes the adamp package's.
 
-    class Reshaping(AdamP):
-        """AdamP whose views of a weight also work in the channels-last memory layout."""
+    Both take the same steps; the package's waits for the device at each weight.
+    """
+    return (packaged() if package else AdamP)(params, lr, weight_decay=weight_decay)
 
+
+def packaged() -> Callable[..., Optimizer]:
+    """Return the AdamP of the adamp package, whose views of a weight here work in any memory layout."""
+    import adamp
+
+    class Reshaping(adamp.AdamP):
         def _channel_view(self, x: Tensor) -> Tensor:
             return x.reshape(x.size(0), -1)
 
         def _layer_view(self, x: Tensor) -> Tensor:
             return x.reshape(1, -1)
 
-    return Reshaping(params, lr, weight_decay=weight_decay)
+    return Reshaping
 
 
 @word

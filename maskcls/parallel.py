@@ -1,0 +1,116 @@
+"""Folds side by side: each in a process of its own, which ends with this one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.console import Console
+
+from maskcls import console, distrib, folds
+from maskcls.cache import Pixels, pixels
+from maskcls.config import Config
+from maskcls.errors import MaskclsError, RunError
+from maskcls.parts.hardware import Hardware
+from maskcls.parts.logger import Sink
+from maskcls.rundir import RunDir, locked
+
+
+def train_fold(
+    cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, k: int, hardware: Hardware, sinks: Sequence[Sink]
+) -> None:
+    """Train fold k under a lock that the first rank holds for all of them."""
+    held = locked(place.fold(k) / "lock", lambda: console.say("this fold is trained elsewhere; waiting"))
+    with held if console.main_rank() else nullcontext():
+        distrib.barrier()
+        folds.fit_fold(cfg, place, table, photos, k, hardware, sinks)
+
+
+def train_folds(
+    cfg: Config, place: RunDir, table: pd.DataFrame, wanted: Sequence[int], at_once: int, sinks: Sequence[Sink]
+) -> None:
+    """Train folds in processes, `at_once` at a time, which share this one's threads; a child's fault is raised here.
+
+    The processes end where this one does, however it ends.
+    """
+    context, waiting = multiprocessing.get_context("spawn"), list(wanted)
+    threads = max(torch.get_num_threads() // at_once, 1)
+    running: dict[Any, tuple[int, Any]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                mine, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=child, args=(cfg, place, table, waiting[0], threads, theirs))
+                process.start()
+                theirs.close()  # so that the end of the process is the end of the pipe
+                running[mine] = (waiting.pop(0), process)
+            for pipe in wait(list(running)):
+                if not heard(pipe, *running[pipe], sinks):
+                    del running[pipe]
+    finally:
+        for _, process in running.values():
+            process.terminate()
+            process.join()
+
+
+def heard(pipe: Any, k: int, process: Any, sinks: Sequence[Sink]) -> bool:
+    """Take what a fold's process says and tell whether it goes on: an epoch's numbers, or the fault that ended it."""
+    try:
+        said = pipe.recv()
+    except EOFError:
+        process.join()
+        if process.exitcode:
+            raise RunError(f"the process of fold {k} ended with code {process.exitcode}: ask again to go on") from None
+        return False
+    if isinstance(said, MaskclsError):
+        raise said
+    for sink in sinks:
+        sink.log(said)
+    return True
+
+
+class Sent:
+    """The sink of a child: its numbers go to the parent, who has the sinks."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe = pipe
+
+    def begin(self, run: RunDir, config: Mapping[str, Any]) -> None:
+        """Begin nothing: the parent did."""
+
+    def log(self, numbers: Mapping[str, Any]) -> None:
+        """Send an epoch's numbers."""
+        self.pipe.send(dict(numbers))
+
+    def end(self, metrics: Mapping[str, Any]) -> None:
+        """End nothing: the parent does."""
+
+
+def child(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int, pipe: Connection) -> None:
+    """Train one fold in this process, which ends with its parent."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    console.console = Console(highlight=False, soft_wrap=True, force_terminal=False)  # bars of many would overwrite
+    try:
+        photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
+        train_fold(cfg, place, table, photos, k, cfg.hardware(), [Sent(pipe)])
+    except MaskclsError as error:
+        pipe.send(error)
+    except KeyboardInterrupt:
+        os._exit(130)  # the parent has heard it too, and says what is to be said
+
+
+def end_with_parent() -> None:
+    """Wait for the end of the parent, and end with it."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        wait([parent.sentinel])
+        os._exit(1)

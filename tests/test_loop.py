@@ -1,0 +1,114 @@
+"""The loop: the losses of a plain one; a loss that is no number and memory that is too small stop it with a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from maskcls import rows
+from maskcls.cache import pixels
+from maskcls.cli import compose
+from maskcls.config import Config, checked
+from maskcls.errors import NumberError, RunError
+from maskcls.infer import colours, normalized
+from maskcls.loaders import Epochs
+from maskcls.loop import Fold, fit, seed_epoch
+from maskcls.state import State, build
+
+PLAIN = (
+    "head=single",
+    "augmentation=none",
+    "optimizer=sgd",
+    "optimizer.lr=0.01",
+    "scheduler=constant",
+    "epochs=3",
+    "model.drop=0.2",
+)
+Begun = Callable[..., tuple[Config, Fold, State]]
+
+
+@pytest.fixture
+def begun(tiny: list[str]) -> Begun:
+    """Return a function that builds the config, the first fold and its untrained state."""
+
+    def begin(*words: str) -> tuple[Config, Fold, State]:
+        cfg = checked(compose(*tiny, *PLAIN, *words))
+        table = rows.assemble(cfg, lambda note: None)
+        fold = Fold.of(table, pixels(table, cfg.crop, Path(cfg.cache_dir)), 0)
+        return cfg, fold, build(cfg, cfg.head(), cfg.hardware(), fold.size, 0)
+
+    return begin
+
+
+def trained(cfg: Config, fold: Fold, state: State) -> list[dict[str, Any]]:
+    """Return the numbers of each epoch."""
+    return list(fit(cfg, state, fold, cfg.head(), cfg.hardware(), lambda batches: batches))
+
+
+def test_the_losses_are_those_of_a_plain_loop(begun: Begun) -> None:
+    cfg, fold, state = begun()
+    found = [row["loss"] for row in trained(cfg, fold, state)]
+    model: Any = build(cfg, cfg.head(), cfg.hardware(), fold.size, 0).model
+    params = cfg.optimizer.params
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, params["momentum"], weight_decay=params["weight_decay"])
+    mean, std = (torch.tensor(x).view(3, 1, 1) * 255 for x in (model.mean, model.std))
+    order = Epochs(fold.train, cfg.sampler(fold.labels[fold.train]), cfg.batch, cfg.seed, 0)
+    for order.epoch in range(3):
+        model.train()
+        seed_epoch(cfg.seed, 0, order.epoch)
+        losses = []
+        for items in order:
+            chosen = [row for row, _ in items]
+            photos = torch.from_numpy(fold.pixels[chosen]).permute(0, 3, 1, 2).float()
+            loss = functional.cross_entropy(model((photos - mean) / std), torch.from_numpy(fold.labels[chosen]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert found[order.epoch] == pytest.approx(sum(losses) / len(losses), abs=1e-6)
+
+
+def test_lines_are_normalised_as_pixels_are_to_the_bit() -> None:
+    net: Any = torch.nn.Identity()
+    net.mean, net.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    images = torch.randint(0, 256, (3, 9, 7, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) * 255 for x in (net.mean, net.std))
+    found = normalized(images, colours(net, torch.device("cpu")))
+    assert torch.equal(found, (images.permute(0, 3, 1, 2).float() - mean) / std)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_loss_that_is_no_number_names_its_step_rate_and_photos(begun: Begun) -> None:
+    cfg, fold, state = begun()
+    order = Epochs(fold.train, cfg.sampler(fold.labels[fold.train]), cfg.batch, cfg.seed, 0)
+    row = list(order)[1][0][0]  # the first photo of the second batch
+    fold.targets[row] = float("nan")
+    with pytest.raises(NumberError) as caught:
+        trained(cfg, fold, state)
+    for part in ("epoch 1 of fold 0 is nan", f"step 2 of {len(order)}", "at lr 0.01", fold.names[row]):
+        assert part in str(caught.value)
+    assert state.epoch == 0
+
+
+@pytest.mark.parametrize(
+    ("training", "advice"), [(True, "try batch=8 accumulate=2"), (False, "try hardware.eval_batch=16")]
+)
+def test_too_little_memory_says_what_to_try(
+    begun: Begun, training: bool, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg, fold, state = begun()
+    forward = state.model.forward
+
+    def full(images: torch.Tensor) -> torch.Tensor:
+        if state.model.training == training:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return forward(images)
+
+    monkeypatch.setattr(state.model, "forward", full)
+    with pytest.raises(RunError, match=advice):
+        trained(cfg, fold, state)
