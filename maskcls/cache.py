@@ -20,7 +20,7 @@ from maskcls.console import say, track
 from maskcls.errors import DataError
 from maskcls.parts.crop import Crop, Found, photo
 from maskcls.registry import Word
-from maskcls.rundir import fingerprint, locked, write_json
+from maskcls.rundir import fingerprint, locked, sweep, write_json
 from maskcls.sheets import complain
 
 Pixels = npt.NDArray[np.uint8]
@@ -38,8 +38,11 @@ def pixels(table: pd.DataFrame, crop: Word, root: Path, note: Callable[[str], No
     with locked(root / f".{place.parent.name}.lock"):
         if not place.exists():
             build(paths, crop(), place)
-    tell(place.with_name("facts.json"), crop.name, note)
-    return np.load(place, mmap_mode="r", allow_pickle=False)
+    try:
+        tell(place.with_name("facts.json"), crop.name, note)
+        return np.load(place, mmap_mode="r", allow_pickle=False)
+    except (ValueError, LookupError, TypeError, EOFError) as error:
+        raise DataError(f"{place.parent} is broken ({error}): remove it, and the photos are decoded again") from error
 
 
 def tell(facts: Path, crop: str, note: Callable[[str], None]) -> None:
@@ -64,7 +67,8 @@ def build(paths: list[str], crop: Crop, place: Path) -> None:
         )
     say(f"decoding {len(paths)} photos to {first.shape[0]} × {first.shape[1]} pixels ({size / 1e6:.0f} MB)")
     part = place.with_suffix(".part")
-    whole = np.lib.format.open_memmap(part, "w+", np.uint8, (len(paths), *first.shape))
+    sweep(place.parent)
+    whole = reserved(part, (len(paths), *first.shape))
     faults: list[str] = []
 
     def fill(index: int) -> None:
@@ -92,6 +96,18 @@ def build(paths: list[str], crop: Crop, place: Path) -> None:
         os.replace(part, place)
     finally:
         part.unlink(missing_ok=True)
+
+
+def reserved(part: Path, shape: tuple[int, ...]) -> np.memmap:
+    """Return a new memory map with its place on the disk taken: else a write to a full disk kills the process."""
+    whole = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+    try:
+        with part.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(part)) from error
+    return whole
 
 
 def sample(paths: list[str], crop: Crop) -> Pixels:

@@ -16,13 +16,13 @@ from maskcls.words import BEGIN, END, markdown
 
 TOP = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing", "sheets", "detect"},
+    {"errors", "secrets", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing", "sheets", "detect"},
     {"parts"},
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state"},
     {"loop", "predictor"},
     {"folds", "report", "plots", "experiment", "ensemble"},
-    {"run", "words", "predict", "contact"},
+    {"run", "words", "predict", "contact", "sync"},
 ]
 
 
