@@ -100,8 +100,8 @@ def build(paths: list[str], crop: Crop, place: Path) -> None:
 
 def reserved(part: Path, shape: tuple[int, ...]) -> np.memmap:
     """Return a new memory map with its place on the disk taken: else a write to a full disk kills the process."""
-    whole = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
     try:
+        whole = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
         with part.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
     except OSError as error:
