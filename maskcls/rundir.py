@@ -174,7 +174,7 @@ def write_arrays(path: Path, **arrays: Any) -> None:
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """Read a .npz without pickle; a RunError names one that is broken."""
-    with readable(path), np.load(path, allow_pickle=False) as file:
+    with readable(path), path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
