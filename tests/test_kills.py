@@ -187,11 +187,11 @@ def test_one_run_killed_again_and_again_comes_to_the_same_end(
 ) -> None:
     one, place, kills = whole(5), tmp_path / "again", 0
     call = words(drawn, place, 5)
-    while zygote.wait(zygote.start(place, call, at=one.changes // 12)) == -signal.SIGKILL:
+    while zygote.wait(zygote.start(place, call, at=one.changes // 5)) == -signal.SIGKILL:
         kills += 1
         all_whole(place)
         assert kills < 100, "it does not come further"
-    assert kills >= 8
+    assert kills >= 4
     assert_same(place, one)
 
 
@@ -223,6 +223,8 @@ def test_a_killed_loader_worker_ends_in_a_sentence_and_asking_again_changes_no_b
     place = tmp_path / "w"
     call = words(drawn, place, 2, "hardware.workers=1")
     pid = zygote.start(place, call)
+    while not (place / "log").exists() or "decoding" not in (place / "log").read_text():  # from here on the only children are the loader's
+        time.sleep(0.002)
     first_child(pid)
     time.sleep(delay)
     os.kill(first_child(pid), signal.SIGKILL)
