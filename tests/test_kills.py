@@ -53,6 +53,10 @@ class Zygote:
         """Return the exit code of a run."""
         return self.ask(wait=pid)
 
+    def close(self) -> None:
+        """End the process."""
+        self.process.communicate(timeout=30)
+
     def finish(self, place: Path, words: list[str]) -> None:
         """Run to the end, or fail with what the run said."""
         assert self.wait(self.start(place, words)) == 0, (place / "log").read_text()[-3000:]
@@ -62,8 +66,7 @@ class Zygote:
 def zygote() -> Iterator[Zygote]:
     made = Zygote()
     yield made
-    made.process.stdin.close()  # type: ignore[union-attr]
-    made.process.wait(30)
+    made.close()
 
 
 @dataclass(frozen=True)
@@ -256,6 +259,4 @@ def test_two_multiruns_of_five_folds_on_one_directory_killed_and_asked_again_cha
         assert codes[0] == 0 and codes[1] in (0, -signal.SIGKILL), (place / "log").read_text()[-3000:]
         zygote.finish(place, call)
         assert_same(place, one)
-    assert other.process.stdin
-    other.process.stdin.close()
-    other.process.wait(30)
+    other.close()
