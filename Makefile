@@ -31,6 +31,12 @@ test: $(STAMP) ## run the fast tests
 test-all: $(STAMP) ## run all tests, the slow ones too
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto $(ARGS)
 
+coverage: $(STAMP) ## run the fast tests and show which lines none of them reaches
+	$(PY) -m coverage erase
+	OMP_NUM_THREADS=1 $(PY) -m coverage run -m pytest -q -m 'not slow' $(ARGS)
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report
+
 lint: $(STAMP) ## check style (ruff) and types (mypy)
 	$(PY) -m ruff check .
 	$(PY) -m mypy
@@ -43,4 +49,4 @@ clean: ## remove builds and caches of tools; the environment, data/, cache/ and 
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find maskcls tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help env run reproduce test test-all lint wheel clean
+.PHONY: help env run reproduce test test-all coverage lint wheel clean

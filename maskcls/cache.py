@@ -54,8 +54,11 @@ def pixels(table: pd.DataFrame, crop: Word, root: Path, note: Callable[[str], No
                 build(paths, crop, place)
     with contextlib.suppress(OSError):  # another user's cache, or a read-only one, serves as well
         os.utime(place.parent)
-    tell(place.with_name("facts.json"), crop.name, note)
-    return np.load(place, mmap_mode="r", allow_pickle=False)
+    try:
+        tell(place.with_name("facts.json"), crop.name, note)
+        return np.load(place, mmap_mode="r", allow_pickle=False)
+    except (ValueError, LookupError, TypeError, EOFError) as error:
+        raise DataError(f"{place.parent} is broken ({error}): remove it, and the photos are decoded again") from error
 
 
 def tell(facts: Path, crop: str, note: Callable[[str], None]) -> None:

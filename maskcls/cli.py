@@ -23,8 +23,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from maskcls.console import command, errors
-from maskcls.errors import ConfigError, MaskclsError, RunError, unknown
+from maskcls.console import command, complain
+from maskcls.errors import ConfigError, MaskclsError, RunError, mended, unknown
 
 FLAGS_WITH_FOLDER = ("--config-dir", "-cd")
 
@@ -52,8 +52,10 @@ def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]
     def job(cfg: Any) -> Any:
         try:
             return task(cfg)
-        except MaskclsError as error:
-            return spared(error, failed)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            return spared(mended(error), failed)
 
     @command
     def main() -> Any:
@@ -83,7 +85,7 @@ def spared(error: MaskclsError, failed: list[MaskclsError]) -> float:
     if sweeps and "BasicLauncher" not in hydra_config.launcher["_target_"]:
         raise error
     if sweeps:
-        errors.print(f"job {hydra_config.job.num} failed: {error}", style="red", markup=False)
+        complain(error, f"job {hydra_config.job.num} failed: ")
     failed.append(error)
     return 0.0
 

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from maskcls.errors import MaskclsError
+from maskcls.errors import MaskclsError, mended
+from maskcls.secrets import redacted
 
 WIDE = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160  # a file or a pipe has no width of its own
 console = Console(highlight=False, soft_wrap=True, width=WIDE)
@@ -43,7 +44,7 @@ def main_rank() -> bool:
 def say(text: str, style: str = "") -> None:
     """Print a line, from the first rank only; its text is never read as markup."""
     if main_rank():
-        console.print(text, style=style or None, markup=False)
+        console.print(redacted(text), style=style or None, markup=False)
 
 
 def track(items: Iterable[Any], total: int, what: str = "drawing") -> Iterator[Any]:
@@ -115,6 +116,11 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], left: 
     console.print(shown)
 
 
+def complain(fault: MaskclsError, prefix: str = "") -> None:
+    """Print a fault's sentences."""
+    errors.print(redacted(f"{prefix}{fault}"), style="red", markup=False)
+
+
 def command(main: Callable[[], Any]) -> Callable[[], Any]:
     """Make a command of a function: a fault is shown as its sentence with exit code 2, Ctrl-C with 130."""
 
@@ -122,14 +128,14 @@ def command(main: Callable[[], Any]) -> Callable[[], Any]:
     def guarded() -> Any:
         try:
             return main()
-        except MaskclsError as error:
-            errors.print(str(error), style="red", markup=False)
-            sys.exit(2)
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         except KeyboardInterrupt:
             errors.print("stopped; the same command goes on from the last whole epoch", markup=False)
             sys.exit(130)
+        except Exception as error:
+            complain(mended(error))
+            sys.exit(2)
 
     return guarded

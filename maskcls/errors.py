@@ -10,7 +10,13 @@ MaskclsError
 from __future__ import annotations
 
 import difflib
+import errno
+import shutil
 from collections.abc import Iterable
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class MaskclsError(Exception):
@@ -38,6 +44,29 @@ class RunError(MaskclsError):
 
 class NumberError(MaskclsError):
     """A loss that is no longer a finite number."""
+
+
+def mended(error: BaseException) -> MaskclsError:
+    """Return the sentence of a fault of the machine (disk, rights, a killed process); raise any other error."""
+    if isinstance(error, MaskclsError):
+        return error
+    if isinstance(error, OSError) and error.filename is not None:
+        return RunError(f"{error.filename}: {error.strerror}{room(error)}")
+    if isinstance(error, BrokenExecutor) or (isinstance(error, RuntimeError) and "DataLoader worker" in str(error)):
+        return RunError(
+            "a worker process was killed, most often because memory ran out (hardware.workers sets their number): "
+            "the same command goes on from the last whole epoch"
+        )
+    raise error
+
+
+def room(error: OSError) -> str:
+    """Return what to do about a disk that is full, nothing for other faults."""
+    if error.errno not in FULL:
+        return ""
+    place = next(folder for folder in Path(error.filename).absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(place).free / 1e6
+    return f" ({free:.1f} MB are free): make room and give the same command again; what is finished stands"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -27,7 +27,8 @@ from maskcls.parts.augmentation import Augment
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Sink
 from maskcls.parts.model import training
-from maskcls.rundir import RunDir, locked, read_arrays, write_json, write_text
+from maskcls.rundir import RunDir, locked, read_arrays, readable, writable, write_json, write_text
+from maskcls.secrets import redacted
 from maskcls.state import build
 
 PACKAGES = ("torch", "timm", "albumentations", "opencv-python-headless", "numpy", "pandas", "scikit-learn")
@@ -76,7 +77,8 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
         notes.append(text)
         console.say(text, "yellow")
 
-    begun = time.time()
+    begun = time.monotonic()
+    writable(runs_dir=cfg.runs_dir, cache_dir=cfg.cache_dir)
     rehearse(cfg, hardware)
     table = rows.assemble(cfg, note)
     console.say(f"{place.path}: {rows.summary(table)}", "bold")
@@ -90,15 +92,16 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
         place.about(**about(hardware))
     photos = pixels(table, cfg.crop, Path(cfg.cache_dir), note)
     sinks: list[Sink] = [sink for sink in [cfg.logger(console.say)] if sink] if console.main_rank() else []
-    closing = None
+    closing, failed = None, True
     try:
         for sink in sinks:
             sink.begin(place, cfg.filled() | {"run": place.id})
         train_folds(cfg, place, table, photos, hardware, sinks)
         closing = close(cfg, place, table, notes, begun) if console.main_rank() else None
+        failed = False
     finally:
         for sink in sinks:
-            sink.end(closing or {})
+            sink.end(closing or {}, failed)
     return distrib.agreed(closing)
 
 
@@ -167,7 +170,8 @@ def descended(cfg: Config, table: pd.DataFrame) -> None:
     if init is None:
         return
     columns = ["id", "fold"]
-    theirs = pd.read_csv(Path(init) / "table.csv", dtype={"id": str})
+    with readable(Path(init) / "table.csv"):
+        theirs = pd.read_csv(Path(init) / "table.csv", dtype={"id": str}, usecols=[*columns, "part"])
     mine, theirs = (t[t["part"] == "train"][columns].reset_index(drop=True) for t in (table, theirs))
     if not mine.equals(theirs):
         raise RunError(f"model.init: {init} has other folds than this run: its weights saw what is scored")
@@ -179,7 +183,7 @@ def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], beg
         done = place.metrics()
         if done is None and all(place.fold_done(k) for k in range(rows.count(table))):
             done = folds.metrics(place, cfg, table, notes)
-            place.about(seconds=round(time.time() - begun, 1))
+            place.about(seconds=round(time.monotonic() - begun, 1))
             report.write(place, done, table)
             write_json(place / "metrics.json", done)
     return done
@@ -188,7 +192,8 @@ def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], beg
 def alone(place: RunDir, k: int | None) -> float:
     """Print and return the F1 of one fold of a run."""
     arrays = read_arrays(place.fold(int(k or 0)) / "oof.npz")
-    truth = pd.read_csv(place / "table.csv", index_col="id", dtype={"id": str})["label"]
+    with readable(place / "table.csv"):
+        truth = pd.read_csv(place / "table.csv", index_col="id", dtype={"id": "str", "label": "int64"})["label"]
     score = macro_f1(truth[arrays["ids"]].to_numpy(np.int64), arrays["probs"].argmax(1))
     console.say(f"{place.path} fold {k}: F1 {score:.4f}")
     return score
@@ -198,7 +203,7 @@ def about(hardware: Hardware) -> dict[str, Any]:
     """Return what is worth knowing of this machine, its software and this call; no result depends on it."""
     versions = {name: metadata.version(name) for name in PACKAGES}
     return {
-        "maskcls": __version__, "commit": commit(), "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "maskcls": __version__, "commit": commit(), "command": [Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])],
         "python": platform.python_version(), "system": platform.platform(), "versions": versions,
         "hardware": hardware.facts(), "begun": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }  # fmt: skip

@@ -20,7 +20,7 @@ from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head
 from maskcls.parts.logger import Sink
 from maskcls.rundir import RunDir, read_arrays, write_arrays, write_text
-from maskcls.state import State, build, loaded, mean_weights, save_weights
+from maskcls.state import State, build, fitting, loaded, mean_weights, save_weights
 
 
 def fit_fold(
@@ -82,23 +82,29 @@ def conclude(
     distrib.barrier()
     folder, epochs, rest = run.fold(fold.number), state.chosen(cfg.select, cfg.average), rows.eval_rows(table)
     model, best = state.predictor, folder / "best.pt"
-    if distrib.agreed(best.exists() and loaded(best)["epoch"] == epochs):  # killed between this file and the next
-        model.load_state_dict(mean_weights([best]))
-    else:
-        model.load_state_dict(mean_weights([folder / f"epoch{epoch}.pt" for epoch in epochs]))
-        if len(epochs) > 1:
-            renew_statistics(cfg, model, fold, hardware)
+    made = distrib.agreed(best.exists() and stood(best, epochs))  # killed between this file and the next
+    files = [best] if made else [folder / f"epoch{epoch}.pt" for epoch in epochs]
+    with fitting(files[-1]):
+        model.load_state_dict(mean_weights(files))
+    if not made and len(epochs) > 1:
+        renew_statistics(cfg, model, fold, hardware)
     every = np.concatenate([fold.held, rest])
     probs = predict(model, head, fold.pixels, every, hardware, cfg.precision, cfg.tta())
     if console.main_rank():
         held = len(fold.held)
         save_weights(model, best, preprocessing(cfg, state) | {"epoch": epochs})
+        prune(folder, ())  # before oof.npz: a fold that is done is not looked at again
         write_arrays(
             folder / "oof.npz", ids=table["id"].to_numpy(str)[fold.held], probs=probs[:held],
             eval_ids=table["id"].to_numpy(str)[rest], eval_probs=probs[held:], epochs=state.epoch, epoch=epochs,
         )  # fmt: skip
-        prune(folder, ())
     distrib.barrier()
+
+
+def stood(best: Path, epochs: Sequence[int]) -> bool:
+    """Tell whether a file holds the weights of these epochs."""
+    with fitting(best):
+        return bool(loaded(best)["epoch"] == epochs)
 
 
 def gathered(run: RunDir, table: pd.DataFrame) -> tuple[Floats, Floats, list[dict[str, Any]]]:

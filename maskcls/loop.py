@@ -77,13 +77,7 @@ def fit(
     `track` wraps the batches, for a progress bar. A loss that is no number is a NumberError.
     """
     batches, source = trained(cfg, fold, hardware)
-    work = Work(
-        targets=torch.from_numpy(fold.targets).to(hardware.device), mix=cfg.mixing(),
-        scale=colours(state.model, hardware.device),
-        objective=head.objective(cfg.loss, torch.from_numpy(fold.targets[fold.train].sum(0))),
-        schedule=cfg.scheduler(cfg.epochs * len(batches), len(batches)),
-        model=hardware.compiled(distrib.wrap(state.model, hardware.device)),
-    )  # fmt: skip
+    work = prepared(cfg, state, fold, head, hardware, len(batches))
     truth, views = fold.labels[fold.held], cfg.tta()
     while state.epoch < cfg.epochs:
         batches.epoch, begun = state.epoch, time.perf_counter()
@@ -104,6 +98,17 @@ def fit(
             "val_loss": cross_entropy(truth, probs), **numbers,
             "lr": lr, "images_per_second": rate, "seconds": seconds,
         }  # fmt: skip
+
+
+def prepared(cfg: Config, state: State, fold: Fold, head: Head, hardware: Hardware, per_epoch: int) -> Work:
+    """Return all that the steps of a fold call."""
+    return Work(
+        targets=torch.from_numpy(fold.targets).to(hardware.device), mix=cfg.mixing(),
+        scale=colours(state.model, hardware.device),
+        objective=head.objective(cfg.loss, torch.from_numpy(fold.targets[fold.train].sum(0))),
+        schedule=cfg.scheduler(cfg.epochs * per_epoch, per_epoch),
+        model=hardware.compiled(distrib.wrap(state.model, hardware.device)),
+    )  # fmt: skip
 
 
 def trained(cfg: Config, fold: Fold, hardware: Hardware) -> tuple[Epochs, Iterable[Any]]:

@@ -90,7 +90,7 @@ class Sent:
         """Send an epoch's numbers."""
         self.pipe.send(dict(numbers))
 
-    def end(self, metrics: Mapping[str, Any]) -> None:
+    def end(self, metrics: Mapping[str, Any], failed: bool = False) -> None:
         """End nothing: the parent does."""
 
 

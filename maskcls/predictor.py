@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import yaml
 from torch import nn
 
 from maskcls import infer, rows
@@ -21,6 +20,7 @@ from maskcls.labels import CLASSES, Floats
 from maskcls.parts.crop import Crop
 from maskcls.parts.hardware import Hardware, auto
 from maskcls.registry import Word
+from maskcls.rundir import read_yaml, readable
 from maskcls.state import loaded
 
 Photo = str | Path | npt.NDArray[np.uint8]
@@ -65,10 +65,12 @@ def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
     place = found(name, Path(runs_dir))
     if not (place / "metrics.json").is_file():
         raise RunError(f"{place} is not done (it has no metrics.json): ask for its run again")
-    config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
+    config = read_yaml(place / "config.yaml")
     plug(config.get("plugins"))
     wanted = ["id", "person", "label", "part", "fold", "scored"]
-    table = pd.read_csv(place / "table.csv", dtype={"id": str, "person": str}, usecols=wanted, keep_default_na=False)
+    types = {"id": str, "person": str, "label": int, "fold": int, "scored": bool}
+    with readable(place / "table.csv"):
+        table = pd.read_csv(place / "table.csv", dtype=types, usecols=wanted, keep_default_na=False)
     return Finished(place, config, table)
 
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from maskcls import console, plots
 from maskcls.labels import CLASSES, Floats, decode, marginals
-from maskcls.rundir import RunDir, write_text
+from maskcls.rundir import RunDir, read_json, read_yaml, write_text
 from maskcls.rundir import write as write_whole
 
 Numbers = dict[str, Any]
@@ -186,7 +185,7 @@ def uri(kind: str, image: bytes) -> str:
 def sections(run: RunDir) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """Return the config as sections: group, word, and its values under dotted names; plain values come first."""
     path = run / "config.yaml"
-    config = (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
+    config = read_yaml(path) if path.exists() else {}
     plain = [(name, text(value)) for name, value in config.items() if not isinstance(value, dict)]
     groups = [(name, value) for name, value in config.items() if isinstance(value, dict)]
     parts = [(name, str(value.get("name", "")), list(flat(value))) for name, value in groups]
@@ -210,7 +209,7 @@ def text(value: Any) -> str:
 def about(run: RunDir) -> list[tuple[str, str]]:
     """Return what about.json and log.jsonl tell of machine, software and time, as names and texts."""
     path = run / "about.json"
-    facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    facts = read_json(path) if path.exists() else {}
     epochs = [row.get("seconds", 0) for row in run.log()]
     versions = {"maskcls": facts.get("maskcls"), "python": facts.get("python")} | (facts.get("versions") or {})
     rows = {

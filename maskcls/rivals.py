@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskcls.infer import autocast
 from maskcls.loaders import Epochs
-from maskcls.loop import Work, train_epoch, trained
+from maskcls.loop import Work, prepared, train_epoch, trained
 from maskcls.parts.model import training
 from maskcls.race import Job, Turn
 from maskcls.state import State, build
@@ -115,12 +115,7 @@ def built(job: Job) -> tuple[State, Work, Epochs, Iterable[Any]]:
     cfg, hardware, head = job.cfg, job.hardware, job.cfg.head()
     state = build(cfg, head, hardware, job.fold.size, 0)
     batches, source = trained(cfg, job.fold, hardware)
-    work = Work(
-        targets=torch.from_numpy(job.fold.targets).to(hardware.device), mix=cfg.mixing(),
-        objective=head.objective(cfg.loss, torch.from_numpy(job.fold.targets[job.fold.train].sum(0))),
-        schedule=cfg.scheduler(len(batches), len(batches)), model=hardware.compiled(state.model),
-    )  # fmt: skip
-    return state, work, batches, source
+    return state, prepared(cfg, state, job.fold, head, hardware, len(batches)), batches, source
 
 
 def maskcls(job: Job, place: Path) -> Turn:
@@ -129,7 +124,8 @@ def maskcls(job: Job, place: Path) -> Turn:
 
     def turn() -> float:
         batches.epoch += 1
-        return train_epoch(job.cfg, state, work, source, len(batches), job.hardware)
+        losses, _ = train_epoch(job.cfg, state, work, source, len(batches), job.hardware)
+        return float(losses.mean())
 
     return turn
 

@@ -27,17 +27,51 @@ def fingerprint(content: Any) -> str:
 def write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
     """Write a file whole or not at all: beside its place, flushed to the disk, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    file, part = beside(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+            os.chmod(part, 0o644)
+            os.replace(part, path)
+    except OSError as error:
+        size = part.stat().st_size / 1e6 if part.exists() else 0.0
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, f"{error.strerror} after {size:.1f} MB", str(path)) from error
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
+
+
+def beside(path: Path) -> tuple[IO[bytes], Path]:
+    """Return a new file `.name.*.part` beside a place, locked until it is closed or its process dies."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        file = os.fdopen(handle, "wb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file, Path(name)
+        file.close()  # swept before it was locked
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes were writing below a folder; what a living one writes is locked, and stays."""
+    for part in folder.rglob(".*.part"):
+        with contextlib.suppress(OSError), part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
+
+
+def writable(**folders: str) -> None:
+    """Make the folders that some keys name; raise a RunError for one that cannot be written to."""
+    for key, folder in folders.items():
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{key}: {folder} cannot be made: {error.strerror}") from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise RunError(f"{key}: {folder} cannot be written to: give another folder, as {key}=…")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -84,11 +118,15 @@ class RunDir:
     def metrics(self) -> dict[str, Any] | None:
         """Return the closing metrics, or None while the run is not done (they are written last)."""
         path = self / "metrics.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     def open(self, config: Mapping[str, Any]) -> None:
-        """Make the directory and write its config, unless it stands."""
-        if not (self / "config.yaml").exists():
+        """Make the directory and write its config, unless it stands, whole; what a killed process was writing goes."""
+        sweep(self.path)
+        stands = False
+        with contextlib.suppress(RunError):
+            stands = bool(read_yaml(self / "config.yaml"))
+        if not stands:
             write_text(self / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def claim(self, data: str, photos: int) -> None:
@@ -97,16 +135,17 @@ class RunDir:
         mine = {"hash": data, "photos": photos}
         if not path.exists():
             write_json(path, mine)
-        elif (theirs := json.loads(path.read_text())) != mine:
+        elif (theirs := read_json(path)) != mine:
             raise RunError(
-                f"{self.path} was begun over other data ({theirs['photos']} photos, hash {theirs['hash']}; "
+                f"{self.path} was begun over other data ({theirs.get('photos')} photos, hash {theirs.get('hash')}; "
                 f"now {photos}, hash {data}): give this run another name=, or remove that folder"
             )
 
     def about(self, **facts: Any) -> None:
-        """Add facts of this machine and call to about.json."""
-        path = self / "about.json"
-        known = json.loads(path.read_text()) if path.exists() else {}
+        """Add facts of this machine and call to about.json; a broken one is begun anew, for no result is in it."""
+        path, known = self / "about.json", {}
+        with contextlib.suppress(RunError):
+            known = read_json(path) if path.exists() else {}
         write_json(path, known | facts)
 
     def append(self, numbers: Mapping[str, Any]) -> None:
@@ -126,10 +165,10 @@ def epochs(place: Path) -> list[dict[str, Any]]:
     """Return the rows of a run's log.jsonl, the latest for each fold and epoch (a resumed epoch is logged again)."""
     path = place / "log.jsonl"
     rows: dict[tuple[int, int], dict[str, Any]] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):  # a line that a killed process left half-written
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError, LookupError, TypeError):  # what a killed process left half-written
             row = json.loads(line)
-            rows[row["fold"], row["epoch"]] = row
+            rows[int(row["fold"]), int(row["epoch"])] = row
     return [rows[key] for key in sorted(rows)]
 
 
@@ -139,6 +178,29 @@ def write_arrays(path: Path, **arrays: Any) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """Read a .npz without pickle."""
-    with np.load(path, allow_pickle=False) as file:
+    """Read a .npz without pickle; a RunError names one that is broken."""
+    with readable(path), path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; a RunError names one that is broken."""
+    with readable(path):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; a RunError names one that is broken."""
+    with readable(path):
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Make a RunError that names the file of whatever goes wrong in reading it."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        again = "remove it and ask for the run again; the folds that are done stand"
+        raise RunError(f"{path} is broken ({reason}): {again}") from error

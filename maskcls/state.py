@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,17 +69,18 @@ class State:
             "scaler": self.scaler.state_dict(), "history": self.history, "step": self.step,
             "ema": self.ema.module.state_dict() if self.ema else None,
         }  # fmt: skip
-        write(path, lambda file: torch.save(content, file))
+        write_tensors(path, content)
 
     def restore(self, path: Path) -> None:
         """Take the state from a file that `save` wrote; it is never unpickled as code."""
         content = loaded(path)
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.scaler.load_state_dict(content["scaler"])
-        if self.ema:
-            self.ema.module.load_state_dict(content["ema"])
-        self.history, self.step = list(content["history"]), int(content["step"])
+        with fitting(path):
+            self.model.load_state_dict(content["model"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.scaler.load_state_dict(content["scaler"])
+            if self.ema:
+                self.ema.module.load_state_dict(content["ema"])
+            self.history, self.step = list(content["history"]), int(content["step"])
 
 
 def build(cfg: Config, head: Head, hardware: Hardware, size: tuple[int, int], fold: int) -> State:
@@ -101,24 +104,46 @@ def parameters(cfg: Config, model: nn.Module) -> list[Any]:
 
 
 def loaded(path: Path) -> Any:
-    """Return a checkpoint's content, on the CPU."""
+    """Return a checkpoint's content, on the CPU; nothing in it is unpickled as code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise RunError(
-            f"{path} is no readable checkpoint ({type(error).__name__}): remove it to begin again"
-        ) from error
+        raise RunError(f"{path} is no readable checkpoint ({type(error).__name__}): {again(path)}") from error
+
+
+@contextlib.contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Make a RunError of whatever goes wrong in filling a model from a checkpoint."""
+    try:
+        yield
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise RunError(f"{path} does not fit this run ({reason}): {again(path)}") from error
+
+
+def again(path: Path) -> str:
+    """Return how to train the fold of a broken checkpoint again."""
+    return f"remove {path.parent} (and metrics.json, if it stands) and ask for the run again; its other folds stand"
+
+
+def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole or not at all."""
+    whole = io.BytesIO()  # written by torch itself, a full disk would be an error without a reason
+    torch.save(content, whole)
+    write(path, lambda file: file.write(whole.getbuffer()))
 
 
 def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
     """Write the weights and the preprocessing that they were trained with: all that prediction needs."""
-    content = {"model": model.state_dict(), **facts}
-    write(path, lambda file: torch.save(content, file))
+    write_tensors(path, {"model": model.state_dict(), **facts})
 
 
 def mean_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
     """Return the mean of the weights in some files; what is no floating-point number is the last file's."""
-    models = [loaded(file)["model"] for file in files]
+    models = []
+    for file in files:
+        with fitting(file):
+            models.append(loaded(file)["model"])
     if len(models) == 1:
         return models[0]
     return {key: torch.stack([model[key] for model in models]).mean(0) if value.is_floating_point() else value

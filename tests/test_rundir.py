@@ -72,7 +72,7 @@ def test_arrays_come_back_and_are_never_unpickled(tmp_path: Path) -> None:
     assert set(back) == {"ids", "probs"}
     assert all(np.array_equal(back[k], v) and back[k].dtype == v.dtype for k, v in arrays.items())
     write_arrays(tmp_path / "b.npz", evil=np.array([Path("x")], dtype=object))
-    with pytest.raises(ValueError):
+    with pytest.raises(RunError, match=r"b\.npz is broken"):
         read_arrays(tmp_path / "b.npz")
 
 

@@ -103,7 +103,7 @@ def test_a_photo_smaller_than_the_cut_is_bad_before_anything_is_decoded(
     assert cv2.imwrite(str(small), np.zeros((40, 20, 3), np.uint8))
     cut = [*[w for w in words if not w.startswith("crop.")], "crop=center", "crop.height=32", "crop.width=24"]
     with pytest.raises(
-        DataError, match="is too small: crop.height × crop.width 32 × 24 is larger than a photo of 40 × 20"
+        DataError, match=r"is too small: crop.height × crop.width 32 × 24 is larger than a photo of 40 × 20"
     ):
         run(compose(*cut))
     assert not list(tmp_path.rglob("pixels.*"))
@@ -146,7 +146,7 @@ def test_a_link_out_of_the_root_is_refused_unless_allowed(
     inner = Path(LINKS[what](mine))
     shutil.move(inner, tmp_path / f"outside{inner.suffix}")
     inner.symlink_to(tmp_path / f"outside{inner.suffix}")
-    with pytest.raises(MaskclsError, match="is a link out of .*: links=true") as caught:
+    with pytest.raises(MaskclsError, match=r"is a link out of .*: links=true") as caught:
         assembled(*words)
     assert str(inner) in str(caught.value)
     assert len(assembled(*words, "data.links=true")[1]) > 90

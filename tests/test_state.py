@@ -9,6 +9,7 @@ import torch
 
 from maskcls.cli import compose
 from maskcls.config import checked
+from maskcls.folds import prune
 from maskcls.loop import descend
 from maskcls.state import State, build, mean_weights
 
@@ -89,3 +90,12 @@ def test_a_compiled_model_learns_too(tiny: list[str], tmp_path: Path) -> None:
     from maskcls.experiment import run
 
     assert 0 <= run(compose(*tiny, "epochs=1", "fold=0", "hardware.compile=true")) <= 1
+
+
+def test_of_the_epochs_only_the_wanted_weights_stay(tmp_path: Path) -> None:
+    for name in ("epoch1.pt", "epoch2.pt", "epoch12.pt", "best.pt", "last.pt"):
+        (tmp_path / name).touch()
+    prune(tmp_path, [2, 12])
+    assert {file.name for file in tmp_path.iterdir()} == {"epoch2.pt", "epoch12.pt", "best.pt", "last.pt"}
+    prune(tmp_path, ())
+    assert {file.name for file in tmp_path.iterdir()} == {"best.pt", "last.pt"}

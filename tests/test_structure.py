@@ -19,15 +19,15 @@ from maskcls.words import BEGIN, END, markdown
 
 TOP = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing", "sheets",
-     "detect", "photos", "adamp"},
+    {"errors", "secrets", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing",
+     "sheets", "detect", "photos", "adamp"},
     {"parts"},
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state"},
     {"loop", "predictor"},
     {"folds", "report", "plots", "experiment", "ensemble", "ladder", "scales", "climb", "outcome", "standing", "publish",
      "race", "rivals", "anatomy", "growth", "parallel"},
-    {"run", "words", "predict", "contact", "reproduce", "table", "leak", "bench"},
+    {"run", "words", "predict", "contact", "reproduce", "table", "leak", "bench", "sync"},
 ]
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import environment
+from wandbserver import KEY, Server
 
-from maskcls.parts.logger import settle
+from maskcls.cli import compose
+from maskcls.experiment import run
+from maskcls.parts.logger import Wandb, settle
+from maskcls.rundir import RunDir
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -89,3 +96,94 @@ def test_a_reproduction_is_a_group_and_its_closing_table_a_run(
     assert "team-smoke" in text and "Ladder team" in text and "plots/team" in text and "table" in text
     (place,) = (tmp_path / "runs").glob("team-*")
     assert "team-smoke" in "\n".join(json.dumps(record) for record in records(place))
+
+
+EPOCH = {"fold": 0, "epoch": 1, "loss": 0.5, "f1": 0.25}
+
+
+def begun(folder: Path, told: list[str], mode: str = "offline") -> tuple[Wandb, RunDir]:
+    """Return a sink that has begun the record of a run in a folder, and the run."""
+    place = RunDir(folder / "runs", "t", {"a": 1})
+    place.path.mkdir(parents=True)
+    sink = Wandb(told.append, "maskcls", None, None, [], mode)
+    sink.begin(place, {"fold": None, "folds": 2, "seed": 0})
+    return sink, place
+
+
+def exit_codes(folder: Path) -> list[int]:
+    """Return the exit codes in the one record below a folder."""
+    found = [record for record in records(folder) if "exit" in json.dumps(record).lower()]
+    return [int(code) for record in found for code in re.findall(r'"exit_?code": ?"?(\d+)', json.dumps(record), re.IGNORECASE)]
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_the_record_of_a_failed_run_says_so(failed: bool, tmp_path: Path) -> None:
+    told: list[str] = []
+    sink, place = begun(tmp_path, told)
+    sink.log(EPOCH)
+    sink.end({}, failed)
+    assert told == [] and (1 in exit_codes(place.path)) == failed
+
+
+def synced(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m maskcls.sync` in a folder."""
+    call = [sys.executable, "-m", "maskcls.sync"]
+    return subprocess.run(call, cwd=folder, env=environment(**variables), capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_finished_runs_are_sent_later_and_once(tmp_path: Path) -> None:
+    sink, place = begun(tmp_path, [])
+    sink.log(EPOCH)
+    sink.end({})
+    with Server() as server:
+        assert "every record of a finished run" in synced(tmp_path, **server.variables).stdout  # this one is not finished
+        (place / "metrics.json").write_text("{}")
+        first, rows = synced(tmp_path, **server.variables), server.rows
+        again = synced(tmp_path, **server.variables)
+    assert first.returncode == 0 and place.id in first.stdout and "sent" in first.stdout, first.stderr
+    assert rows == server.rows and "mutation UpsertBucket" in server.seen and "file_stream" in " ".join(server.seen)
+    assert again.returncode == 0 and "has been sent" in again.stdout
+    assert KEY not in first.stdout + first.stderr
+
+
+def test_without_a_key_or_a_server_nothing_is_sent_and_it_is_said_at_once(tmp_path: Path) -> None:
+    sink, place = begun(tmp_path, [])
+    sink.end({})
+    (place / "metrics.json").write_text("{}")
+    with Server() as gone:
+        pass
+    outcomes = {"no key": {"WANDB_MODE": "online", "WANDB_API_KEY": "", "NETRC": str(tmp_path / "none")}, "cannot be reached": gone.variables}
+    for sentence, variables in outcomes.items():
+        result = synced(tmp_path, **variables)
+        assert result.returncode == 2 and sentence in result.stderr and "1 records wait" in result.stderr, result.stderr
+    assert not list(tmp_path.rglob("*.synced"))
+
+
+@pytest.mark.parametrize("delay", [0.0, pytest.param(2.0, marks=pytest.mark.slow)])
+def test_a_server_that_dies_or_is_slow_stops_no_run_and_the_local_record_is_whole(
+    delay: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    with Server(delay) as server:
+        for name, value in server.variables.items():
+            monkeypatch.setenv(name, value)
+        sink, place = begun(tmp_path, told, "online")
+        sink.log(EPOCH)
+    place.append(EPOCH)  # as a run does, whatever becomes of the server
+    sink.log(EPOCH | {"epoch": 2})
+    place.append(EPOCH | {"epoch": 2})
+    start = time.monotonic()
+    sink.end({})
+    assert time.monotonic() - start < 90
+    assert [row["epoch"] for row in place.log()] == [1, 2]
+    assert KEY not in " ".join(told)
+
+
+def test_a_clock_that_jumps_back_gives_no_negative_times(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = itertools.count(2_000_000_000, -3600)
+    monkeypatch.setattr(time, "time", lambda: next(now))
+    run(compose(*tiny, "epochs=1"))
+    (place,) = (tmp_path / "runs").glob("t-*")
+    assert json.loads((place / "about.json").read_text())["seconds"] > 0
+    rows = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 and all(row["seconds"] > 0 and row["images_per_second"] > 0 for row in rows)

@@ -29,8 +29,8 @@ class Sink(Protocol):
     def log(self, numbers: Mapping[str, Any]) -> None:
         """Take the numbers of an epoch (fold, epoch, loss, f1, …)."""
 
-    def end(self, metrics: Mapping[str, Any]) -> None:
-        """Take the closing metrics and close."""
+    def end(self, metrics: Mapping[str, Any], failed: bool = False) -> None:
+        """Take the closing metrics, where there are any, and close."""
 
 
 class Wandb:
@@ -48,7 +48,8 @@ class Wandb:
         try:
             return call()
         except Exception as error:
-            self.note(f"wandb failed ({type(error).__name__}: {str(error)[:200]}); the run goes on without it")
+            reason = f"{type(error).__name__}: {str(error)[:200]}"
+            self.note(f"wandb failed ({reason}); the run goes on without it, and log.jsonl is whole")
             self.run = None
 
     def begin(self, run: RunDir, config: Mapping[str, Any]) -> None:
@@ -91,12 +92,12 @@ class Wandb:
         row = {f"fold{numbers['fold']}/{key}": value for key, value in numbers.items() if key != "fold"}
         self.guard(lambda: self.run and self.run.log(row))
 
-    def end(self, metrics: Mapping[str, Any]) -> None:
+    def end(self, metrics: Mapping[str, Any], failed: bool = False) -> None:
         """Write the summary, the plots and the tables, and finish: a second run never finds this one open."""
         if self.run and metrics:
             self.guard(lambda: self.conclude(metrics))
         if self.run:
-            self.guard(self.run.finish)
+            self.guard(lambda: self.run.finish(exit_code=int(failed)))
         self.run = None
 
     def conclude(self, metrics: Mapping[str, Any]) -> None:

@@ -1,0 +1,17 @@
+"""What must stand in no file and on no terminal: keys, tokens and passwords."""
+
+from __future__ import annotations
+
+import os
+import re
+
+NAMED = re.compile(r"(\w*(?:api_?key|token|secret|password)\w*\s*[=:]\s*)[^\s'\",]+", re.IGNORECASE)
+HIDDEN = "***"
+
+
+def redacted(text: str) -> str:
+    """Return a text without the environment's secrets, and without the value of what is named as one."""
+    for name, value in os.environ.items():
+        if len(value) >= 8 and re.search("KEY|TOKEN|SECRET|PASSWORD", name):
+            text = text.replace(value, HIDDEN)
+    return NAMED.sub(rf"\1{HIDDEN}", text)

@@ -1,0 +1,77 @@
+"""Send the runs that Weights & Biases keeps offline to its server, once there is a key and a way to it.
+
+python -m maskcls.sync [runs_dir]
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from maskcls import console
+from maskcls.errors import RunError
+from maskcls.parts.logger import settle
+
+LIMIT = 600  # seconds for one run
+
+
+def sync(runs_dir: Path) -> None:
+    """Send what was not sent before and print a table of it; RunError where nothing can be sent, or a part was not."""
+    if not runs_dir.is_dir():
+        raise RunError(f"there is no folder of runs {runs_dir}")
+    waiting = list(records(runs_dir))
+    if not waiting:
+        console.say(f"{runs_dir}: every record of a finished run has been sent")
+        return
+    said: list[str] = []
+    if settle(said.append, "online") != "online":
+        raise RunError(
+            f"{len(waiting)} records wait in {runs_dir}: {said[0] if said else 'WANDB_MODE keeps them offline'}"
+        )
+    states = [(record, send(record)) for record in waiting]
+    console.table("", ["run", "record", "state"], [[*named(record), state] for record, state in states], left=3)
+    if lost := sum(state != "sent" for _, state in states):
+        raise RunError(f"{lost} of {len(states)} records could not be sent: the same command tries them again")
+
+
+def records(runs_dir: Path) -> Iterator[Path]:
+    """Yield the offline records of the finished runs in a folder that were not sent, the oldest first."""
+    for file in sorted(runs_dir.glob("*/wandb/offline-run-*/*.wandb"), key=lambda file: file.parent.name):
+        done = (file.parents[2] / "metrics.json").exists()  # what is still written to would be sent in part
+        if done and not file.with_name(f"{file.name}.synced").exists():
+            yield file
+
+
+def named(record: Path) -> tuple[str, str]:
+    """Return the names of a record's run and of the record."""
+    return record.parents[2].name, record.parent.name
+
+
+def send(record: Path) -> str:
+    """Send one record by wandb's own command; return `sent`, or why not (wandb marks what it has sent)."""
+    call = [sys.executable, "-m", "wandb", "sync", str(record.parent)]
+    try:
+        done = subprocess.run(
+            call, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=LIMIT
+        )
+    except subprocess.TimeoutExpired:
+        return f"not done after {LIMIT} s"
+    if record.with_name(f"{record.name}.synced").exists():
+        return "sent"
+    lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    return lines[-1][:120] if lines else f"wandb ended with {done.returncode}"
+
+
+@console.command
+def main() -> None:
+    """Send the runs below the folder that is given, by default runs."""
+    if len(sys.argv) > 2 or sys.argv[1:2] in (["-h"], ["--help"]):
+        print(__doc__)
+        return
+    sync(Path(sys.argv[1] if len(sys.argv) > 1 else "runs"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,395 @@
+"""Full and read-only disks, broken and hostile files, secrets: a sentence that names the place, and no harm done."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import os
+import pickle
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, environment
+
+from maskcls import cache, rundir
+from maskcls.cli import compose
+from maskcls.errors import MaskclsError, RunError, mended
+from maskcls.experiment import about, run
+from maskcls.parts.hardware import cpu
+from maskcls.predictor import Predictor, load, opened
+from maskcls.rundir import beside, sweep, writable, write
+from maskcls.secrets import redacted
+from maskcls.state import write_tensors
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+PACKAGE = Path(rundir.__file__).parent
+
+
+class Bomb:
+    """A pickle that makes a file when it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return os.mkdir, (str(self.mark),)
+
+
+def only(folder: Path) -> Path:
+    """Return the one run below a folder."""
+    (place,) = [path for path in folder.iterdir() if path.is_dir()]
+    return place
+
+
+@pytest.fixture(scope="session")
+def finished(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """Return the words and the folder of a finished run of one epoch; to be copied, never changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    words = [*TINY, "epochs=1", f"data.root={drawn}", f"cache_dir={drawn}/cache"]
+    run(compose(*words, f"runs_dir={folder}/runs"))
+    return words, only(folder / "runs")
+
+
+@pytest.fixture
+def copied(finished: tuple[list[str], Path], tmp_path: Path) -> tuple[list[str], Path]:
+    """Return the words of a finished run, and a copy of its folder that may be broken."""
+    words, place = finished
+    shutil.copytree(place, tmp_path / "runs" / place.name)
+    return [*words, f"runs_dir={tmp_path}/runs"], tmp_path / "runs" / place.name
+
+
+def begun(place: Path, *lost: str) -> Path:
+    """Make a finished run one that was killed: metrics.json and the predictions of fold 1 are not there yet."""
+    for name in ("metrics.json", "fold1/oof.npz", *lost):
+        (place / name).unlink()
+    return place
+
+
+def refusal(*words: str) -> str:
+    """Return the sentence with which a run is refused."""
+    with pytest.raises(MaskclsError) as caught:
+        run(compose(*words))
+    return str(caught.value)
+
+
+# Pickles that would do something
+
+
+def bombed(path: Path, mark: Path, how: str) -> Path:
+    """Write a bomb as a plain pickle, or in the form of torch's files."""
+    if how == "plain":
+        path.write_bytes(pickle.dumps(Bomb(mark)))
+    else:
+        torch.save({"model": Bomb(mark), "epoch": [1]}, path)
+    return path
+
+
+def test_the_bomb_goes_off_where_pickle_is_trusted(tmp_path: Path) -> None:
+    torch.load(bombed(tmp_path / "x.pt", tmp_path / "mark", "torch"), weights_only=False)
+    assert (tmp_path / "mark").is_dir()
+
+
+@pytest.mark.parametrize("how", ["plain", "torch"])
+@pytest.mark.parametrize("name", ["last.pt", "best.pt"])
+def test_a_bomb_among_the_checkpoints_is_refused(how: str, name: str, copied: tuple[list[str], Path], tmp_path: Path) -> None:
+    words, place = copied
+    bombed(begun(place) / "fold1" / name, tmp_path / "mark", how)
+    said = refusal(*words)
+    assert f"fold1/{name} is no readable checkpoint" in said and "its other folds stand" in said
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("how", ["plain", "torch"])
+def test_a_bomb_as_weights_to_begin_with_is_refused(how: str, tiny: list[str], copied: tuple[list[str], Path], tmp_path: Path) -> None:
+    file, place = bombed(tmp_path / "w.pth", tmp_path / "mark", how), copied[1]
+    assert f"{file} is no readable file of weights" in refusal(*tiny, f"model.pretrained={file}")
+    file = bombed(place / "fold0" / "best.pt", tmp_path / "mark", how)
+    assert f"{file} is no readable file of weights" in refusal(*tiny, f"model.init={place}")
+    with pytest.raises(RunError, match=r"fold0/best\.pt is no readable checkpoint"):
+        load(place)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_bomb_among_the_arrays_is_refused(copied: tuple[list[str], Path], tmp_path: Path) -> None:
+    words, place = copied
+    (place / "metrics.json").unlink()
+    np.savez(place / "fold0" / "oof.npz", ids=np.array([Bomb(tmp_path / "mark")], dtype=object))
+    assert "fold0/oof.npz is broken" in refusal(*words)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_yaml_makes_no_objects(copied: tuple[list[str], Path], tmp_path: Path) -> None:
+    place = copied[1]
+    (place / "config.yaml").write_text(f"seed: !!python/object/apply:os.mkdir ['{tmp_path}/mark']\n")
+    with pytest.raises(RunError, match=r"config\.yaml is broken"):
+        opened(place)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_nothing_in_the_package_unpickles_evaluates_or_reaches_a_shell() -> None:
+    """Every call is looked at: the one process that is started (git, for the commit) gets a list of fixed words."""
+    started = []
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            assert name not in ("eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads", "yaml.load"), file
+            assert given.get("shell", "False") == "False", file
+            assert name != "torch.load" or given.get("weights_only") == "True", file
+            assert name not in ("np.load", "numpy.load") or given.get("allow_pickle") == "False", file
+            started += [file.name] if name.startswith(("subprocess.", "os.exec", "os.spawn")) else []
+    assert sorted(started) == ["experiment.py"] or set(started) == {"experiment.py", "sync.py"}
+
+
+# Broken files
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def noise(file: Path) -> None:
+    file.write_bytes(np.random.default_rng(0).bytes(4096))
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+BREAKS = (cut, noise, empty)
+NAMED = ("fold1/last.pt", "fold1/best.pt", "fold0/oof.npz", "data.json")  # a sentence names them
+RENEWED = ("config.yaml", "about.json", "table.csv", "log.jsonl", "oof.csv", "report.html")  # written again
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_broken_file_of_a_run_is_named_and_once_removed_the_run_ends_the_same(
+    name: str, finished: tuple[list[str], Path], copied: tuple[list[str], Path]
+) -> None:
+    words, place = copied
+    begun(place)
+    before = (place / name).read_bytes()
+    for harm in BREAKS:
+        (place / name).write_bytes(before)
+        harm(place / name)
+        said = refusal(*words)
+        assert str(place / name) in said and "ask for the run again" in said and "stand" in said
+    shutil.rmtree(place / "fold1") if name.startswith("fold1") else (place / name).unlink()  # as it says
+    run(compose(*words))
+    assert (place / "metrics.json").read_bytes() == (finished[1] / "metrics.json").read_bytes()
+
+
+@pytest.mark.parametrize("harm", BREAKS)
+def test_what_a_run_can_write_again_it_does(
+    harm: Callable[[Path], None], finished: tuple[list[str], Path], copied: tuple[list[str], Path]
+) -> None:
+    words, place = copied
+    begun(place)
+    for name in RENEWED:
+        harm(place / name)
+    run(compose(*words))
+    for name in ("metrics.json", "oof.csv", "config.yaml", "table.csv"):
+        own, other = ((folder / name).read_text().splitlines() for folder in (place, finished[1]))
+        assert [line for line in own if "runs_dir" not in line] == [line for line in other if "runs_dir" not in line], name
+
+
+@pytest.mark.parametrize("harm", BREAKS)
+@pytest.mark.parametrize("name", ["metrics.json", "config.yaml", "table.csv", "fold0/best.pt"])
+def test_a_broken_file_of_a_finished_run_is_named(
+    name: str, harm: Callable[[Path], None], copied: tuple[list[str], Path]
+) -> None:
+    words, place = copied
+    harm(place / name)
+    with pytest.raises(MaskclsError) as caught:
+        run(compose(*words)) if name == "metrics.json" else load(place)
+    assert str(place / name) in str(caught.value)
+
+
+def test_a_state_of_other_shapes_is_named(copied: tuple[list[str], Path]) -> None:
+    words, place = copied
+    last = begun(place) / "fold1" / "last.pt"
+    content = torch.load(last, weights_only=True)
+    name = next(iter(content["model"]))
+    for other in ({**content, "model": {**content["model"], name: torch.zeros(3)}}, {"model": content["model"]}, [1, 2]):
+        torch.save(other, last)
+        assert f"{last} does not fit this run" in refusal(*words)
+
+
+def test_a_prediction_by_weights_of_other_shapes_is_refused(copied: tuple[list[str], Path]) -> None:
+    best = copied[1] / "fold0" / "best.pt"
+    content = torch.load(best, weights_only=True)
+    content["model"][next(iter(content["model"]))] = torch.zeros(3)
+    torch.save(content, best)
+    with pytest.raises(MaskclsError, match=r"fold0/best\.pt"):
+        Predictor(opened(copied[1]), cpu()).predict(np.zeros((1, 32, 24, 3), np.uint8))
+
+
+@pytest.mark.parametrize("harm", BREAKS)
+@pytest.mark.parametrize("name", ["pixels.npy", "facts.json"])
+def test_a_broken_cache_is_named(name: str, harm: Callable[[Path], None], tiny: list[str], tmp_path: Path) -> None:
+    words = [*tiny, "epochs=1", "fold=0", f"cache_dir={tmp_path}/cache"]
+    run(compose(*words))
+    (file,) = (tmp_path / "cache").glob(f"*/{name}")
+    harm(file)
+    assert f"{file.parent} is broken" in refusal(*words, "fold=1")
+    shutil.rmtree(file.parent)
+    run(compose(*words, "fold=1"))
+
+
+# Disks
+
+
+def without_rights() -> None:
+    """Give up root's right to write anywhere, for this process and what it becomes; others have no such right."""
+    for right in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, out of the bounding set
+        assert ctypes.CDLL(None).prctl(24, right, 0, 0, 0) == 0 or os.geteuid()
+
+
+def small_files() -> None:
+    """Let no file grow over 200 kB, as a disk would that has no more room."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def called(words: list[str], place: Path, first: Callable[[], None]) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process that has lost something first."""
+    call = [sys.executable, "-m", "maskcls.run", *words]
+    return subprocess.run(call, cwd=place, env=environment(), capture_output=True, text=True, check=False, preexec_fn=first, timeout=300)
+
+
+@pytest.mark.parametrize("key", ["runs_dir", "cache_dir"])
+def test_a_place_that_cannot_be_written_to_is_named_before_any_work(key: str, tiny: list[str], tmp_path: Path) -> None:
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0o555)
+    for folder in (shut, shut / "below"):
+        result = called([*tiny, f"{key}={folder}"], tmp_path, without_rights)
+        assert result.returncode == 2 and f"{key}: {folder} cannot be" in result.stderr, result.stderr
+        assert "Traceback" not in result.stderr and not list(tmp_path.rglob("*.pt")) and not list(tmp_path.rglob("*.npy"))
+
+
+@pytest.mark.parametrize("folder", ["/sys/maskcls", "/dev/null/runs", "/proc/maskcls"])
+def test_a_place_that_cannot_be_made_is_named(folder: str) -> None:
+    with pytest.raises(RunError, match=f"runs_dir: {folder} cannot be made"):
+        writable(runs_dir=folder)
+
+
+def test_a_disk_that_is_full_gives_a_sentence_and_with_room_the_run_goes_on(
+    finished: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    words = [*finished[0], f"runs_dir={tmp_path}/runs"]
+    result = called(words, tmp_path, small_files)
+    assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
+    assert "fold0/epoch1.pt: File too large after" in result.stderr and "MB are free): make room" in result.stderr
+    place = only(tmp_path / "runs")
+    assert not list(place.rglob(".*")) and not (place / "metrics.json").exists()
+    run(compose(*words))
+    assert (place / "metrics.json").read_bytes() == (finished[1] / "metrics.json").read_bytes()
+
+
+def test_a_full_disk_is_named_whatever_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's own device that is always full stands for the disk."""
+    monkeypatch.setattr(rundir, "beside", lambda path: (Path("/dev/full").open("wb"), tmp_path / "none"))  # noqa: SIM115
+    for save in (
+        lambda: rundir.write_json(tmp_path / "a.json", {"a": 1}),
+        lambda: rundir.write_arrays(tmp_path / "a.json", a=np.zeros(9999)),
+        lambda: write_tensors(tmp_path / "a.json", {"a": torch.zeros(9999)}),
+    ):
+        with pytest.raises(OSError) as caught:
+            save()
+        said = str(mended(caught.value))
+        assert said.startswith(f"{tmp_path}/a.json: No space left on device") and "make room" in said
+
+
+def test_decoding_takes_its_place_on_the_disk_before_it_begins(tmp_path: Path) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            cache.reserved(tmp_path / "pixels.part", (100, 32, 24, 3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, hard)
+    assert "pixels.part: File too large" in str(mended(caught.value)) and not list(tmp_path.iterdir())
+
+
+def test_what_is_no_fault_of_the_machine_keeps_its_trace() -> None:
+    for bug in (KeyError("x"), RuntimeError("shapes"), OSError("no file is named")):
+        with pytest.raises(type(bug)):
+            mended(bug)
+
+
+def test_sweeping_spares_what_is_being_written(tmp_path: Path) -> None:
+    file, part = beside(tmp_path / "a.txt")
+    dead = tmp_path / ".b.txt.0000.part"
+    dead.write_text("half")
+    sweep(tmp_path)
+    assert part.exists() and not dead.exists()
+    file.close()
+    sweep(tmp_path)
+    assert not part.exists()
+
+
+def test_a_file_that_is_swept_before_it_is_locked_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, swept = rundir.fcntl.flock, []
+
+    def late(file: object, how: int) -> None:
+        if not swept:
+            swept.extend(tmp_path.glob(".*.part"))
+            swept[0].unlink()
+        lock(file, how)
+
+    monkeypatch.setattr(rundir.fcntl, "flock", late)
+    write(tmp_path / "a.txt", lambda file: file.write(b"whole"))
+    assert swept and os.listdir(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_bytes() == b"whole"
+
+
+# Secrets and pages
+
+
+KEY = "0123456789abcdef" * 2 + "deadbeef"
+
+
+def test_a_key_is_in_no_file_and_on_no_terminal(tiny: list[str], tmp_path: Path, command: Command) -> None:
+    told = [result := command(*tiny, f"+logger.api_key={KEY}"), command(*tiny, f"WANDB_API_KEY={KEY}"),
+            command(*tiny, f"WANDB_API_KEY={KEY},"), command(*tiny, "epochs=1", f"plugins=[{KEY}]", WANDB_API_KEY=KEY)]  # fmt: skip
+    assert result.returncode == 2
+    words = [word for word in tiny if word != "logger=none"]
+    told.append(done := command(*words, "epochs=1", "fold=0", WANDB_API_KEY=KEY))
+    assert done.returncode == 0, done.stderr
+    assert not [result.args for result in told if KEY in result.stdout + result.stderr]
+    files = [file for file in (tmp_path / "runs").glob("*/*") if file.is_file()]
+    assert {"about.json", "log.jsonl"} <= {file.name for file in files}
+    assert [file.name for file in files if KEY.encode() in file.read_bytes()] == []
+
+
+def test_secrets_are_redacted_by_name_and_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "s3cret-value")
+    monkeypatch.setattr(sys, "argv", ["run", f"wandb_api_key={KEY}", "name=s3cret-value", "model.drop=0.2", "+my.Password=abc"])
+    assert about(cpu())["command"] == ["run", "wandb_api_key=***", "name=***", "model.drop=0.2", "+my.Password=***"]
+    assert redacted("keys: 3, lr=0.1") == "keys: 3, lr=0.1"
+
+
+EVIL = "<script>alert(1)</script>\"'&amp;<img src=x onerror=alert(2)>"
+
+
+def test_names_of_files_people_and_folders_are_text_in_the_report(people: Path, drawn: Path, tmp_path: Path) -> None:
+    base = tmp_path / "data"
+    base.mkdir()
+    rows = ["path,mask,gender,age,person"]
+    for i, photo in enumerate(sorted((people / "train" / "images").glob("*/normal.*"))):
+        name = f"{i} <script>alert('{i}')<&script>\"&amp;.jpg".replace("/", "")
+        shutil.copy(photo, base / name)
+        cell = name.replace('"', '""')
+        rows.append(f'"{cell}",none,{("male", "female")[i % 2]},{20 + 3 * i},"{i} {EVIL.replace(chr(34), chr(34) * 2)}"')
+    (base / "t.csv").write_text("\n".join(rows) + "\n")
+    words = [word for word in TINY if not word.startswith(("data.", "batch"))]
+    evil = tmp_path / "c<script>alert(3)"
+    run(compose(*words, "epochs=1", "batch=4", "data=table", f"data.file={base}/t.csv", f"runs_dir={tmp_path}/runs", f"cache_dir='{evil}'"))
+    page = (only(tmp_path / "runs") / "report.html").read_text()
+    assert "&lt;script&gt;alert(" in page
+    assert "<script" not in page and "<img src=x" not in page and 'alt="0 <' not in page

@@ -1,0 +1,262 @@
+"""Killed anywhere (kill -9), asked again: the same bytes as uninterrupted, and nothing half-written on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, environment
+
+from maskcls.rundir import read_arrays, read_json, read_yaml
+from maskcls.state import loaded
+
+SAME = ("metrics.json", "oof.csv", "eval.csv", "data.json", "table.csv", "fold*/best.pt", "fold*/last.pt", "fold*/oof.npz")
+READERS: dict[str, Callable[[Path], object]] = {
+    ".json": read_json, ".yaml": read_yaml, ".npz": read_arrays, ".pt": loaded,
+    ".csv": lambda path: path.read_text().endswith("\n") or pytest.fail(f"{path} is cut off"),
+    ".html": lambda path: path.read_text().rstrip().endswith("</html>") or pytest.fail(f"{path} is cut off"),
+}  # fmt: skip
+SEED = 20
+
+
+class Zygote:
+    """Forks runs from a process that has imported everything."""
+
+    def __init__(self) -> None:
+        call = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
+        self.process = subprocess.Popen(call, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, **order: object) -> int:
+        """Send an order and return its answer."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def start(self, place: Path, words: list[str], at: int | None = None) -> int:
+        """Return the process id of a new run, whose output goes to `log` in its place."""
+        place.mkdir(exist_ok=True)
+        return self.ask(words=words, log=str(place / "log"), at=at)
+
+    def wait(self, pid: int) -> int:
+        """Return the exit code of a run."""
+        return self.ask(wait=pid)
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.communicate(timeout=30)
+
+    def finish(self, place: Path, words: list[str]) -> None:
+        """Run to the end, or fail with what the run said."""
+        assert self.wait(self.start(place, words)) == 0, (place / "log").read_text()[-3000:]
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    made = Zygote()
+    yield made
+    made.close()
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An uninterrupted run: its bytes, how long it took and how many changes of files it made."""
+
+    bytes: dict[str, bytes]
+    names: set[str]
+    seconds: float
+    changes: int
+
+
+def words(drawn: Path, place: Path, folds: int, *more: str) -> list[str]:
+    """Return the command line of a run in a place of its own."""
+    return [*TINY, f"folds={folds}", f"data.root={drawn}", f"runs_dir={place}/runs", f"cache_dir={place}/cache", *more]
+
+
+def run_of(place: Path) -> Path:
+    """Return the folder of the one run in a place."""
+    (found,) = (place / "runs").glob("t-*")
+    return found
+
+
+def kept(run: Path) -> dict[str, bytes]:
+    """Return the bytes of the files that must not depend on how often a run was killed."""
+    files = [file for pattern in SAME for file in sorted(run.glob(pattern))]
+    return {str(f.relative_to(run)): numbers(loaded(f)) if f.suffix == ".pt" else f.read_bytes() for f in files}
+
+
+def numbers(content: object) -> bytes:
+    """Return the bytes of all that a checkpoint holds (the file's own bytes also tell which equal objects are one)."""
+    if isinstance(content, torch.Tensor):
+        return f"{content.dtype}{tuple(content.shape)}".encode() + content.contiguous().numpy().tobytes()
+    if isinstance(content, dict):
+        return b"".join(str(key).encode() + numbers(value) for key, value in content.items())
+    return b"".join(map(numbers, content)) if isinstance(content, list) else repr(content).encode()
+
+
+def names(place: Path) -> set[str]:
+    """Return the names of all files of a run and its cache."""
+    return {str(file.relative_to(place)) for top in ("runs", "cache") for file in (place / top).rglob("*") if file.is_file()}
+
+
+@pytest.fixture(scope="session")
+def whole(zygote: Zygote, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Whole]:
+    """Return a function that gives the uninterrupted run of so many folds, made once."""
+    made: dict[int, Whole] = {}
+
+    def of(folds: int) -> Whole:
+        if folds not in made:
+            place = tmp_path_factory.mktemp(f"whole{folds}")
+            begun = time.monotonic()
+            zygote.finish(place, words(drawn, place, folds))
+            seconds, changes = time.monotonic() - begun, int((place / "log.changes").read_text())
+            made[folds] = Whole(kept(run_of(place)), names(place), seconds, changes)
+        return made[folds]
+
+    return of
+
+
+def all_whole(place: Path) -> int:
+    """Read each file that stands under its own name, none of which may be half-written; return how many there are."""
+    files = [file for file in (place / "runs").rglob("*") if file.suffix in READERS and file.name[0] != "."]
+    for file in files:
+        READERS[file.suffix](file)
+    return len(files)
+
+
+def assert_same(place: Path, one: Whole) -> None:
+    """Assert that a run has ended as the uninterrupted one, file for file, and left nothing else."""
+    found = kept(run_of(place))
+    assert found.keys() == one.bytes.keys()
+    assert [name for name in found if found[name] != one.bytes[name]] == []
+    assert names(place) == one.names
+
+
+def points(one: Whole, count: int) -> list[tuple[str, float]]:
+    """Return moments spread over a run, drawn at random from equal parts of it: two in three by changes of files."""
+    chance = random.Random(SEED)
+    by_change = count - count // 3
+    step = one.changes / by_change
+    found: list[tuple[str, float]] = [("change", 1 + int((i + chance.random()) * step)) for i in range(by_change)]
+    return found + [("time", (i + chance.random()) * one.seconds / (count // 3)) for i in range(count // 3)]
+
+
+def kill(zygote: Zygote, place: Path, call: list[str], how: str, when: float) -> bool:
+    """Start a run and kill it at a moment; return False where it was over before."""
+    pid = zygote.start(place, call, at=int(when) if how == "change" else None)
+    if how == "time":
+        time.sleep(when)
+        os.kill(pid, signal.SIGKILL)  # it is not waited for yet, so the number is still its own
+    return zygote.wait(pid) == -signal.SIGKILL
+
+
+def survive(zygote: Zygote, drawn: Path, tmp_path: Path, one: Whole, folds: int, count: int) -> None:
+    """Kill and repeat a run at so many moments; where it was over before its moment, the moment comes earlier."""
+    for i, (how, when) in enumerate(points(one, count)):
+        place, call = tmp_path / str(i), words(drawn, tmp_path / str(i), folds)
+        while not kill(zygote, place, call, how, when):
+            when *= 0.6
+            shutil.rmtree(place)
+        all_whole(place)
+        zygote.finish(place, call)
+        assert_same(place, one)
+
+
+def test_three_kills_change_no_byte(zygote: Zygote, whole: Callable[..., Whole], drawn: Path, tmp_path: Path) -> None:
+    survive(zygote, drawn, tmp_path, whole(2), 2, 3)
+
+
+@pytest.mark.slow
+def test_thirty_kills_spread_over_a_five_fold_run_change_no_byte(
+    zygote: Zygote, whole: Callable[..., Whole], drawn: Path, tmp_path: Path
+) -> None:
+    survive(zygote, drawn, tmp_path, whole(5), 5, 30)
+
+
+@pytest.mark.slow
+def test_one_run_killed_again_and_again_comes_to_the_same_end(
+    zygote: Zygote, whole: Callable[..., Whole], drawn: Path, tmp_path: Path
+) -> None:
+    one, place, kills = whole(5), tmp_path / "again", 0
+    call = words(drawn, place, 5)
+    while zygote.wait(zygote.start(place, call, at=one.changes // 5)) == -signal.SIGKILL:
+        kills += 1
+        all_whole(place)
+        assert kills < 100, "it does not come further"
+    assert kills >= 4
+    assert_same(place, one)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it is over
+        found += [int(folder.name)] if parent == pid else []
+    return found
+
+
+def first_child(pid: int) -> int:
+    """Wait for a process to start another one and return its id."""
+    end = time.monotonic() + 60
+    while not (found := children(pid)):
+        assert time.monotonic() < end
+        time.sleep(0.002)
+    return found[0]
+
+
+@pytest.mark.parametrize("delay", [0.0, *(pytest.param(t, marks=pytest.mark.slow) for t in (0.1, 0.3, 0.7, 1.5))])
+def test_a_killed_loader_worker_ends_in_a_sentence_and_asking_again_changes_no_byte(
+    delay: float, zygote: Zygote, whole: Callable[..., Whole], drawn: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "w"
+    call = words(drawn, place, 2, "hardware.workers=1")
+    pid = zygote.start(place, call)
+    while not (place / "log").exists() or "decoding" not in (place / "log").read_text():  # from here on the only children are the loader's
+        time.sleep(0.002)
+    first_child(pid)
+    time.sleep(delay)
+    os.kill(first_child(pid), signal.SIGKILL)
+    assert zygote.wait(pid) == 2, (place / "log").read_text()
+    said = (place / "log").read_text()
+    assert "a worker process was killed" in said and "Traceback" not in said
+    zygote.finish(place, call)
+    assert_same(place, whole(2))
+
+
+@pytest.mark.slow
+def test_two_multiruns_of_five_folds_on_one_directory_killed_and_asked_again_change_no_byte(
+    zygote: Zygote, whole: Callable[..., Whole], drawn: Path, tmp_path: Path
+) -> None:
+    one, chance = whole(5), random.Random(SEED)
+    other = Zygote()
+    for i in range(4):
+        place = tmp_path / str(i)
+        call = ["-m", *words(drawn, place, 5), "fold=0,1,2,3,4"]
+        first, second = zygote.start(place, call), other.start(place, call)
+        time.sleep(chance.random() * one.seconds)
+        os.kill(first, signal.SIGKILL)  # the other one goes on while the first is asked for again
+        assert zygote.wait(first) == -signal.SIGKILL
+        all_whole(place)
+        first = zygote.start(place, call)
+        time.sleep(chance.random() * one.seconds)
+        os.kill(second, signal.SIGKILL)
+        codes = (zygote.wait(first), other.wait(second))
+        assert codes[0] == 0 and codes[1] in (0, -signal.SIGKILL), (place / "log").read_text()[-3000:]
+        zygote.finish(place, call)
+        assert_same(place, one)
+    other.close()
