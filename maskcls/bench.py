@@ -75,7 +75,7 @@ def line(facts: Mapping[str, Any]) -> str:
 
 def settings(given: Asked, default: str) -> list[Any]:
     """Return the settings that are asked for."""
-    from maskcls.race import Setting
+    from maskcls.speed.race import Setting
 
     return [Setting.of(text) for text in (given.settings or default).split(",")]
 
@@ -90,8 +90,8 @@ def speed(given: Asked) -> dict[str, Any]:
 
 def measured(setting: Any, given: Asked) -> dict[str, Any]:
     """Measure and print one setting."""
-    from maskcls import anatomy, race
-    from maskcls.rivals import RIVALS
+    from maskcls.speed import anatomy, race
+    from maskcls.speed.rivals import RIVALS
 
     with tempfile.TemporaryDirectory() as place:
         words = [*given.words, f"cache_dir={place}/cache", f"runs_dir={place}/runs"]
@@ -155,9 +155,9 @@ def alone(given: Asked) -> dict[str, float]:
     """Return what one contender needs for a turn, in MB: its process's peak, its workers, the GPU's peak."""
     import torch
 
-    from maskcls import race
-    from maskcls.growth import peak, workers
-    from maskcls.rivals import RIVALS
+    from maskcls.speed import race
+    from maskcls.speed.growth import peak, workers
+    from maskcls.speed.rivals import RIVALS
 
     (setting,) = settings(given, "")
     job = race.job(race.configured(setting, given.words), setting.steps)
@@ -170,7 +170,7 @@ def alone(given: Asked) -> dict[str, float]:
 
 def start(given: Asked) -> dict[str, Any]:
     """Print the seconds from a run's beginning to its first batch: a sweep's first job, and its later ones."""
-    from maskcls import anatomy, race
+    from maskcls.speed import anatomy, race
 
     (setting, *_) = settings(given, LARGE)
     first, *later = anatomy.start(setting, given.words, given.rounds)
@@ -187,7 +187,7 @@ def scale(given: Asked) -> dict[str, Any]:
     results = []
     for photos in sizes:
         with tempfile.TemporaryDirectory() as place:
-            from maskcls.growth import enlarged
+            from maskcls.speed.growth import enlarged
 
             count = enlarged(Path(place) / "set", photos, given.people, "data")
             console.say(f"measuring {count} photos")
@@ -203,8 +203,8 @@ def scale(given: Asked) -> dict[str, Any]:
 
 def size(given: Asked) -> dict[str, float]:
     """Return the costs of one set, of this process alone."""
-    from maskcls.growth import costs
-    from maskcls.race import configured
+    from maskcls.speed.growth import costs
+    from maskcls.speed.race import configured
 
     (setting,) = settings(given, LARGE)
     return costs(configured(setting, given.words))

@@ -19,9 +19,9 @@ def gap(words: list[str]) -> None:
     from maskcls import experiment
     from maskcls.cli import compose
     from maskcls.config import Config, checked
-    from maskcls.outcome import Outcome, difference
+    from maskcls.ladder.outcome import Outcome, difference
+    from maskcls.ladder.standing import apart, cell
     from maskcls.predictor import opened
-    from maskcls.standing import apart, cell
 
     found = {}
     for name, split in SPLITS.items():

@@ -15,6 +15,7 @@ from maskcls.errors import RunError
 from maskcls.parts.logger import settle
 
 LIMIT = 600  # seconds for one run
+LAST = ("metrics.json", "ladders.html")  # what a run, or a reproduction's tables, write last
 
 
 def sync(runs_dir: Path) -> None:
@@ -39,7 +40,7 @@ def sync(runs_dir: Path) -> None:
 def records(runs_dir: Path) -> Iterator[Path]:
     """Yield the offline records of the finished runs in a folder that were not sent, the oldest first."""
     for file in sorted(runs_dir.glob("*/wandb/offline-run-*/*.wandb"), key=lambda file: file.parent.name):
-        done = (file.parents[2] / "metrics.json").exists()  # what is still written to would be sent in part
+        done = any((file.parents[2] / last).exists() for last in LAST)  # what is still written to would be sent in part
         if done and not file.with_name(f"{file.name}.synced").exists():
             yield file
 

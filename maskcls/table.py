@@ -15,7 +15,7 @@ from pathlib import Path
 from maskcls import console
 from maskcls.cli import home
 from maskcls.errors import ConfigError, unknown
-from maskcls.ladder import LADDERS
+from maskcls.ladder.rungs import LADDERS
 from maskcls.rundir import write_text
 from maskcls.words import between
 
@@ -42,9 +42,9 @@ def compare(names: Sequence[str], runs_dir: str) -> None:
 
     A RunError where two were scored on different photos.
     """
-    from maskcls.outcome import Outcome, difference
+    from maskcls.ladder.outcome import Outcome, difference
+    from maskcls.ladder.standing import apart, cell
     from maskcls.predictor import opened
-    from maskcls.standing import apart, cell
 
     lines, before = [], None
     for run in [opened(name, runs_dir) for name in names]:
@@ -72,7 +72,7 @@ def main() -> None:
     if asked.runs:
         compare(asked.runs, asked.runs_dir)
         return
-    from maskcls import publish, standing
+    from maskcls.ladder import publish, standing
 
     ladders = asked.ladder or LADDERS
     if not any(standing.standings(asked.results, ladder) for ladder in ladders):

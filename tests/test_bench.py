@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from maskcls import anatomy, race, rivals, scale
 from maskcls.errors import ConfigError
+from maskcls.speed import anatomy, race, rivals
 
 SETTING = "timm:32x24:4:2"
 WORDS = ["model.arch=test_efficientnet", "hardware=cpu", "data=competition"]
@@ -88,7 +88,7 @@ def test_a_larger_set_is_copied_with_other_bytes_and_the_same_pictures(tmp_path:
     from maskcls.cache import pixels
     from maskcls.parts.data import competition
 
-    count = scale.enlarged(tmp_path / "set", 15, 1, str(tmp_path / "data"))
+    count = growth.enlarged(tmp_path / "set", 15, 1, str(tmp_path / "data"))
     table = competition(lambda note: None, root=str(tmp_path / "set"))
     assert count == len(table) == 21 and table["person"].nunique() == 3
     assert len({Path(path).read_bytes() for path in table["path"]}) == 21

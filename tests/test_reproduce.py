@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from conftest import environment
 
-from maskcls import experiment, publish, standing
-from maskcls.climb import Asked, ground, planned, settled
+from maskcls import experiment
 from maskcls.errors import ConfigError, NumberError, RunError
-from maskcls.ladder import LADDERS, rungs
-from maskcls.outcome import Outcome
+from maskcls.ladder import publish, standing
+from maskcls.ladder.climb import Asked, ground, planned, settled
+from maskcls.ladder.outcome import Outcome
+from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.predictor import opened
 from maskcls.reproduce import asked
 

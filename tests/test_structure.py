@@ -12,8 +12,8 @@ import yaml
 
 from maskcls.cli import compose, home
 from maskcls.config import GROUPS, MODULES, checked, resolved
-from maskcls.ladder import LADDERS
-from maskcls.standing import markdown as markdown_of
+from maskcls.ladder.rungs import LADDERS
+from maskcls.ladder.standing import markdown as markdown_of
 from maskcls.table import MARKERS
 from maskcls.words import BEGIN, END, markdown
 
@@ -25,8 +25,7 @@ FLOORS = [
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state"},
     {"loop", "predictor"},
-    {"folds", "report", "plots", "experiment", "ensemble", "ladder", "scales", "climb", "outcome", "standing", "publish",
-     "race", "rivals", "anatomy", "growth", "parallel"},
+    {"folds", "report", "plots", "experiment", "parallel", "ensemble", "ladder", "speed"},
     {"run", "words", "predict", "contact", "reproduce", "table", "leak", "bench", "sync"},
 ]
 

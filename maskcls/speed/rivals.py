@@ -22,7 +22,7 @@ from maskcls.infer import autocast
 from maskcls.loaders import Epochs
 from maskcls.loop import Work, prepared, train_epoch, trained
 from maskcls.parts.model import training
-from maskcls.race import Job, Turn
+from maskcls.speed.race import Job, Turn
 from maskcls.state import State, build
 
 

@@ -16,10 +16,10 @@ from maskcls import console, experiment, rows
 from maskcls.cli import compose
 from maskcls.config import Config, checked
 from maskcls.errors import ConfigError, MaskclsError, RunError
-from maskcls.ladder import Rung, rungs
+from maskcls.ladder.rungs import Rung, rungs
+from maskcls.ladder.scales import SCALES, overrides
 from maskcls.photos import photo
 from maskcls.predictor import Finished, opened
-from maskcls.scales import SCALES, overrides
 from maskcls.state import build
 
 EXAM = 0.2  # of the people, at a smaller scale, where the data has no labelled evaluation photos

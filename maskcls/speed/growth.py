@@ -15,8 +15,8 @@ from typing import Any
 from maskcls import cache, console, loop, rows
 from maskcls.config import Config
 from maskcls.parts.data import synthetic
-from maskcls.race import Job, wait
-from maskcls.rivals import built
+from maskcls.speed.race import Job, wait
+from maskcls.speed.rivals import built
 
 HEAD = ("id", "gender", "race", "age", "path")
 SHOTS = 7  # photos of a person

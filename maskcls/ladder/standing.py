@@ -11,8 +11,8 @@ import numpy as np
 
 from maskcls import console, plots
 from maskcls.errors import DataError
-from maskcls.ladder import Rung, rungs
-from maskcls.outcome import Outcome, facts
+from maskcls.ladder.outcome import Outcome, facts
+from maskcls.ladder.rungs import Rung, rungs
 from maskcls.predictor import Finished
 from maskcls.rundir import write_json
 

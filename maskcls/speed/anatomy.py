@@ -17,8 +17,8 @@ from torch import Tensor
 
 from maskcls import console, experiment, folds, loop, rows
 from maskcls.config import Config
-from maskcls.race import Job, Setting, configured, job, wait
-from maskcls.rivals import built
+from maskcls.speed.race import Job, Setting, configured, job, wait
+from maskcls.speed.rivals import built
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "rest")
 STAGES = ((experiment, "rehearse"), (rows, "assemble"), (rows, "digest"), (experiment, "pixels"), (folds, "build"))

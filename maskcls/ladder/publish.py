@@ -6,16 +6,17 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from maskcls import console, plots, standing
+from maskcls import console, plots
 from maskcls.cli import home
-from maskcls.climb import Asked, Ground, Step, climb, ground, planned, runs, settled
 from maskcls.errors import ConfigError, RunError, unknown
-from maskcls.ladder import LADDERS, rungs
-from maskcls.outcome import Outcome
+from maskcls.ladder import standing
+from maskcls.ladder.climb import Asked, Ground, Step, climb, ground, planned, runs, settled
+from maskcls.ladder.outcome import Outcome
+from maskcls.ladder.rungs import LADDERS, rungs
+from maskcls.ladder.scales import SCALES
 from maskcls.parts.logger import Wandb
 from maskcls.report import uri
 from maskcls.rundir import write, write_text
-from maskcls.scales import SCALES
 
 Words = Mapping[str, tuple[str, ...]]
 
