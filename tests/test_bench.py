@@ -87,8 +87,9 @@ def test_the_second_job_of_a_sweep_decodes_nothing(words: list[str]) -> None:
 def test_a_larger_set_is_copied_with_other_bytes_and_the_same_pictures(tmp_path: Path) -> None:
     from maskcls.cache import pixels
     from maskcls.parts.data import competition
+    from maskcls.speed.growth import enlarged
 
-    count = growth.enlarged(tmp_path / "set", 15, 1, str(tmp_path / "data"))
+    count = enlarged(tmp_path / "set", 15, 1, str(tmp_path / "data"))
     table = competition(lambda note: None, root=str(tmp_path / "set"))
     assert count == len(table) == 21 and table["person"].nunique() == 3
     assert len({Path(path).read_bytes() for path in table["path"]}) == 21
