@@ -66,6 +66,8 @@ def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
     if not (place / "metrics.json").is_file():
         raise RunError(f"{place} is not done (it has no metrics.json): ask for its run again")
     config = read_yaml(place / "config.yaml")
+    if "hardware" not in config:  # what is written last
+        raise RunError(f"{place / 'config.yaml'} is cut off: ask for the run again under another name")
     plug(config.get("plugins"))
     wanted = ["id", "person", "label", "part", "fold", "scored"]
     types = {"id": str, "person": str, "label": int, "fold": int, "scored": bool}

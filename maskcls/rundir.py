@@ -121,13 +121,9 @@ class RunDir:
         return read_json(path) if path.exists() else None
 
     def open(self, config: Mapping[str, Any]) -> None:
-        """Make the directory and write its config, unless it stands, whole; what a killed process was writing goes."""
+        """Make the directory and write its config; what a killed process was writing goes."""
         sweep(self.path)
-        stands = False
-        with contextlib.suppress(RunError):
-            stands = bool(read_yaml(self / "config.yaml"))
-        if not stands:
-            write_text(self / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        write_text(self / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def claim(self, data: str, photos: int) -> None:
         """Remember the table's hash at the first time; refuse to go on over another table."""

@@ -154,7 +154,7 @@ def test_where_a_table_lies_is_not_in_the_hash(base: Raw, tmp_path: Path) -> Non
 
 
 INSIDE = {
-    "seed": 1, "epochs": 5, "batch": 16, "folds": 3, "select": "last", "precision": "bf16", "clip": 1.0, "patience": 2,
+    "seed": 1, "epochs": 5, "batch": 16, "folds": 3, "people": 9, "exam": 0.2, "select": "last", "precision": "bf16", "clip": 1.0, "patience": 2,
     "plugins": ["json"], "data.people": 121, "data.seed": 1, "split": {"name": "holdout"}, "crop.width": 80,
     "augmentation.transforms": {}, "augmentation.p": 0.5, "sampler": {"name": "weighted"}, "model.arch": "test_vit",
     "model.drop": 0.1, "model.frozen": ["conv1"], "model.normalize": "competition", "head": {"name": "single"},

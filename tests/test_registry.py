@@ -118,7 +118,7 @@ def test_each_fault_has_its_sentence(dish: Registry, params: dict[str, Any], sen
         ({"share": 1.0}, "dish.share of import: 1.0 should be less than 1"),
         ({"part": 1.1}, "dish.part of import: 1.1 should be less than or equal to 1"),
         ({"rate": 0.0}, "dish.rate of import: 0.0 should be greater than 0"),
-        ({"rate": float("nan")}, "dish.rate of import: nan should be greater than 0"),
+        ({"rate": float("nan")}, "dish.rate of import: nan should be a finite number"),
         ({"deep": [1]}, "dish.deep of import: [1] is no mapping"),
     ],
 )

@@ -215,12 +215,6 @@ def test_a_finished_run_does_not_answer_for_other_data(tiny: list[str], tmp_path
         run(compose(*words, f"data.root={base}"))
 
 
-def test_more_accumulation_than_batches_still_steps(tiny: list[str], tmp_path: Path) -> None:
-    run(compose(*tiny, "fold=0", "accumulate=1000"))
-    first = torch.load(only(tmp_path / "runs") / "fold0" / "last.pt", weights_only=True)
-    assert first["optimizer"]["state"], "the optimizer never took a step"
-
-
 def test_a_loss_that_is_no_number_stops_the_run_with_its_epoch(tiny: list[str], command: Command) -> None:
     result = command(*tiny, "optimizer=sgd", "optimizer.lr=1e30")
     assert result.returncode == 2 and "the loss of epoch" in result.stderr and "Traceback" not in result.stderr
