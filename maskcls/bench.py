@@ -58,11 +58,11 @@ def machine() -> dict[str, Any]:
     """Return what the figures are of: processor, cores, threads, versions, and how busy it was."""
     import torch
 
-    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    model = re.search(r"^model name\s*: (.*)$", info, re.MULTILINE)
+    from maskcls.parts.hardware import processor
+
     versions = {name: metadata.version(name) for name in ("torch", "timm", "albumentations", "adamp")}
     return {
-        "cpu": model[1] if model else platform.processor() or platform.machine(), "cores": os.cpu_count(),
+        "cpu": processor() or platform.machine(), "cores": os.cpu_count(),
         "threads": torch.get_num_threads(), "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load": round(os.getloadavg()[0], 2), "python": platform.python_version(), "maskcls": __version__, **versions,
     }  # fmt: skip

@@ -82,6 +82,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
     rehearse(cfg, hardware)
     table = rows.assemble(cfg, note)
     console.say(f"{place.path}: {rows.summary(table)}", "bold")
+    console.say(f"hardware {cfg.hardware.name}: {hardware}")
     descended(cfg, table)
     if (size := rows.uniform(cfg, table)) is not None:
         rehearse(cfg, hardware, size)

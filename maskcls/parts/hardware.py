@@ -38,6 +38,12 @@ class Hardware:
         """Return the model as torch.compile makes it, where that is wanted."""
         return torch.compile(model) if self.compile else model  # type: ignore[return-value]
 
+    def __str__(self) -> str:
+        device = torch.cuda.get_device_name() if self.device.type == "cuda" else processor()
+        layout = "channels-last" if self.channels_last else "contiguous"
+        at_once = f", {self.folds_at_once} folds at once" if self.folds_at_once > 1 else ""
+        return f"{device}, {torch.get_num_threads()} threads, {self.workers} workers, {layout} memory{at_once}"
+
     def facts(self) -> dict[str, Any]:
         """Return what is worth knowing of this machine."""
         gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else None
