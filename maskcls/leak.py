@@ -46,9 +46,11 @@ def meaning(f1: float, interval: list[float]) -> str:
             f"Folds of photos promise {f1:.3f} more F1 than folds of people: each person's other photos were trained "
             "on, so the model knows the face. That part of the score does not come along to new people."
         )
+    if interval[1] < 0:
+        return f"Folds of photos promise {-f1:.3f} less F1 than folds of people: no leak shows; look at the two runs."
     return (
-        f"The gap of {f1:+.3f} is within what other people would change: this model has not learned faces by heart. "
-        "A longer training or a larger model may; folds of people cost nothing."
+        f"The gap of {f1:+.3f} cannot be told from none: other people would change as much. A longer training or a "
+        "larger model may learn faces by heart; folds of people cost nothing."
     )
 
 

@@ -67,6 +67,8 @@ def chosen(table: pd.DataFrame, people: int | None, exam: float | None) -> pd.Da
     if exam is not None:
         table = table[table["part"] == "train"]
         held = ranked(table, 1)[: round(exam * len(kept))]
+        if not held:
+            raise ConfigError(f"exam: a share of {exam} of {len(kept)} people is nobody")
         table = table.assign(part=np.where(table["person"].isin(held), "eval", "train"))
     return table.reset_index(drop=True)
 

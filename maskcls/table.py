@@ -38,29 +38,29 @@ def arguments() -> argparse.Namespace:
 
 
 def compare(names: Sequence[str], runs_dir: str) -> None:
-    """Print the scores of finished runs, and of each the difference to the one before it.
-
-    A RunError where two were scored on different photos.
-    """
-    from maskcls.ladder.outcome import Outcome, difference
+    """Print the scores of finished runs, and each one's difference to the one before it, on the same rows only."""
+    from maskcls.ladder.outcome import Outcome
     from maskcls.ladder.standing import apart, cell
     from maskcls.predictor import opened
 
     lines, before = [], None
     for run in [opened(name, runs_dir) for name in names]:
         one = Outcome.of([[run]], is_ensemble=False)
-        apart_from = apart(difference(one.oof, before.oof)) if before else ""
         held = cell(one.single.scores(), spread=True) if one.single else ""
-        lines.append([run.path.name, cell(one.oof.scores()), f"{one.oof.scores()['accuracy']:.3f}", held, apart_from])
+        scores = one.oof.scores()
+        lines.append(
+            [
+                run.path.name,
+                cell(scores),
+                f"{scores['accuracy']:.3f}",
+                held,
+                apart(one.against(before) if before else None),
+            ]
+        )
         before = one
-    head = [
-        "run",
-        "out of fold\nF1 [95 %]",
-        "\naccuracy",
-        "evaluation F1\none fold",
-        "F1 to the run above\n[95 %, paired over people]",
-    ]
+    head = ["run", "out of fold\nF1 [95 %]", "\naccuracy", "evaluation F1\none fold", "F1 to the run above\n[95 %]"]
     console.table("", head, lines)
+    console.say("Intervals are over people; paired on labelled evaluation photos, else on the same out-of-fold photos.")
 
 
 @console.command

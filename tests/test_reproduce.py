@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import environment
 
 from maskcls import experiment
+from maskcls.config import Config
 from maskcls.errors import ConfigError, NumberError, RunError
 from maskcls.ladder import publish, standing
-from maskcls.ladder.climb import Asked, ground, planned, settled
-from maskcls.ladder.outcome import Outcome
+from maskcls.ladder.outcome import Outcome, difference
+from maskcls.ladder.plan import Asked, ground, planned, settled
 from maskcls.ladder.rungs import LADDERS, rungs
+from maskcls.ladder.scales import SCALES
+from maskcls.leak import meaning
+from maskcls.metrics import macro_f1
 from maskcls.predictor import opened
 from maskcls.reproduce import asked
 
@@ -48,6 +56,12 @@ def place(given: tuple[str, ...]) -> Path:
     return Path(word.partition("=")[2])
 
 
+def only(path: Path) -> dict[str, Any]:
+    """Return the one record of a file."""
+    (record,) = json.loads(path.read_text()).values()
+    return dict(record)
+
+
 def records(given: tuple[str, ...]) -> Path:
     """Return the folder in which a reproduction keeps its records."""
     return place(given) / "ladders"
@@ -60,11 +74,10 @@ def test_every_rung_of_every_ladder_is_planned_at_every_scale(scale: str, people
     steps = planned(want, ground(want))
     assert {step.rung.name for step in steps if step.rung.ladder == "team"} == {rung.name for rung in rungs("team")}
     for step in steps:
-        cfg = settled(step.words)
-        assert max(cfg.crop.params.get("height", 0) * cfg.crop.params.get("width", 0), 1) <= (
-            64 * 48 if scale == "smoke" else 512 * 384
-        )
-        assert cfg.epochs == 1 if scale == "smoke" else cfg.epochs >= 1
+        cfg, wished = settled(step.words), SCALES[scale]
+        high, wide = experiment.photo_size(cfg)
+        assert not wished.area or high * wide <= wished.area * 1.05
+        assert not wished.epochs or cfg.epochs <= wished.epochs
     same = {experiment.directory(settled(step.words)).id for step in steps if step.rung.name in ("folds", "oof")}
     assert len(same) == 1, "an ensemble of folds is the run of its folds"
 
@@ -81,6 +94,11 @@ def test_what_is_wrong_is_told_at_once_and_by_name(command: Callable[..., subpro
         assert sentence in done.stderr
     with pytest.raises(ConfigError, match="no rung 'focl': did you mean focal"):
         publish.understood(OWN | {"rungs": ("focl",)}, ())
+    for given, sentence in (("seed=1", "give seeds=0"), ("fold=0", "a rung is all of its folds")):
+        with pytest.raises(ConfigError, match=sentence):
+            publish.understood(OWN, (given,))
+    with pytest.raises(ConfigError, match="seeds: nothing is asked for"):
+        publish.understood(OWN | {"seeds": ()}, ())
     with pytest.raises(ConfigError, match="'team' is no key=value"):
         asked(["team"])
     want = Asked(("team",), "smoke", (0,), (), ("optimizer.lrr=1",))
@@ -122,7 +140,7 @@ def test_a_rung_that_fails_is_told_and_the_others_go_on(
         return perform(cfg)  # type: ignore[arg-type]
 
     monkeypatch.setattr(experiment, "perform", failing)
-    with pytest.raises(RunError, match=r"1 rungs failed(.|\n)*team=age58 .*the loss is nan"):
+    with pytest.raises(RunError, match=r"1 rungs failed(.|\n)*team=age58: the loss is nan"):
         publish.reproduce(OWN | {"rungs": ("baseline", "age58")}, given)
     assert (records(given) / "team" / "baseline.json").exists()
     assert not (records(given) / "team" / "age58.json").exists()
@@ -130,12 +148,65 @@ def test_a_rung_that_fails_is_told_and_the_others_go_on(
 
 
 def test_seeds_are_runs_of_their_own_and_compared_in_pairs(given: tuple[str, ...]) -> None:
-    publish.reproduce(OWN | {"seeds": ("0", "1"), "rungs": ("folds", "oof")}, given)
-    (one,) = json.loads((records(given) / "team" / "oof.json").read_text()).values()
-    assert one["seeds"] == 2 and len(one["runs"]) == 2
+    publish.reproduce(OWN | {"seeds": ("0", "1"), "rungs": ("baseline", "age58", "oof")}, given)
+    one, held = (only(records(given) / "team" / f"{name}.json") for name in ("oof", "age58"))
+    assert one["seeds"] == 2 and len(one["runs"]) == 2 and one["scores"]["ensemble"]["tables"] == 2
     assert one["scores"]["oof"]["tables"] == 2 and one["scores"]["oof"]["f1_sd"] >= 0
-    (below,) = json.loads((records(given) / "team" / "folds.json").read_text()).values()
-    assert below["scores"]["single"]["tables"] == 4, "two seeds of two folds"
+    below = only(records(given) / "team" / "folds.json")  # the same runs: recorded though it was not asked for
+    assert below["runs"] == one["runs"] and below["scores"]["single"]["tables"] == 4, "two seeds of two folds"
+    apart, each = (
+        held["difference"],
+        [held["scores"]["single"]["f1"], only(records(given) / "team/baseline.json")["scores"]["single"]["f1"]],
+    )
+    assert apart["f1"] == pytest.approx(each[0] - each[1]) and apart["sd"] >= 0 and "±" in standing.apart(apart)
+
+
+def test_asking_for_one_rung_later_keeps_its_difference_and_a_record_of_other_runs_goes(given: tuple[str, ...]) -> None:
+    publish.reproduce(OWN | {"rungs": ("baseline", "age58")}, given)
+    first = only(records(given) / "team" / "age58.json")
+    publish.reproduce(OWN | {"rungs": ("age58",)}, given)
+    assert only(records(given) / "team" / "age58.json") == first and first["difference"]["rows"] == "evaluation"
+    assert first["parent"] == "baseline" and "epochs=1" in first["given"] and "epochs=1" in standing.name(first)
+    (run,) = first["runs"]
+    shutil.rmtree(place(given) / run)
+    publish.reproduce(OWN | {"rungs": ("baseline",)}, given)
+    assert json.loads((records(given) / "team" / "age58.json").read_text()) == {}
+
+
+def test_what_the_user_gives_at_a_scale_wins(people: Path, tmp_path: Path) -> None:
+    def plan(*more: str, rung: str = "focal", scale: str = "small") -> Config:
+        want = Asked(
+            ("team",), scale, (0,), (), ("data=competition", f"data.root={people}", f"runs_dir={tmp_path}", *more)
+        )
+        (step,) = [step for step in planned(want, ground(want)) if step.rung.name == rung]
+        return settled(step.words)
+
+    assert plan("model=effnet_b4").model.params["pretrained"] is False
+    assert plan().model.params["arch"] == "tf_efficientnet_lite0"
+    longer, plain = plan("epochs=30"), plan()
+    assert (
+        longer.epochs == 30 and longer.scheduler.params["milestones"][2] >= 5 * plain.scheduler.params["milestones"][2]
+    )
+    assert plan("scheduler.milestones=[7]").scheduler.params["milestones"] == [7]
+    assert plan("model.pretrained=false", scale="full").scheduler.params["milestones"] == [500, 1000, 1500]
+
+
+@pytest.mark.slow
+def test_every_rung_with_a_parent_is_compared_with_it_and_an_ensemble_is_its_members_mean(
+    given: tuple[str, ...],
+) -> None:
+    words = tuple(word for word in given if not word.startswith("crop.out"))
+    publish.reproduce(OWN | {"ladder": ("workflow",), "rungs": ()}, words)
+    kept = {rung.name: only(records(given) / "workflow" / f"{rung.name}.json") for rung in rungs("workflow")}
+    for rung in rungs("workflow"):
+        assert (rung.below is None) == (kept[rung.name]["difference"] is None)
+        assert rung.below is None or kept[rung.name]["difference"]["rows"] == "evaluation"
+    names = [name for member in rungs("workflow")[-1].members for name in kept[member]["runs"]]
+    assert list(kept["ensemble"]["runs"]) == names and len(names) == 3
+    tables = [pd.read_csv(place(given) / name / "eval.csv", index_col="id").filter(regex="^p[0-9]") for name in names]
+    truth = pd.read_csv(place(given) / names[0] / "eval.csv", index_col="id")["label"]
+    f1 = macro_f1(truth.to_numpy(), (sum(tables) / 3).to_numpy().argmax(1))
+    assert kept["ensemble"]["scores"]["ensemble"]["f1"] == pytest.approx(f1)
 
 
 def test_scores_are_what_scikit_learn_says(given: tuple[str, ...]) -> None:
@@ -155,18 +226,29 @@ def test_scores_are_what_scikit_learn_says(given: tuple[str, ...]) -> None:
 def test_runs_scored_on_different_rows_are_not_compared(
     given: tuple[str, ...], command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    publish.reproduce(OWN | {"rungs": ("baseline", "folds")}, given)
-    runs_dir = str(place(given))
-    done = command(
-        "--runs",
-        *[path.parent.name for path in Path(runs_dir).glob("team-*/metrics.json")],
-        "--runs-dir",
-        runs_dir,
-        name="table",
+    unlabelled = (*given, "exam=null")
+    publish.reproduce(OWN | {"rungs": ("baseline", "age58", "focal", "folds", "oof")}, unlabelled)
+    outcomes = {name: Outcome.of([[opened(place(given) / next(iter(only(records(given) / "team" / f"{name}.json")["runs"])))]], name == "oof")
+                for name in ("age58", "focal", "folds", "oof")}  # fmt: skip
+    blind = {name: replace(outcome, single=None, ensemble=None) for name, outcome in outcomes.items()}
+    assert blind["folds"].against(blind["focal"]) == {"why": "other rows"}
+    assert blind["oof"].against(blind["folds"]) == {"why": "needs labelled evaluation photos"}
+    assert (
+        blind["focal"].against(blind["age58"])["rows"] == "oof"
+        and outcomes["oof"].against(outcomes["folds"])["rows"] == "evaluation"
     )
-    assert done.returncode == 2 and "scored on different rows" in done.stderr and "Traceback" not in done.stderr
-    (one,) = json.loads((records(given) / "team" / "folds.json").read_text()).values()
-    assert one["difference"] is None or one["difference"]["rows"] == "evaluation"
+    with pytest.raises(RunError, match="scored on different rows"):
+        difference(blind["folds"].oof, blind["focal"].oof)
+    names = [next(iter(only(records(given) / "team" / f"{name}.json")["runs"])) for name in ("focal", "folds")]
+    done = command("--runs", *names, "--runs-dir", str(place(given)), name="table")
+    assert done.returncode == 0 and names[0] in done.stdout and "same out-of-fold photos" in done.stdout, done.stderr
+
+
+def test_a_gap_is_read_with_its_interval() -> None:
+    assert "promise 0.100 more" in meaning(0.1, [0.05, 0.15])
+    assert "cannot be told from none" in meaning(0.1, [-0.02, 0.22]) and "promise 0.100 less" in meaning(
+        -0.1, [-0.2, -0.05]
+    )
 
 
 def test_the_leak_is_measured_and_explained(
@@ -202,9 +284,9 @@ def test_the_table_tells_what_was_not_run_and_where_a_score_leaks(tmp_path: Path
     scores = {"f1": 0.5, "interval": [0.4, 0.6], "accuracy": 0.7, "tables": 1, "photos": 10, "people": 5}
     record = {
         "ladder": "team", "rung": "folds_faithful", "change": "", "published": {}, "data": {"name": "some"}, "leak": 3,
-        "scale": {"name": "small", "tells": "smaller"}, "scores": {"oof": scores, "answer": "oof"}, "below": "focal",
-        "difference": {"f1": 0.1, "interval": [-0.05, 0.2], "rows": "oof"}, "runs": ["a"], "seconds": 3.0, "seeds": 1,
-        "hardware": "<b>fast</b>", "commit": "abc",
+        "scale": {"name": "small", "tells": "smaller"}, "scores": {"oof": scores, "answer": "oof"}, "parent": "focal",
+        "difference": {"f1": 0.1, "interval": [-0.05, 0.2], "rows": "oof"}, "runs": {"a": 3.0}, "seeds": 1, "given": [],
+        "hardware": ["<b>fast</b>"], "commit": ["abc"],
     }  # fmt: skip
     standing.keep(tmp_path, record)
     standing.keep(tmp_path, record | {"data": {"name": "other"}})
@@ -212,7 +294,7 @@ def test_the_table_tells_what_was_not_run_and_where_a_score_leaks(tmp_path: Path
     text = standing.markdown(tmp_path, "team")
     assert "| folds_faithful | 0.750 | 0.789 | 0.500 [0.400, 0.600] † |" in text and "LEAK" in text
     assert text.count("| not run |") == 2 * (len(rungs("team")) - 1)
-    assert "+0.100 [-0.050, +0.200] (out of fold)" in text
+    assert "+0.100 [-0.050, +0.200] out of fold to focal" in text
     page = publish.page(tmp_path, ["team"])
     assert "<b>fast</b>" not in page and "&lt;b&gt;fast&lt;/b&gt;" in page and page.count("data:image/png") == 4
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from maskcls.errors import RunError
 from maskcls.labels import Floats, Ints
 from maskcls.metrics import Tally, interval, macro_f1, tally
 from maskcls.predictor import Finished, ordered
-from maskcls.rundir import epochs, read_arrays
+from maskcls.rundir import epochs, read_arrays, read_json
 
 Run = Sequence[Finished]  # the members of one answer: a run, or several that are blended
 
@@ -29,6 +28,11 @@ class Answers:
     ids: list[str]
     people: list[str]
     tables: list[Floats]
+    seeds: int
+
+    def by_seed(self) -> list[float]:
+        """Return the mean macro F1 of each seed's tables."""
+        return np.reshape(self.f1(), (self.seeds, -1)).mean(1).tolist()
 
     def tallies(self) -> list[Tally]:
         """Return each table's counts of each person."""
@@ -81,7 +85,9 @@ def answers(part: str, rows: pd.DataFrame, tables: list[Floats], seeds: Sequence
         table = run.scored if part == "oof" else run.evaluation.query("label >= 0")
         if frozenset(table["id"]) != mine:
             raise RunError(f"{run.path} and {seeds[0][0].path} are scored on different photos: they cannot be compared")
-    return Answers(part, rows["label"].to_numpy(np.int64), rows["id"].tolist(), rows["person"].tolist(), tables)
+    return Answers(
+        part, rows["label"].to_numpy(np.int64), rows["id"].tolist(), rows["person"].tolist(), tables, len(seeds)
+    )
 
 
 def blended(run: Run, rows: pd.DataFrame, name: str) -> Floats:
@@ -103,15 +109,15 @@ def alone(run: Finished, ids: list[str]) -> list[Floats]:
 
 
 def difference(mine: Answers, below: Answers) -> dict[str, Any]:
-    """Return mean F1 minus that of the rung below, with its paired interval; a RunError for scores on other rows.
+    """Return mean F1 minus that of another rung, with its paired interval; a RunError for scores on other rows.
 
-    Where both have as many seeds or folds, `sd` is that of the differences of their pairs.
+    Where both have the same seeds, more than one, `sd` is the spread of the differences of their pairs.
     """
     if not mine.same_rows(below):
         raise RunError(f"scored on different rows ({len(mine.ids)} and {len(below.ids)} photos): no difference is told")
-    pairs = np.subtract(mine.f1(), below.f1()) if len(mine.tables) == len(below.tables) else np.zeros(0)
-    sd = {"sd": float(pairs.std(ddof=1))} if len(pairs) > 1 else {}
-    apart = float(np.mean(mine.f1()) - np.mean(below.f1()))
+    ours, theirs = mine.by_seed(), below.by_seed()
+    sd = {"sd": float(np.subtract(ours, theirs).std(ddof=1))} if len(ours) == len(theirs) > 1 else {}
+    apart = float(np.mean(ours) - np.mean(theirs))
     return {"f1": apart, "interval": interval(mine.tallies(), below.tallies()), "rows": mine.part, **sd}
 
 
@@ -123,25 +129,28 @@ class Outcome:
     single: Answers | None
     ensemble: Answers | None
     is_ensemble: bool
+    blends: bool  # several runs
 
     @classmethod
     def of(cls, seeds: Sequence[Run], is_ensemble: bool) -> Outcome:
         """Return the outcome of runs, one for each seed (several for each seed where they are blended)."""
         blends = any(len(run) > 1 for run in seeds)
         single = None if blends else evaluation(seeds, ensemble=False)
-        return cls(out_of_fold(seeds), single, evaluation(seeds, ensemble=True), is_ensemble or blends)
+        return cls(out_of_fold(seeds), single, evaluation(seeds, ensemble=True), is_ensemble or blends, blends)
 
     @property
     def measured(self) -> Answers:
         """What a rung is compared by: labelled evaluation photos where there are some, else out-of-fold ones."""
         return (self.ensemble if self.is_ensemble else self.single) or self.oof
 
-    def against(self, below: Outcome) -> dict[str, Any] | None:
-        """Return the difference to the rung below, None where no rows are common to both."""
+    def against(self, below: Outcome) -> dict[str, Any]:
+        """Return the difference to another rung, or `why` there is none: no rows in common, or none that tells."""
         for mine, theirs in ((self.measured, below.measured), (self.oof, below.oof)):
+            if mine.part == "oof" and self.is_ensemble and not self.blends and not below.is_ensemble:
+                return {"why": "needs labelled evaluation photos"}  # out of fold, an ensemble of folds is its folds
             if mine.same_rows(theirs):
                 return difference(mine, theirs)
-        return None
+        return {"why": "other rows"}
 
     def numbers(self) -> dict[str, Any]:
         """Return the scores of each kind of answer, and which of them is the rung's."""
@@ -151,12 +160,14 @@ class Outcome:
 
 
 def facts(seeds: Sequence[Run]) -> Mapping[str, Any]:
-    """Return seconds of training, machine and commit of some runs."""
+    """Return seconds of training for each run, machines, commits and versions of some runs."""
     places = [one.path for run in seeds for one in run]
-    about = json.loads((places[-1] / "about.json").read_text())
+    abouts = [read_json(place / "about.json") for place in places]
     return {
-        "seeds": len(seeds), "runs": [place.name for place in places], "seconds": sum(map(trained, places)),
-        "hardware": machine(about), "commit": about.get("commit"), "versions": about.get("versions"),
+        "seeds": len(seeds), "runs": {place.name: trained(place) for place in places},
+        "hardware": sorted({machine(about) for about in abouts}),
+        "commit": sorted({about.get("commit") or f"maskcls {about.get('maskcls')}" for about in abouts}),
+        "versions": abouts[-1].get("versions"),
     }  # fmt: skip
 
 

@@ -3,45 +3,59 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from maskcls import console, plots
 from maskcls.cli import home
-from maskcls.errors import ConfigError, RunError, unknown
-from maskcls.ladder import standing
-from maskcls.ladder.climb import Asked, Ground, Step, climb, ground, planned, runs, settled
+from maskcls.errors import ConfigError, MaskclsError, RunError, unknown
+from maskcls.ladder import chart, standing
+from maskcls.ladder.climb import climb, runs
 from maskcls.ladder.outcome import Outcome
+from maskcls.ladder.plan import Asked, Ground, Step, ground, planned, settled, wanted
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
 from maskcls.parts.logger import Wandb
 from maskcls.report import uri
-from maskcls.rundir import write, write_text
+from maskcls.rundir import writable, write, write_text
 
 Words = Mapping[str, tuple[str, ...]]
 
 
 def reproduce(own: Words, given: tuple[str, ...]) -> None:
     """Do all that a command line asks for; a RunError names the rungs that failed, after the tables."""
-    wanted = understood(own, given)
-    land = ground(wanted)
-    console.say(
-        f"{', '.join(wanted.ladders)} on {land.name}, scale={wanted.scale}: {SCALES[wanted.scale].tells}", "bold"
-    )
-    os.environ["MASKCLS_SWEEP"] = f"{'-'.join(wanted.ladders)}-{wanted.scale}"  # one group at W&B
-    steps = planned(wanted, land)
-    failed = climb(steps)
+    asked = understood(own, given)
+    land = ground(asked)
+    tells = SCALES[asked.scale].tells
+    console.say(f"{', '.join(asked.ladders)} on {land.name}, scale={asked.scale}: {tells}", "bold")
+    steps = planned(asked, land)
     place = Path(settled(steps[0].words).runs_dir) / "ladders"
-    for ladder in wanted.ladders:
-        conclude(ladder, steps, wanted, land, [place, *([home("experiments") / "results"] if kept(own) else [])])
-        standing.show(place, ladder)
-    pages(place, wanted.ladders)
-    told(steps[0], place, wanted)
+    kept = home("experiments") / "results" if own["keep"] == ("true",) else None
+    writable(runs_dir=str(place), **({"keep": str(kept)} if kept else {}))
+    with grouped(f"{'-'.join(asked.ladders)}-{asked.scale}-{land.name.split()[0]}"):
+        failed = climb([step for step in steps if step.rung.name in wanted(step.rung.ladder, asked.only)])
+        for ladder in asked.ladders:
+            failed += conclude(ladder, steps, asked, land, place, kept)
+            standing.show(place, ladder)
+        pages(place, asked.ladders)
+        log(steps[0], place, asked)
     if failed:
         raise RunError(f"{len(failed)} rungs failed; the same command tries them again:", *failed)
 
 
-def told(step: Step, folder: Path, asked: Asked) -> None:
+@contextmanager
+def grouped(name: str) -> Iterator[None]:
+    """Make one group of all W&B runs that begin here."""
+    before = os.environ.get("MASKCLS_SWEEP")
+    os.environ["MASKCLS_SWEEP"] = name
+    try:
+        yield
+    finally:
+        os.environ.pop("MASKCLS_SWEEP") if before is None else os.environ.update(MASKCLS_SWEEP=before)
+
+
+def log(step: Step, folder: Path, asked: Asked) -> None:
     """Log the closing tables to W&B, in the group of the runs, where their logger is W&B."""
     sink = settled(step.words).logger(console.say)
     if isinstance(sink, Wandb):
@@ -53,41 +67,56 @@ def told(step: Step, folder: Path, asked: Asked) -> None:
 def understood(own: Words, given: tuple[str, ...]) -> Asked:
     """Return what is asked for; a ConfigError names what is not known, all of it at once."""
     faults = [f"seeds: {seed!r} is no whole number" for seed in own["seeds"] if not seed.isdecimal()]
+    faults += [f"{key}: nothing is asked for" for key in ("seeds", "ladder") if not own[key]]
     faults += [f"scale: {len(own['scale'])} are asked for, one is wanted"] if len(own["scale"]) != 1 else []
-    faults += [unknown("keep", word, ("true", "false")) for word in own["keep"] if word not in ("true", "false")]
-    faults += [unknown("scale", word, SCALES) for word in own["scale"] if word not in SCALES]
-    faults += [unknown("ladder", ladder, LADDERS) for ladder in own["ladder"] if ladder not in LADDERS]
+    for key, words in (("keep", ("true", "false")), ("scale", SCALES), ("ladder", LADDERS)):
+        faults += [unknown(key, word, words) for word in own[key] if word not in words]
     names = [rung.name for ladder in own["ladder"] if ladder in LADDERS for rung in rungs(ladder)]
     faults += [unknown("rung", rung, names) for rung in own["rungs"] if names and rung not in names]
+    keys = {word.partition("=")[0] for word in given}
+    faults += [f"seed: give seeds={','.join(own['seeds']) or '0,1'} for all rungs"] if "seed" in keys else []
+    faults += ["fold: a rung is all of its folds"] if "fold" in keys else []
     if faults:
         raise ConfigError(*faults)
-    return Asked(own["ladder"], own["scale"][0], tuple(map(int, own["seeds"])), own["rungs"], given)
+    seeds = tuple(dict.fromkeys(map(int, own["seeds"])))
+    return Asked(tuple(dict.fromkeys(own["ladder"])), own["scale"][0], seeds, own["rungs"], given)
 
 
-def kept(own: Words) -> bool:
-    """Tell whether results go into experiments/results."""
-    return own["keep"] == ("true",)
+def conclude(
+    ladder: str, steps: Sequence[Step], asked: Asked, land: Ground, place: Path, kept: Path | None
+) -> list[str]:
+    """Record each rung whose runs stand, with its difference to its parent; return a sentence for each that cannot be.
 
-
-def conclude(ladder: str, steps: Sequence[Step], asked: Asked, land: Ground, folders: Sequence[Path]) -> None:
-    """Record each rung whose runs stand, with its difference to the rung below."""
+    A record of other runs than those asked for goes.
+    """
+    standing_runs = {rung.name: runs(steps, rung, asked.seeds) for rung in rungs(ladder)}
     outcomes: dict[str, Outcome] = {}
-    told = {"name": asked.scale, "tells": SCALES[asked.scale].tells}
-    about = {"data": {"name": land.name, "photo": list(land.photo)}, "scale": told}
+    given = [word for word in asked.given if not standing.PLACES.match(word)]
+    scale = {"name": asked.scale, "tells": SCALES[asked.scale].tells}
+    about = {"data": {"name": land.name, "photo": list(land.photo)}, "scale": scale, "given": given}
+    faults = []
     for rung in rungs(ladder):
-        seeds = runs(steps, rung, asked.seeds)
-        if seeds is None:
+        try:
+            if seeds := standing_runs[rung.name]:
+                outcomes[rung.name] = Outcome.of(seeds, rung.ensemble)
+        except MaskclsError as error:
+            faults.append(f"{ladder}={rung.name}: {error}")
+    for rung in rungs(ladder):
+        if rung.name not in outcomes:
+            standing.drop(place, rung, standing.name(about))
             continue
-        one, outcomes[rung.name] = standing.record(rung, seeds, outcomes.get(rung.below or ""), **about)
-        for folder in folders:
+        below = outcomes.get(rung.below or "")
+        one = standing.record(rung, outcomes[rung.name], below, standing_runs[rung.name] or [], **about)
+        for folder in filter(None, (place, kept)):
             standing.keep(folder, one)
+    return faults
 
 
 def pages(folder: Path, ladders: Sequence[str]) -> None:
     """Write each ladder's tables as a page and as Markdown, and its plots as PNG."""
     for ladder in ladders:
         for i, records in enumerate(standing.standings(folder, ladder).values()):
-            image = plots.png(standing.figure(ladder, records, plots.LIGHT))
+            image = plots.png(chart.figure(ladder, records, plots.LIGHT))
             write(folder / f"{ladder}{f'-{i}' if i else ''}.png", lambda file, image=image: file.write(image))  # type: ignore[misc]
         write_text(folder / f"{ladder}.md", standing.markdown(folder, ladder) + "\n")
     write_text(folder / "ladders.html", page(folder, ladders))
@@ -102,7 +131,7 @@ def page(folder: Path, ladders: Sequence[str]) -> str:
     for ladder in ladders:
         for key, records in standing.standings(folder, ladder).items():
             images = [
-                uri("png", plots.png(standing.figure(ladder, records, dress))) for dress in (plots.LIGHT, plots.DARK)
+                uri("png", plots.png(chart.figure(ladder, records, dress))) for dress in (plots.LIGHT, plots.DARK)
             ]
             told = {"rows": standing.rows(ladder, records), "captions": standing.captions(records)}
             tables.append({"name": standing.title(ladder, key), "images": images, **told})

@@ -50,6 +50,8 @@ def rung(file: Path) -> Rung:
     """Return the rung of a file, whose comments `# key: value` tell what its config cannot."""
     text = file.read_text(encoding="utf-8")
     head = dict(HEAD.findall(text))
+    if lacking := [key for key in ("rung", "change", "published") if key not in head]:
+        raise ConfigError(f"{file}: a rung's head tells {', '.join(lacking)} as `# {lacking[0]}: …`")
     parents = [entry for entry in yaml.safe_load(text).get("defaults", []) if isinstance(entry, str)]
     figures = {key.lower(): float(value) for key, value in SCORE.findall(head["published"])}
     return Rung(

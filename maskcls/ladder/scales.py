@@ -37,11 +37,11 @@ SCALES = {
 }  # fmt: skip
 
 
-def overrides(wanted: Scale, config: Mapping[str, Any], photo: tuple[int, int], photos: int) -> Iterator[str]:
+def overrides(wanted: Scale, config: Mapping[str, Any], photo: tuple[int, int]) -> Iterator[str]:
     """Yield the overrides that bring a rung's config to a scale.
 
-    `photo` is the height and width of the data's photos, `photos` how many a fold trains on. A centre crop that is
-    larger than the photo becomes the photo itself, at any scale.
+    `photo` is the height and width of the data's photos. A centre crop that is larger than the photo becomes the photo
+    itself, at any scale.
     """
     yield from shrunk(wanted, config["crop"], photo)
     if config["model"].get("arch") in wanted.stands_in:
@@ -51,12 +51,13 @@ def overrides(wanted: Scale, config: Mapping[str, Any], photo: tuple[int, int], 
         yield "model.pretrained=false"
     if wanted.epochs and wanted.epochs < config["epochs"]:
         yield f"epochs={wanted.epochs}"
-        yield from earlier(config, photos * wanted.epochs)
 
 
 def shrunk(wanted: Scale, crop: Mapping[str, Any], photo: tuple[int, int]) -> Iterator[str]:
     """Yield the overrides of a crop: within the photo, and with no more pixels than the scale allows."""
-    height, width = crop.get("height", photo[0]), crop.get("width", photo[1])
+    if "height" not in crop:
+        return  # crop=none: photos as they are
+    height, width = crop["height"], crop["width"]
     if crop["name"] == "center":
         height, width = min(height, photo[0]), min(width, photo[1])
         yield from (f"crop.height={height}", f"crop.width={width}")
@@ -68,10 +69,14 @@ def shrunk(wanted: Scale, crop: Mapping[str, Any], photo: tuple[int, int]) -> It
         )  # fmt: skip
 
 
-def earlier(config: Mapping[str, Any], rows: int) -> Iterator[str]:
-    """Yield milestones in batches at the share of the training where they stand in the published one."""
+def earlier(published: Mapping[str, Any], config: Mapping[str, Any], people: int) -> Iterator[str]:
+    """Yield the milestones of a shorter training, in batches, at the share of it where they stand in the published one.
+
+    `people` are those who are trained on or scored, seven photos each.
+    """
     schedule = config["scheduler"]
-    if schedule["name"] == "multistep" and schedule.get("unit", "batches") == "batches":
-        share = rows / (PUBLISHED_ROWS * config["epochs"])
+    if schedule["name"] == "multistep" and schedule["unit"] == "batches" and schedule == published["scheduler"]:
+        seen = people * 7 * (1 - 1 / config["folds"]) * config["epochs"]
+        share = seen / (PUBLISHED_ROWS * published["epochs"])
         marks = [max(1, round(mark * share)) for mark in schedule["milestones"]]
         yield f"scheduler.milestones={marks}".replace(" ", "")

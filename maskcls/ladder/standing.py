@@ -3,74 +3,74 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from maskcls import console, plots
-from maskcls.errors import DataError
+from maskcls import console
 from maskcls.ladder.outcome import Outcome, facts
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.predictor import Finished
-from maskcls.rundir import write_json
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from maskcls.rundir import read_json, readable, write_json
 
 Record = dict[str, Any]
 BRIEF = (
     "rung\n", "published\nF1, accuracy", "out of fold\nF1, accuracy", "evaluation, one fold\nF1, accuracy",
-    "evaluation, ensemble\nF1, accuracy", "F1 to the rung below\n[95 %]", "\nseconds",
+    "evaluation, ensemble\nF1, accuracy", "F1 to its parent\n[95 %]", "\nseconds",
 )  # fmt: skip
 HEAD = (
     "rung", "published\nF1", "published\naccuracy", "out-of-fold\nF1", "out-of-fold\naccuracy",
-    "evaluation F1\none fold", "evaluation F1\nensemble", "evaluation\naccuracy", "F1 to the rung\nbelow [95 %]",
+    "evaluation F1\none fold", "evaluation F1\nensemble", "evaluation\naccuracy", "F1 to its parent\n[95 %]",
     "seeds", "seconds",
 )  # fmt: skip
 NOT_RUN = ["not run", *[""] * 7]
 LEAK = "†"
 RULES = (
-    "Published scores are of the competition's hidden people; ours are of other photos: they stand beside each other, "
-    "never on one scale.",
-    "Intervals are 95 % bootstrap intervals over people, paired where they are of a difference; they hold what other "
-    "people would change, not what another seed of the training would. ± is the sample's standard deviation over folds "
-    "(and seeds).",
+    "Published scores are of the competition's hidden people; ours are of other photos: compare steps, not heights.",
+    "A rung's parent is the rung that it changes. Intervals are 95 % bootstrap intervals over people, paired where they"
+    " are of a difference; they hold what other people would change, not what another seed would. ± is the sample's "
+    "standard deviation: over folds (and seeds) of a score, over seeds of a difference.",
 )
+PLACES = re.compile(r"(data|extra)\.(root|file)=|runs_dir=|cache_dir=|logger|hardware")  # they change no number
 
 
 def record(
-    rung: Rung, seeds: Sequence[Sequence[Finished]], below: Outcome | None, **about: Any
-) -> tuple[Record, Outcome]:
-    """Return what is kept of a rung that was run, and its outcome for the rung above to be compared with."""
-    outcome = Outcome.of(seeds, rung.ensemble)
-    metrics = json.loads((seeds[0][0].path / "metrics.json").read_text())
-    apart = outcome.against(below) if below else None
+    rung: Rung, outcome: Outcome, below: Outcome | None, seeds: Sequence[Sequence[Finished]], **about: Any
+) -> Record:
+    """Return what is kept of a rung that was run."""
+    metrics = read_json(seeds[0][0].path / "metrics.json")
     return {
         "ladder": rung.ladder, "rung": rung.name, "change": rung.change, "published": dict(rung.published), **about,
-        "leak": metrics["people_on_both_sides"], "scores": outcome.numbers(), "below": rung.below, "difference": apart,
-        **facts(seeds),
-    }, outcome  # fmt: skip
+        "leak": metrics["people_on_both_sides"], "scores": outcome.numbers(), "parent": rung.below,
+        "difference": outcome.against(below) if below else None, **facts(seeds),
+    }  # fmt: skip
 
 
 def keep(folder: Path, record: Record) -> None:
-    """Add a record to the rung's file, in place of one of the same data and scale."""
+    """Add a record to the rung's file, in place of one of the same data, scale and overrides."""
     path = folder / record["ladder"] / f"{record['rung']}.json"
     write_json(path, dict(sorted((read(path) | {name(record): record}).items())))
 
 
+def drop(folder: Path, rung: Rung, key: str) -> None:
+    """Remove a rung's record, whose runs are no longer what is asked for."""
+    path = folder / rung.ladder / f"{rung.name}.json"
+    if key in (known := read(path)):
+        write_json(path, {name: record for name, record in known.items() if name != key})
+
+
 def read(path: Path) -> dict[str, Record]:
     """Return a rung's records by data and scale, none where there is no file."""
-    try:
-        return dict(json.loads(path.read_text())) if path.exists() else {}
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path} cannot be read as results: {error}") from error
+    with readable(path):
+        known = dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return {name(record): record for record in known.values()}
 
 
 def name(record: Record) -> str:
-    """Return what tells records of one rung apart."""
-    return f"{record['data']['name']}, scale {record['scale']['name']}"
+    """Return what tells records of one rung apart: data, scale, and what was overridden."""
+    words = " ".join(record["given"])
+    return f"{record['data']['name']}, scale {record['scale']['name']}" + (f", {words}" if words else "")
 
 
 def standings(folder: Path, ladder: str) -> dict[str, dict[str, Record]]:
@@ -101,8 +101,9 @@ def measured(record: Record) -> list[str]:
     answer = ensemble if scores["answer"] == "ensemble" else single
     return [
         cell(oof) + mark, f"{oof['accuracy']:.3f}", cell(single, spread=True),
-        cell(ensemble) if several(record) else "", f"{answer['accuracy']:.3f}" if answer else "",
-        apart(record["difference"]), str(record["seeds"]), f"{record['seconds']:,.0f}",
+        cell(ensemble, spread=record["seeds"] > 1) if several(record) else "",
+        f"{answer['accuracy']:.3f}" if answer else "", to_parent(record), str(record["seeds"]),
+        f"{sum(record['runs'].values()):,.0f}",
     ]  # fmt: skip
 
 
@@ -117,7 +118,8 @@ def brief(ladder: str, records: Mapping[str, Record]) -> list[list[str]]:
         kinds = [one["scores"].get(kind) for kind in ("oof", "single", "ensemble" if several(one) else "")]
         pairs = [f"{kind['f1']:.3f}, {kind['accuracy']:.3f}" if kind else "" for kind in kinds]
         pairs[0] += f" {LEAK}" if one["leak"] else ""
-        lines.append([*line, *pairs, apart(one["difference"]), f"{one['seconds']:,.0f}"])
+        pairs[1] += f" ± {kinds[1]['f1_sd']:.3f}" if kinds[1] and "f1_sd" in kinds[1] else ""
+        lines.append([*line, *pairs, to_parent(one), f"{sum(one['runs'].values()):,.0f}"])
     return lines
 
 
@@ -136,30 +138,38 @@ def cell(scores: Record | None, spread: bool = False) -> str:
     return f"{scores['f1']:.3f} {span}"
 
 
+def to_parent(record: Record) -> str:
+    """Return the difference of a rung to its parent, and the parent's name."""
+    return f"{apart(record['difference'])} to {record['parent']}" if record["difference"] else ""
+
+
 def apart(difference: Record | None) -> str:
-    """Return a difference with its interval; out-of-fold ones are marked as such."""
-    if difference is None:
-        return ""
+    """Return a difference with its interval, or why there is none; out-of-fold ones are marked as such."""
+    if difference is None or "why" in difference:
+        return f"({difference['why']})" if difference else ""
     low, high = difference["interval"]
-    where = " (out of fold)" if difference["rows"] == "oof" else ""
-    return f"{difference['f1']:+.3f} [{low:+.3f}, {high:+.3f}]{where}"
+    spread = f" ± {difference['sd']:.3f}" if "sd" in difference else ""
+    where = " out of fold" if difference["rows"] == "oof" else ""
+    return f"{difference['f1']:+.3f}{spread} [{low:+.3f}, {high:+.3f}]{where}"
 
 
 def captions(records: Mapping[str, Record]) -> list[str]:
     """Return the sentences that a table cannot do without: data, scale, machine, leak, and how to read it."""
+    if not records:
+        return []
     first = next(iter(records.values()))
     scores = next((r["scores"]["single"] for r in records.values() if r["scores"].get("single")), None)
     exam = "no labelled evaluation photos"
     if scores:
-        exam = f"{scores['photos']:,} labelled evaluation photos of {scores['people']} people"
-    machines = sorted({record["hardware"] for record in records.values()})
-    total = sum(seconds for _, seconds in {tuple(r["runs"]): r["seconds"] for r in records.values()}.items())
-    commits = ", ".join(sorted({str(record["commit"]) for record in records.values()}))
+        exam = f"{scores['photos']:,} labelled evaluation photos of {scores['people']} people that no fold has seen"
+    seconds = sum({name: spent for record in records.values() for name, spent in record["runs"].items()}.values())
+    machines, commits = ("; ".join(sorted({one for record in records.values() for one in record[key]}))
+                         for key in ("hardware", "commit"))  # fmt: skip
     lines = [
-        f"Data: {first['data']['name']}, {first['scores']['oof']['photos']:,} out-of-fold photos of "
-        f"{first['scores']['oof']['people']} people on the lowest rung, {exam}.",
+        f"Data: {first['data']['name']}; {exam}.",
         f"Scale {first['scale']['name']}: {first['scale']['tells']}.",
-        f"Machine: {'; '.join(machines)}; {total:,.0f} s of training and validation in all; commit {commits}.",
+        *([f"Overridden in every rung: {' '.join(first['given'])}."] if first["given"] else []),
+        f"Machine: {machines}; {seconds:,.0f} s of training and validation in all; {commits}.",
     ]  # fmt: skip
     leaks = any(record["leak"] for record in records.values())
     lines += [f"{LEAK} LEAK: a person stands on both sides of a fold; this is no score on new people."] if leaks else []
@@ -171,9 +181,14 @@ def title(ladder: str, key: str) -> str:
     return f"Ladder {ladder} · {key}"
 
 
+def tables(folder: Path, ladder: str) -> dict[str, dict[str, Record]]:
+    """Return the standings; where there is none, a table in which no rung was run."""
+    return standings(folder, ladder) or {"not run": {}}
+
+
 def show(folder: Path, ladder: str) -> None:
     """Print a ladder's tables."""
-    for key, records in standings(folder, ladder).items():
+    for key, records in tables(folder, ladder).items():
         console.table(title(ladder, key), BRIEF, brief(ladder, records))
         for line in captions(records):
             console.say(line, "dim")
@@ -182,30 +197,9 @@ def show(folder: Path, ladder: str) -> None:
 def markdown(folder: Path, ladder: str) -> str:
     """Return a ladder's tables in Markdown."""
     parts = []
-    for key, records in standings(folder, ladder).items():
+    for key, records in tables(folder, ladder).items():
         lines = [[cell.replace("\n", " ") for cell in HEAD], ["---"] * len(HEAD), *rows(ladder, records)]
-        told = "\n".join(f"- {line}" for line in captions(records))
-        parts.append(
-            f"**{title(ladder, key)}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{told}"
-        )
+        said = "\n".join(f"- {line}" for line in captions(records))
+        drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append(f"**{title(ladder, key)}**\n\n{drawn}" + (f"\n\n{said}" if said else ""))
     return "\n\n".join(parts)
-
-
-def figure(ladder: str, records: Mapping[str, Record], dress: plots.Dress) -> Figure:
-    """Return the climb: the published scores and ours as two lines over the rungs, ours with intervals."""
-    names = [rung.name for rung in rungs(ladder)]
-    canvas, (ax,) = plots.canvas(dress, max(6.0, 1.1 * len(names)), 4.2)
-    told = [(i, rung.published["f1"]) for i, rung in enumerate(rungs(ladder)) if "f1" in rung.published]
-    ax.plot(*zip(*told, strict=True), "o--", color=dress.series[1], label="published (leaderboard of the competition)")
-    ours = [(names.index(rung), one["scores"][one["scores"]["answer"]]) for rung, one in records.items()]
-    if ours:
-        first = next(iter(records.values()))
-        x, f1 = [i for i, _ in ours], [scores["f1"] for _, scores in ours]
-        ends = [[s["f1"] - s["interval"][0] for _, s in ours], [s["interval"][1] - s["f1"] for _, s in ours]]
-        label = f"ours ({name(first)}; 95 % over people)"
-        ax.errorbar(x, f1, np.maximum(ends, 0), fmt="o-", color=dress.series[0], capsize=3, label=label)
-    ax.set_xticks(range(len(names)), names, rotation=25, ha="right")
-    ax.set_ylim(0, 1)
-    plots.words(ax, dress, "", "macro F1", f"Ladder {ladder}")
-    plots.legend(ax, dress, loc="best")
-    return canvas

@@ -76,10 +76,15 @@ class Wandb:
 
         self.open(folder, {}, name=name, job_type="table")
         columns: list[Any] = [" ".join(column.split()) for column in head]
-        media: dict[str, Any] = {f"plots/{file.stem}": wandb.Image(str(file)) for file in folder.glob("*.png")}
-        media |= {key: wandb.Table(columns, [list(row) for row in rows]) for key, rows in tables.items()}
-        media |= {file.stem: wandb.Html(str(file)) for file in folder.glob("*.html")}
-        self.guard(lambda: self.run and self.run.log(media))
+
+        def fill() -> None:
+            media: dict[str, Any] = {key: wandb.Table(columns, list(map(list, rows))) for key, rows in tables.items()}
+            media |= {f"plots/{file.stem}": wandb.Image(str(file)) for file in folder.glob("*.png")}
+            media |= {file.stem: wandb.Html(str(file)) for file in folder.glob("*.html")}
+            self.run.log(media)
+
+        if self.run:
+            self.guard(fill)
         self.end({})
 
     def axes(self, folds: int) -> None:

@@ -37,7 +37,10 @@ def stratified_age(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
 
 @word
 def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Share = 0.2) -> pd.Series:
-    """Return one fold, 0, of a share of the people, stratified on gender × age; the others, −1, are trained on."""
+    """Return one fold, 0, of a share of the people, stratified on gender × age; the others, −1, are trained on.
+
+    Who is held out depends on the people alone and not on the seed: the scores of several seeds are of the same photos.
+    """
     persons = people(table)
     strata, held = persons["stratum"].to_numpy(), round(share * len(persons))
     if not 0 < held < len(persons):
@@ -46,7 +49,7 @@ def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Share = 0.2) -
     strata = np.where(counts[strata] < 2, counts.argmax(), strata)  # one alone cannot stand on both sides
     if min(held, len(strata) - held) < len(np.unique(strata)):
         strata = np.zeros_like(strata)  # too few people to hold one of each stratum
-    splitter = StratifiedShuffleSplit(1, test_size=held, random_state=seed)
+    splitter = StratifiedShuffleSplit(1, test_size=held, random_state=0)
     _, rows = next(splitter.split(strata, strata))
     return table["person"].map(dict.fromkeys(persons.index[rows], 0)).fillna(-1).astype(int)
 
