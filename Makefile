@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS =
+MEASURED =
 PY = $(VENV)/bin/python
 STAMP = $(VENV)/.stamp
 EXTRAS = dev,sweep,faces
@@ -26,14 +27,14 @@ reproduce: $(STAMP) ## climb the published ladders: make reproduce ARGS="ladder=
 	$(PY) -m maskcls.reproduce $(ARGS)
 
 test: $(STAMP) ## run the fast tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto -m 'not slow' $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) $(MEASURED) -m pytest -q -n auto -m 'not slow' $(ARGS)
 
 test-all: $(STAMP) ## run all tests, the slow ones too
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto $(ARGS)
 
 coverage: $(STAMP) ## run the fast tests and show which lines none of them reaches
 	$(PY) -m coverage erase
-	OMP_NUM_THREADS=1 $(PY) -m coverage run -m pytest -q -m 'not slow' $(ARGS)
+	$(MAKE) test MEASURED='-m coverage run'
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 
