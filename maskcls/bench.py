@@ -43,7 +43,7 @@ def asked() -> Asked:
     parser.add_argument("--photos", default="1000,4200", help="of scale: sizes of the set (%(default)s)")
     parser.add_argument("--people", type=int, default=100, help="of scale: people who are drawn (%(default)s)")
     parser.add_argument("--json", type=Path, help="the file of results (experiments/results/bench/<machine>.json)")
-    parser.add_argument("--alone", help=argparse.SUPPRESS)  # one contender or size in a process of its own: its memory
+    parser.add_argument("--alone", help=argparse.SUPPRESS)  # one size, in a process of its own
     given = parser.parse_intermixed_args()
     kind = given.words[0] if given.words and "=" not in given.words[0] else "speed"
     if kind not in KINDS:
@@ -91,18 +91,19 @@ def speed(given: Asked) -> dict[str, Any]:
 def measured(setting: Any, given: Asked) -> dict[str, Any]:
     """Measure and print one setting."""
     from maskcls.speed import anatomy, race
-    from maskcls.speed.rivals import RIVALS
+    from maskcls.speed.rivals import RIVALS, serve
 
+    race.fair(given.words)
     with tempfile.TemporaryDirectory() as place:
         words = [*given.words, f"cache_dir={place}/cache", f"runs_dir={place}/runs"]
         cfg = race.configured(setting, words)
+        cfg.data(console.say)  # drawing is no part of what is timed
         first = {state: anatomy.first_batch(cfg, setting.steps)[1] for state in ("cold", "warm")}
+        lanes = {name: race.Lane(serve, name, setting, words) for name in RIVALS}
+        rounds = race.race(lanes, given.rounds, setting.steps * setting.batch)
+        memory = {name: lane.end() for name, lane in lanes.items()}
         job = race.job(cfg, setting.steps)
-        turns = {name: make(job, Path(place) / name) for name, make in RIVALS.items()}
-        rounds = race.race(turns, given.rounds, setting.steps * setting.batch, job.hardware.device)
-        turns.clear()
         steps = {cfg.optimizer.name: anatomy.step(job), "adamp package": anatomy.step(job, packaged=True)}
-        memory = {name: apart("speed", "--settings", spelled(setting), "--alone", name, *words) for name in RIVALS}
     result = {
         "setting": str(setting), "rounds": rounds, "rates": {n: race.quartiles([r[n] for r in rounds]) for n in RIVALS},
         "ratios": {n: race.ratios(rounds, "maskcls", n) for n in RIVALS if n != "maskcls"},
@@ -149,23 +150,6 @@ def apart(*arguments: str) -> dict[str, float]:
     if result.returncode:
         raise ConfigError(f"bench: {' '.join(arguments)} failed: {result.stderr.strip()[-500:]}")
     return json.loads(result.stdout.splitlines()[-1])
-
-
-def alone(given: Asked) -> dict[str, float]:
-    """Return what one contender needs for a turn, in MB: its process's peak, its workers, the GPU's peak."""
-    import torch
-
-    from maskcls.speed import race
-    from maskcls.speed.growth import peak, workers
-    from maskcls.speed.rivals import RIVALS
-
-    (setting,) = settings(given, "")
-    job = race.job(race.configured(setting, given.words), setting.steps)
-    with tempfile.TemporaryDirectory() as place:
-        turn = RIVALS[given.alone](job, Path(place))
-        turn()
-        cuda = torch.cuda.max_memory_allocated() / 1e6 if job.hardware.device.type == "cuda" else 0.0
-        return {"process": peak(), "workers": workers(), "GPU": cuda}
 
 
 def start(given: Asked) -> dict[str, Any]:
@@ -218,7 +202,7 @@ def main() -> None:
     """Measure, print and write what the command line asks for."""
     given = asked()
     if given.alone:
-        print(json.dumps(size(given) if given.alone == "size" else alone(given)))
+        print(json.dumps(size(given)))
         return
     facts = machine()
     console.say(line(facts), "bold")

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskcls import console, detect, photos
+from maskcls import console, detect, distrib, photos
 from maskcls.console import say, track
 from maskcls.errors import DataError, RunError, unknown
 from maskcls.parts.crop import Crop, Found
@@ -109,7 +109,7 @@ def build(paths: list[str], word: Word, place: Path) -> None:
     try:
         say(f"decoding {len(paths)} photos to {first.shape[0]} × {first.shape[1]} pixels ({size / 1e6:.0f} MB)")
         whole = claimed(part, (len(paths), *first.shape))
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(distrib.cores()) as pool:
             for _ in track(pool.map(fill, range(len(paths))), len(paths), "decoding"):
                 if len(faults) >= 10:
                     pool.shutdown(cancel_futures=True)
@@ -145,7 +145,8 @@ def sweep(root: Path) -> None:
     """Remove the half of a set that a killed process has left."""
     for part in root.glob("*/pixels.part"):
         with contextlib.suppress(RunError), held(part.parent):
-            shutil.rmtree(part.parent)
+            if part.exists():  # else it has just become a whole set
+                shutil.rmtree(part.parent)
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ def spared(error: MaskclsError, failed: list[MaskclsError]) -> float:
         raise error
     if sweeps:
         complain(error, f"job {hydra_config.job.num} failed: ")
-    failed.append(error)
+    failed.append(type(error)(*error.sentences))  # without its frames, which hold the job's model
     return 0.0
 
 

@@ -27,6 +27,11 @@ def local() -> int:
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def start(device: torch.device) -> None:
     """Join the other ranks, once for each process (nccl on a GPU, gloo on the CPU)."""
     if size() > 1 and not dist.is_initialized():

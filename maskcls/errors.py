@@ -16,6 +16,10 @@ from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
+MACHINE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR,
+    errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.ESTALE, errno.ELOOP,
+)  # fmt: skip
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -50,9 +54,10 @@ def mended(error: BaseException) -> MaskclsError:
     """Return the sentence of a fault of the machine (disk, rights, a killed process); raise any other error."""
     if isinstance(error, MaskclsError):
         return error
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, OSError) and error.filename is not None and error.errno in MACHINE:
         return RunError(f"{error.filename}: {error.strerror}{room(error)}")
-    if isinstance(error, BrokenExecutor) or (isinstance(error, RuntimeError) and "DataLoader worker" in str(error)):
+    killed = isinstance(error, RuntimeError) and "DataLoader worker (pid" in str(error)
+    if isinstance(error, BrokenExecutor) or killed:
         return RunError(
             "a worker process was killed, most often because memory ran out (hardware.workers sets their number): "
             "the same command goes on from the last whole epoch"

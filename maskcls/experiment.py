@@ -217,5 +217,8 @@ def commit() -> str | None:
         return None
     call = ["git", "-C", str(home), "describe", "--always", "--dirty", "--exclude", "*"]
     quiet = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
-    result = subprocess.run(call, capture_output=True, text=True, check=False, env=quiet)
+    try:
+        result = subprocess.run(call, capture_output=True, text=True, check=False, env=quiet)
+    except OSError:  # there is no git
+        return None
     return result.stdout.strip() or None

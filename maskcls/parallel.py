@@ -18,7 +18,7 @@ from rich.console import Console
 from maskcls import console, distrib, folds
 from maskcls.cache import Pixels, pixels
 from maskcls.config import Config
-from maskcls.errors import MaskclsError, RunError
+from maskcls.errors import MaskclsError, RunError, mended
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Sink
 from maskcls.rundir import RunDir, locked
@@ -102,10 +102,10 @@ def child(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int,
     try:
         photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
         train_fold(cfg, place, table, photos, k, cfg.hardware(), [Sent(pipe)])
-    except MaskclsError as error:
-        pipe.send(error)
     except KeyboardInterrupt:
         os._exit(130)  # the parent has heard it too, and says what is to be said
+    except Exception as error:
+        pipe.send(mended(error))  # a bug is raised here, with its trace
 
 
 def end_with_parent() -> None:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image as pil
 
 from maskcls.console import say, track
+from maskcls.distrib import cores
 from maskcls.errors import DataError
 from maskcls.rundir import fingerprint, locked, write_json
 
@@ -125,10 +126,11 @@ def looked(paths: Iterable[str], root: Path) -> list[Look]:
         new = [path for path, mark in stamps.items() if known.get(path, [None])[0] != mark]
         if new:
             say(f"checking {len(new)} photos")
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
+            with ThreadPoolExecutor(cores()) as pool:
                 for path, seen in zip(new, track(pool.map(look, new), len(new), "checking"), strict=True):
                     known[path] = [stamps[path], *seen]
-            write_json(store, {"code": code(), "photos": known})
+            sound = {path: row for path, row in known.items() if row[-1] is None}  # chmod mends a fault unseen
+            write_json(store, {"code": code(), "photos": sound})
     return [Look(*known[path][1:]) for path in asked]
 
 

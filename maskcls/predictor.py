@@ -14,7 +14,7 @@ from torch import nn
 
 from maskcls import infer, rows
 from maskcls.cache import Pixels, decoded
-from maskcls.config import GROUPS, plug
+from maskcls.config import GROUPS
 from maskcls.errors import ConfigError, DataError, RunError, unknown
 from maskcls.labels import CLASSES, Floats
 from maskcls.parts.crop import Crop
@@ -68,7 +68,6 @@ def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
     config = read_yaml(place / "config.yaml")
     if "hardware" not in config:  # what is written last
         raise RunError(f"{place / 'config.yaml'} is cut off: ask for the run again under another name")
-    plug(config.get("plugins"))
     wanted = ["id", "person", "label", "part", "fold", "scored"]
     types = {"id": str, "person": str, "label": int, "fold": int, "scored": bool}
     with readable(place / "table.csv"):
@@ -100,8 +99,9 @@ def checked_word(group: str, raw: Any, where: Path) -> Word:
     """Return the word that a file of a run holds; RunError for one that is not known here."""
     faults: list[str] = []
     word = GROUPS[group].check(raw, faults)
-    if word is None:
-        raise RunError(*[f"{where}: {fault}" for fault in faults])
+    if word is None:  # a run's own plugins are not imported: its folder may come from anybody
+        hint = "its words may be a plugin's: give plugins=[…], or import them, first"
+        raise RunError(*[f"{where}: {fault}" for fault in faults], hint)
     return word
 
 

@@ -17,6 +17,9 @@ import yaml
 
 from maskcls.errors import RunError
 
+UMASK = os.umask(0)
+os.umask(UMASK)  # it can only be read by setting it
+
 
 def fingerprint(content: Any) -> str:
     """Return 8 hexadecimal digits of the content of a JSON-like value, whatever the order of its keys."""
@@ -33,7 +36,7 @@ def write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(part, 0o644)
+            os.chmod(part, 0o666 & ~UMASK)
             os.replace(part, path)
     except OSError as error:
         size = part.stat().st_size / 1e6 if part.exists() else 0.0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 
-NAMED = re.compile(r"(\w*(?:api_?key|token|secret|password)\w*\s*[=:]\s*)[^\s'\",]+", re.IGNORECASE)
+NAMED = re.compile(r"(\w*(?:api_?key|token|secret|password)\w*['\"]?\s*[=:]\s*['\"]?)[^\s'\",]+", re.IGNORECASE)
+LOGIN = re.compile(r"(://[^\s/:@]+:)[^\s/@]+@")  # https://user:password@host
 HIDDEN = "***"
 
 
 def redacted(text: str) -> str:
     """Return a text without the environment's secrets, and without the value of what is named as one."""
     for name, value in os.environ.items():
-        if len(value) >= 8 and re.search("KEY|TOKEN|SECRET|PASSWORD", name):
+        if len(value) >= 8 and re.search("KEY|TOKEN|SECRET|PASSW", name, re.IGNORECASE):
             text = text.replace(value, HIDDEN)
-    return NAMED.sub(rf"\1{HIDDEN}", text)
+    return LOGIN.sub(rf"\1{HIDDEN}@", NAMED.sub(rf"\1{HIDDEN}", text))

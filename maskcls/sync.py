@@ -5,6 +5,7 @@ python -m maskcls.sync [runs_dir]
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ def sync(runs_dir: Path) -> None:
         console.say(f"{runs_dir}: every record of a finished run has been sent")
         return
     said: list[str] = []
-    if settle(said.append, "online") != "online":
+    if settle(said.append, os.environ.get("WANDB_MODE", "online")) != "online":
         raise RunError(
             f"{len(waiting)} records wait in {runs_dir}: {said[0] if said else 'WANDB_MODE keeps them offline'}"
         )

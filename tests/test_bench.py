@@ -34,12 +34,20 @@ def test_ratios_are_of_rates_within_a_round() -> None:
     assert race.ratios(rounds, "maskcls", "team") == {"median": 3.0, "low": 2.5, "high": 3.5}
 
 
-def test_each_round_begins_with_another_contender() -> None:
+def test_each_contender_has_a_turn_in_each_round_in_an_order_drawn_anew() -> None:
     order: list[str] = []
     turns = {name: lambda name=name: order.append(name) for name in "abc"}
-    rounds = race.race(turns, 3, 8, torch.device("cpu"))
-    assert "".join(order) == "abc" + "abc" + "bca" + "cab", "an untimed round first"
-    assert len(rounds) == 3 and all(list(row) == ["a", "b", "c"] and min(row.values()) > 0 for row in rounds)
+    rounds = race.race(turns, 20, 8)
+    assert order[:3] == list("abc"), "an untimed round first"
+    each = {"".join(order[i : i + 3]) for i in range(3, 63, 3)}
+    assert len(order) == 63 and len(each) >= 5 and all(set(row) == set("abc") for row in each)
+    assert len(rounds) == 20 and all(list(row) == ["a", "b", "c"] and min(row.values()) > 0 for row in rounds)
+
+
+@pytest.mark.parametrize("word", ["batch=64", "model=resnet18", "crop=face", "ema=0.9"])
+def test_a_word_that_is_not_the_same_work_for_all_is_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match=f"bench: {word} is told by --settings"):
+        race.fair([word])
 
 
 @pytest.mark.parametrize("text", ["resnet18", "resnet18:200:32:8", "resnet18:200x100:0:8", "resnet18:axb:1:1"])

@@ -59,8 +59,8 @@ def log(step: Step, folder: Path, asked: Asked) -> None:
     """Log the closing tables to W&B, in the group of the runs, where their logger is W&B."""
     sink = settled(step.words).logger(console.say)
     if isinstance(sink, Wandb):
-        tables = {standing.title(ladder, key): standing.rows(ladder, records) for ladder in asked.ladders
-                  for key, records in standing.standings(folder, ladder).items()}  # fmt: skip
+        tables = {f"Ladder {ladder} {i}": standing.rows(ladder, records) for ladder in asked.ladders
+                  for i, records in enumerate(standing.standings(folder, ladder).values())}  # fmt: skip
         sink.publish(f"{'-'.join(asked.ladders)}-{asked.scale}", folder, standing.HEAD, tables)
 
 

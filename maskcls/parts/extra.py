@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator
 
-from maskcls import console
+from maskcls import console, distrib
 from maskcls.errors import DataError, unknown
 from maskcls.labels import GENDERS, MASKS
 from maskcls.parts import data
@@ -137,5 +137,5 @@ def copies(paths: list[str]) -> pd.Series[bool]:
 
 def hashes(paths: list[str]) -> Iterator[str]:
     """Yield the SHA-256 of files, read in parallel."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(distrib.cores()) as pool:
         yield from pool.map(lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest(), paths)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from maskcls.errors import ConfigError
 from maskcls.registry import Count, Registry, Whole
 
 word = Registry("hardware")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Hardware:
     def place(self, model: torch.nn.Module) -> torch.nn.Module:
         """Move a model to the device, in the chosen memory layout."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        if self.device.type == "cpu":
+            hold_memory()
         return model.to(self.device).to(memory_format=layout)
 
     def compiled(self, model: torch.nn.Module) -> torch.nn.Module:
@@ -51,6 +57,19 @@ class Hardware:
             "gpu": gpu, "processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
             "ranks": distrib.size(),
         }  # fmt: skip
+
+
+@cache
+def hold_memory() -> None:
+    """Let glibc keep freed memory of up to 32 MB a piece, for this process's life.
+
+    Else every step maps its activations anew and the kernel clears each page: 12 % of a step of mobilenetv3_small at
+    200 × 100, 6 % of resnet18's (batch 32, two cores). Other C libraries are left as they are.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def processor() -> str:
@@ -75,8 +94,8 @@ def cpu(
 ) -> Hardware:
     """The CPU; the training loop loads its own photos, since workers would take the cores from it.
 
-    The layout is channels-last for any network: 1.4 times as fast with depthwise convolutions (mobilenetv3_small),
-    and 3 % slower with plain ones (resnet18), whose photos come channels-last from the cache.
+    The layout is channels-last for any network: the photos come so from the cache, and depthwise convolutions are much
+    faster so (mobilenetv3_small: 158 images/s against 105); plain ones (resnet18: 24 against 26) lose little.
     """
     return Hardware(torch.device("cpu"), workers or 0, True, True, eval_batch or 64, compile, folds_at_once)
 
@@ -88,7 +107,9 @@ def gpu(
     """One GPU for each rank."""
     if not torch.cuda.is_available():
         raise ConfigError("hardware: there is no GPU that torch can use; hardware=cpu or hardware=auto runs here")
+    if distrib.local() >= (there := torch.cuda.device_count()):
+        raise ConfigError(f"hardware: {distrib.size()} ranks are asked for and there are {there} GPUs")
     device = torch.device("cuda", distrib.local())
     torch.cuda.set_device(device)
-    count = min(8, (os.cpu_count() or 2) // 2) if workers is None else workers
+    count = min(8, distrib.cores() // 2) if workers is None else workers
     return Hardware(device, count, True, True, eval_batch or 256, compile, folds_at_once)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from maskcls import console, detect, overlays
+from maskcls import console, detect, distrib, overlays
 from maskcls.detect import Detector, Finder
 from maskcls.drawing import brush
 from maskcls.errors import ConfigError, DataError
@@ -94,7 +94,7 @@ def draw(bare: pd.DataFrame, wanted: list[str], find: Finder, seed: int, place: 
             if not cv2.imwrite(str(file), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
                 raise DataError(f"{file} cannot be written: is the disk full?")
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(distrib.cores()) as pool:
         for _ in console.track(pool.map(one, bare["id"], bare["path"]), len(bare), "drawing masks"):
             pass
     os.replace(part, place)

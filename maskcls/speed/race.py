@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import gc
+import multiprocessing
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from maskcls import rows
 from maskcls.cache import pixels
 from maskcls.cli import compose
 from maskcls.config import Config, checked
-from maskcls.errors import ConfigError
+from maskcls.errors import ConfigError, RunError
 from maskcls.labels import CLASSES
 from maskcls.loop import Fold
 from maskcls.parts.hardware import Hardware
@@ -77,6 +78,13 @@ class Job:
         return self.cfg.model(len(CLASSES), *self.fold.size, 0).to(self.hardware.device)
 
 
+def fair(words: Sequence[str]) -> None:
+    """Raise a ConfigError for a word that the setting has, or that would not be the same work for all contenders."""
+    for word in words:
+        if re.match(r"(model|crop|crop\.(height|width|out)|batch|clip|ema|accumulate|mixing|layer_decay)=", word):
+            raise ConfigError(f"bench: {word} is told by --settings, or would not be the same work for all")
+
+
 def configured(setting: Setting, words: Sequence[str]) -> Config:
     """Return the config of a setting; `words` come last and may change all of it."""
     own = (f"model={setting.model}", f"crop.height={setting.height}", f"crop.width={setting.width}")
@@ -103,29 +111,48 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def race(turns: Mapping[str, Turn], rounds: int, photos: int, device: torch.device) -> list[dict[str, float]]:
+def race(turns: Mapping[str, Turn], rounds: int, photos: int) -> list[dict[str, float]]:
     """Return images/s of each contender, a row for each round.
 
-    In each round each takes one turn, and each round begins with the next one. A turn is a whole epoch, from asking
-    for its first batch to the device's last work; nobody's workers run while another one is timed. An untimed round
-    comes first.
+    In each round each takes one turn, in an order drawn anew, so that no one always follows the same other one. A turn
+    is a whole epoch, from asking for its first batch to the device's last work. An untimed round comes first.
     """
-    names = list(turns)
+    names, random = list(turns), np.random.default_rng(0)
     for turn in turns.values():
         turn()
     result = []
-    for i in range(rounds):
-        first = i % len(names)
+    for _ in range(rounds):
         rates = {}
-        gc.collect()
-        for name in names[first:] + names[:first]:
-            wait(device)
+        for name in random.permutation(names).tolist():
             begun = time.perf_counter()
             turns[name]()
-            wait(device)
             rates[name] = photos / (time.perf_counter() - begun)
         result.append({name: rates[name] for name in names})
     return result
+
+
+class Lane:
+    """A contender in a process of its own, whose memory and settings are its own; calling it is a turn."""
+
+    def __init__(self, serve: Callable[..., None], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, *arguments), daemon=False)
+        self.process.start()
+        theirs.close()
+
+    def __call__(self, order: str = "turn") -> Any:
+        try:
+            self.pipe.send(order)
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            raise RunError("bench: a contender ended too early; it has said why") from None
+
+    def end(self) -> dict[str, float]:
+        """Return the memory that the contender has needed, in MB, and end it."""
+        memory = self("end")
+        self.process.join()
+        return dict(memory)
 
 
 def ratios(rounds: Sequence[Mapping[str, float]], of: str, to: str) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """The contenders of the bench: four ways to take the same number of steps over the same photos with the same network.
 
-team      the first team's loop: PIL and albumentations for every photo in the training process, AdamP of its package
+team      the first team's loop: OpenCV and albumentations for every photo in the training process, AdamP of its package
 timm      timm's loader, augmentation, optimizer and loop, with the defaults of timm's train.py
 maskcls   this package's: the cache, the loader and the loop that a run uses
 limit     the same model, layout, loss and optimizer as maskcls on one batch that is there already: nothing is loaded
@@ -8,12 +8,15 @@ limit     the same model, layout, loss and optimizer as maskcls on one batch tha
 
 from __future__ import annotations
 
+import gc
+import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import cv2
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -22,7 +25,7 @@ from maskcls.infer import autocast
 from maskcls.loaders import Epochs
 from maskcls.loop import Work, prepared, train_epoch, trained
 from maskcls.parts.model import training
-from maskcls.speed.race import Job, Turn
+from maskcls.speed.race import Job, Setting, Turn, configured, job, wait
 from maskcls.state import State, build
 
 
@@ -45,9 +48,8 @@ class Decoded(Dataset[tuple[Tensor, int]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        from PIL import Image
-
-        return self.transform(image=np.array(Image.open(self.paths[index])))["image"], self.labels[index]
+        image: Any = cv2.imread(self.paths[index])
+        return self.transform(image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB))["image"], self.labels[index]
 
 
 def focal(logits: Tensor, labels: Tensor) -> Tensor:
@@ -152,3 +154,21 @@ def limit(job: Job, place: Path) -> Turn:
 
 
 RIVALS: dict[str, Callable[[Job, Path], Turn]] = {"team": team, "timm": timm_, "maskcls": maskcls, "limit": limit}
+
+
+def serve(pipe: Connection, name: str, setting: Setting, words: Sequence[str]) -> None:
+    """Take turns of one contender as they are asked for; at the end tell its memory in MB: its peak, its workers."""
+    from maskcls.speed.growth import peak, workers
+
+    given = job(configured(setting, words), setting.steps)
+    device = given.hardware.device
+    with tempfile.TemporaryDirectory() as place:
+        turn = RIVALS[name](given, Path(place))
+        while pipe.recv() == "turn":
+            turn()
+            wait(device)
+            held = workers()
+            gc.collect()  # ends the loader's workers: nobody's run while another one is timed
+            pipe.send(None)
+        cuda = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else 0.0
+        pipe.send({"process": peak(), "workers": held, "GPU": cuda})
