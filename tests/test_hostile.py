@@ -382,3 +382,13 @@ def test_names_of_files_people_and_folders_are_text_in_the_report(people: Path, 
     page = (only(tmp_path / "runs") / "report.html").read_text()
     assert "&lt;script&gt;alert(" in page
     assert "<script" not in page and "<img src=x" not in page and 'alt="0 <' not in page
+
+
+def test_a_runs_own_plugins_are_not_imported(copied: tuple[list[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = copied[1]
+    (tmp_path / "payload.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = place / "config.yaml"
+    config.write_text(config.read_text().replace("plugins: []", "plugins: [payload]"))
+    load(place)
+    assert "plugins: [payload]" in config.read_text() and not (tmp_path / "executed").exists()
