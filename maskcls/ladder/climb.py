@@ -71,7 +71,7 @@ def span(seconds: float) -> str:
 
 def climb(steps: Sequence[Step]) -> list[str]:
     """Train the steps that are not done and return a sentence for each that failed; the others go on."""
-    several = {(experiment.directory(settled(step.words)).id, step.init): step for step in reversed(steps)}
+    several = {(experiment.directory(settled(step.words)).id, str(step.init)): step for step in reversed(steps)}
     every = list(reversed(several.values()))  # rungs can share a run
     failed: list[str] = []
     left = [step for step in every if not attempted(step.done, step, failed)]
