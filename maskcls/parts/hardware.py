@@ -63,8 +63,7 @@ class Hardware:
 def hold_memory() -> None:
     """Let glibc keep freed memory of up to 32 MB a piece, for this process's life.
 
-    Else every step maps its activations anew and the kernel clears each page: 12 % of a step of mobilenetv3_small at
-    200 × 100, 6 % of resnet18's (batch 32, two cores). Other C libraries are left as they are.
+    Else every step maps its activations anew and the kernel clears each page. Other C libraries are left as they are.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
