@@ -34,10 +34,10 @@ class AdamP(Optimizer):
         self.layouts: dict[tuple[torch.Size, ...], Layout] = {}
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Take one step."""
-        if closure is not None:
-            raise NotImplementedError("AdamP takes no closure")
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step; a closure, which computes loss and gradients anew, is called first and its loss returned."""
+        with torch.enable_grad():
+            loss = closure() if closure else None
         for group in self.param_groups:
             given: list[Tensor] = [p for p in group["params"] if p.grad is not None]
             for weights in batches([p for p in given if p.dim() < 2]):
@@ -49,6 +49,7 @@ class AdamP(Optimizer):
                 moves = self.moves(group, weights, grads)
                 torch._foreach_mul_(weights, self.kept(group, weights, grads, moves))
                 torch._foreach_add_(weights, moves)
+        return loss
 
     def moves(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
         """Bring the moments up to date and return by how much Adam would move each weight."""

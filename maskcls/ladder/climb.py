@@ -16,6 +16,7 @@ from maskcls.errors import MaskclsError
 from maskcls.ladder.plan import Step, settled
 from maskcls.ladder.rungs import Rung
 from maskcls.predictor import Finished, opened
+from maskcls.report import span
 from maskcls.state import build
 
 QUICKER = 3  # times that a photo is predicted in the time that it is trained on
@@ -61,12 +62,6 @@ def estimate(steps: Sequence[Step]) -> float:
             seconds, folds, epochs = seconds + seen / pace(cfg, known), folds + some, epochs + some * cfg.epochs
     console.say(f"to train: {len(steps)} runs, {folds} folds, {epochs} epochs; about {span(seconds)} on this machine")
     return seconds
-
-
-def span(seconds: float) -> str:
-    """Return a time in words."""
-    minutes = seconds / 60
-    return f"{minutes / 60:.1f} h" if minutes > 90 else f"{minutes:.0f} min" if minutes > 1.5 else f"{seconds:.0f} s"
 
 
 def climb(steps: Sequence[Step]) -> list[str]:
