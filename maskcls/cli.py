@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,11 +64,9 @@ def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]
         """Compose and run, or end with the sentences of what failed."""
         Plugins.instance().register(Experiments)
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach this function whole
-        try:
+        with told():
             sys.argv[1:] = list(spelled(sys.argv[1:], config))
             hydra.main(version_base="1.3", config_path=str(home("conf")), config_name=config)(job)()
-        except HydraException as error:
-            raise ConfigError(" ".join(str(error).split())) from error
         if len(failed) == 1:
             raise failed[0]
         if failed:
@@ -90,15 +90,25 @@ def spared(error: MaskclsError, failed: list[MaskclsError]) -> float:
     return 0.0
 
 
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Make a sentence of what Hydra raises: for some overrides that is a bare assertion."""
+    try:
+        yield
+    except Exception as error:
+        place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if not isinstance(error, HydraException) and Path(hydra.__file__).parent not in place.parents:
+            raise
+        said = "" if isinstance(error, AssertionError) else " ".join(str(error).split())
+        raise ConfigError(said or "an override cannot be read: it is key=value") from error
+
+
 def compose(*overrides: str, config: str = "config") -> DictConfig:
     """Return the config that a command line with these overrides would compose, from Python."""
     Plugins.instance().register(Experiments)
     words = list(spelled(list(overrides), config))
-    try:
-        with hydra.initialize_config_dir(str(home("conf")), version_base="1.3"):
-            whole = hydra.compose(config, words, return_hydra_config=True)
-    except HydraException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+    with told(), hydra.initialize_config_dir(str(home("conf")), version_base="1.3"):
+        whole = hydra.compose(config, words, return_hydra_config=True)
     HydraConfig.instance().set_config(whole)  # the run's name is made of Hydra's choices
     try:
         return plain(whole)
@@ -186,4 +196,4 @@ def strangers(argument: str, known: set[str] | None = None) -> list[str]:
         return []
     chosen: list[Any] = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
     group = override.key_or_group
-    return [unknown(group, str(word), known) for word in chosen if word not in known]
+    return [unknown(group, str(word), known) for word in chosen if str(word) not in known]

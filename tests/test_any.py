@@ -87,12 +87,15 @@ def test_any_of_many_configs_passes_or_is_told(whole: dict[str, Any], made: list
 
 
 TEXTS = some.text(max_size=10) | some.sampled_from(
-    ["null", "[1", "{a:1}", "'x", "1e400", "${name}", "${oc.env:X}", "a,b", "???"]
+    ["null", "[1", "{a:1}", "[ce]", "1", "glob(*)", "range(3)", "'x", "1e400", "${name}", "${oc.env:X}", "a,b", "???"]
 )
 OVERRIDES = some.lists(
     some.builds(
         lambda key, value: f"{key}={value}",
-        some.sampled_from([*PLAIN, "loss", "loss.gamma", "model", "crop.height", "augmentation.transforms.X", "+a", "~loss"])
+        some.sampled_from([
+            *PLAIN, "loss", "loss.gamma", "model", "crop.height", "augmentation.transforms.X", "+a", "~loss", "", "+", "team",
+            "hydra/launcher", "hydra.x", "+loss", "model.pretrained", "optimizer", "loss@x",
+        ])
         | some.text(max_size=6),
         TEXTS,
     ) | TEXTS,

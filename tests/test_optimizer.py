@@ -184,3 +184,18 @@ def test_adamp_restored_takes_the_same_steps_and_skips_what_has_no_gradient() ->
     one.step(), two.step()
     assert all(torch.equal(p, q) for p, q in zip(params, others, strict=True))
     assert torch.equal(params[0], weights(torch.contiguous_format)[0])
+
+
+def test_adamp_calls_a_closure_first_and_returns_its_loss() -> None:
+    mine, theirs = (torch.nn.Parameter(torch.arange(6.0).reshape(2, 3) + 1) for _ in range(2))
+    one, two = AdamP([mine], 0.1), AdamP([theirs], 0.1)
+
+    def closure() -> torch.Tensor:
+        one.zero_grad()
+        loss = mine.square().sum()
+        loss.backward()
+        return loss
+
+    assert one.step(closure).item() == 91.0
+    theirs.square().sum().backward()
+    assert two.step() is None and torch.equal(mine, theirs)

@@ -97,13 +97,16 @@ def test_what_is_wrong_is_told_at_once_and_by_name(command: Callable[..., subpro
     for given, sentence in (("seed=1", "give seeds=0"), ("fold=0", "a rung is all of its folds")):
         with pytest.raises(ConfigError, match=sentence):
             publish.understood(OWN, (given,))
+    with pytest.raises(ConfigError, match="no key 'laddr': did you mean ladder"):
+        publish.understood(OWN, ("laddr=team",))
     with pytest.raises(ConfigError, match="seeds: nothing is asked for"):
         publish.understood(OWN | {"seeds": ()}, ())
     with pytest.raises(ConfigError, match="'team' is no key=value"):
         asked(["team"])
     want = Asked(("team",), "smoke", (0,), (), ("optimizer.lrr=1",))
-    with pytest.raises(ConfigError, match="did you mean lr"):
+    with pytest.raises(ConfigError, match=r"team=baseline and 8 other rungs: .*did you mean lr") as caught:
         planned(want, ground(want))
+    assert len(caught.value.sentences) == 1
 
 
 def test_it_climbs_records_and_answers_at_once_when_asked_again(

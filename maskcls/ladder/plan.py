@@ -107,7 +107,7 @@ def first_size(paths: Iterable[str]) -> tuple[int, int]:
 def planned(asked: Asked, land: Ground) -> list[Step]:
     """Return the steps of all rungs and seeds, each after those it needs; all faults of asked ones are told at once."""
     steps: list[Step] = []
-    faults: list[str] = []
+    faults: dict[str, list[str]] = {}
     for ladder in asked.ladders:
         for seed in asked.seeds:
             made: dict[str, Step] = {}
@@ -116,11 +116,18 @@ def planned(asked: Asked, land: Ground) -> list[Step]:
                     made[rung.name] = Step(rung, seed, words(rung, seed, asked, land), made.get(rung.init or ""))
                     settled(made[rung.name].words)
                 except MaskclsError as error:
-                    faults += [f"{ladder}={rung.name}: {sentence}" for sentence in error.sentences]
+                    for sentence in error.sentences:
+                        faults.setdefault(sentence, []).append(f"{ladder}={rung.name}")
             steps += [step for step in made.values() if not step.rung.members]
     if faults:
-        raise ConfigError(*dict.fromkeys(faults))
+        raise ConfigError(*(f"{some(names)}: {sentence}" for sentence, names in faults.items()))
     return steps
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first of some rungs, and how many others there are."""
+    others = len(dict.fromkeys(names)) - 1
+    return names[0] + (f" and {others} other rung{'s' if others > 1 else ''}" if others else "")
 
 
 def wanted(ladder: str, only: Sequence[str]) -> set[str]:

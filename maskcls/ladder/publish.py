@@ -9,6 +9,7 @@ from pathlib import Path
 
 from maskcls import console, plots
 from maskcls.cli import home
+from maskcls.config import Config
 from maskcls.errors import ConfigError, MaskclsError, RunError, unknown
 from maskcls.ladder import chart, standing
 from maskcls.ladder.climb import climb, runs
@@ -74,6 +75,8 @@ def understood(own: Words, given: tuple[str, ...]) -> Asked:
     names = [rung.name for ladder in own["ladder"] if ladder in LADDERS for rung in rungs(ladder)]
     faults += [unknown("rung", rung, names) for rung in own["rungs"] if names and rung not in names]
     keys = {word.partition("=")[0] for word in given}
+    known = {*own, *Config.__dataclass_fields__}
+    faults += [unknown("key", key, known) for key in sorted(keys) if key.lstrip("+~").split(".")[0] not in known]
     faults += [f"seed: give seeds={','.join(own['seeds']) or '0,1'} for all rungs"] if "seed" in keys else []
     faults += ["fold: a rung is all of its folds"] if "fold" in keys else []
     if faults:
