@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from maskcls import distrib
+from maskcls.depthwise import hastened
 from maskcls.errors import ConfigError
 from maskcls.registry import Count, Registry, Whole
 
 word = Registry("hardware")
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Hardware:
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         if self.device.type == "cpu":
             hold_memory()
+            hastened(model)
         return model.to(self.device).to(memory_format=layout)
 
     def compiled(self, model: torch.nn.Module) -> torch.nn.Module:
@@ -61,13 +63,13 @@ class Hardware:
 
 @cache
 def hold_memory() -> None:
-    """Let glibc keep freed memory of up to 32 MB a piece, for this process's life.
+    """Let glibc keep freed memory, for this process's life.
 
     Else every step maps its activations anew and the kernel clears each page. Other C libraries are left as they are.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
+        libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 

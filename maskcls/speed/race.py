@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,28 +110,25 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def race(turns: Mapping[str, Turn], rounds: int, photos: int) -> list[dict[str, float]]:
+def race(turns: Mapping[str, Callable[[], float]], rounds: int, photos: int) -> list[dict[str, float]]:
     """Return images/s of each contender, a row for each round.
 
     In each round each takes one turn, in an order drawn anew, so that no one always follows the same other one. A turn
-    is a whole epoch, from asking for its first batch to the device's last work. An untimed round comes first.
+    is a whole epoch, and it tells its seconds, from asking for its first batch to the device's last work: what a
+    process does between its turns is not in them. A round that is not counted comes first.
     """
     names, random = list(turns), np.random.default_rng(0)
     for turn in turns.values():
         turn()
     result = []
     for _ in range(rounds):
-        rates = {}
-        for name in random.permutation(names).tolist():
-            begun = time.perf_counter()
-            turns[name]()
-            rates[name] = photos / (time.perf_counter() - begun)
+        rates = {name: photos / turns[name]() for name in random.permutation(names).tolist()}
         result.append({name: rates[name] for name in names})
     return result
 
 
 class Lane:
-    """A contender in a process of its own, whose memory and settings are its own; calling it is a turn."""
+    """A contender in a process of its own, whose memory and settings are its own; calling it is a turn, in seconds."""
 
     def __init__(self, serve: Callable[..., None], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection
@@ -157,7 +158,7 @@ RIVALS: dict[str, Callable[[Job, Path], Turn]] = {"team": team, "timm": timm_, "
 
 
 def serve(pipe: Connection, name: str, setting: Setting, words: Sequence[str]) -> None:
-    """Take turns of one contender as they are asked for; at the end tell its memory in MB: its peak, its workers."""
+    """Take turns of one contender as they are asked for and tell their seconds; at the end tell its memory in MB."""
     from maskcls.speed.growth import peak, workers
 
     given = job(configured(setting, words), setting.steps)
@@ -165,10 +166,12 @@ def serve(pipe: Connection, name: str, setting: Setting, words: Sequence[str]) -
     with tempfile.TemporaryDirectory() as place:
         turn = RIVALS[name](given, Path(place))
         while pipe.recv() == "turn":
+            begun = time.perf_counter()
             turn()
             wait(device)
+            seconds = time.perf_counter() - begun
             held = workers()
             gc.collect()  # ends the loader's workers: nobody's run while another one is timed
-            pipe.send(None)
+            pipe.send(seconds)
         cuda = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else 0.0
         pipe.send({"process": peak(), "workers": held, "GPU": cuda})
