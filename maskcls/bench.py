@@ -27,7 +27,7 @@ from maskcls.errors import ConfigError
 from maskcls.rundir import write_json
 
 SETTINGS = {
-    "cpu": "mobilenetv3:200x100:32:8,resnet18:200x100:32:4,effnet_b4:400x200:4:4",
+    "cpu": "mobilenetv3:200x100:32:24,resnet18:200x100:32:8,effnet_b4:400x200:4:6",
     "cuda": "mobilenetv3:200x100:32:60,resnet18:200x100:32:60,effnet_b4:400x200:32:30",
 }
 LARGE = "mobilenetv3:100x50:32:1"  # of start and scale: light, so that what is not the network's shows
@@ -58,13 +58,15 @@ def machine() -> dict[str, Any]:
     """Return what the figures are of: processor, cores, threads, versions, and how busy it was."""
     import torch
 
+    from maskcls.experiment import commit
     from maskcls.parts.hardware import processor
 
     versions = {name: metadata.version(name) for name in ("torch", "timm", "albumentations", "adamp")}
     return {
         "cpu": processor() or platform.machine(), "cores": os.cpu_count(),
         "threads": torch.get_num_threads(), "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "load": round(os.getloadavg()[0], 2), "python": platform.python_version(), "maskcls": __version__, **versions,
+        "load": round(os.getloadavg()[0], 2), "python": platform.python_version(), "maskcls": __version__,
+        "commit": commit(), **versions,
     }  # fmt: skip
 
 
@@ -103,7 +105,7 @@ def measured(setting: Any, given: Asked) -> dict[str, Any]:
         rounds = race.race(lanes, given.rounds, setting.steps * setting.batch)
         memory = {name: lane.end() for name, lane in lanes.items()}
         job = race.job(cfg, setting.steps)
-        steps = {cfg.optimizer.name: anatomy.step(job), "adamp package": anatomy.step(job, packaged=True)}
+        steps = {cfg.optimizer.name: anatomy.step(job), "adamp package": anatomy.step(job, package=True)}
     result = {
         "setting": str(setting), "rounds": rounds, "rates": {n: race.quartiles([r[n] for r in rounds]) for n in RIVALS},
         "ratios": {n: race.ratios(rounds, "maskcls", n) for n in RIVALS if n != "maskcls"},
@@ -207,7 +209,7 @@ def main() -> None:
     facts = machine()
     console.say(line(facts), "bold")
     result = {"kind": given.kind, "machine": facts, "command": sys.argv[1:], **KINDS[given.kind](given)}
-    name = "-".join(re.sub(r"\W+", "-", f"{facts['gpu'] or facts['cpu']} {facts['cores']} cores").lower().split("-"))
+    name = re.sub(r"\W+", "-", f"{facts['gpu'] or facts['cpu']} {facts['cores']} cores").lower()
     tail = "" if given.kind == "speed" else f"-{given.kind}"
     path = given.json or Path("experiments/results/bench") / f"{name}{tail}.json"
     write_json(path, result)

@@ -121,11 +121,18 @@ def complain(fault: MaskclsError, prefix: str = "") -> None:
     errors.print(redacted(f"{prefix}{fault}"), style="red", markup=False)
 
 
+def hushed(unraised: Any) -> None:
+    """Leave out what torch's loader says while it ends after one of its workers was killed: that is told already."""
+    if "DataLoader worker" not in str(unraised.exc_value):
+        sys.__unraisablehook__(unraised)
+
+
 def command(main: Callable[[], Any]) -> Callable[[], Any]:
     """Make a command of a function: a fault is shown as its sentence with exit code 2, Ctrl-C with 130."""
 
     @functools.wraps(main)
     def guarded() -> Any:
+        sys.unraisablehook = hushed
         try:
             return main()
         except BrokenPipeError:  # the reader, such as `head`, has seen enough

@@ -22,7 +22,7 @@ NARROWEST = 3  # pixels: narrower photos have nothing left after the shift
 def hastened(model: Network) -> Network:
     """Return the model after its 5 × 5 depthwise convolutions were given the quick gradient, weights untouched."""
     for module in model.modules():
-        if type(module) is nn.Conv2d and fits(module):
+        if type(module) is nn.Conv2d and fits(module) and torch.backends.mkldnn.is_available():
             module.__class__ = Depthwise5
     return model
 
@@ -40,15 +40,15 @@ class Depthwise5(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
         """Convolve photos (N, C, H, W)."""
         learns = torch.is_grad_enabled() and self.weight.requires_grad
-        narrow = images.shape[3] < NARROWEST or images.dtype != self.weight.dtype
-        if not learns or narrow or images.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        plain = images.dtype == self.weight.dtype and not torch.is_autocast_enabled("cpu")
+        if not (learns and plain and images.device.type == "cpu" and images.shape[-1] >= NARROWEST):
             return super().forward(images)
         result: Tensor = Convolution.apply(images, self.weight, self.stride[0])
         return result
 
 
 class Convolution(torch.autograd.Function):
-    """torch's convolution with another order of summation in its backward pass."""
+    """torch's convolution with another order of summation in its backward pass, which itself has no gradient."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, stride: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Ranks of one run under torchrun; with a single process each function is the identity."""
+"""Ranks of one run under torchrun; with a single process nothing is exchanged. And the cores of this process."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -48,7 +49,8 @@ def predict(
     """
     model.eval()
     mine = rows[distrib.rank() :: distrib.size()]
-    batches = loader(Photos(pixels, None), Plain(mine, hardware.eval_batch), hardware)
+    alone = replace(hardware, workers=0)  # to copy photos out of the cache takes less than to send them
+    batches = loader(Photos(pixels, None), Plain(mine, hardware.eval_batch), alone)
     scale, parts = colours(model, hardware.device), []
     for images, _ in batches:
         each = views(normalized(images, scale))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,10 +77,17 @@ def whole(batch: Any) -> Any:
     return batch
 
 
+def hushed(worker: int) -> None:
+    """Let a worker say nothing of a run that ended while it was sent a batch: the run has said why."""
+    say = sys.excepthook
+    sys.excepthook = lambda kind, *rest: None if issubclass(kind, OSError | EOFError) else say(kind, *rest)
+
+
 def loader(photos: Photos, batches: Sampler[list[Item]], hardware: Hardware) -> DataLoader[tuple[Tensor, Tensor]]:
     """Return (images uint8 (B, H, W, 3), rows (B,)) batches, from workers where the hardware wants them."""
     return DataLoader(
         photos, batch_sampler=batches, num_workers=hardware.workers, collate_fn=whole,
         pin_memory=hardware.device.type == "cuda", persistent_workers=hardware.workers > 0,
+        worker_init_fn=hushed,
         generator=torch.Generator(),  # else each start of an epoch draws from the stream of dropout and mixing
     )  # fmt: skip

@@ -105,7 +105,7 @@ def prepared(cfg: Config, state: State, fold: Fold, head: Head, hardware: Hardwa
     return Work(
         targets=torch.from_numpy(fold.targets).to(hardware.device), mix=cfg.mixing(),
         scale=colours(state.model, hardware.device),
-        objective=head.objective(cfg.loss, torch.from_numpy(fold.targets[fold.train].sum(0))),
+        objective=head.objective(cfg.loss, torch.from_numpy(fold.targets[fold.train].sum(0)).to(hardware.device)),
         schedule=cfg.scheduler(cfg.epochs * per_epoch, per_epoch),
         model=hardware.compiled(distrib.wrap(state.model, hardware.device)),
     )  # fmt: skip
@@ -129,7 +129,7 @@ def renew_statistics(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardwa
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches
     scale = colours(model, hardware.device)
-    with torch.no_grad():
+    with torch.no_grad(), autocast(hardware.device, cfg.precision):
         for images, _ in source:
             model(normalized(images, scale))
     for norm, momentum in zip(norms, kept, strict=True):
@@ -160,7 +160,7 @@ def train_epoch(
             logits = work.model(inputs)
         loss = work.objective(logits, targets)
         losses[len(order)] = loss.detach()
-        order.append(rows)
+        order.append(rows.clone())  # what a worker sent is an open file for as long as it is kept
         state.step += 1
         descend(cfg, state, loss, len(order), steps)
     return losses, order

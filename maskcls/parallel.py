@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,9 @@ def child(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int,
     console.console = Console(highlight=False, soft_wrap=True, force_terminal=False)  # bars of many would overwrite
     try:
         photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
-        train_fold(cfg, place, table, photos, k, cfg.hardware(), [Sent(pipe)])
+        whole = cfg.hardware()
+        share = replace(whole, workers=-(-whole.workers // whole.folds_at_once))
+        train_fold(cfg, place, table, photos, k, share, [Sent(pipe)])
     except KeyboardInterrupt:
         os._exit(130)  # the parent has heard it too, and says what is to be said
     except Exception as error:

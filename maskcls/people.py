@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -71,28 +69,25 @@ def write(
     """Draws the people and writes `root` whole: it appears, complete, at the end or not at all.
 
     Sizes are in pixels. The bytes depend on the seed, never on the number of workers. `track(items, total)` may show
-    progress, person by person. Raises FileExistsError if `root` already holds something; of several processes that
-    write the same root at once one draws and the others wait for it.
+    progress, person by person. Raises FileExistsError if `root` already holds something. Only one process may
+    write a root at a time.
     """
     root = Path(root).absolute()
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} already exists")
     trained, evaluated = roster(people, eval_people, seed)
-    with _claim(root) as part:
-        if part is None:
-            return
-        jobs = [(person, part / "train" / "images" / person.path, False) for person in trained]
-        jobs += [(person, part / "eval" / "images", True) for person in evaluated]
-        (part / "eval" / "images").mkdir(parents=True)
-        _tabulate(
-            part / "train" / "train.csv",
-            ["id", "gender", "race", "age", "path"],
-            [[p.id, GENDERS[p.gender], "Asian", p.age, p.path] for p in trained],
-        )
-        _list_photos(part / "eval", evaluated, seed)
-        for _ in track(_draw_all(jobs, height, width, workers), len(jobs)):
-            pass
-        part.rename(root)
+    part = root.parent / f".{root.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    jobs = [(person, part / "train" / "images" / person.path, False) for person in trained]
+    jobs += [(person, part / "eval" / "images", True) for person in evaluated]
+    (part / "eval" / "images").mkdir(parents=True)
+    head = ["id", "gender", "race", "age", "path"]
+    table = [[p.id, GENDERS[p.gender], "Asian", p.age, p.path] for p in trained]
+    _tabulate(part / "train" / "train.csv", head, table)
+    _list_photos(part / "eval", evaluated, seed)
+    for _ in track(_draw_all(jobs, height, width, workers), len(jobs)):
+        pass
+    part.rename(root)
 
 
 def roster(people: int, eval_people: int, seed: int) -> tuple[list[Person], list[Person]]:
@@ -134,34 +129,6 @@ def _endings(rng: np.random.Generator, people: int) -> list[str]:
     few = {"png": max(1, round(0.027 * people)), "jpeg": max(1, round(0.019 * people))}
     rare = [ending for ending, count in few.items() for _ in range(count)][: people - 1]
     return [str(e) for e in rng.permutation(rare + ["jpg"] * (people - len(rare)))]
-
-
-@contextmanager
-def _claim(root: Path) -> Iterator[Path | None]:
-    """Holds a locked, empty folder beside `root` to write into; gives None if another process wrote `root` meanwhile.
-
-    The lock lies on the folder itself: it ends with its process, so what a killed one left is simply taken over.
-    """
-    part = root.parent / f".{root.name}.part"
-    root.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        part.mkdir(exist_ok=True)
-        try:
-            lock = os.open(part, os.O_RDONLY)
-        except FileNotFoundError:  # renamed by its owner between the two lines
-            continue
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if part.exists() and os.path.samestat(os.fstat(lock), part.stat()):
-            break
-        os.close(lock)
-    try:
-        done = root.exists() and any(root.iterdir())
-        shutil.rmtree(part)
-        if not done:
-            part.mkdir()
-        yield None if done else part
-    finally:
-        os.close(lock)
 
 
 def _tabulate(file: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -99,17 +99,19 @@ def absent(kind: str, base: Path, name: str) -> str:
 
 def printable(name: str) -> bool:
     """Tell whether a file's name can be written into a table as UTF-8."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
-def strays(paths: Sequence[Path], base: Path) -> list[Path]:
+def strays(paths: Sequence[str], base: Path) -> list[str]:
     """Return the paths that symbolic links lead out of a root; each folder is resolved once."""
-    top, folders = os.path.realpath(base), {path.parent for path in paths}
-    real = {folder: os.path.realpath(folder) for folder in folders}
-    outside = {folder for folder, end in real.items() if not Path(end).is_relative_to(top)}
+    top, folders = os.path.realpath(base), [os.path.dirname(path) for path in paths]
+    outside = {folder for folder in set(folders) if not Path(os.path.realpath(folder)).is_relative_to(top)}
     return [
-        path for path in paths
-        if path.parent in outside or (path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(top))
+        path for path, folder in zip(paths, folders, strict=True)
+        if folder in outside or (os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(top))
     ]  # fmt: skip
 
 

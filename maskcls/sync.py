@@ -33,7 +33,8 @@ def sync(runs_dir: Path) -> None:
             f"{len(waiting)} records wait in {runs_dir}: {said[0] if said else 'WANDB_MODE keeps them offline'}"
         )
     states = [(record, send(record)) for record in waiting]
-    console.table("", ["run", "record", "state"], [[*named(record), state] for record, state in states], left=3)
+    rows = [[record.parents[2].name, record.parent.name, state] for record, state in states]
+    console.table("", ["run", "record", "state"], rows, left=3)
     if lost := sum(state != "sent" for _, state in states):
         raise RunError(f"{lost} of {len(states)} records could not be sent: the same command tries them again")
 
@@ -44,11 +45,6 @@ def records(runs_dir: Path) -> Iterator[Path]:
         done = any((file.parents[2] / last).exists() for last in LAST)  # what is still written to would be sent in part
         if done and not file.with_name(f"{file.name}.synced").exists():
             yield file
-
-
-def named(record: Path) -> tuple[str, str]:
-    """Return the names of a record's run and of the record."""
-    return record.parents[2].name, record.parent.name
 
 
 def send(record: Path) -> str:

@@ -80,9 +80,9 @@ def test_all_contenders_see_the_same_photos(job: race.Job, tmp_path: Path) -> No
     assert images.shape == (8, 3, 32, 24) and labels.tolist() == job.fold.labels[job.fold.train].tolist()
 
 
-@pytest.mark.parametrize("packaged", [False, True])
-def test_the_parts_of_a_step_are_all_there(job: race.Job, packaged: bool) -> None:
-    parts = anatomy.step(job, packaged)
+@pytest.mark.parametrize("package", [False, True])
+def test_the_parts_of_a_step_are_all_there(job: race.Job, package: bool) -> None:
+    parts = anatomy.step(job, package)
     assert list(parts) == list(anatomy.PARTS) and all(ms > 0 for ms in parts.values())
 
 

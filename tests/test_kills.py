@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,7 +132,11 @@ def all_whole(place: Path) -> int:
     """Read each file that stands under its own name, none of which may be half-written; return how many there are."""
     files = [file for file in (place / "runs").rglob("*") if file.suffix in READERS and file.name[0] != "."]
     for file in files:
-        READERS[file.suffix](file)
+        try:
+            READERS[file.suffix](file)
+        except Exception:
+            if file.exists():  # else another process, which goes on, has removed it since
+                raise
     return len(files)
 
 
@@ -251,23 +256,23 @@ def test_a_killed_loader_worker_ends_in_a_sentence_and_asking_again_changes_no_b
 def test_two_multiruns_of_five_folds_on_one_directory_killed_and_asked_again_change_no_byte(
     zygote: Zygote, whole: Callable[..., Whole], drawn: Path, tmp_path: Path
 ) -> None:
-    one, chance, kills = whole(5), random.Random(SEED), 0
-    other = Zygote()
-    for i in range(4):
-        place = tmp_path / str(i)
-        call = ["-m", *words(drawn, place, 5), "fold=0,1,2,3,4"]
-        first, second = zygote.start(place, call), other.start(place, call)
-        time.sleep(chance.random() * one.seconds / 2)
-        os.kill(first, signal.SIGKILL)  # the other one goes on while the first is asked for again
-        kills += zygote.wait(first) == -signal.SIGKILL
-        all_whole(place)
-        first = zygote.start(place, call)
-        time.sleep(chance.random() * one.seconds)
-        os.kill(second, signal.SIGKILL)
-        codes = (zygote.wait(first), other.wait(second))
-        kills += codes[1] == -signal.SIGKILL
-        assert codes[0] == 0 and codes[1] in (0, -signal.SIGKILL), (place / "log").read_text()[-3000:]
-        zygote.finish(place, call)
-        assert_same(place, one)
-    assert kills >= 4, "too few of the eight came before the end"
-    other.close()
+    one, chance, kills, rounds = whole(5), random.Random(SEED), 0, 0
+    with closing(Zygote()) as other:
+        while kills < 6:  # what was over before its kill does not count
+            rounds += 1
+            assert rounds <= 12, f"only {kills} kills came before the end"
+            place = tmp_path / str(rounds)
+            call = ["-m", *words(drawn, place, 5), "fold=0,1,2,3,4"]
+            first, second = zygote.start(place, call), other.start(place, call)
+            time.sleep(chance.random() * one.seconds / 2)
+            os.kill(first, signal.SIGKILL)  # the other one goes on while the first is asked for again
+            kills += zygote.wait(first) == -signal.SIGKILL
+            all_whole(place)
+            first = zygote.start(place, call)
+            time.sleep(chance.random() * one.seconds / 2)
+            os.kill(second, signal.SIGKILL)
+            codes = (zygote.wait(first), other.wait(second))
+            kills += codes[1] == -signal.SIGKILL
+            assert codes[0] == 0 and codes[1] in (0, -signal.SIGKILL), (place / "log").read_text()[-3000:]
+            zygote.finish(place, call)
+            assert_same(place, one)

@@ -37,6 +37,13 @@ def helps(sentence: str, key: str) -> bool:
     return f"did you mean {key}?" in sentence or (len(key) <= 3 and key in sentence.partition("(there is")[2])
 
 
+def test_readme_counts_what_is_tried_here() -> None:
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    words = sum(len(GROUPS[group].words) for group in GROUPS)
+    assert f"| {len(PLAIN)} + {len(PARAMETERS)} + {words} |" in text
+    assert f"| {len(PLAIN) + len(PARAMETERS)} × {len(WRONG)} |" in text
+
+
 @pytest.mark.parametrize("key", PLAIN)
 def test_every_key_with_a_letter_changed_has_the_nearest(key: str, whole: dict[str, Any]) -> None:
     raw = {misspelt(name) if name == key else name: value for name, value in copy.deepcopy(whole).items()}

@@ -122,7 +122,7 @@ def _hairline(who: Identity) -> Floats:
         low = -0.34 - 0.12 * (who.locks % 3) / 2 - 0.2 * lost
         xs = np.linspace(0.84, -0.84, 17)
         teeth = rng.normal(0, 0.035, 17) + np.where(np.arange(17) % 2, 0.035, -0.035)
-        middle = [(x, low + 0.16 * abs(x) ** 2 * 0 + t - 0.1 * (abs(x) > 0.75)) for x, t in zip(xs, teeth, strict=True)]
+        middle = [(x, low + t - 0.1 * (abs(x) > 0.75)) for x, t in zip(xs, teeth, strict=True)]
         return np.array([(0.93, 0.1), (0.9, -0.2), *middle, (-0.9, -0.2), (-0.93, 0.1)], np.float32) * (who.width, 1)
     high, corner = -0.84 - 0.3 * lost, -0.68 - 0.52 * lost
     points = [
@@ -138,7 +138,7 @@ def _hairline(who: Identity) -> Floats:
         sign = np.sign(who.part)
         points = [(x, y + 0.2 * (1 - lost) * max(0.0, -sign * x) * (y < -0.35)) for x, y in points]
     line = curve(points, closed=False)
-    return (line + rng.normal(0, 0.008, line.shape) * (1, 2)).astype(np.float32) * np.float32(1) * (who.width, 1)
+    return (line + rng.normal(0, 0.008, line.shape) * (1, 2)).astype(np.float32) * (who.width, 1)
 
 
 def _curtains(canvas: Floats, who: Identity, face: Frame, colours: Floats) -> None:

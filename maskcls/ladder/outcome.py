@@ -1,10 +1,9 @@
-"""What a rung came to: scores with intervals over people, and the paired difference to the rung below."""
+"""What a rung came to: scores with intervals over people, and the paired difference to another one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -160,20 +159,16 @@ class Outcome:
 
 
 def facts(seeds: Sequence[Run]) -> Mapping[str, Any]:
-    """Return seconds of training for each run, machines, commits and versions of some runs."""
+    """Return seconds of training and validation for each run, machines, commits and versions of some runs."""
     places = [one.path for run in seeds for one in run]
     abouts = [read_json(place / "about.json") for place in places]
+    seconds = {place.name: round(sum(row["seconds"] for row in epochs(place)), 1) for place in places}
     return {
-        "seeds": len(seeds), "runs": {place.name: trained(place) for place in places},
+        "seeds": len(seeds), "runs": seconds,
         "hardware": sorted({machine(about) for about in abouts}),
         "commit": sorted({about.get("commit") or f"maskcls {about.get('maskcls')}" for about in abouts}),
         "versions": abouts[-1].get("versions"),
     }  # fmt: skip
-
-
-def trained(place: Path) -> float:
-    """Return the seconds of a run's epochs, validation included."""
-    return round(sum(row["seconds"] for row in epochs(place)), 1)
 
 
 def machine(about: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Where a ladder stands: records of its rungs as JSON, and the table and the plot that are made of them alone."""
+"""Where a ladder stands: records of its rungs as JSON, and the table that is made of them alone."""
 
 from __future__ import annotations
 

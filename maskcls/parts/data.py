@@ -96,9 +96,10 @@ def described(cells: Mapping[str, str], where: str, faults: list[str]) -> dict[s
 
 def shots(place: Path, person: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the seven rows of a person; files beginning with a dot are no photos."""
-    files = sorted(entry for entry in place.iterdir() if entry.suffix.lower() in ENDINGS and entry.name[0] != "."
-                   and entry.exists())  # fmt: skip
-    found = {entry.stem: entry for entry in reversed(files)}
+    with os.scandir(place) as entries:
+        names = [entry.name for entry in entries if not entry.is_symlink() or os.path.exists(entry.path)]
+    photos = [(*os.path.splitext(name), name) for name in sorted(names, reverse=True) if name[0] != "."]
+    found = {stem: os.path.join(place, name) for stem, ending, name in photos if ending.lower() in ENDINGS}
     return [{"path": found.get(stem), "mask": mask, **person} for stem, mask in SHOTS.items()]
 
 
@@ -210,13 +211,12 @@ def finished(rows: list[dict[str, Any]], base: Path, links: bool = False) -> pd.
     """Return rows as the table: ids relative to the root, labels from mask, gender and age."""
     if not rows:
         raise DataError(f"there are no photos in {base}")
-    paths = [row["path"] for row in rows]
-    complain([f"{str(path)!r}: its name is no UTF-8: rename it" for path in paths if not printable(str(path))])
+    paths = [str(row["path"]) for row in rows]
+    complain([f"{path!r}: its name is no UTF-8: rename it" for path in paths if not printable(path)])
     outside = [] if links else strays(paths, base)
     complain([f"{path} is a link out of {base}: links=true beside its root or file allows that" for path in outside])
-    table = pd.DataFrame(rows)
-    table["id"] = [path.relative_to(base).as_posix() for path in table["path"]]
-    table["path"] = [str(path) for path in table["path"]]
+    top = "" if base == Path() else os.path.join(base, "")
+    table = pd.DataFrame(rows).assign(path=paths, id=[path.removeprefix(top).replace(os.sep, "/") for path in paths])
     table["person"] = table["person"].where(table["person"] != "", table["id"])
     if "label" not in table:
         labels = encode(table["mask"], table["gender"], band(table["age"].fillna(0)))

@@ -35,7 +35,7 @@ class Hardware:
     folds_at_once: int  # processes, one for each of so many folds
 
     def place(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Move a model to the device, in the chosen memory layout."""
+        """Move a model to the device, in the chosen memory layout; on a CPU with what makes its steps quicker there."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         if self.device.type == "cpu":
             hold_memory()

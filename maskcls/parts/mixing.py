@@ -35,7 +35,7 @@ def mixup(*, alpha: Positive = 0.2, p: Fraction = 1.0) -> Mix:
     def mix(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if not happens(p):
             return images, targets
-        share, other = beta(alpha), torch.randperm(len(images)).to(images.device)
+        share, other = beta(alpha), permutation(len(images), images.device)
         return images.lerp(images[other], 1 - share), targets.lerp(targets[other], 1 - share)
 
     return mix
@@ -50,7 +50,7 @@ def cutmix(*, alpha: Positive = 1.0, p: Fraction = 1.0) -> Mix:
             return images, targets
         height, width = images.shape[2:]
         top, bottom, left, right = box(height, width, 1 - beta(alpha))
-        other = torch.randperm(len(images)).to(images.device)
+        other = permutation(len(images), images.device)
         mixed = images.clone()
         mixed[:, :, top:bottom, left:right] = images[other, :, top:bottom, left:right]
         area = (bottom - top) * (right - left) / (height * width)
@@ -87,6 +87,11 @@ def happens(p: float) -> bool:
     return float(torch.rand(())) < p
 
 
+def permutation(count: int, device: torch.device) -> Tensor:
+    """Return an order drawn on the CPU, the same for any device, which is not waited for."""
+    return torch.randperm(count).to(device, non_blocking=True)
+
+
 def beta(alpha: float) -> float:
     """Return a draw of Beta(alpha, alpha)."""
     return float(torch.distributions.Beta(alpha, alpha).sample())
@@ -107,10 +112,10 @@ def partners(targets: Tensor, pairs: str) -> Tensor:
     """Return for each photo the position of its partner: any, or of the same or of another class where there is one."""
     count = len(targets)
     if pairs == "any":
-        return torch.randperm(count).to(targets.device)
+        return permutation(count, targets.device)
     label = targets.argmax(1)
     same = label[:, None] == label[None]
     allowed = same if pairs == "within" else ~same
-    odds = torch.rand(count, count).to(targets.device) * allowed
+    odds = torch.rand(count, count).to(targets.device, non_blocking=True) * allowed
     found = odds.max(1)
     return torch.where(found.values > 0, found.indices, torch.arange(count, device=targets.device))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import statistics
 import tempfile
 import time
 from collections import defaultdict
@@ -12,26 +13,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from adamp import AdamP
 from torch import Tensor
 
 from maskcls import console, experiment, folds, loop, rows
 from maskcls.config import Config
+from maskcls.parts.optimizer import packaged
 from maskcls.speed.race import Job, Setting, configured, job, wait
 from maskcls.speed.rivals import built
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "rest")
 STAGES = ((experiment, "rehearse"), (rows, "assemble"), (rows, "digest"), (experiment, "pixels"), (folds, "build"))
-
-
-class Packaged(AdamP):
-    """The adamp package's AdamP, whose views of a weight also work in the channels-last layout."""
-
-    def _channel_view(self, x: Tensor) -> Tensor:
-        return x.reshape(x.size(0), -1)
-
-    def _layer_view(self, x: Tensor) -> Tensor:
-        return x.reshape(1, -1)
 
 
 class Stopwatch:
@@ -56,22 +47,24 @@ class Stopwatch:
             self.mark("rest")
 
 
-def step(given: Job, packaged: bool = False) -> dict[str, float]:
+def step(given: Job, package: bool = False) -> dict[str, float]:
     """Return the ms that a training step of this package spends in each of PARTS: the loop of a run, with hooks.
 
     Waiting for the device at each mark keeps its work from running beside ours: the sum is no less than a step's time.
-    With `packaged` the optimizer is the adamp package's. The first of two epochs is not counted.
+    With `package` the optimizer is the adamp package's. Medians of three epochs; one before them is not counted.
     """
     state, work, batches, source = built(given)
-    if packaged:
+    if package:
         group = state.optimizer.param_groups[0]
-        state.optimizer = Packaged(group["params"], lr=group["lr"], weight_decay=group["weight_decay"])
-    for epoch in range(2):
+        state.optimizer = packaged()(group["params"], lr=group["lr"], weight_decay=group["weight_decay"])
+    found = []
+    for epoch in range(4):
         watch = Stopwatch(given.hardware.device)
         batches.epoch = epoch
         with hooked(watch, work, state.optimizer) as watched:
             loop.train_epoch(given.cfg, state, watched, watch.over(source), len(batches), given.hardware)
-    return {part: watch.seconds[part] / len(batches) * 1000 for part in PARTS}
+        found.append(watch.seconds)
+    return {part: statistics.median(row[part] for row in found[1:]) / len(batches) * 1000 for part in PARTS}
 
 
 @contextlib.contextmanager

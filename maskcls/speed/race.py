@@ -24,7 +24,7 @@ from maskcls.parts.hardware import Hardware
 
 Turn = Callable[[], Any]  # one epoch of a setting's steps
 WORDS = (
-    "name=bench", "data=synthetic", "data.people=20", "data.eval_people=0", "data.height=512", "data.width=384",
+    "name=bench", "data=synthetic", "data.people=60", "data.eval_people=0", "data.height=512", "data.width=384",
     "split=holdout", "crop=center", "augmentation=team", "head=single", "loss=focal", "optimizer=adamp",
     "scheduler=constant", "logger=none",
 )  # fmt: skip

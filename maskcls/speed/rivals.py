@@ -70,18 +70,19 @@ def team(job: Job, place: Path) -> Turn:
 
 
 def timm_(job: Job, place: Path) -> Turn:
-    """Return a turn of timm's train.py with its defaults, over a folder of links; the prefetcher only on a GPU."""
+    """Return a turn of timm's train.py with its defaults, over a folder of links."""
     from timm.data import create_dataset, create_loader, resolve_data_config
     from timm.loss import LabelSmoothingCrossEntropy
     from timm.optim import create_optimizer_v2
 
-    model, cuda = job.model(), job.hardware.device.type == "cuda"
+    torch.backends.cudnn.benchmark = True  # as train.py has it
+    model = job.model()
     facts = resolve_data_config({"input_size": (3, *job.fold.size)}, model=model)
     dataset = create_dataset("", str(linked(job, place)), "train", is_training=True, batch_size=job.cfg.batch)
     warnings.filterwarnings("ignore", "This DataLoader will create")  # four workers may be more than the cores
     loader = create_loader(
         dataset, facts["input_size"], job.cfg.batch, is_training=True, num_workers=4, interpolation="random",
-        mean=facts["mean"], std=facts["std"], device=job.hardware.device, use_prefetcher=cuda,
+        mean=facts["mean"], std=facts["std"], device=job.hardware.device, use_prefetcher=True,
     )  # fmt: skip
     optimizer = create_optimizer_v2(model, "sgd", lr=0.01, weight_decay=2e-5, momentum=0.9)
     return plain(loader, model, optimizer, LabelSmoothingCrossEntropy(0.1), job.hardware.device)
@@ -171,7 +172,7 @@ def serve(pipe: Connection, name: str, setting: Setting, words: Sequence[str]) -
             wait(device)
             seconds = time.perf_counter() - begun
             held = workers()
-            gc.collect()  # ends the loader's workers: nobody's run while another one is timed
+            gc.collect()  # in no one's time
             pipe.send(seconds)
         cuda = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else 0.0
         pipe.send({"process": peak(), "workers": held, "GPU": cuda})
