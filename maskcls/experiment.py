@@ -25,7 +25,7 @@ from maskcls.errors import ConfigError, RunError
 from maskcls.metrics import macro_f1
 from maskcls.parts.augmentation import Augment
 from maskcls.parts.hardware import Hardware
-from maskcls.parts.logger import Sink
+from maskcls.parts.logger import Log, Sink
 from maskcls.parts.model import training
 from maskcls.rundir import RunDir, locked, read_arrays, readable, writable, write_json, write_text
 from maskcls.secrets import redacted
@@ -92,31 +92,31 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
         write_text(place / "table.csv", table[rows.RULER].to_csv(index=False, lineterminator="\n"))
         place.about(**about(hardware))
     photos = pixels(table, cfg.crop, Path(cfg.cache_dir), note)
-    sinks: list[Sink] = [sink for sink in [cfg.logger(console.say)] if sink] if console.main_rank() else []
+    sink: Sink | None = cfg.logger(console.say) if console.main_rank() else None
     closing, failed = None, True
     try:
-        for sink in sinks:
+        if sink:
             sink.begin(place, cfg.filled() | {"run": place.id})
-        train_folds(cfg, place, table, photos, hardware, sinks)
+        train_folds(cfg, place, table, photos, hardware, sink.log if sink else lambda numbers: None)
         closing = close(cfg, place, table, notes, begun) if console.main_rank() else None
         failed = False
     finally:
-        for sink in sinks:
+        if sink:
             sink.end(closing or {}, failed)
     return distrib.agreed(closing)
 
 
 def train_folds(
-    cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, hardware: Hardware, sinks: list[Sink]
+    cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, hardware: Hardware, log: Log
 ) -> None:
     """Train the wanted folds, one after the other or some at once."""
     wanted = list(range(rows.count(table))) if cfg.fold is None else [cfg.fold]
     left = [k for k in wanted if not place.fold_done(k)]
     if hardware.folds_at_once > 1 and len(left) > 1 and distrib.size() == 1:
-        parallel.train_folds(cfg, place, table, left, min(hardware.folds_at_once, len(left)), sinks)
+        parallel.train_folds(cfg, place, table, left, min(hardware.folds_at_once, len(left)), log)
         return
     for k in wanted:
-        parallel.train_fold(cfg, place, table, photos, k, hardware, sinks)
+        parallel.train_fold(cfg, place, table, photos, k, hardware, log)
 
 
 def rehearse(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = None) -> None:

@@ -18,13 +18,13 @@ from maskcls.loop import Fold, fit, renew_statistics
 from maskcls.metrics import confusion, per_class, scores
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head
-from maskcls.parts.logger import Sink
+from maskcls.parts.logger import Log
 from maskcls.rundir import RunDir, read_arrays, write_arrays, write_text
 from maskcls.state import State, build, fitting, loaded, mean_weights, save_weights
 
 
 def fit_fold(
-    cfg: Config, run: RunDir, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware, sinks: Sequence[Sink]
+    cfg: Config, run: RunDir, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware, log: Log
 ) -> None:
     """Train fold k to its end and write its predictions; nothing is done where they stand."""
     if distrib.agreed(run.fold_done(k)):
@@ -39,21 +39,20 @@ def fit_fold(
     with console.Meter(f"fold {k}", batches * cfg.epochs, batches * state.epoch) as meter:
         for numbers in fit(cfg, state, fold, head, hardware, meter) if not state.stale(cfg.patience) else ():
             if console.main_rank():
-                keep(cfg, run, state, numbers, sinks)
+                keep(cfg, run, state, numbers, log)
             meter.epoch(numbers, cfg.epochs)
             if state.stale(cfg.patience):
                 break
     conclude(cfg, run, state, fold, head, hardware, table)
 
 
-def keep(cfg: Config, run: RunDir, state: State, numbers: dict[str, Any], sinks: Sequence[Sink]) -> None:
+def keep(cfg: Config, run: RunDir, state: State, numbers: dict[str, Any], log: Log) -> None:
     """Write what an epoch gave: weights first, so that last.pt never speaks of lost ones; drop weights not wanted."""
     folder, wanted = run.fold(numbers["fold"]), state.chosen(cfg.select, cfg.average)
     if state.epoch in wanted:
         save_weights(state.predictor, folder / f"epoch{state.epoch}.pt", preprocessing(cfg, state))
     run.append(numbers)
-    for sink in sinks:
-        sink.log(numbers)
+    log(numbers)
     state.save(folder / "last.pt")
     prune(folder, wanted)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
@@ -21,22 +21,22 @@ from maskcls.cache import Pixels, pixels
 from maskcls.config import Config
 from maskcls.errors import MaskclsError, RunError, mended
 from maskcls.parts.hardware import Hardware
-from maskcls.parts.logger import Sink
+from maskcls.parts.logger import Log
 from maskcls.rundir import RunDir, locked
 
 
 def train_fold(
-    cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, k: int, hardware: Hardware, sinks: Sequence[Sink]
+    cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, k: int, hardware: Hardware, log: Log
 ) -> None:
     """Train fold k under a lock that the first rank holds for all of them."""
     held = locked(place.fold(k) / "lock", lambda: console.say("this fold is trained elsewhere; waiting"))
     with held if console.main_rank() else nullcontext():
         distrib.barrier()
-        folds.fit_fold(cfg, place, table, photos, k, hardware, sinks)
+        folds.fit_fold(cfg, place, table, photos, k, hardware, log)
 
 
 def train_folds(
-    cfg: Config, place: RunDir, table: pd.DataFrame, wanted: Sequence[int], at_once: int, sinks: Sequence[Sink]
+    cfg: Config, place: RunDir, table: pd.DataFrame, wanted: Sequence[int], at_once: int, log: Log
 ) -> None:
     """Train folds in processes, `at_once` at a time, which share this one's threads; a child's fault is raised here.
 
@@ -54,7 +54,7 @@ def train_folds(
                 theirs.close()  # so that the end of the process is the end of the pipe
                 running[mine] = (waiting.pop(0), process)
             for pipe in wait(list(running)):
-                if not heard(pipe, *running[pipe], sinks):
+                if not heard(pipe, *running[pipe], log):
                     del running[pipe]
     finally:
         for _, process in running.values():
@@ -62,7 +62,7 @@ def train_folds(
             process.join()
 
 
-def heard(pipe: Any, k: int, process: Any, sinks: Sequence[Sink]) -> bool:
+def heard(pipe: Any, k: int, process: Any, log: Log) -> bool:
     """Take what a fold's process says and tell whether it goes on: an epoch's numbers, or the fault that ended it."""
     try:
         said = pipe.recv()
@@ -73,26 +73,8 @@ def heard(pipe: Any, k: int, process: Any, sinks: Sequence[Sink]) -> bool:
         return False
     if isinstance(said, MaskclsError):
         raise said
-    for sink in sinks:
-        sink.log(said)
+    log(said)
     return True
-
-
-class Sent:
-    """The sink of a child: its numbers go to the parent, who has the sinks."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self.pipe = pipe
-
-    def begin(self, run: RunDir, config: Mapping[str, Any]) -> None:
-        """Begin nothing: the parent did."""
-
-    def log(self, numbers: Mapping[str, Any]) -> None:
-        """Send an epoch's numbers."""
-        self.pipe.send(dict(numbers))
-
-    def end(self, metrics: Mapping[str, Any], failed: bool = False) -> None:
-        """End nothing: the parent does."""
 
 
 def child(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int, pipe: Connection) -> None:
@@ -104,7 +86,7 @@ def child(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int,
         photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
         whole = cfg.hardware()
         share = replace(whole, workers=-(-whole.workers // whole.folds_at_once))
-        train_fold(cfg, place, table, photos, k, share, [Sent(pipe)])
+        train_fold(cfg, place, table, photos, k, share, pipe.send)
     except KeyboardInterrupt:
         os._exit(130)  # the parent has heard it too, and says what is to be said
     except Exception as error:

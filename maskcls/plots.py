@@ -20,6 +20,7 @@ Numbers = dict[str, Any]
 
 
 EPOCH_NUMBERS = {"loss": "training loss", "val_loss": "validation loss", "f1": "macro F1"}
+BINS = 10  # of confidence
 
 
 class Dress(NamedTuple):
@@ -150,10 +151,10 @@ def classes(story: Story, dress: Dress) -> Figure:
     return figure
 
 
-def reliability(held: pd.DataFrame, bins: int = 10) -> tuple[pd.DataFrame, float]:
+def reliability(held: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     """Return each filled bin's mean confidence, accuracy and photos, and the expected calibration error."""
     right = (held["label"] == held["guess"]).astype(float)
-    place = np.minimum((held["sure"] * bins).astype(int), bins - 1)
+    place = np.minimum((held["sure"] * BINS).astype(int), BINS - 1)
     frame = pd.DataFrame({"sure": held["sure"], "right": right, "bin": place, "n": 1})
     table = frame.groupby("bin").agg(sure=("sure", "mean"), right=("right", "mean"), n=("n", "sum"))
     return table, float(((table["sure"] - table["right"]).abs() * table["n"]).sum() / max(len(held), 1))
@@ -169,7 +170,7 @@ def calibration(story: Story, dress: Dress) -> Figure:
     top.set(xlim=(0, 1), ylim=(0, 1))
     words(top, dress, "", "accuracy")
     legend(top, dress, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
-    low.bar((table.index + 0.5) / 10, table["n"], width=0.092, color=dress.good)
+    low.bar((table.index + 0.5) / BINS, table["n"], width=0.092, color=dress.good)
     words(low, dress, f"confidence (n={len(story.held)}, in tenths)", "photos")
     return figure
 

@@ -17,6 +17,7 @@ from maskcls.rundir import RunDir
 
 word = Registry("logger")
 Note = Callable[[str], None]
+Log = Callable[[Mapping[str, Any]], None]  # takes the numbers of an epoch
 MODES = Literal["auto", "online", "offline", "disabled"]
 
 
