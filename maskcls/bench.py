@@ -40,7 +40,7 @@ def asked() -> Asked:
     parser.add_argument("words", nargs="*", help="start or scale, if wanted, then words of a run, such as loss=ce")
     parser.add_argument("--settings", help="model:HEIGHTxWIDTH:batch:steps, several with commas between")
     parser.add_argument("--rounds", type=int, default=7, help="rounds; each contender has a turn in each (%(default)s)")
-    parser.add_argument("--photos", default="1000,4200", help="of scale: sizes of the set (%(default)s)")
+    parser.add_argument("--photos", type=sizes, default="1000,4200", help="of scale: sizes of the set (%(default)s)")
     parser.add_argument("--people", type=int, default=100, help="of scale: people who are drawn (%(default)s)")
     parser.add_argument("--json", type=Path, help="the file of results (experiments/results/bench/<machine>.json)")
     parser.add_argument("--alone", help=argparse.SUPPRESS)  # one size, in a process of its own
@@ -52,6 +52,14 @@ def asked() -> Asked:
         raise ConfigError(f"--rounds: {given.rounds} is no number of rounds")
     given.kind, given.words = kind, [word for word in given.words if word != kind]
     return given
+
+
+def sizes(text: str) -> list[int]:
+    """Return numbers of photos, as they stand with commas between; ValueError for what is none."""
+    found = [int(part) for part in text.split(",")]
+    if min(found) < 1:
+        raise ValueError(text)
+    return found
 
 
 def machine() -> dict[str, Any]:
@@ -169,9 +177,8 @@ def start(given: Asked) -> dict[str, Any]:
 def scale(given: Asked) -> dict[str, Any]:
     """Print what sets of several sizes cost, each measured in a process of its own, and how that grows."""
     (setting, *_) = settings(given, LARGE)
-    sizes = [int(text) for text in given.photos.split(",")]
     results = []
-    for photos in sizes:
+    for photos in given.photos:
         with tempfile.TemporaryDirectory() as place:
             from maskcls.speed.growth import enlarged
 

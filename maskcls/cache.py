@@ -193,7 +193,10 @@ def sets(root: Path) -> dict[str, Path]:
 def described(key: str, folder: Path) -> list[str]:
     """Return one line of the list: key, photos, height × width, crop, last use, MB on the disk."""
     file = folder / "facts.json"
-    facts = json.loads(file.read_text()) if file.exists() else {}
+    try:
+        facts = dict(json.loads(file.read_text())) if file.exists() else {}
+    except (ValueError, TypeError):  # cut off
+        facts = {"crop": {"name": "broken: --clear it"}}
     files = [entry.stat() for entry in os.scandir(folder)]
     crop = dict(facts.get("crop") or {})
     name = str(crop.pop("name", "drawn masks" if "/" in key else "?"))

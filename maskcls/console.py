@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -105,14 +106,17 @@ class Meter:
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> None:
-    """Print a table; what comes after the first `left` columns stands right, and floats have four digits."""
+    """Print a table; what comes after the first `left` columns stands right, and floats have four digits.
+
+    No cell is read as markup, and none shows a secret.
+    """
     if not main_rank():
         return
-    shown = Table(title=title, title_justify="left", header_style="bold")
+    shown = Table(title=escape(redacted(title)), title_justify="left", header_style="bold")
     for i, name in enumerate(head):
         shown.add_column(name, justify="left" if i < left else "right")
     for row in rows:
-        shown.add_row(*[f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row])
+        shown.add_row(*[f"{cell:.4f}" if isinstance(cell, float) else escape(redacted(str(cell))) for cell in row])
     console.print(shown)
 
 

@@ -29,7 +29,7 @@ def fit_fold(
     """Train fold k to its end and write its predictions; nothing is done where they stand."""
     if distrib.agreed(run.fold_done(k)):
         return
-    head, fold = cfg.head(), Fold.of(table, pixels, k)
+    head, fold = cfg.head(), Fold.of(table, pixels, k, hardware)
     state = build(cfg, head, hardware, fold.size, k)
     last = run.fold(k) / "last.pt"
     if last.exists():
@@ -88,7 +88,7 @@ def conclude(
     if not made and len(epochs) > 1:
         renew_statistics(cfg, model, fold, hardware)
     every = np.concatenate([fold.held, rest])
-    probs = predict(model, head, fold.pixels, every, hardware, cfg.precision, cfg.tta())
+    probs = predict(model, head, fold.unchanged, every, hardware, cfg.precision, cfg.tta())
     if console.main_rank():
         held = len(fold.held)
         save_weights(model, best, preprocessing(cfg, state) | {"epoch": epochs})

@@ -13,7 +13,7 @@ from maskcls import distrib
 from maskcls.cache import Pixels
 from maskcls.errors import NumberError
 from maskcls.labels import CLASSES, Floats, Ints
-from maskcls.loaders import Photos, Plain, loader
+from maskcls.loaders import Plain, loader
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head
 from maskcls.parts.tta import Views
@@ -41,7 +41,7 @@ def normalized(images: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, head: Head, pixels: Pixels, rows: Ints, hardware: Hardware, precision: str, views: Views
+    model: nn.Module, head: Head, photos: Pixels | Tensor, rows: Ints, hardware: Hardware, precision: str, views: Views
 ) -> Floats:  # fmt: skip
     """Return the probabilities of the rows, (N, 18) float32, in their order: the mean over the views of each photo.
 
@@ -50,7 +50,7 @@ def predict(
     model.eval()
     mine = rows[distrib.rank() :: distrib.size()]
     alone = replace(hardware, workers=0)  # to copy photos out of the cache takes less than to send them
-    batches = loader(Photos(pixels, None), Plain(mine, hardware.eval_batch), alone)
+    batches = loader(photos, None, Plain(mine, hardware.eval_batch), alone)
     scale, parts = colours(model, hardware.device), []
     for images, _ in batches:
         each = views(normalized(images, scale))

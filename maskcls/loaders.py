@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from maskcls.parts.hardware import Hardware
 from maskcls.parts.sampler import Order
 
 Item = tuple[int, int]
+Batch = tuple[Tensor, Tensor]
 
 
 def derived(*numbers: int) -> np.random.Generator:
@@ -26,13 +27,13 @@ def derived(*numbers: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(numbers))
 
 
-class Photos(Dataset[tuple[Tensor, Tensor]]):
+class Photos(Dataset[Batch]):
     """Cached photos by (row, seed): the seed is of the photo's random changes, so a worker keeps no state."""
 
     def __init__(self, pixels: Pixels, augment: Augment | None) -> None:
         self.pixels, self.augment = pixels, augment
 
-    def __getitems__(self, items: list[Item]) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, items: list[Item]) -> Batch:
         rows = np.fromiter((row for row, _ in items), np.int64, len(items))
         images = self.pixels[rows]  # (B, H, W, 3), a copy
         if self.augment:
@@ -72,6 +73,18 @@ class Plain(Sampler[list[Item]]):
             yield [(row, 0) for row in self.rows[start : start + self.batch].tolist()]
 
 
+class Resident:
+    """Batches of photos (N, H, W, 3) that lie in the device's memory: no more than the numbers of rows travels."""
+
+    def __init__(self, photos: Tensor, batches: Sampler[list[Item]]) -> None:
+        self.photos, self.batches = photos, batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        for items in self.batches:
+            rows = torch.tensor([row for row, _ in items])
+            yield self.photos[rows.to(self.photos.device, non_blocking=True)], rows
+
+
 def whole(batch: Any) -> Any:
     """Return a batch as it was made: photos are collated where they are read."""
     return batch
@@ -83,10 +96,14 @@ def hushed(worker: int) -> None:
     sys.excepthook = lambda kind, *rest: None if issubclass(kind, OSError | EOFError) else say(kind, *rest)
 
 
-def loader(photos: Photos, batches: Sampler[list[Item]], hardware: Hardware) -> DataLoader[tuple[Tensor, Tensor]]:
+def loader(
+    photos: Pixels | Tensor, augment: Augment | None, batches: Sampler[list[Item]], hardware: Hardware
+) -> Iterable[Batch]:
     """Return (images uint8 (B, H, W, 3), rows (B,)) batches, from workers where the hardware wants them."""
+    if isinstance(photos, Tensor):
+        return Resident(photos, batches)
     return DataLoader(
-        photos, batch_sampler=batches, num_workers=hardware.workers, collate_fn=whole,
+        Photos(photos, augment), batch_sampler=batches, num_workers=hardware.workers, collate_fn=whole,
         pin_memory=hardware.device.type == "cuda", persistent_workers=hardware.workers > 0,
         worker_init_fn=hushed,
         generator=torch.Generator(),  # else each start of an epoch draws from the stream of dropout and mixing

@@ -20,7 +20,7 @@ from maskcls.config import Config
 from maskcls.errors import NumberError, RunError
 from maskcls.infer import autocast, colours, cross_entropy, normalized, predict
 from maskcls.labels import Floats, Ints
-from maskcls.loaders import Epochs, Photos, derived, loader
+from maskcls.loaders import Batch, Epochs, derived, loader
 from maskcls.metrics import scores
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head, Objective
@@ -30,7 +30,7 @@ from maskcls.parts.scheduler import Schedule
 from maskcls.rows import scored_rows, targets, training_rows
 from maskcls.state import State
 
-Track = Callable[[Iterable[Any]], Iterable[Any]]
+Track = Callable[[Iterable[Batch]], Iterable[Batch]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Fold:
 
     number: int
     pixels: Pixels  # (N, H, W, 3), all rows of the table
+    unchanged: Pixels | Tensor  # the same, where photos are read that nothing changes: on the device if it holds them
     labels: Ints  # (N,), what is scored
     targets: Floats  # (N, 18), what is trained towards
     train: Ints  # positions
@@ -46,10 +47,12 @@ class Fold:
     names: Sequence[str]  # (N,), of the photos
 
     @classmethod
-    def of(cls, table: pd.DataFrame, pixels: Pixels, k: int) -> Fold:
-        """Return fold k of a table."""
-        labels, names = table["label"].to_numpy(), table["id"].to_list()
-        return cls(k, pixels, labels, targets(table), training_rows(table, k), scored_rows(table, k), names)
+    def of(cls, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware) -> Fold:
+        """Return fold k of a table; RunError where the device is to hold the photos and cannot."""
+        return cls(
+            k, pixels, hardware.held(pixels), table["label"].to_numpy(), targets(table), training_rows(table, k),
+            scored_rows(table, k), table["id"].to_list(),
+        )  # fmt: skip
 
     @property
     def size(self) -> tuple[int, int]:
@@ -88,7 +91,7 @@ def fit(
         distrib.share_buffers(state.predictor)
         rate = len(batches) * cfg.batch / (time.perf_counter() - begun)
         with room(cfg, hardware, state, training=False):
-            probs = predict(state.predictor, head, fold.pixels, fold.held, hardware, cfg.precision, views)
+            probs = predict(state.predictor, head, fold.unchanged, fold.held, hardware, cfg.precision, views)
         numbers = scores(truth, probs)
         lr = state.optimizer.param_groups[0]["lr"]
         state.history.append(numbers["f1"])
@@ -111,11 +114,12 @@ def prepared(cfg: Config, state: State, fold: Fold, head: Head, hardware: Hardwa
     )  # fmt: skip
 
 
-def trained(cfg: Config, fold: Fold, hardware: Hardware) -> tuple[Epochs, Iterable[Any]]:
+def trained(cfg: Config, fold: Fold, hardware: Hardware) -> tuple[Epochs, Iterable[Batch]]:
     """Return the order of a fold's batches, and the batches."""
     order = cfg.sampler(fold.targets[fold.train].argmax(1))
     batches = Epochs(fold.train, order, cfg.batch, cfg.seed, fold.number)
-    return batches, loader(Photos(fold.pixels, cfg.augmentation()), batches, hardware)
+    augment = cfg.augmentation()
+    return batches, loader(fold.pixels if augment else fold.unchanged, augment, batches, hardware)
 
 
 def renew_statistics(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardware) -> None:
@@ -143,7 +147,7 @@ def seed_epoch(seed: int, fold: int, epoch: int) -> None:
 
 
 def train_epoch(
-    cfg: Config, state: State, work: Work, batches: Iterable[Any], steps: int, hardware: Hardware
+    cfg: Config, state: State, work: Work, batches: Iterable[Batch], steps: int, hardware: Hardware
 ) -> tuple[Tensor, list[Tensor]]:
     """Take a step for each batch; return the losses (steps,), still on the device, and the rows of each batch."""
     training(work.model)

@@ -251,6 +251,8 @@ def test_the_command_lists_and_clears(
     assert command("--clear", sizes[12], name="cache").returncode == 0
     assert (pixels >= 0).all(), "who reads a set keeps what is mapped"
     assert set(cache.sets(root)) == {sizes[5], "overlays/1a2b3c4d"}
+    (root / sizes[5] / "facts.json").write_text('{"photos": 5, "crop')
+    assert "broken: --clear it" in " ".join(command(name="cache").stdout.split())
     wrong = command("--clear", sizes[5][:-1], name="cache")
     assert wrong.returncode == 2 and f"did you mean {sizes[5]}?" in wrong.stderr
     assert command("--clear", "all", name="cache").returncode == 0 and not cache.sets(root) and not left(root)

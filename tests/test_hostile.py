@@ -18,7 +18,7 @@ import pytest
 import torch
 from conftest import TINY, environment
 
-from maskcls import rundir
+from maskcls import console, rundir
 from maskcls.cli import compose
 from maskcls.errors import MaskclsError, RunError, mended
 from maskcls.experiment import about, run
@@ -361,6 +361,15 @@ def test_secrets_are_redacted_by_name_and_by_value(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "argv", ["run", f"wandb_api_key={KEY}", "name=s3cret-value", "model.drop=0.2", "+my.Password=abc"])
     assert about(cpu())["command"] == ["run", "wandb_api_key=***", "name=***", "model.drop=0.2", "+my.Password=***"]
     assert redacted("keys: 3, lr=0.1") == "keys: 3, lr=0.1"
+
+
+def test_a_table_shows_no_secret_and_reads_no_cell_as_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "s3cret-value")
+    with console.console.capture() as shown:
+        console.table("of [bold]s3cret-value", ["run", "score"], [["[red]a[/red] s3cret-value", 0.5], ["b", "[c]"]])
+    text = shown.get()
+    assert "s3cret-value" not in text and "of [bold]***" in text
+    assert "[red]a[/red] ***" in text and "0.5000" in text and "[c]" in text
 
 
 EVIL = "<script>alert(1)</script>\"'&amp;<img src=x onerror=alert(2)>"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from maskcls.loaders import Epochs, Photos, Plain, derived, loader
+from maskcls.errors import RunError
+from maskcls.loaders import Epochs, Plain, derived, loader
 from maskcls.parts.augmentation import albumentations_
 from maskcls.parts.hardware import cpu
 from maskcls.parts.sampler import shuffle, weighted
@@ -35,7 +36,7 @@ def epochs(batch: int = 4, seed: int = 0, fold: int = 0, epoch: int = 0) -> Epoc
 def train(pixels: np.ndarray, workers: int, count: int = 2) -> list[Batches]:
     """Return the batches of some epochs, from one loader that lives on."""
     batches = epochs()
-    source = loader(Photos(pixels, albumentations_(transforms=NOISE)), batches, cpu(workers=workers))
+    source = loader(pixels, albumentations_(transforms=NOISE), batches, cpu(workers=workers))
     result = []
     for epoch in range(count):
         batches.epoch = epoch
@@ -67,16 +68,34 @@ def test_each_epoch_has_an_order_and_changes_of_its_own(pixels: np.ndarray) -> N
 
 def test_an_epoch_can_be_asked_for_without_those_before_it(pixels: np.ndarray) -> None:
     batches = epochs(epoch=1)
-    alone = list(loader(Photos(pixels, albumentations_(transforms=NOISE)), batches, cpu()))
+    alone = list(loader(pixels, albumentations_(transforms=NOISE), batches, cpu()))
     for (images, rows), (others, again) in zip(alone, train(pixels, 0)[1], strict=True):
         assert torch.equal(images, others) and torch.equal(rows, again)
 
 
 def test_without_augmentation_the_photos_are_the_cached_ones(pixels: np.ndarray) -> None:
-    for images, rows in loader(Photos(pixels, None), epochs(), cpu()):
+    for images, rows in loader(pixels, None, epochs(), cpu()):
         assert np.array_equal(images.numpy(), pixels[rows.numpy()])
         images.zero_()  # a batch is a copy: the cache is read-only
     assert pixels.min() >= 60
+
+
+def test_batches_of_photos_that_the_device_holds_are_the_same_ones(pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = cpu(resident=True).held(pixels)
+    assert isinstance(there, torch.Tensor) and cpu().held(pixels) is pixels
+    for batches in (epochs(), Plain(ROWS, 4)):
+        both = zip(loader(pixels, None, batches, cpu()), loader(there, None, batches, cpu()), strict=True)
+        for (images, rows), (others, again) in both:
+            assert torch.equal(images, others) and torch.equal(rows, again)
+            others.zero_()  # a copy
+    assert np.array_equal(there.numpy(), pixels)
+
+    def full(*given: object, **more: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(RunError, match=r"^hardware\.resident: 0 MB of photos do not fit .*; hardware\.resident=false"):
+        cpu(resident=True).held(pixels)
 
 
 @pytest.mark.parametrize(("batch", "count"), [(4, 6), (5, 5), (25, 1), (26, 0)])
@@ -98,7 +117,7 @@ def test_photos_of_a_batch_have_seeds_of_their_own() -> None:
 
 def test_a_row_that_is_drawn_twice_is_changed_twice(pixels: np.ndarray) -> None:
     made = Epochs(ROWS, weighted(LABELS), 25, 0, 0)
-    ((images, rows),) = loader(Photos(pixels, albumentations_(transforms=NOISE)), made, cpu())
+    ((images, rows),) = loader(pixels, albumentations_(transforms=NOISE), made, cpu())
     assert set(rows.tolist()) <= set(ROWS.tolist())
     twice = next(row for row in rows.tolist() if rows.tolist().count(row) > 1)
     first, second, *_ = images[rows == twice]
@@ -127,7 +146,7 @@ def test_ranks_share_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("batch", "sizes"), [(4, [4] * 6 + [1]), (25, [25]), (64, [25])])
 def test_plain_keeps_every_row_in_its_order(pixels: np.ndarray, batch: int, sizes: list[int], workers: int) -> None:
     plain = Plain(ROWS, batch)
-    batches = list(loader(Photos(pixels, None), plain, cpu(workers=workers)))
+    batches = list(loader(pixels, None, plain, cpu(workers=workers)))
     assert [len(rows) for _, rows in batches] == sizes and len(plain) == len(sizes)
     assert rows_of(batches) == ROWS.tolist()
     assert np.array_equal(torch.cat([images for images, _ in batches]).numpy(), pixels[ROWS])

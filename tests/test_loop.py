@@ -39,7 +39,7 @@ def begun(tiny: list[str]) -> Begun:
     def begin(*words: str) -> tuple[Config, Fold, State]:
         cfg = checked(compose(*tiny, *PLAIN, *words))
         table = rows.assemble(cfg, lambda note: None)
-        fold = Fold.of(table, pixels(table, cfg.crop, Path(cfg.cache_dir)), 0)
+        fold = Fold.of(table, pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, cfg.hardware())
         return cfg, fold, build(cfg, cfg.head(), cfg.hardware(), fold.size, 0)
 
     return begin

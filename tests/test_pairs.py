@@ -45,9 +45,10 @@ SMALL = {"crop=center": "crop.height=32 crop.width=24", "crop=face": "crop.heigh
 
 def one_step(cfg: Config, table, photos) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """Train on one batch of fold 0 (or as many as make a step) and score a few photos."""
-    fold = Fold.of(table, photos, 0)
+    hardware = cfg.hardware()
+    fold = Fold.of(table, photos, 0, hardware)
     small = replace(fold, train=fold.train[: cfg.batch * cfg.accumulate], held=fold.held[:6])
-    head, hardware = cfg.head(), cfg.hardware()
+    head = cfg.head()
     state = build(cfg, head, hardware, small.size, 0)
     before = [parameter.detach().clone() for parameter in state.model.parameters()]
     numbers = next(fit(cfg, state, small, head, hardware, lambda batches: batches))

@@ -145,6 +145,14 @@ def test_workers_change_nothing(tiny: list[str], tmp_path: Path) -> None:
     assert_same(places[0], places[2])
 
 
+@pytest.mark.parametrize("augmentation", ["none", "team"])
+def test_photos_that_the_device_holds_change_nothing(tiny: list[str], tmp_path: Path, augmentation: str) -> None:
+    for resident in ("false", "true"):
+        words = [f"augmentation={augmentation}", f"hardware.resident={resident}", f"runs_dir={tmp_path}/{resident}"]
+        run(compose(*tiny, "epochs=1", *words))
+    assert_same(*(only(tmp_path / resident) for resident in ("false", "true")))
+
+
 def test_patience_stops_a_fold_and_a_resumed_run_does_not_go_on(tiny: list[str], tmp_path: Path) -> None:
     words = [*tiny, "epochs=6", "patience=1", "optimizer.lr=1e-12", "scheduler=constant"]
     run(compose(*words, "fold=0"))

@@ -61,7 +61,7 @@ def costs(cfg: Config) -> dict[str, float]:
     timed(found, "digest_s", lambda: rows.digest(table))
     photos = timed(found, "cache_cold_s", lambda: cache.pixels(table, cfg.crop, Path(cfg.cache_dir)))
     timed(found, "cache_warm_s", lambda: cache.pixels(table, cfg.crop, Path(cfg.cache_dir)))
-    fold = loop.Fold.of(table, photos, 0)
+    fold = loop.Fold.of(table, photos, 0, hardware)
     job = Job(cfg, hardware, fold, [], len(fold.train) // cfg.batch)
     found |= {"photos": len(table), "trained": job.steps * cfg.batch, "cache_mb": photos.nbytes / 1e6}
     state, work, batches, source = built(job)

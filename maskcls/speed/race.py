@@ -99,9 +99,10 @@ def replaced(words: Sequence[str], given: Sequence[str]) -> list[str]:
 def job(cfg: Config, steps: int) -> Job:
     """Return the job of a config; its photos are in the cache when this returns."""
     table = rows.assemble(replace(cfg, batch=1), lambda note: None)  # a batch may be larger than the set
-    fold = Fold.of(table, pixels(table, cfg.crop, Path(cfg.cache_dir)), 0)
+    hardware = cfg.hardware()
+    fold = Fold.of(table, pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, hardware)
     chosen = np.resize(fold.train, steps * cfg.batch)
-    return Job(cfg, cfg.hardware(), replace(fold, train=chosen), table["path"].iloc[chosen].tolist(), steps)
+    return Job(cfg, hardware, replace(fold, train=chosen), table["path"].iloc[chosen].tolist(), steps)
 
 
 def wait(device: torch.device) -> None:
