@@ -114,11 +114,12 @@ def measured(setting: Any, given: Asked) -> dict[str, Any]:
         memory = {name: lane.end() for name, lane in lanes.items()}
         job = race.job(cfg, setting.steps)
         steps = {cfg.optimizer.name: anatomy.step(job), "adamp package": anatomy.step(job, package=True)}
+        evaluation = anatomy.evaluation(job)
     result = {
         "setting": str(setting), "rounds": rounds, "rates": {n: race.quartiles([r[n] for r in rounds]) for n in RIVALS},
         "ratios": {n: race.ratios(rounds, "maskcls", n) for n in RIVALS if n != "maskcls"},
-        "first_batch_s": first, "memory_mb": memory, "step_ms": steps, "precision": cfg.precision,
-        "hardware": job.hardware.facts(),
+        "first_batch_s": first, "memory_mb": memory, "step_ms": steps, "evaluation": evaluation,
+        "precision": cfg.precision, "hardware": job.hardware.facts(),
     }  # fmt: skip
     shown(result)
     return result
@@ -143,6 +144,8 @@ def shown(result: Mapping[str, Any]) -> None:
              for name, step in result["step_ms"].items()]  # fmt: skip
     head = ["optimizer", *next(iter(result["step_ms"].values())), "sum"]
     console.table("ms of a maskcls step, waiting for the device after each part", head, parts)
+    rate, ms = result["evaluation"].values()
+    console.say(f"an epoch ends with predictions, {rate:.1f} images/s, and their scores, {ms:.1f} ms in all")
     cold, warm = result["first_batch_s"].values()
     console.say(f"first batch after {cold:.2f} s with an empty cache, {warm:.2f} s with a full one")
 

@@ -25,11 +25,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskcls import console, detect, distrib, photos
+from maskcls import console, detect, photos
 from maskcls.console import say, track
 from maskcls.errors import DataError, RunError, unknown
 from maskcls.parts.crop import Crop, Found
 from maskcls.photos import photo
+from maskcls.processes import cores
 from maskcls.registry import Word
 from maskcls.rundir import fingerprint, locked, write_json
 from maskcls.sheets import complain
@@ -109,7 +110,7 @@ def build(paths: list[str], word: Word, place: Path) -> None:
     try:
         say(f"decoding {len(paths)} photos to {first.shape[0]} × {first.shape[1]} pixels ({size / 1e6:.0f} MB)")
         whole = claimed(part, (len(paths), *first.shape))
-        with ThreadPoolExecutor(distrib.cores()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             for _ in track(pool.map(fill, range(len(paths))), len(paths), "decoding"):
                 if len(faults) >= 10:
                     pool.shutdown(cancel_futures=True)

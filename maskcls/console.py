@@ -19,8 +19,8 @@ from maskcls.errors import MaskclsError, mended
 from maskcls.secrets import redacted
 
 WIDE = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160  # a file or a pipe has no width of its own
-console = Console(highlight=False, soft_wrap=True, width=WIDE)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(highlight=False, emoji=False, soft_wrap=True, width=WIDE)
+errors = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 heading = ""  # what the work at hand is a part of, before the name of each fold

@@ -1,4 +1,4 @@
-"""Ranks of one run under torchrun; with a single process nothing is exchanged. And the cores of this process."""
+"""Ranks of one run under torchrun; with a single process nothing is exchanged."""
 
 from __future__ import annotations
 
@@ -25,11 +25,6 @@ def size() -> int:
 def local() -> int:
     """Return this process's number on its machine."""
     return int(os.environ.get("LOCAL_RANK", 0))
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start(device: torch.device) -> None:

@@ -105,6 +105,7 @@ def loader(
     return DataLoader(
         Photos(photos, augment), batch_sampler=batches, num_workers=hardware.workers, collate_fn=whole,
         pin_memory=hardware.device.type == "cuda", persistent_workers=hardware.workers > 0,
+        multiprocessing_context="fork" if hardware.workers else None,  # which shares the memory map
         worker_init_fn=hushed,
         generator=torch.Generator(),  # else each start of an epoch draws from the stream of dropout and mixing
     )  # fmt: skip

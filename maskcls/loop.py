@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 from maskcls import distrib
 from maskcls.cache import Pixels
 from maskcls.config import Config
-from maskcls.errors import NumberError, RunError
+from maskcls.errors import NumberError
 from maskcls.infer import autocast, colours, cross_entropy, normalized, predict
 from maskcls.labels import Floats, Ints
 from maskcls.loaders import Batch, Epochs, derived, loader
+from maskcls.memory import room
 from maskcls.metrics import scores
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head, Objective
@@ -85,12 +85,12 @@ def fit(
     while state.epoch < cfg.epochs:
         batches.epoch, begun = state.epoch, time.perf_counter()
         seed_epoch(cfg.seed, fold.number, state.epoch)
-        with room(cfg, hardware, state):
+        with room(cfg, hardware, state, work.objective, fold.size):
             losses, order = train_epoch(cfg, state, work, track(source), len(batches), hardware)
         loss = mean(losses, order, state, fold)
         distrib.share_buffers(state.predictor)
         rate = len(batches) * cfg.batch / (time.perf_counter() - begun)
-        with room(cfg, hardware, state, training=False):
+        with room(cfg, hardware, state):
             probs = predict(state.predictor, head, fold.unchanged, fold.held, hardware, cfg.precision, views)
         numbers = scores(truth, probs)
         lr = state.optimizer.param_groups[0]["lr"]
@@ -188,26 +188,6 @@ def mean(losses: Tensor, order: Sequence[Tensor], state: State, fold: Fold) -> f
         f"{where}: step {step + 1} of {len(losses)} left the numbers, at lr {state.optimizer.param_groups[0]['lr']:g}, "
         f"with {names}: try a smaller optimizer.lr, or clip=1"
     )
-
-
-@contextmanager
-def room(cfg: Config, hardware: Hardware, state: State, training: bool = True) -> Iterator[None]:
-    """Make a RunError, with what to try, of a device that has not the memory for a batch."""
-    before = state.step
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        lacks = "photos do not fit into the device's memory"
-        if not training:
-            fewer = max(min(cfg.batch, hardware.eval_batch // 2), 1)
-            raise RunError(
-                f"hardware.eval_batch: {hardware.eval_batch} {lacks} without gradients, where a batch of {cfg.batch} "
-                f"fitted with them: try hardware.eval_batch={fewer}"
-            ) from error
-        fitted = f"after {state.step - before} steps" if state.step > before else "at the first step"
-        halves = f"batch={cfg.batch // 2} accumulate={cfg.accumulate * 2}, whose steps see as many photos"
-        less = halves if cfg.batch > 1 else "a smaller crop"
-        raise RunError(f"batch: {cfg.batch} {lacks} ({fitted}): try {less}, or precision=bf16") from error
 
 
 def descend(cfg: Config, state: State, loss: Tensor, count: int, steps: int) -> None:

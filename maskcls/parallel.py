@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -22,6 +21,7 @@ from maskcls.config import Config
 from maskcls.errors import MaskclsError, RunError, mended
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Log
+from maskcls.processes import end_with_parent
 from maskcls.rundir import RunDir, locked
 
 
@@ -79,9 +79,10 @@ def heard(pipe: Any, k: int, process: Any, log: Log) -> bool:
 
 def child(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int, pipe: Connection) -> None:
     """Train one fold in this process, which ends with its parent."""
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(threads)
-    console.console = Console(highlight=False, soft_wrap=True, force_terminal=False)  # bars of many would overwrite
+    # without bars: those of several folds would overwrite each other
+    console.console = Console(highlight=False, emoji=False, soft_wrap=True, force_terminal=False)
     try:
         photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
         whole = cfg.hardware()
@@ -91,11 +92,3 @@ def child(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int,
         os._exit(130)  # the parent has heard it too, and says what is to be said
     except Exception as error:
         pipe.send(mended(error))  # a bug is raised here, with its trace
-
-
-def end_with_parent() -> None:
-    """Wait for the end of the parent, and end with it."""
-    parent = multiprocessing.parent_process()
-    if parent:
-        wait([parent.sentinel])
-        os._exit(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +19,7 @@ import numpy as np
 from maskcls.drawing.faces import aim, invent
 from maskcls.drawing.portrait import develop, portrait
 from maskcls.overlays import Image, Style, choose, wear
+from maskcls.processes import cores, end_with_parent
 
 GENDERS = ("male", "female")
 SHARES = np.array([549, 410, 83, 732, 817, 109]) / 2700  # people of the competition by gender and age band
@@ -80,7 +80,7 @@ def write(
     shutil.rmtree(part, ignore_errors=True)
     jobs = [(person, part / "train" / "images" / person.path, False) for person in trained]
     jobs += [(person, part / "eval" / "images", True) for person in evaluated]
-    (part / "eval" / "images").mkdir(parents=True)
+    (part / "eval" / "images").mkdir(parents=True, exist_ok=True)
     head = ["id", "gender", "race", "age", "path"]
     table = [[p.id, GENDERS[p.gender], "Asian", p.age, p.path] for p in trained]
     _tabulate(part / "train" / "train.csv", head, table)
@@ -158,13 +158,18 @@ def _draw_all(
 ) -> Iterator[None]:
     """Draws person after person, in several processes where that pays."""
     draw = partial(_draw, height=height, width=width)
-    wanted = min(workers or len(os.sched_getaffinity(0)), len(jobs) if workers else max(1, len(jobs) // 6))
+    wanted = min(workers or cores(), len(jobs) if workers else max(1, len(jobs) // 6))
     if wanted == 1:
         yield from map(draw, jobs)
         return
     # Not fork: the caller may have started threads (torch, OpenCV) whose locks a forked child would find held for ever.
-    with ProcessPoolExecutor(wanted, get_context("forkserver"), cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(wanted, get_context("forkserver"), _begin) as pool:
         yield from pool.map(draw, jobs, chunksize=2)
+
+
+def _begin() -> None:
+    end_with_parent()
+    cv2.setNumThreads(1)
 
 
 def _draw(job: tuple[Person, Path, bool], height: int, width: int) -> None:

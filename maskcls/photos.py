@@ -19,8 +19,8 @@ import numpy.typing as npt
 from PIL import Image as pil
 
 from maskcls.console import say, track
-from maskcls.distrib import cores
 from maskcls.errors import DataError
+from maskcls.processes import cores
 from maskcls.rundir import fingerprint, locked, write_json
 
 Image = npt.NDArray[np.uint8]

@@ -157,9 +157,9 @@ class Predictor:
         if size != self.size:
             self.models = [self.built(content, file, size) for content, file in self.pairs()]
             self.size = size
-        total = np.zeros((len(pixels), len(CLASSES)))
+        photos, total = self.hardware.held(pixels), np.zeros((len(pixels), len(CLASSES)))
         for model, head in zip(self.models, self.heads, strict=True):
-            total += infer.predict(model, head, pixels, every, self.hardware, self.precision, self.views)
+            total += infer.predict(model, head, photos, every, self.hardware, self.precision, self.views)
         return (total / len(self.models)).astype(np.float32)
 
     def built(self, content: Mapping[str, Any], file: Path, size: tuple[int, int]) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from maskcls.labels import CLASSES, SHAPE, Floats, decode
 from maskcls.parts import crop, split
 from maskcls.parts.labels import AGE_COLUMNS
 from maskcls.parts.pseudo import SOFT
+from maskcls.rundir import write_text
 from maskcls.sheets import complain
 
 NAMED = 20  # photos that one report names
@@ -96,14 +97,23 @@ def usable(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.
     column = "id" if cfg.on_error == "skip" else "path"
     told = [f"{name} {fault}" for name, fault in zip(table[column], faults, strict=True) if fault]
     if cfg.on_error == "stop":
-        complain([*told[:NAMED], f"{what}; on_error=skip leaves them out"], NAMED + 1)
+        complain([*told[:NAMED], f"{what}; on_error=skip leaves them out{listed(cfg, told)}"], NAMED + 1)
     if bad.all():
-        complain([*told[:NAMED], f"{what}: none is left"], NAMED + 1)
+        complain([*told[:NAMED], f"{what}: none is left{listed(cfg, told)}"], NAMED + 1)
     lost = int((bad & (table["part"] == "eval")).sum())
     unseen = f", {lost} of them evaluation photos, which get no prediction" if lost else ""
     more = f"; … and {len(told) - 3} more" if len(told) > 3 else ""
     note(f"on_error: {what} and were left out{unseen}: {'; '.join(told[:3])}{more}")
     return table[~bad].reset_index(drop=True)
+
+
+def listed(cfg: Config, told: Sequence[str]) -> str:
+    """Write more faults than a report names into a file, and return where they are."""
+    if len(told) <= NAMED:
+        return ""
+    file = Path(cfg.cache_dir) / "unusable.txt"
+    write_text(file, "".join(f"{fault}\n" for fault in told))
+    return f"; all of them are listed in {file}"
 
 
 def uniform(cfg: Config, table: pd.DataFrame) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from maskcls.config import Config
 from maskcls.errors import RunError
-from maskcls.parts.hardware import Hardware
+from maskcls.parts.hardware import Hardware, hold_memory
 from maskcls.parts.head import Head
 from maskcls.rundir import write
 
@@ -86,6 +86,8 @@ class State:
 def build(cfg: Config, head: Head, hardware: Hardware, size: tuple[int, int], fold: int) -> State:
     """Return the untrained state of a fold for photos of `size` (height, width) pixels, seeded by seed and fold."""
     torch.manual_seed(cfg.seed * 1000 + fold)
+    if hardware.device.type == "cpu":
+        hold_memory()
     model = hardware.place(cfg.model(head.outputs, *size, fold))
     scaler = torch.amp.GradScaler(hardware.device.type, enabled=cfg.precision == "fp16")
     ema = ModelEmaV3(model, decay=cfg.ema, use_warmup=True, foreach=True) if cfg.ema else None

@@ -86,6 +86,11 @@ def test_the_parts_of_a_step_are_all_there(job: race.Job, package: bool) -> None
     assert list(parts) == list(anatomy.PARTS) and all(ms > 0 for ms in parts.values())
 
 
+def test_the_end_of_an_epoch_is_timed(job: race.Job) -> None:
+    found = anatomy.evaluation(job)
+    assert set(found) == {"images_per_second", "metrics_ms"} and min(found.values()) > 0
+
+
 def test_the_second_job_of_a_sweep_decodes_nothing(words: list[str]) -> None:
     own = [word for word in words if not word.startswith(("cache_dir", "runs_dir"))]
     first, later = anatomy.start(race.Setting.of(SETTING), own, 1)

@@ -38,6 +38,14 @@ def test_the_gradients_are_those_of_torch(size: tuple[int, int], stride: int, la
     theirs = conv(stride)
     mine = hastened(copy.deepcopy(theirs))
     assert type(mine) is Depthwise5
+    quick = mine(images).grad_fn
+    assert quick is not None and quick.name() == ("ConvolutionBackward" if size[1] >= 3 else "ConvolutionBackward0")
+    mine(images).square().sum().backward()  # without a gradient of the images
+    theirs(images).square().sum().backward()
+    for layer in (mine, theirs):
+        assert layer.weight.grad is not None
+    assert torch.allclose(mine.weight.grad, theirs.weight.grad, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
+    mine.weight.grad = theirs.weight.grad = None
     truth = gradients(theirs.double(), images.double())
     for got, want in zip(gradients(mine, images), truth, strict=True):
         assert got.dtype is torch.float32 and torch.allclose(got.double(), want, atol=1e-5 * float(want.abs().max()))

@@ -96,16 +96,19 @@ def test_a_loss_that_is_no_number_names_its_step_rate_and_photos(begun: Begun) -
 
 
 @pytest.mark.parametrize(
-    ("training", "advice"), [(True, "try batch=8 accumulate=2"), (False, "try hardware.eval_batch=16")]
-)
+    ("training", "most", "advice"),
+    [(True, 5, r"batch: 16 photos do not .* \(at the first step\), 4 do: try batch=4 accumulate=4, or precision=bf16"),
+     (True, 1, "not even two do: try a smaller crop or model, or precision=bf16, or hardware.resident=false"),
+     (False, 5, "try hardware.eval_batch=16")],
+)  # fmt: skip
 def test_too_little_memory_says_what_to_try(
-    begun: Begun, training: bool, advice: str, monkeypatch: pytest.MonkeyPatch
+    begun: Begun, training: bool, most: int, advice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cfg, fold, state = begun()
+    cfg, fold, state = begun(f"hardware.resident={most == 1}")
     forward = state.model.forward
 
     def full(images: torch.Tensor) -> torch.Tensor:
-        if state.model.training == training:
+        if state.model.training == training and len(images) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         return forward(images)
 

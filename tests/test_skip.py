@@ -54,6 +54,18 @@ def test_all_bad_photos_are_told_in_one_report_before_any_work(words: list[str],
     assert not list(tmp_path.rglob("pixels.*")) and not list((tmp_path / "runs").iterdir())
 
 
+def test_more_bad_photos_than_a_report_names_are_listed_in_a_file(words: list[str], mine: Path, tmp_path: Path) -> None:
+    spoiled = sorted(path for path in mine.glob("train/images/*/mask*") if path.name[0] != ".")[:25]
+    for path in spoiled:
+        path.write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        run(compose(*words))
+    file = tmp_path / "cache" / "unusable.txt"
+    assert len(caught.value.sentences) == rows.NAMED + 1 < len(spoiled)
+    assert str(caught.value.sentences[-1]).endswith(f"all of them are listed in {file}")
+    assert [line.split()[0] for line in file.read_text().splitlines()] == list(map(str, spoiled))
+
+
 def test_bad_photos_are_left_out_counted_and_left_out_again(words: list[str], mine: Path, tmp_path: Path) -> None:
     ids = broken(mine)
     first = run(compose(*words, "on_error=skip"))

@@ -20,10 +20,10 @@ from maskcls.words import BEGIN, END, markdown
 TOP = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "secrets", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing",
-     "sheets", "detect", "photos", "adamp", "depthwise"},
+     "sheets", "detect", "photos", "processes", "adamp", "depthwise"},
     {"parts"},
     {"config", "cache", "cli", "rows"},
-    {"loaders", "infer", "state"},
+    {"loaders", "infer", "state", "memory"},
     {"loop", "predictor"},
     {"folds", "report", "plots", "experiment", "parallel", "ensemble", "ladder", "speed"},
     {"run", "words", "predict", "contact", "reproduce", "table", "leak", "bench", "sync"},

@@ -132,7 +132,7 @@ def page(folder: Path, ladders: Sequence[str]) -> str:
 
     tables = []
     for ladder in ladders:
-        for key, records in standing.standings(folder, ladder).items():
+        for key, records in standing.tables(folder, ladder).items():
             images = [
                 uri("png", plots.png(chart.figure(ladder, records, dress))) for dress in (plots.LIGHT, plots.DARK)
             ]

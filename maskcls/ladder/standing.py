@@ -17,7 +17,7 @@ from maskcls.rundir import read_json, readable, write_json
 Record = dict[str, Any]
 BRIEF = (
     "rung\n", "published\nF1, accuracy", "out of fold\nF1, accuracy", "evaluation, one fold\nF1, accuracy",
-    "evaluation, ensemble\nF1, accuracy", "F1 to its parent\n[95 %]", "\nseconds",
+    "evaluation, ensemble\nF1, accuracy", "F1 to its parent\n[95 %]", "\nseeds", "\nseconds",
 )  # fmt: skip
 HEAD = (
     "rung", "published\nF1", "published\naccuracy", "out-of-fold\nF1", "out-of-fold\naccuracy",
@@ -100,7 +100,7 @@ def measured(record: Record) -> list[str]:
     oof, single, ensemble = (scores.get(kind) for kind in ("oof", "single", "ensemble"))
     answer = ensemble if scores["answer"] == "ensemble" else single
     return [
-        cell(oof) + mark, f"{oof['accuracy']:.3f}", cell(single, spread=True),
+        cell(oof, spread=record["seeds"] > 1) + mark, f"{oof['accuracy']:.3f}", cell(single, spread=True),
         cell(ensemble, spread=record["seeds"] > 1) if several(record) else "",
         f"{answer['accuracy']:.3f}" if answer else "", to_parent(record), str(record["seeds"]),
         f"{sum(record['runs'].values()):,.0f}",
@@ -113,13 +113,14 @@ def brief(ladder: str, records: Mapping[str, Record]) -> list[list[str]]:
     for rung in rungs(ladder):
         line, one = [rung.name, ", ".join(published(rung))], records.get(rung.name)
         if one is None:
-            lines.append([*line, "not run", *[""] * 4])
+            lines.append([*line, "not run", *[""] * 5])
             continue
         kinds = [one["scores"].get(kind) for kind in ("oof", "single", "ensemble" if several(one) else "")]
         pairs = [f"{kind['f1']:.3f}, {kind['accuracy']:.3f}" if kind else "" for kind in kinds]
         pairs[0] += f" {LEAK}" if one["leak"] else ""
         pairs[1] += f" ± {kinds[1]['f1_sd']:.3f}" if kinds[1] and "f1_sd" in kinds[1] else ""
-        lines.append([*line, *pairs, to_parent(one), f"{sum(one['runs'].values()):,.0f}"])
+        seconds = f"{sum(one['runs'].values()):,.0f}"
+        lines.append([*line, *pairs, to_parent(one), str(one["seeds"]), seconds])
     return lines
 
 
@@ -163,17 +164,24 @@ def captions(records: Mapping[str, Record]) -> list[str]:
     if scores:
         exam = f"{scores['photos']:,} labelled evaluation photos of {scores['people']} people that no fold has seen"
     seconds = sum({name: spent for record in records.values() for name, spent in record["runs"].items()}.values())
-    machines, commits = ("; ".join(sorted({one for record in records.values() for one in record[key]}))
-                         for key in ("hardware", "commit"))  # fmt: skip
+    commits = "; ".join(sorted({one for record in records.values() for one in record["commit"]}))
     lines = [
         f"Data: {first['data']['name']}; {exam}.",
         f"Scale {first['scale']['name']}: {first['scale']['tells']}.",
         *([f"Overridden in every rung: {' '.join(first['given'])}."] if first["given"] else []),
-        f"Machine: {machines}; {seconds:,.0f} s of training and validation in all; {commits}.",
+        f"Machine: {machines(records)}; {seconds:,.0f} s of training and validation in all; {commits}.",
     ]  # fmt: skip
     leaks = any(record["leak"] for record in records.values())
     lines += [f"{LEAK} LEAK: a person stands on both sides of a fold; this is no score on new people."] if leaks else []
     return [*lines, *RULES]
+
+
+def machines(records: Mapping[str, Record]) -> str:
+    """Return the machines of some rungs, each with its rungs where there are several."""
+    found: dict[str, list[str]] = {}
+    for rung, record in records.items():
+        found.setdefault(", ".join(record["hardware"]), []).append(rung)
+    return next(iter(found)) if len(found) == 1 else "; ".join(f"{one} ({', '.join(of)})" for one, of in found.items())
 
 
 def title(ladder: str, key: str) -> str:

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator
 
-from maskcls import console, distrib
+from maskcls import console
 from maskcls.errors import DataError, unknown
 from maskcls.labels import GENDERS, MASKS
 from maskcls.parts import data
+from maskcls.processes import cores
 from maskcls.registry import NonNegative, Registry
 from maskcls.sheets import OLDEST, years
 
@@ -137,5 +138,5 @@ def copies(paths: list[str]) -> pd.Series[bool]:
 
 def hashes(paths: list[str]) -> Iterator[str]:
     """Yield the SHA-256 of files, read in parallel."""
-    with ThreadPoolExecutor(distrib.cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         yield from pool.map(lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest(), paths)

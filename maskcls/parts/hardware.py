@@ -18,6 +18,7 @@ import torch
 from maskcls import distrib
 from maskcls.depthwise import hastened
 from maskcls.errors import ConfigError, RunError
+from maskcls.processes import cores
 from maskcls.registry import Count, Registry, Whole
 
 word = Registry("hardware")
@@ -38,10 +39,9 @@ class Hardware:
     resident: bool  # photos that are not changed on the CPU lie in the device's memory
 
     def place(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Move a model to the device, in the chosen memory layout; on a CPU with what makes its steps quicker there."""
+        """Move a model to the device, in the chosen memory layout; on a CPU with the quick gradients."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         if self.device.type == "cpu":
-            hold_memory()
             hastened(model)
         return model.to(self.device).to(memory_format=layout)
 
@@ -51,7 +51,9 @@ class Hardware:
             return photos
         try:
             there = torch.empty(photos.shape, dtype=torch.uint8, device=self.device)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):  # a CPU's
+                raise
             what = f"{photos.nbytes / 1e6:,.0f} MB of photos do not fit into the device's memory"
             raise RunError(f"hardware.resident: {what}; hardware.resident=false sends them batch by batch") from error
         for start in range(0, len(photos), 1024):
@@ -129,12 +131,16 @@ def gpu(
     *, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False, folds_at_once: Count = 1,
     resident: bool = False,
 ) -> Hardware:  # fmt: skip
-    """One GPU for each rank."""
+    """One GPU for each rank, channels-last, with fused optimizers; half the cores load photos, eight at most.
+
+    By rule, not by measurement: tensor cores take channels-last without transposing (PyTorch's channels-last guide),
+    and the other cores are left to the loop that feeds the GPU. `python -m maskcls.bench` tells what it waits for.
+    """
     if not torch.cuda.is_available():
         raise ConfigError("hardware: there is no GPU that torch can use; hardware=cpu or hardware=auto runs here")
     if distrib.local() >= (there := torch.cuda.device_count()):
         raise ConfigError(f"hardware: {distrib.size()} ranks are asked for and there are {there} GPUs")
     device = torch.device("cuda", distrib.local())
     torch.cuda.set_device(device)
-    count = min(8, distrib.cores() // 2) if workers is None else workers
+    count = min(8, cores() // 2) if workers is None else workers
     return Hardware(device, count, True, True, eval_batch or 256, compile, folds_at_once, resident)

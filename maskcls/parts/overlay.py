@@ -15,13 +15,14 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from maskcls import console, detect, distrib, overlays
+from maskcls import console, detect, overlays
 from maskcls.detect import Detector, Finder
 from maskcls.drawing import brush
 from maskcls.errors import ConfigError, DataError
 from maskcls.labels import MASKS, decode, encode
 from maskcls.overlays import Image, Landmarks
 from maskcls.photos import photo
+from maskcls.processes import cores
 from maskcls.registry import Registry, Whole
 from maskcls.rundir import fingerprint, locked
 
@@ -94,7 +95,7 @@ def draw(bare: pd.DataFrame, wanted: list[str], find: Finder, seed: int, place: 
             if not cv2.imwrite(str(file), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
                 raise DataError(f"{file} cannot be written: is the disk full?")
 
-    with ThreadPoolExecutor(distrib.cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for _ in console.track(pool.map(one, bare["id"], bare["path"]), len(bare), "drawing masks"):
             pass
     os.replace(part, place)

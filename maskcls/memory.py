@@ -1,0 +1,73 @@
+"""What is said when a device's memory is full: which batch fits, found by trying."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from maskcls import distrib
+from maskcls.config import Config
+from maskcls.errors import RunError
+from maskcls.infer import autocast
+from maskcls.labels import CLASSES
+from maskcls.parts.hardware import Hardware
+from maskcls.parts.head import Objective
+from maskcls.state import State
+
+
+@contextmanager
+def room(
+    cfg: Config, hardware: Hardware, state: State, objective: Objective | None = None, size: tuple[int, int] = (0, 0)
+) -> Iterator[None]:
+    """Make a RunError, with what to try, of a device that has not the memory for a batch.
+
+    With an objective it is training on photos of `size` (height, width) that goes on inside.
+    """
+    before = state.step
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        traceback.clear_frames(error.__traceback__)  # they hold the batch that was too large
+        lacks = "photos do not fit into the device's memory"
+        more = ", or hardware.resident=false" if hardware.resident else ""
+        if objective is None:
+            fewer = max(min(cfg.batch, hardware.eval_batch // 2), 1)
+            raise RunError(
+                f"hardware.eval_batch: {hardware.eval_batch} {lacks} without gradients, where a batch of {cfg.batch} "
+                f"fitted with them: try hardware.eval_batch={fewer}{more}"
+            ) from error
+        seen = f"after {state.step - before} steps" if state.step > before else "at the first step"
+        fits = fitting(cfg, hardware, state, objective, size)
+        less = "not even two do: try a smaller crop or model"
+        if fits:
+            times = cfg.accumulate * (cfg.batch // fits)
+            less = f"{fits} do: try batch={fits} accumulate={times}"
+        raise RunError(f"batch: {cfg.batch} {lacks} ({seen}), {less}, or precision=bf16{more}") from error
+
+
+def fitting(cfg: Config, hardware: Hardware, state: State, objective: Objective, size: tuple[int, int]) -> int:
+    """Return the first of batch / 2, / 4, … whose forward and backward pass fit into the device's memory, 0 if none."""
+    count = cfg.batch // distrib.size() // 2
+    while count > 1:
+        state.optimizer.zero_grad(set_to_none=True)
+        if hardware.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            passed(cfg, hardware, state, objective, torch.Size((count, 3, *size)))
+            return count * distrib.size()
+        except torch.OutOfMemoryError as error:
+            traceback.clear_frames(error.__traceback__)
+            count //= 2
+    return 0
+
+
+def passed(cfg: Config, hardware: Hardware, state: State, objective: Objective, shape: torch.Size) -> None:
+    """Pass grey photos forward and backward through a state's model."""
+    images = torch.zeros(shape, device=hardware.device)
+    targets = torch.full((shape[0], len(CLASSES)), 1 / len(CLASSES), device=hardware.device)
+    with autocast(hardware.device, cfg.precision):
+        logits = state.model(images)
+    objective(logits, targets).backward()
