@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ from maskcls.config import GROUPS, Config, checked
 from maskcls.errors import ConfigError
 from maskcls.registry import signature
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
-LINES = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+HANGS = timedelta(seconds=20)
+QUICK = settings(max_examples=40, deadline=HANGS, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=25, deadline=HANGS, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=600, deadline=HANGS, suppress_health_check=list(HealthCheck))
+LINES = settings(max_examples=150, deadline=HANGS, suppress_health_check=list(HealthCheck))
 
 PLAIN = [key for key in Config.__dataclass_fields__ if key not in (*GROUPS, "plugins")]
 WORDS = sorted({word for registry in GROUPS.values() for word in registry.words})

@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -283,13 +284,80 @@ def test_a_disk_that_is_full_gives_a_sentence_and_with_room_the_run_goes_on(
     finished: tuple[list[str], Path], tmp_path: Path
 ) -> None:
     words = [*finished[0], f"runs_dir={tmp_path}/runs"]
+    run(compose(*words, "fold=0"))
+    place = only(tmp_path / "runs")
+    earlier = {file: file.read_bytes() for file in (place / "fold0").iterdir()}
     result = called(words, tmp_path, small_files)
     assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
-    assert "fold0/epoch1.pt: File too large after" in result.stderr and "MB are free): make room" in result.stderr
-    place = only(tmp_path / "runs")
+    assert "fold1/epoch1.pt: File too large after" in result.stderr and "MB are free): make room" in result.stderr
+    assert earlier == {file: file.read_bytes() for file in (place / "fold0").iterdir()}
     assert not list(place.rglob(".*")) and not (place / "metrics.json").exists()
     run(compose(*words))
     assert (place / "metrics.json").read_bytes() == (finished[1] / "metrics.json").read_bytes()
+
+
+TIGHT = """
+mount -t tmpfs -o size=$1k none disk || exit 77
+"$2" -m maskcls.run $3 > first 2>&1; echo $? > code
+cp -r disk/runs before
+mount -o remount,size=100m disk && "$2" -m maskcls.run $3 > second 2>&1 && cp -r disk/runs after
+"""
+
+
+def test_a_small_file_system_that_fills_up_keeps_what_was_earlier_and_grows(
+    finished: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    words, whole = finished
+    last, best = ((whole / "fold0" / name).stat().st_size for name in ("last.pt", "best.pt"))
+    (tmp_path / "disk").mkdir()
+    room = (2 * best + last + (best + last) // 2) // 1024  # for the first fold, and not for the second one
+    call = ["unshare", "-rm", "sh", "-c", TIGHT, "sh", str(room), sys.executable, " ".join([*words, "runs_dir=disk/runs"])]
+    done = subprocess.run(call, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
+    said = (tmp_path / "first").read_text()
+    assert (tmp_path / "code").read_text().strip() == "2" and "Traceback" not in said, said
+    assert "fold1/" in said and ": No space left on device" in said and "MB are free): make room" in said
+    before, after = only(tmp_path / "before"), only(tmp_path / "after")
+    assert not list(before.rglob(".*")) and not (before / "metrics.json").exists()
+    for name in ("fold0/oof.npz", "fold0/best.pt", "fold0/last.pt"):
+        assert (before / name).read_bytes() == (after / name).read_bytes()
+    assert (after / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes(), (tmp_path / "second").read_text()
+
+
+def test_a_run_that_has_begun_and_may_no_longer_be_written_to_is_named(
+    finished: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    words = [*finished[0], f"runs_dir={tmp_path}/runs"]
+    run(compose(*words, "fold=0"))
+    place = only(tmp_path / "runs")
+    for folder in (place, *(path for path in place.iterdir() if path.is_dir())):
+        folder.chmod(0o555)
+    result = called(words, tmp_path, without_rights)
+    assert result.returncode == 2 and str(place) in result.stderr and "Traceback" not in result.stderr, result.stderr
+    for folder in (place, *(path for path in place.iterdir() if path.is_dir())):
+        folder.chmod(0o755)
+    run(compose(*words))
+    assert (place / "metrics.json").read_bytes() == (finished[1] / "metrics.json").read_bytes()
+
+
+def test_a_slow_disk_changes_no_number(
+    finished: tuple[list[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow: list[str] = []
+    for name in ("fsync", "replace"):
+        fast = getattr(os, name)
+
+        def late(*given: object, fast: Callable[..., None] = fast, name: str = name) -> None:
+            slow.append(name)
+            time.sleep(0.1)
+            fast(*given)
+
+        monkeypatch.setattr(os, name, late)
+    run(compose(*finished[0], f"runs_dir={tmp_path}/runs"))
+    assert len(slow) > 10
+    for name in ("metrics.json", "oof.csv", "eval.csv"):
+        assert (only(tmp_path / "runs") / name).read_bytes() == (finished[1] / name).read_bytes()
 
 
 def test_a_full_disk_is_named_whatever_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

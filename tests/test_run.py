@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,11 @@ import pytest
 import torch
 import yaml
 from conftest import environment
+from hydra.types import RunMode
 
+from maskcls import cli
 from maskcls.cli import compose
+from maskcls.errors import MaskclsError, NumberError
 from maskcls.experiment import run
 from maskcls.rundir import read_arrays
 
@@ -243,3 +247,12 @@ def test_a_sweep_goes_on_past_a_job_that_fails_and_ends_with_two(tiny: list[str]
     assert result.returncode == 2 and "job 0 failed: the loss of epoch 1" in result.stderr
     assert "Traceback" not in result.stderr and "Error executing" not in result.stderr
     assert sum((place / "metrics.json").exists() for place in (tmp_path / "runs").iterdir() if place.is_dir()) == 1
+
+
+def test_the_sweeper_hears_nought_of_a_job_that_fails_and_never_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
+    told = SimpleNamespace(mode=RunMode.MULTIRUN, launcher=launcher, job=SimpleNamespace(num=1))
+    monkeypatch.setattr(cli.HydraConfig, "get", lambda: told)
+    failed: list[MaskclsError] = []
+    assert cli.spared(NumberError("the loss of epoch 1 is nan"), failed) == 0.0
+    assert [str(error) for error in failed] == ["the loss of epoch 1 is nan"]

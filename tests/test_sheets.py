@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from PIL import Image
 from maskcls.errors import DataError, MaskclsError
 from maskcls.parts.data import COLUMNS, competition, table
 
-QUICK = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+HANGS = timedelta(seconds=20)
+QUICK = settings(max_examples=80, deadline=HANGS, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=1500, deadline=HANGS, suppress_health_check=list(HealthCheck))
 PLAIN = "path,mask,gender,age\na.jpg,worn,male,29\nsub/b.png,incorrect,female,60\n"
 
 

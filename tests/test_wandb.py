@@ -159,19 +159,24 @@ def test_without_a_key_or_a_server_nothing_is_sent_and_it_is_said_at_once(tmp_pa
     assert not list(tmp_path.rglob("*.synced"))
 
 
-@pytest.mark.parametrize("delay", [0.0, pytest.param(2.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("delay", "heard"), [(0.0, 0), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.0, 1), (0.0, 2), (2.0, 1)))]
+)
 def test_a_server_that_dies_or_is_slow_stops_no_run_and_the_local_record_is_whole(
-    delay: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    delay: float, heard: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
+    rows = [EPOCH | {"epoch": epoch} for epoch in (1, 2)]
     with Server(delay) as server:
         for name, value in server.variables.items():
             monkeypatch.setenv(name, value)
         sink, place = begun(tmp_path, told, "online")
-        sink.log(EPOCH)
-    place.append(EPOCH)  # as a run does, whatever becomes of the server
-    sink.log(EPOCH | {"epoch": 2})
-    place.append(EPOCH | {"epoch": 2})
+        for row in rows[:heard]:
+            sink.log(row)
+    for row in rows[heard:]:  # the server has died at the start, in the middle, or before the end
+        sink.log(row)
+    for row in rows:
+        place.append(row)  # as a run does, whatever becomes of the server
     start = time.monotonic()
     sink.end({})
     assert time.monotonic() - start < 90

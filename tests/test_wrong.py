@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from maskcls.cli import compose
@@ -152,11 +153,15 @@ def test_each_clash_of_the_config_was_tried() -> None:
     assert all(any(told.startswith(head) for told in CLASHING.values()) for head in heads)
 
 
-FITTING = ["sampler=weighted", "sampler=weighted loss.weights=inverse", "ema=0.9 accumulate=2", "loss=f1 batch=2",
+FITTING = ["sampler=weighted people=6", "sampler=weighted loss.weights=inverse people=6", "ema=0.9 accumulate=2", "loss=f1 batch=2",
            "head=triple pseudo=none labels.soft=4", "precision=bf16", "ema=0.9 average=2"]  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", FITTING)
-def test_what_looks_like_a_clash_and_is_none_trains(words: str, tiny: list[str]) -> None:
+def test_what_looks_like_a_clash_and_is_none_trains(words: str, tiny: list[str], tmp_path: Path) -> None:
     assert 0 <= run(compose(*tiny, "fold=0", *words.split())) <= 1
+    (file,) = (tmp_path / "runs").glob("*/table.csv")
+    table = pd.read_csv(file)
+    trained = set(table.loc[(table["part"] == "train") & (table["fold"] == 1), "label"])
+    assert len(trained) < 18 or "people=6" not in words.split(), "no class is absent from training"
