@@ -3,7 +3,8 @@
 oneDNN 3.12, which torch calls, has a kernel of its own for depthwise weight gradients of up to 3 columns; wider ones go
 through its kernel for any groups, which takes about ten times as long. In a step of EfficientNet-B4 that was a quarter
 of the time. The middle three columns are such a narrow gradient as they stand; each outer one is the same of an output
-gradient that is shifted sideways. Only the order of summation differs.
+gradient that is shifted sideways. Only the order of summation differs. Lower precision goes torch's way, and so does
+timm's Conv2dSame, which pads by itself (the layers of stride 2 in networks named tf_…).
 """
 
 from __future__ import annotations

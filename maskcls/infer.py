@@ -33,7 +33,10 @@ def colours(model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def normalized(images: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
-    """Return uint8 (B, H, W, 3) as normalised float32 (B, 3, H, W) on the device of the `colours`, channels-last."""
+    """Return uint8 (B, H, W, 3) as normalised float32 (B, 3, H, W) on the device of the `colours`, channels-last.
+
+    float32 whatever the precision: photos are mixed in it, and autocast rounds once, where the first layer reads them.
+    """
     mean, std = (colour.repeat(images.shape[2]) for colour in scale)  # (W · 3,): whole lines, not pixels, at a time
     lines = images.to(mean.device, non_blocking=True).flatten(2).float().sub_(mean).div_(std)  # (B, H, W · 3)
     return lines.view(images.shape).permute(0, 3, 1, 2)
