@@ -50,6 +50,8 @@ def asked() -> Asked:
         raise ConfigError(f"bench: {kind!r} is neither start nor scale, nor a word=value of a run")
     if given.rounds < 1:
         raise ConfigError(f"--rounds: {given.rounds} is no number of rounds")
+    if given.people < 1:
+        raise ConfigError(f"--people: {given.people} is no number of people")
     given.kind, given.words = kind, [word for word in given.words if word != kind]
     return given
 

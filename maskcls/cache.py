@@ -196,16 +196,16 @@ def described(key: str, folder: Path) -> list[str]:
     file = folder / "facts.json"
     try:
         facts = dict(json.loads(file.read_text())) if file.exists() else {}
+        crop, size = dict(facts.get("crop") or {}), " × ".join(map(str, facts.get("size", ["?"])))
     except (ValueError, TypeError):  # cut off
-        facts = {"crop": {"name": "broken: --clear it"}}
+        facts, crop, size = {}, {"name": "broken: --clear it"}, "?"
     files = [entry.stat() for entry in os.scandir(folder)]
-    crop = dict(facts.get("crop") or {})
     name = str(crop.pop("name", "drawn masks" if "/" in key else "?"))
     words = [f"{k}={value}" for k, value in crop.items() if value and k not in ("height", "width")]
     whole = "/" in key or (folder / "pixels.npy").exists()
     return [
         key, str(facts.get("photos", len(files))) if whole else "unfinished",
-        " × ".join(map(str, facts.get("size", ["?"]))), " ".join([name, *words]),
+        size, " ".join([name, *words]),
         time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stat().st_mtime)),
         f"{sum(stat.st_blocks for stat in files) * 512 / 1e6:.1f}",
     ]  # fmt: skip

@@ -49,7 +49,7 @@ def room(
 
 
 def fitting(cfg: Config, hardware: Hardware, state: State, objective: Objective, size: tuple[int, int]) -> int:
-    """Return the first of batch / 2, / 4, … whose forward and backward pass fit into the device's memory, 0 if none."""
+    """Return the first of batch / 2, / 4, … whose step fits into the device's memory, 0 if none."""
     count = cfg.batch // distrib.size() // 2
     while count > 1:
         state.optimizer.zero_grad(set_to_none=True)
@@ -65,9 +65,10 @@ def fitting(cfg: Config, hardware: Hardware, state: State, objective: Objective,
 
 
 def passed(cfg: Config, hardware: Hardware, state: State, objective: Objective, shape: torch.Size) -> None:
-    """Pass grey photos forward and backward through a state's model."""
+    """Take a step on grey photos."""
     images = torch.zeros(shape, device=hardware.device)
     targets = torch.full((shape[0], len(CLASSES)), 1 / len(CLASSES), device=hardware.device)
     with autocast(hardware.device, cfg.precision):
         logits = state.model(images)
     objective(logits, targets).backward()
+    state.optimizer.step()  # which takes memory of its own at its first time; this state is not gone on with

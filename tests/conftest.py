@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ["OMP_NUM_THREADS"] = "1"  # here and in commands: their numbers are compared to the bit
 os.environ["WANDB_MODE"] = "offline"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ.pop("MASKCLS_DATA", None)

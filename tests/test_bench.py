@@ -143,7 +143,7 @@ def test_the_command_measures_growth(command: Callable[..., subprocess.Completed
 @pytest.mark.parametrize(
     "words,sentence",
     [(["sacle"], "'sacle' is neither start nor scale"), (["--rounds", "0"], "--rounds: 0"),
-    (["scale", "--photos", "1k"], "--photos: invalid sizes value: '1k'"), (["scale", "--photos", "0"], "--photos")],
+    (["scale", "--photos", "1k"], "--photos: invalid sizes value: '1k'"), (["scale", "--photos", "0"], "--photos"), (["scale", "--people", "0"], "--people: 0")],
 )
 def test_a_wrong_call_is_a_sentence(
     words: list[str], sentence: str, command: Callable[..., subprocess.CompletedProcess[str]]

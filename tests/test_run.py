@@ -142,7 +142,7 @@ def test_folds_asked_for_one_by_one_fill_one_directory_with_the_same_numbers(
 
 
 def test_workers_change_nothing(tiny: list[str], tmp_path: Path) -> None:
-    words = ["model.arch=mobilenetv3_small_050", "mixing=mixup", "model.drop=0.2"]  # a network of 5 × 5 depthwise layers
+    words = ["model.arch=mobilenetv3_small_050", "crop.height=128", "crop.width=96", "mixing=mixup", "model.drop=0.2"]
     for workers in (0, 1, 2):
         run(compose(*tiny, *words, f"hardware.workers={workers}", f"runs_dir={tmp_path}/{workers}"))
     places = [only(tmp_path / str(workers)) for workers in (0, 1, 2)]

@@ -11,8 +11,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import wandb
 from conftest import environment
 from wandbserver import KEY, Server
 
@@ -170,7 +172,9 @@ def test_a_server_that_dies_or_is_slow_stops_no_run_and_the_local_record_is_whol
     with Server(delay) as server:
         for name, value in server.variables.items():
             monkeypatch.setenv(name, value)
+        wandb.teardown()  # what another test of this process has begun speaks to no server
         sink, place = begun(tmp_path, told, "online")
+        assert sink.run is not None, told
         for row in rows[:heard]:
             sink.log(row)
     for row in rows[heard:]:  # the server has died at the start, in the middle, or before the end
@@ -181,6 +185,8 @@ def test_a_server_that_dies_or_is_slow_stops_no_run_and_the_local_record_is_whol
     sink.end({})
     assert time.monotonic() - start < 90
     assert [row["epoch"] for row in place.log()] == [1, 2]
+    history: list[Any] = [record["history"] for record in records(place.path) if record["type"] == "history"]
+    assert [row["item"]["fold0/epoch"] for row in history] == [1, 2]
     assert KEY not in " ".join(told)
 
 
