@@ -19,6 +19,7 @@ word = Registry("logger")
 Note = Callable[[str], None]
 Log = Callable[[Mapping[str, Any]], None]  # takes the numbers of an epoch
 MODES = Literal["auto", "online", "offline", "disabled"]
+LIMITS: dict[str, Any] = {"silent": True, "console": "off", "init_timeout": 20, "finish_timeout": 60}  # seconds
 
 
 class Sink(Protocol):
@@ -64,8 +65,7 @@ class Wandb:
         """Start a run whose files lie in a folder."""
         import wandb
 
-        limits = {"silent": True, "console": "off", "init_timeout": 20, "finish_timeout": 60}
-        settings = wandb.Settings(**{key: value for key, value in limits.items() if key in wandb.Settings.model_fields})
+        settings = wandb.Settings(**{key: value for key, value in LIMITS.items() if key in wandb.Settings.model_fields})
         where: dict[str, Any] = self.place | names | {"dir": str(folder), "mode": self.mode, "settings": settings}
         self.run = self.guard(lambda: wandb.init(config=dict(config), reinit="finish_previous", **where))
 
