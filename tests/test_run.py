@@ -234,7 +234,10 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_epoch(tiny: list[str], 
 
 def test_ctrl_c_says_how_to_go_on(tiny: list[str], tmp_path: Path) -> None:
     call = [sys.executable, "-m", "maskcls.run", *tiny, "epochs=500"]
-    child = subprocess.Popen(call, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    child = subprocess.Popen(
+        call, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
+    )  # fmt: skip
     while not logged(tmp_path) and child.poll() is None:
         time.sleep(0.05)
     os.kill(child.pid, signal.SIGINT)
