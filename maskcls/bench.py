@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from maskcls import __version__, console
+from maskcls import console
 from maskcls.errors import ConfigError
 from maskcls.rundir import write_json
 
@@ -75,8 +75,8 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": processor() or platform.machine(), "cores": os.cpu_count(),
         "threads": torch.get_num_threads(), "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "load": round(os.getloadavg()[0], 2), "python": platform.python_version(), "maskcls": __version__,
-        "commit": commit(), **versions,
+        "load": round(os.getloadavg()[0], 2), "python": platform.python_version(),
+        "maskcls": metadata.version("maskcls"), "commit": commit(), **versions,
     }  # fmt: skip
 
 

@@ -65,7 +65,8 @@ def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]
         Plugins.instance().register(Experiments)
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach this function whole
         with told():
-            sys.argv[1:] = list(spelled(sys.argv[1:], config))
+            sys.argv[1:] = parse_overrides(sys.argv[1:], config)
+            name_sweep(sys.argv[1:])
             hydra.main(version_base="1.3", config_path=str(home("conf")), config_name=config)(job)()
         if len(failed) == 1:
             raise failed[0]
@@ -106,7 +107,7 @@ def told() -> Iterator[None]:
 def compose(*overrides: str, config: str = "config") -> DictConfig:
     """Return the config that a command line with these overrides would compose, from Python."""
     Plugins.instance().register(Experiments)
-    words = list(spelled(list(overrides), config))
+    words = parse_overrides(list(overrides), config)
     with told(), hydra.initialize_config_dir(str(home("conf")), version_base="1.3"):
         whole = hydra.compose(config, words, return_hydra_config=True)
     HydraConfig.instance().set_config(whole)  # the run's name is made of Hydra's choices
@@ -123,10 +124,26 @@ def plain(whole: DictConfig) -> DictConfig:
     return OmegaConf.create(content)
 
 
-def spelled(arguments: list[str], config: str = "config") -> Iterator[str]:
-    """Yield a command line in which any key may be set, so that the config's own check answers for it.
+def parse_overrides(arguments: list[str], config: str = "config") -> list[str]:
+    """Return Hydra's form of a command line; where an option is unknown, the config's other errors are reported too."""
+    try:
+        return spelled(arguments)
+    except UnknownOptionError as error:
+        raise ConfigError(*error.sentences, *others(error.valid, config)) from error
 
-    Words of groups are checked here; where one is wrong, what else is wrong with the config is told with it.
+
+class UnknownOptionError(ConfigError):
+    """Unknown options of groups; `valid` holds the overrides that can be composed without them."""
+
+    def __init__(self, *sentences: str, valid: list[str]) -> None:
+        super().__init__(*sentences)
+        self.valid = valid
+
+
+def spelled(arguments: list[str]) -> list[str]:
+    """Return a command line in which any key may be set, so that the config's own check answers for it.
+
+    The options of groups are checked here: UnknownOptionError.
     """
     words, ladders = groups(home("conf")), groups(home("experiments"))
     ladders["sweeps"] = set()  # files of W&B, none of which is a word here
@@ -145,9 +162,8 @@ def spelled(arguments: list[str], config: str = "config") -> Iterator[str]:
         result.append(argument if key in words else f"+{argument}" if key in ladders else f"++{argument}")
         right += [] if wrong else [argument]
     if faults:
-        raise ConfigError(*faults, *others(right, config))
-    name_sweep(result)
-    yield from result
+        raise UnknownOptionError(*faults, valid=right)
+    return result
 
 
 def others(right: list[str], config: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from maskcls import __version__, console, distrib, folds, parallel, report, rows
+from maskcls import console, distrib, folds, parallel, report, rows
 from maskcls.cache import Pixels, pixels
 from maskcls.config import Config, checked
 from maskcls.errors import ConfigError, RunError
@@ -90,7 +90,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
         place.open({key: value for key, value in cfg.filled().items() if key != "fold"})
         place.claim(rows.digest(table), len(table))
         write_text(place / "table.csv", table[rows.RULER].to_csv(index=False, lineterminator="\n"))
-        place.about(**about(hardware))
+        place.about(**about(hardware.facts()))
     photos = pixels(table, cfg.crop, Path(cfg.cache_dir), note)
     sink: Sink | None = cfg.logger(console.say) if console.main_rank() else None
     closing, failed = None, True
@@ -200,13 +200,14 @@ def alone(place: RunDir, k: int | None) -> float:
     return score
 
 
-def about(hardware: Hardware) -> dict[str, Any]:
+def about(hardware: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is worth knowing of this machine, its software and this call; no result depends on it."""
     versions = {name: metadata.version(name) for name in PACKAGES}
     return {
-        "maskcls": __version__, "commit": commit(), "command": [Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])],
+        "maskcls": metadata.version("maskcls"), "commit": commit(),
+        "command": [Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])],
         "python": platform.python_version(), "system": platform.platform(), "versions": versions,
-        "hardware": hardware.facts(), "begun": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "hardware": dict(hardware), "begun": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }  # fmt: skip
 
 

@@ -428,7 +428,7 @@ def test_a_key_is_in_no_file_and_on_no_terminal(tiny: list[str], tmp_path: Path,
 def test_secrets_are_redacted_by_name_and_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "s3cret-value")
     monkeypatch.setattr(sys, "argv", ["run", f"wandb_api_key={KEY}", "name=s3cret-value", "model.drop=0.2", "+my.Password=abc"])
-    assert about(cpu())["command"] == ["run", "wandb_api_key=***", "name=***", "model.drop=0.2", "+my.Password=***"]
+    assert about(cpu().facts())["command"] == ["run", "wandb_api_key=***", "name=***", "model.drop=0.2", "+my.Password=***"]
     assert redacted("keys: 3, lr=0.1") == "keys: 3, lr=0.1"
 
 
