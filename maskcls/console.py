@@ -48,6 +48,12 @@ def say(text: str, style: str = "") -> None:
         console.print(redacted(text), style=style or None, markup=False)
 
 
+@functools.cache
+def say_once(text: str) -> None:
+    """Print a remark that a process makes again and again only at its first time."""
+    say(text, "yellow")
+
+
 def track(items: Iterable[Any], total: int, what: str = "drawing") -> Iterator[Any]:
     """Yield items under a progress bar that goes when it is done."""
     if not console.is_terminal or not main_rank():

@@ -20,6 +20,15 @@ MACHINE = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR,
     errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.ESTALE, errno.ELOOP,
 )  # fmt: skip
+RESUME = "the same command goes on from the last whole epoch"
+WORKERS = {  # what torch says of its loader's workers
+    "DataLoader worker (pid": "a worker process was killed, most often because memory ran out "
+    f"(hardware.workers sets their number): {RESUME}",
+    "unable to allocate shared memory": "hardware.workers: /dev/shm is full, through which workers send batches. "
+    f"hardware.workers=0 does not use it; {RESUME}",
+    "DataLoader timed out": "hardware.workers: the workers hang, they sent no batch for some minutes. "
+    f"hardware.workers=0 does without them; {RESUME}",
+}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -56,12 +65,12 @@ def mended(error: BaseException) -> MaskclsError:
         return error
     if isinstance(error, OSError) and error.filename is not None and error.errno in MACHINE:
         return RunError(f"{error.filename}: {error.strerror}{room(error)}")
-    killed = isinstance(error, RuntimeError) and "DataLoader worker (pid" in str(error)
-    if isinstance(error, BrokenExecutor) or killed:
-        return RunError(
-            "a worker process was killed, most often because memory ran out (hardware.workers sets their number): "
-            "the same command goes on from the last whole epoch"
-        )
+    if isinstance(error, BrokenExecutor):
+        return RunError(WORKERS["DataLoader worker (pid"])
+    if isinstance(error, RuntimeError):
+        for said, sentence in WORKERS.items():
+            if said in str(error):
+                return RunError(sentence)
     raise error
 
 

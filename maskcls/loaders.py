@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,17 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from maskcls import distrib
+from maskcls import console, distrib
 from maskcls.cache import Pixels
 from maskcls.labels import Ints
 from maskcls.parts.augmentation import Augment
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.sampler import Order
+from maskcls.processes import SHARED, end_with_parent, free_shared_memory
 
 Item = tuple[int, int]
 Batch = tuple[Tensor, Tensor]
+AHEAD = 2  # batches that each worker makes before they are asked for
+HELD = 2  # batches that the training loop holds: the one at hand, and the next one while it is handed over
+PATIENCE = 300  # seconds after which a batch that no worker has sent will not come
 
 
 def derived(*numbers: int) -> np.random.Generator:
@@ -85,15 +91,39 @@ class Resident:
             yield self.photos[rows.to(self.photos.device, non_blocking=True)], rows
 
 
-def whole(batch: Any) -> Any:
-    """Return a batch as it was made: photos are collated where they are read."""
+def share_batch(batch: Any) -> Any:
+    """Return a batch as it was made, from a worker in shared memory.
+
+    torch would move it there in a thread of the worker, where a full /dev/shm loses the batch and nobody is told.
+    """
+    if get_worker_info():
+        for part in batch:
+            part.share_memory_()
     return batch
 
 
-def hushed(worker: int) -> None:
-    """Let a worker say nothing of a run that ended while it was sent a batch: the run has said why."""
+def prepare_worker(worker: int) -> None:
+    """Let a worker end with its parent, and be silent about a run that ended while it was sent a batch."""
+    end_with_parent()
     say = sys.excepthook
     sys.excepthook = lambda kind, *rest: None if issubclass(kind, OSError | EOFError) else say(kind, *rest)
+
+
+def affordable_workers(photos: Photos, batches: Sampler[list[Item]], hardware: Hardware) -> int:
+    """Return how many of the wanted workers have room for their batches in shared memory, and say if they are fewer."""
+    items: list[Item] = next(iter(batches), [])
+    if not hardware.workers or not items or "fork" not in multiprocessing.get_all_start_methods():
+        return 0
+    images, rows = photos.__getitems__(items[:1])
+    size = (images.nbytes + rows.nbytes) * len(items) + 2 * 4096  # whole pages
+    free = free_shared_memory() // max(hardware.folds_at_once, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    count = min(hardware.workers, max((free // size - HELD) // AHEAD, 0))
+    if count < hardware.workers:
+        console.say_once(
+            f"hardware.workers={hardware.workers} is lowered to {count}: a batch takes {size / 1e6:.1f} MB of "
+            f"{SHARED} and {free / 1e6:.1f} MB are free for this process. More room: docker run --shm-size=8g"
+        )
+    return count
 
 
 def loader(
@@ -102,10 +132,12 @@ def loader(
     """Return (images uint8 (B, H, W, 3), rows (B,)) batches, from workers where the hardware wants them."""
     if isinstance(photos, Tensor):
         return Resident(photos, batches)
+    source = Photos(photos, augment)
+    workers = affordable_workers(source, batches, hardware)
     return DataLoader(
-        Photos(photos, augment), batch_sampler=batches, num_workers=hardware.workers, collate_fn=whole,
-        pin_memory=hardware.device.type == "cuda", persistent_workers=hardware.workers > 0,
-        multiprocessing_context="fork" if hardware.workers else None,  # which shares the memory map
-        worker_init_fn=hushed,
+        source, batch_sampler=batches, num_workers=workers, collate_fn=share_batch,
+        pin_memory=hardware.device.type == "cuda", persistent_workers=workers > 0,
+        multiprocessing_context="fork" if workers else None,  # which shares the memory map
+        prefetch_factor=AHEAD if workers else None, timeout=PATIENCE if workers else 0, worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # else each start of an epoch draws from the stream of dropout and mixing
     )  # fmt: skip

@@ -19,7 +19,7 @@ import numpy as np
 from maskcls.drawing.faces import aim, invent
 from maskcls.drawing.portrait import develop, portrait
 from maskcls.overlays import Image, Style, choose, wear
-from maskcls.processes import cores, end_with_parent
+from maskcls.processes import cores, end_with_parent, free_shared_memory
 
 GENDERS = ("male", "female")
 SHARES = np.array([549, 410, 83, 732, 817, 109]) / 2700  # people of the competition by gender and age band
@@ -159,7 +159,7 @@ def _draw_all(
     """Draws person after person, in several processes where that pays."""
     draw = partial(_draw, height=height, width=width)
     wanted = min(workers or cores(), len(jobs) if workers else max(1, len(jobs) // 6))
-    if wanted == 1:
+    if wanted == 1 or not free_shared_memory():
         yield from map(draw, jobs)
         return
     # Not fork: the caller may have started threads (torch, OpenCV) whose locks a forked child would find held for ever.
