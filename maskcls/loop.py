@@ -27,7 +27,7 @@ from maskcls.parts.head import Head, Objective
 from maskcls.parts.mixing import Mix
 from maskcls.parts.model import training
 from maskcls.parts.scheduler import Schedule
-from maskcls.rows import scored_rows, targets, training_rows
+from maskcls.rows import scored_rows, targets, train_labels, training_rows
 from maskcls.state import State
 
 Track = Callable[[Iterable[Batch]], Iterable[Batch]]
@@ -42,6 +42,7 @@ class Fold:
     unchanged: Pixels | Tensor  # the same, where photos are read that nothing changes: on the device if it holds them
     labels: Ints  # (N,), what is scored
     targets: Floats  # (N, 18), what is trained towards
+    train_labels: Ints  # (N,), the class that training counts a row to, however soft its target is
     train: Ints  # positions
     held: Ints  # positions
     names: Sequence[str]  # (N,), of the photos
@@ -50,8 +51,8 @@ class Fold:
     def of(cls, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware) -> Fold:
         """Return fold k of a table; RunError where the device is to hold the photos and cannot."""
         return cls(
-            k, pixels, hardware.held(pixels), table["label"].to_numpy(), targets(table), training_rows(table, k),
-            scored_rows(table, k), table["id"].to_list(),
+            k, pixels, hardware.held(pixels), table["label"].to_numpy(), targets(table), train_labels(table),
+            training_rows(table, k), scored_rows(table, k), table["id"].to_list(),
         )  # fmt: skip
 
     @property
@@ -67,6 +68,7 @@ class Work:
     model: nn.Module
     scale: tuple[Tensor, Tensor]  # mean and std of the photos
     targets: Tensor  # (N, 18), all rows of the table, on the device
+    labels: Tensor  # (N,), the class that training counts a row to, on the device
     mix: Mix | None
     objective: Objective
     schedule: Schedule
@@ -107,6 +109,7 @@ def prepared(cfg: Config, state: State, fold: Fold, head: Head, hardware: Hardwa
     """Return all that the steps of a fold call."""
     return Work(
         targets=torch.from_numpy(fold.targets).to(hardware.device), mix=cfg.mixing(),
+        labels=torch.from_numpy(fold.train_labels).to(hardware.device),
         scale=colours(state.model, hardware.device),
         objective=head.objective(cfg.loss, torch.from_numpy(fold.targets[fold.train].sum(0)).to(hardware.device)),
         schedule=cfg.scheduler(cfg.epochs * per_epoch, per_epoch),
@@ -116,7 +119,7 @@ def prepared(cfg: Config, state: State, fold: Fold, head: Head, hardware: Hardwa
 
 def trained(cfg: Config, fold: Fold, hardware: Hardware) -> tuple[Epochs, Iterable[Batch]]:
     """Return the order of a fold's batches, and the batches."""
-    order = cfg.sampler(fold.targets[fold.train].argmax(1))
+    order = cfg.sampler(fold.train_labels[fold.train])
     batches = Epochs(fold.train, order, cfg.batch, cfg.seed, fold.number)
     augment = cfg.augmentation()
     return batches, loader(fold.pixels if augment else fold.unchanged, augment, batches, hardware)
@@ -157,9 +160,10 @@ def train_epoch(
     for images, rows in batches:
         state.pace(work.schedule(state.step, state.history))
         inputs = normalized(images, work.scale)
-        targets = work.targets[rows.to(hardware.device, non_blocking=True)]
+        at = rows.to(hardware.device, non_blocking=True)
+        targets = work.targets[at]
         if work.mix:
-            inputs, targets = work.mix(inputs, targets)
+            inputs, targets = work.mix(inputs, targets, work.labels[at])
         with autocast(hardware.device, cfg.precision):
             logits = work.model(inputs)
         loss = work.objective(logits, targets)

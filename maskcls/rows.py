@@ -13,7 +13,7 @@ import pandas as pd
 from maskcls import distrib, photos
 from maskcls.config import Config
 from maskcls.errors import ConfigError, DataError
-from maskcls.labels import CLASSES, SHAPE, Floats, decode
+from maskcls.labels import CLASSES, SHAPE, Floats, Ints, decode, encode
 from maskcls.parts import crop, split
 from maskcls.parts.labels import AGE_COLUMNS
 from maskcls.parts.pseudo import SOFT
@@ -169,6 +169,12 @@ def targets(table: pd.DataFrame) -> Floats:
         given = table[SOFT[0]].notna().to_numpy()
         whole[given] = table.loc[given, SOFT].to_numpy(np.float32)
     return whole
+
+
+def train_labels(table: pd.DataFrame) -> Ints:
+    """Return the class that training counts each row to, (N,), however soft its target is."""
+    mask, gender, _ = decode(table["label"].clip(0))
+    return encode(mask, gender, table["age_class"])
 
 
 def scored_rows(table: pd.DataFrame, k: int) -> np.ndarray:

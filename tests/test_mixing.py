@@ -9,19 +9,20 @@ from maskcls.labels import CLASSES
 from maskcls.parts import mixing
 
 COUNT, HEIGHT, WIDTH = 12, 20, 30
+LABELS = torch.arange(COUNT) % 4
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
     """Return photos of one value each, their number in the batch, and one-hot targets of few classes."""
     images = torch.arange(COUNT).float()[:, None, None, None].expand(COUNT, 3, HEIGHT, WIDTH).clone()
-    return images, torch.eye(len(CLASSES))[torch.arange(COUNT) % 4]
+    return images, torch.eye(len(CLASSES))[LABELS]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_mixup_blends_photos_and_targets_by_one_share(seed: int) -> None:
     images, targets = batch()
     torch.manual_seed(seed)
-    mixed, soft = mixing.mixup(alpha=0.8)(images, targets)
+    mixed, soft = mixing.mixup(alpha=0.8)(images, targets, LABELS)
     torch.manual_seed(seed)
     torch.rand(())
     share = float(torch.distributions.Beta(0.8, 0.8).sample())
@@ -34,7 +35,7 @@ def test_mixup_blends_photos_and_targets_by_one_share(seed: int) -> None:
 def test_cutmix_shares_targets_by_the_area_that_was_pasted(seed: int) -> None:
     images, targets = batch()
     torch.manual_seed(seed)
-    mixed, soft = mixing.cutmix()(images, targets)
+    mixed, soft = mixing.cutmix()(images, targets, LABELS)
     for i in range(COUNT):
         pasted = mixed[i, 0] != i
         values = mixed[i, 0][pasted].unique()
@@ -53,7 +54,7 @@ def test_cutmix_shares_targets_by_the_area_that_was_pasted(seed: int) -> None:
 def test_halfcut_joins_left_and_right_parts(pairs: str, seed: int) -> None:
     images, targets = batch()
     torch.manual_seed(seed)
-    mixed, soft = mixing.halfcut(p=1.0, cut=[0.4, 0.6], pairs=pairs)(images, targets)
+    mixed, soft = mixing.halfcut(p=1.0, cut=[0.4, 0.6], pairs=pairs)(images, targets, LABELS)
     for i in range(COUNT):
         row = mixed[i, 0, 0]
         other, left = int(row[-1]), int((row == i).sum()) if int(row[-1]) != i else WIDTH
@@ -69,20 +70,33 @@ def test_targets_stay_distributions_and_originals_stay_as_they_are() -> None:
     for mix in (mixing.mixup(), mixing.cutmix(), mixing.halfcut(p=1.0)):
         images, targets = batch()
         kept = images.clone(), targets.clone()
-        _, soft = mix(images, targets)
+        _, soft = mix(images, targets, LABELS)
         torch.testing.assert_close(soft.sum(1), torch.ones(COUNT))
         assert torch.equal(images, kept[0]) and torch.equal(targets, kept[1])
 
 
 def test_a_photo_without_a_partner_stays_as_it_is() -> None:
     images, _ = batch()
-    targets = torch.eye(len(CLASSES))[torch.zeros(COUNT, dtype=torch.long)]
-    mixed, soft = mixing.halfcut(p=1.0, pairs="between")(images, targets)
+    same = torch.zeros(COUNT, dtype=torch.long)
+    targets = torch.eye(len(CLASSES))[same]
+    mixed, soft = mixing.halfcut(p=1.0, pairs="between")(images, targets, same)
     assert torch.equal(mixed, images) and torch.equal(soft, targets)
 
 
 def test_p_is_the_share_of_batches_that_are_mixed() -> None:
     torch.manual_seed(0)
     mix, (images, targets) = mixing.mixup(p=0.3), batch()
-    mixed = sum(not torch.equal(mix(images, targets)[0], images) for _ in range(1000))
+    mixed = sum(not torch.equal(mix(images, targets, LABELS)[0], images) for _ in range(1000))
     assert abs(mixed / 1000 - 0.3) < 4 * (0.3 * 0.7 / 1000) ** 0.5
+
+
+@pytest.mark.parametrize("pairs", ["within", "between"])
+def test_partners_are_of_the_training_class_and_not_of_the_largest_target(pairs: str) -> None:
+    images, _ = batch()
+    misleading = torch.full((COUNT, len(CLASSES)), 0.2 / 17)
+    misleading[:, 0] = 0.8  # the largest target is one class for all
+    mixed, _ = mixing.halfcut(p=1.0, pairs=pairs)(images, misleading, LABELS)
+    other = mixed[:, 0, 0, -1].long()
+    assert (other != torch.arange(COUNT)).any()
+    same = LABELS[other] == LABELS
+    assert bool(same.all()) if pairs == "within" else not bool(same.any())

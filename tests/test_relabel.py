@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from maskcls import rows
 from maskcls.cli import compose
 from maskcls.config import checked
 from maskcls.labels import band, encode
+from maskcls.loop import Fold
+from maskcls.loop import trained as training_batches
 from maskcls.parts import labels
 
 RULES = pd.read_csv(labels.PATCHES, dtype=str, keep_default_na=False)
@@ -83,13 +89,77 @@ def test_the_border_moves_for_training_and_never_for_scoring() -> None:
     pd.testing.assert_series_equal(after["label"], given["label"])
 
 
-def test_soft_borders_fade_linearly_and_stay_distributions() -> None:
-    years = np.arange(18, 80)
-    shares = labels.shares(years.astype(float), (30, 60), 4.0)
-    np.testing.assert_allclose(shares.sum(1), 1)
-    assert shares[years == 30].tolist() == [[0.5, 0.5, 0]] and shares[years == 60].tolist() == [[0, 0.5, 0.5]]
-    assert shares[years == 28].tolist() == [[1, 0, 0]] and shares[years == 32].tolist() == [[0, 1, 0]]
-    np.testing.assert_allclose(shares[years == 59], [[0, 0.75, 0.25]])
+def soft_ages(ages: Sequence[float], border: int = 60, part: str = "train", soft: float = 4.0) -> np.ndarray:
+    """Return the distribution over age classes of a person of each age, (N, 3)."""
+    given = table({f"p{i}": (0, 40) for i in range(len(ages))}).iloc[::7].assign(age=ages, part=part)
+    given["label"] = encode(given["mask"], given["gender"], band(given["age"]))
+    return labels.plain(given, lambda note: None, border=border, soft=soft)[labels.AGE_COLUMNS].to_numpy()
+
+
+@pytest.mark.parametrize(
+    ("border", "age", "expected"),
+    [(60, 29, [0.625, 0.375, 0]), (60, 29.5, [0.5, 0.5, 0]), (60, 30, [0.375, 0.625, 0]), (60, 57, [0, 1, 0]),
+     (60, 58, [0, 0.875, 0.125]), (60, 59, [0, 0.625, 0.375]), (60, 59.5, [0, 0.5, 0.5]), (60, 60, [0, 0.375, 0.625]),
+     (60, 61, [0, 0.125, 0.875]), (60, 62, [0, 0, 1]),
+     (58, 29, [0.625, 0.375, 0]), (58, 29.5, [0.5, 0.5, 0]), (58, 30, [0.375, 0.625, 0]), (58, 57, [0, 0.625, 0.375]),
+     (58, 58, [0, 0.375, 0.625]), (58, 59, [0, 0.125, 0.875]), (58, 59.5, [0, 0, 1]), (58, 60, [0, 0, 1])],
+)  # fmt: skip
+def test_ages_fade_around_the_border_between_two_whole_years(border: int, age: float, expected: list[float]) -> None:
+    np.testing.assert_allclose(soft_ages([age, 75], border)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("border", "oldest"), [(60, 60), (58, 60), (58, 58), (65, 65)])
+@pytest.mark.parametrize("soft", [0.5, 4.0, 20.0])
+def test_an_oldest_age_that_begins_the_oldest_class_stays_wholly_in_it(border: int, oldest: int, soft: float) -> None:
+    ages = soft_ages([oldest, oldest, border - 1, 20], border, soft=soft)
+    assert ages[:2].tolist() == [[0, 0, 1], [0, 0, 1]]
+    assert soft <= 1 or 0 < ages[2, 2] < 0.5, "the age below the border fades as ever"
+
+
+def test_an_oldest_age_below_the_training_border_fades() -> None:
+    assert soft_ages([60, 20], border=62)[0].tolist() == [0, 0.875, 0.125]
+
+
+def test_the_oldest_of_outside_photos_does_not_say_how_old_the_data_s_own_people_are() -> None:
+    own, outside = table({"a": (0, 60), "b": (1, 59)}), table({"c": (0, 60), "d": (1, 83)}).assign(part="extra")
+    notes: list[str] = []
+    made = labels.plain(pd.concat([own, outside], ignore_index=True), notes.append, soft=4.0)
+    oldest = made.groupby("person")["age2"].first()
+    assert oldest.to_dict() == {"a": 1.0, "b": 0.375, "c": 0.625, "d": 1.0}
+    assert notes == ["labels: nobody is older than 60: 7 photos of that age count as 60 or more"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(0, 110), min_size=1, max_size=30), st.integers(31, 90), st.sampled_from([0.0, 1e-9, 0.03, 0.3, 1.0]),
+    st.sampled_from(["train", "extra"]),
+)  # fmt: skip
+def test_the_training_class_is_the_largest_share_of_each_whole_age(
+    ages: list[int], border: int, width: float, part: str
+) -> None:
+    made = soft_ages([float(age) for age in ages], border, part, width * (border - 30))
+    np.testing.assert_allclose(made.sum(1), 1, atol=1e-6)
+    assert made.argmax(1).tolist() == band(ages, (30, border)).tolist()
+
+
+@pytest.mark.parametrize("words", [(), ("labels.border=58",), ("extra=folder",)])
+def test_the_sampler_draws_the_oldest_as_often_however_soft_their_ages(
+    words: tuple[str, ...], tiny: list[str], people: Path, tmp_path: Path
+) -> None:
+    if words == ("extra=folder",):  # outside faces far above 60: theirs alone fade
+        for i, photo in enumerate(sorted(people.glob("train/images/*/normal.*"))[:4]):
+            (tmp_path / f"{60 + 5 * i}_{i % 2}_{i}{photo.suffix}").write_bytes(photo.read_bytes() + b"\0" * (i + 1))
+        words = ("extra=folder", f"extra.root={tmp_path}")
+    shares = []
+    for soft in (0, 4, 20):
+        cfg = checked(compose(*tiny, *words, "sampler=weighted", f"labels.soft={soft}"))
+        made = rows.assemble(cfg, lambda note: None)
+        fold = Fold.of(made, np.zeros((len(made), 4, 4, 3), np.uint8), 0, cfg.hardware())
+        elsewhere = np.roll(fold.targets, 1, axis=1)  # what photos are trained towards says nothing of how often
+        batches, _ = training_batches(cfg, replace(fold, targets=elsewhere), cfg.hardware())
+        drawn = [row for batches.epoch in range(20) for batch in batches for row, _ in batch]
+        shares.append(np.mean(rows.train_labels(made)[drawn] % 3 == 2))
+    assert shares[0] > 0.1 and shares[1:] == [shares[0]] * 2
 
 
 def test_dropped_ages_are_scored_and_not_trained_on(tiny: list[str], tmp_path: Path) -> None:
@@ -108,5 +178,5 @@ def test_what_is_trained_towards_is_mask_and_gender_times_the_ages() -> None:
     targets = rows.targets(made)
     for row, target in zip(made.itertuples(), targets, strict=True):
         expected = np.zeros((3, 2, 3))
-        expected[row.mask, row.gender] = [0, 0.75, 0.25]
+        expected[row.mask, row.gender] = [0, 0.625, 0.375]
         np.testing.assert_allclose(target, expected.ravel())

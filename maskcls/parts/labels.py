@@ -39,24 +39,51 @@ def plain(
     `patches` mends known label errors of the competition's set, up to a tier. `border` is the age in years from which
     training counts a person to the oldest class, `soft` the width in years over which an age class fades into the next
     one, `drop` pairs of ages (both included) that are not trained on. Added columns: age0, age1, age2 (the age class as
-    a distribution) and trained. Scoring knows the borders 30 and 60 alone.
+    a distribution), age_class (the one class that training counts the row to: samplers and mixing choose by it) and
+    trained. Scoring knows the borders 30 and 60 alone.
     """
     table = patched(table, patches, note)
     years, known = table["age"].to_numpy(float), table["age"].notna().to_numpy()
-    hard = np.eye(len(AGES))[decode(table["label"].clip(0))[2]]
-    ages = np.where(known[:, None], shares(np.nan_to_num(years), (BORDERS[0], border), soft), hard)
-    table[AGE_COLUMNS] = ages.astype(np.float32)
+    borders = (BORDERS[0], border)
+    hard = np.where(known, band(np.nan_to_num(years), borders), decode(table["label"].clip(0))[2])
+    ages = np.eye(len(AGES))[hard]
+    if soft:
+        open_ended = find_open_ended(table, border)
+        faded = known & ~open_ended
+        ages[faded] = shares(years[faded], borders, soft)
+        note_open_ended(years[open_ended], note)
+    table[AGE_COLUMNS], table["age_class"] = ages.astype(np.float32), hard
     for low, high in drop:
         table["trained"] &= ~((years >= low) & (years <= high))
     return table
 
 
 def shares(years: np.ndarray, borders: tuple[int, ...], soft: float) -> np.ndarray:
-    """Return (N, 3) distributions over age classes, half and half at a border, `soft` years wide; 0 is hard."""
-    if not soft:
-        return np.eye(len(AGES))[band(years, borders)]
-    above = [np.clip((years - border) / soft + 0.5, 0, 1) for border in borders]
+    """Return (N, 3) distributions over age classes that fade into each other over `soft` years.
+
+    Ages are whole years, so that 59.5 lies between the last age of a class, 59, and the first of the next one, 60:
+    there the two are half and half, and at each whole age the larger share is that of the age's own class.
+    """
+    above = [np.clip(years - (border - 0.5), -soft / 2, soft / 2) / soft + 0.5 for border in borders]
     return np.stack([1 - above[0], above[0] - above[1], above[1]], 1).clip(0)
+
+
+def find_open_ended(table: pd.DataFrame, border: int) -> np.ndarray:
+    """Return a mask of the rows whose age stands for itself and all above it: it does not fade into the class below.
+
+    The competition's people of 60 and more all have the age 60. So an age is taken as open-ended where it is a source's
+    oldest (extra photos are a source of their own) and begins the oldest class, in scoring or in training.
+    """
+    oldest = table.groupby(table["part"] == "extra")["age"].transform("max")
+    begins = table["age"].isin([BORDERS[1], border]) & (table["age"] >= border)
+    return ((table["age"] == oldest) & begins).to_numpy()
+
+
+def note_open_ended(years: np.ndarray, note: Note) -> None:
+    """Say how many photos have an age that is taken as open-ended."""
+    for age in np.unique(years):
+        photos = np.sum(years == age)
+        note(f"labels: nobody is older than {age:g}: {photos} photos of that age count as {age:g} or more")
 
 
 def patched(table: pd.DataFrame, tier: str, note: Note) -> pd.DataFrame:

@@ -1,4 +1,7 @@
-"""Mixed photos: maps on a batch's images (B, 3, H, W) and targets (B, 18), on the device, for any loss and head."""
+"""Mixed photos: maps on a batch's images (B, 3, H, W) and targets (B, 18), on the device, for any loss and head.
+
+A map is also given the class (B,) that training counts each photo to, since the largest of soft targets may be another.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from torch import Tensor
 from maskcls.registry import Fraction, Positive, Registry
 
 word = Registry("mixing")
-Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Mix = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def interval(values: list[float]) -> list[float]:
@@ -32,7 +35,7 @@ def none() -> Mix | None:
 def mixup(*, alpha: Positive = 0.2, p: Fraction = 1.0) -> Mix:
     """Blend each photo with another of its batch, by a share drawn from Beta(alpha, alpha) (Zhang et al. 2018)."""
 
-    def mix(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if not happens(p):
             return images, targets
         share, other = beta(alpha), permutation(len(images), images.device)
@@ -45,7 +48,7 @@ def mixup(*, alpha: Positive = 0.2, p: Fraction = 1.0) -> Mix:
 def cutmix(*, alpha: Positive = 1.0, p: Fraction = 1.0) -> Mix:
     """Paste a box of another photo; targets are shared by area (Yun et al. 2019)."""
 
-    def mix(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if not happens(p):
             return images, targets
         height, width = images.shape[2:]
@@ -70,12 +73,12 @@ def halfcut(
     ones; a photo without such a partner stays as it is.
     """
 
-    def mix(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if not happens(p):
             return images, targets
         width = images.shape[3]
         at = round(width * float(torch.empty(()).uniform_(*cut)))
-        other = partners(targets, pairs)
+        other = partners(labels, pairs)
         mixed = torch.cat([images[:, :, :, :at], images[other][:, :, :, at:]], 3)
         return mixed, targets.lerp(targets[other], 1 - at / width)
 
@@ -108,14 +111,13 @@ def box(height: int, width: int, area: float) -> tuple[int, int, int, int]:
     )  # fmt: skip
 
 
-def partners(targets: Tensor, pairs: str) -> Tensor:
+def partners(labels: Tensor, pairs: str) -> Tensor:
     """Return for each photo the position of its partner: any, or of the same or of another class where there is one."""
-    count = len(targets)
+    count = len(labels)
     if pairs == "any":
-        return permutation(count, targets.device)
-    label = targets.argmax(1)
-    same = label[:, None] == label[None]
+        return permutation(count, labels.device)
+    same = labels[:, None] == labels[None]
     allowed = same if pairs == "within" else ~same
-    odds = torch.rand(count, count).to(targets.device, non_blocking=True) * allowed
+    odds = torch.rand(count, count).to(labels.device, non_blocking=True) * allowed
     found = odds.max(1)
-    return torch.where(found.values > 0, found.indices, torch.arange(count, device=targets.device))
+    return torch.where(found.values > 0, found.indices, torch.arange(count, device=labels.device))
