@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.autograd import forward_ad
 from torch.nn.functional import pad
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -29,27 +29,48 @@ def hastened(model: Network) -> Network:
 
 
 def fits(conv: nn.Conv2d) -> bool:
-    """Tell whether a convolution is depthwise, 5 × 5, padded by 2, without bias, and steps by 1 or 2."""
-    shape = (conv.kernel_size, conv.padding, conv.dilation, conv.padding_mode)
-    plain = shape == ((5, 5), (2, 2), (1, 1), "zeros") and conv.stride in ((1, 1), (2, 2)) and conv.bias is None
-    return plain and conv.groups == conv.in_channels == conv.out_channels
+    """Return True if a convolution is depthwise, 5 × 5, padded by 2, without bias, and steps by 1 or 2."""
+    plain = (conv.padding, conv.dilation, conv.padding_mode, conv.bias) == ((2, 2), (1, 1), "zeros", None)
+    return plain and conv.stride in ((1, 1), (2, 2)) and conv.weight.shape == (conv.groups, 1, 5, 5)
+
+
+def is_plain_step(weight: Tensor, images: Tensor) -> bool:
+    """Return True if a plain step of training, on the CPU and in fp32, needs the weight's gradient.
+
+    Other kinds of tensor (fake ones, FX proxies), recorders (jit.trace, the ONNX exporter), transforms (torch.func) and
+    forward-mode derivatives go torch's way.
+    """
+    if type(images) not in (Tensor, nn.Parameter) or torch.jit.is_tracing() or forward_ad._current_level >= 0:
+        return False
+    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        return False
+    learns = torch.is_grad_enabled() and weight.requires_grad and not torch.is_autocast_enabled("cpu")
+    sizes = images.dim() == 4 and images.shape[-1] >= NARROWEST
+    return learns and sizes and is_dense_fp32(images) and is_dense_fp32(weight)
+
+
+def is_dense_fp32(x: Tensor) -> bool:
+    """Return True if a tensor holds fp32 numbers in the CPU's memory."""
+    return x.dtype is torch.float32 and x.layout is torch.strided and x.device.type == "cpu"
 
 
 class Depthwise5(nn.Conv2d):
-    """A convolution as `fits` describes it; what needs no quick gradient goes torch's way."""
+    """A convolution as `fits` describes it; what needs no quick gradient goes torch's way.
+
+    Each forward asks anew, for a layer may be changed or copied (a folded batch-norm gives it a bias).
+    """
 
     def forward(self, images: Tensor) -> Tensor:
         """Convolve photos (N, C, H, W)."""
-        learns = torch.is_grad_enabled() and self.weight.requires_grad
-        plain = images.dtype == self.weight.dtype and not torch.is_autocast_enabled("cpu")
-        if not (learns and plain and images.device.type == "cpu" and images.shape[-1] >= NARROWEST):
-            return super().forward(images)
-        result: Tensor = Convolution.apply(images, self.weight, self.stride[0])
-        return result
+        if torch.jit.is_scripting():
+            return self._conv_forward(images, self.weight, self.bias)
+        if is_plain_step(self.weight, images) and fits(self):
+            return Convolution.apply(images, self.weight, self.stride[0])
+        return self._conv_forward(images, self.weight, self.bias)
 
 
 class Convolution(torch.autograd.Function):
-    """torch's convolution with another order of summation in its backward pass, which itself has no gradient."""
+    """torch's convolution with another order of summation in its backward pass, itself made of torch's operators."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -59,7 +80,6 @@ class Convolution(torch.autograd.Function):
         return torch.conv2d(images, weight, stride=stride, padding=2, groups=len(weight))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
         """Return the gradients of images and weight."""
         images, weight = ctx.saved_tensors
