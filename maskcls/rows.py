@@ -12,6 +12,7 @@ import pandas as pd
 
 from maskcls import distrib, photos
 from maskcls.config import Config
+from maskcls.contents import file_digests
 from maskcls.errors import ConfigError, DataError
 from maskcls.labels import CLASSES, SHAPE, Floats, Ints, decode, encode
 from maskcls.parts import crop, split
@@ -47,7 +48,9 @@ def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
         raise DataError(f"{len(beside)} people stand in train and among the scored evaluation photos: {min(beside)}, …")
     if cfg.fold is not None and cfg.fold >= count(table):
         raise ConfigError(f"fold: {cfg.fold} is none of the {count(table)} folds of split {cfg.split.name}")
-    table = cfg.overlay(table, note, Path(cfg.cache_dir))
+    count_before, table = len(table), cfg.overlay(table, note, Path(cfg.cache_dir))
+    if len(drawn := table.index[count_before:]):
+        table.loc[drawn, "content"] = file_digests(list(table.loc[drawn, "path"]), Path(cfg.cache_dir))
     enough(table, cfg)
     return table
 
@@ -84,15 +87,16 @@ def ranked(table: pd.DataFrame, seed: int) -> list[str]:
 
 
 def usable(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:
-    """Return the rows whose photos can be used: with on_error=skip the others are left out and noted, else told.
+    """Return the rows whose photos can be used, with a column `content`, the digest of each photo's file.
 
-    It stands before folds are made, so that a table and its hash never speak of photos that are not there.
+    With on_error=skip the others are left out and noted, else told. It stands before folds are made, so that a table
+    and its hash never speak of photos that are not there.
     """
     looks = photos.looked(table["path"], Path(cfg.cache_dir))
     faults = [seen.fault or crop.misfit(cfg.crop, seen) for seen in looks]
     bad = np.array([fault is not None for fault in faults], bool)
     if not bad.any():
-        return table
+        return with_content(table, cfg)
     what = f"{bad.sum()} of {len(table)} photos cannot be used"
     column = "id" if cfg.on_error == "skip" else "path"
     told = [f"{name} {fault}" for name, fault in zip(table[column], faults, strict=True) if fault]
@@ -104,7 +108,12 @@ def usable(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.
     unseen = f", {lost} of them evaluation photos, which get no prediction" if lost else ""
     more = f"; … and {len(told) - 3} more" if len(told) > 3 else ""
     note(f"on_error: {what} and were left out{unseen}: {'; '.join(told[:3])}{more}")
-    return table[~bad].reset_index(drop=True)
+    return with_content(table[~bad].reset_index(drop=True), cfg)
+
+
+def with_content(table: pd.DataFrame, cfg: Config) -> pd.DataFrame:
+    """Return a table with the digest of each photo's file."""
+    return table.assign(content=file_digests(list(table["path"]), Path(cfg.cache_dir)))
 
 
 def listed(cfg: Config, told: Sequence[str]) -> str:
@@ -188,7 +197,22 @@ def eval_rows(table: pd.DataFrame) -> np.ndarray:
 
 
 def digest(table: pd.DataFrame) -> str:
-    """Return 8 hexadecimal digits of a table's rows and its files' sizes."""
+    """Return 8 hexadecimal digits of all that a table says of its photos and of what their files hold.
+
+    Where the files lie is left out.
+    """
+    more = table[sorted(set(table.columns) - {*RULER, "content", "path"})]  # what training alone goes by
+    numbers = more.select_dtypes(["number", "bool"])
+    words = table[[*RULER, "content", *more.columns.difference(numbers.columns)]]
+    whole = hashlib.sha256(words.to_csv(index=False, lineterminator="\n").encode())
+    values = numbers.to_numpy(np.float64, copy=True)
+    values[np.isnan(values)] = np.nan  # of the many bit patterns, one
+    whole.update(" ".join(numbers.columns).encode() + values.tobytes())
+    return whole.hexdigest()[:8]
+
+
+def size_digest(table: pd.DataFrame) -> str:
+    """Return the digest of runs from before photos were known by content: of rows and the sizes of their files."""
     sizes = [os.stat(path).st_size for path in table["path"]]
     text = table[RULER].assign(size=sizes).to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -46,8 +46,8 @@ def rgb(path: str) -> np.ndarray:
 
 
 def left(root: Path) -> list[str]:
-    """Return the files of a cache, without its locks."""
-    return [file.name for file in root.rglob("*") if file.is_file() and file.suffix != ".lock"]
+    """Return the files of a cache's sets."""
+    return [file.name for file in root.rglob("*") if file.is_file() and file.suffix != ".lock" and file.parent != root]
 
 
 @pytest.mark.parametrize("word", [NONE, CENTER, RESIZE])

@@ -229,8 +229,9 @@ def on_disk(base: Config, folder: Path) -> pd.DataFrame:
     return table
 
 
-def test_the_digest_is_of_rows_and_sizes_and_not_of_the_folder(base: Config, tmp_path: Path) -> None:
-    here, there = on_disk(base, tmp_path / "a"), on_disk(base, tmp_path / "b")
+def test_the_digest_is_of_rows_and_contents_and_not_of_the_folder(base: Config, tmp_path: Path) -> None:
+    base = dataclasses.replace(base, cache_dir=str(tmp_path / "cache"))
+    here, there = (rows.with_content(on_disk(base, tmp_path / name), base) for name in "ab")
     mine = rows.digest(here)
     assert len(mine) == 8 and rows.digest(there) == mine
     other = here.copy()
@@ -238,8 +239,10 @@ def test_the_digest_is_of_rows_and_sizes_and_not_of_the_folder(base: Config, tmp
     assert rows.digest(other) != mine
     assert rows.digest(here.assign(fold=here["fold"].iloc[::-1].to_numpy())) != mine
     assert rows.digest(here.iloc[1:]) != mine
-    Path(here["path"].iloc[3]).write_bytes(b"")
-    assert rows.digest(here) != mine
+    for column in ("trained", "age0"):
+        assert rows.digest(here.assign(**{column: 1 - here[column]})) != mine
+    Path(here["path"].iloc[3]).write_bytes(b"y" * Path(here["path"].iloc[3]).stat().st_size)
+    assert rows.digest(rows.with_content(here, base)) != mine
 
 
 def test_the_summary_counts(base: Config) -> None:

@@ -20,7 +20,7 @@ from maskcls.words import BEGIN, END, markdown
 TOP = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "secrets", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing",
-     "sheets", "detect", "photos", "processes", "adamp", "depthwise"},
+     "sheets", "detect", "photos", "contents", "processes", "adamp", "depthwise"},
     {"parts"},
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state", "memory"},

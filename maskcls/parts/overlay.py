@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from maskcls import console, detect, overlays
+from maskcls import console, detect, overlays, photos
+from maskcls.contents import check_unchanged, file_digests
 from maskcls.detect import Detector, Finder
 from maskcls.drawing import brush
 from maskcls.errors import ConfigError, DataError
@@ -55,10 +56,11 @@ def masks(
     if bare.empty:
         raise ConfigError(f"overlay masks: no photo of overlay.of={of} shows a bare face")
     wanted = [f"{kind}{i}" for kind, count in (("worn", worn), ("incorrect", incorrect)) for i in range(count)]
-    place = cache / "overlays" / key(bare, wanted, detector, seed)
+    contents = file_digests(list(bare["path"]), cache)
+    place = cache / "overlays" / key(bare, contents, wanted, detector, seed)
     with locked(place.parent / f".{place.name}.lock"):
         if not place.exists():
-            draw(bare, wanted, find, seed, place)
+            draw(bare, contents, wanted, find, seed, place)
     there = {entry.name for entry in os.scandir(place)}
     new = pd.concat([bare.iloc[:0], *(drawn(bare, name, place, there) for name in wanted)])
     lost = sum(name.endswith(".none") for name in there)
@@ -66,14 +68,18 @@ def masks(
     return pd.concat([table, new], ignore_index=True)
 
 
-def key(bare: pd.DataFrame, wanted: list[str], detector: str, seed: int) -> str:
+def key(bare: pd.DataFrame, contents: list[str], wanted: list[str], detector: str, seed: int) -> str:
     """Return the name of a folder of drawn photos: it changes with its sources and with the code that draws."""
-    stats = [(path, (stat := os.stat(path)).st_size, stat.st_mtime_ns) for path in bare["path"]]
-    code = [Path(str(module.__file__)).read_text() for module in (overlays, brush, detect)]
-    return fingerprint([list(bare["id"]), stats, wanted, detector, seed, code])
+    files = [Path(__file__), *(Path(str(module.__file__)) for module in (overlays, brush, detect, photos))]
+    code = [file.read_text(encoding="utf-8") for file in files]
+    return fingerprint([
+        list(bare["id"]), contents, wanted, detector, seed, code, cv2.__version__, detect.package_versions()
+    ])  # fmt: skip
 
 
-def draw(bare: pd.DataFrame, wanted: list[str], find: Finder, seed: int, place: Path) -> None:
+def draw(
+    bare: pd.DataFrame, contents: list[str], wanted: list[str], find: Finder, seed: int, place: Path
+) -> None:  # fmt: skip
     """Draw the wanted masks on all photos, in parallel, into a folder that appears whole or not at all.
 
     A photo without a found face leaves an empty file `<name>.none`.
@@ -98,6 +104,7 @@ def draw(bare: pd.DataFrame, wanted: list[str], find: Finder, seed: int, place: 
     with ThreadPoolExecutor(cores()) as pool:
         for _ in console.track(pool.map(one, bare["id"], bare["path"]), len(bare), "drawing masks"):
             pass
+    check_unchanged(list(bare["path"]), contents, place.parent.parent)
     os.replace(part, place)
 
 
