@@ -16,7 +16,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import PIL
 
-from maskcls import console, detect, photos
+from maskcls import console, detect, images
 from maskcls.console import say, track
 from maskcls.contents import check_unchanged, file_digests
 from maskcls.errors import DataError, RunError, unknown
 from maskcls.parts.crop import Crop, Found
-from maskcls.photos import photo
-from maskcls.processes import cores
+from maskcls.photos import map_heard, read_photo
 from maskcls.registry import Word
 from maskcls.rundir import fingerprint, locked, write_json
 from maskcls.sheets import complain
@@ -66,9 +65,9 @@ def pixels(table: pd.DataFrame, crop: Word, root: Path, note: Callable[[str], No
 
 def source_code(crop: Word) -> list[str]:
     """Return the code and the versions that turn a file into pixels."""
-    files = [str(inspect.getsourcefile(source)) for source in (crop.build, detect, photos)]
+    files = [str(inspect.getsourcefile(source)) for source in (crop.build, detect, images)]
     code = [Path(file).read_text(encoding="utf-8") for file in files]
-    return [*code, cv2.__version__, *(detect.package_versions() if "detector" in crop.params else ())]
+    return [*code, cv2.__version__, PIL.__version__, *(detect.package_versions() if "detector" in crop.params else ())]
 
 
 def tell(facts: Path, crop: str, note: Callable[[str], None]) -> None:
@@ -119,11 +118,12 @@ def build(paths: list[str], word: Word, place: Path, contents: list[str]) -> Non
     try:
         say(f"decoding {len(paths)} photos to {first.shape[0]} × {first.shape[1]} pixels ({size / 1e6:.0f} MB)")
         whole = claimed(part, (len(paths), *first.shape))
-        with ThreadPoolExecutor(cores()) as pool:
-            for _ in track(pool.map(fill, range(len(paths))), len(paths), "decoding"):
-                if len(faults) >= 10:
-                    pool.shutdown(cancel_futures=True)
-                    break
+        work = map_heard(fill, range(len(paths)), paths.__getitem__)
+        for index, (_, fault) in enumerate(track(work, len(paths), "decoding")):
+            if fault:
+                faults.append(f"{paths[index]} {fault}")
+            if len(faults) >= 10:
+                break
         complain(list(dict.fromkeys(faults)))
         check_unchanged(paths, contents, place.parent.parent)
         whole.flush()
@@ -186,7 +186,7 @@ def sample(paths: list[str], crop: Crop) -> Pixels:
 
 def decoded(path: str, crop: Crop) -> Pixels:
     """Read one photo and crop it; a DataError names the photo."""
-    image = photo(path)
+    image = read_photo(path)
     try:
         return crop(image)
     except (DataError, cv2.error) as error:

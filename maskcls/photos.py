@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import stat
-import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
-import numpy as np
-import numpy.typing as npt
-from PIL import Image as pil
+import PIL
 
+from maskcls import images
 from maskcls.console import say, track
 from maskcls.errors import DataError
+from maskcls.images import JPEG, Image, decode_image, inspect_image, read_header
 from maskcls.processes import cores
 from maskcls.rundir import fingerprint, locked, write_json
+from maskcls.stderr import capture_stderr
 
-Image = npt.NDArray[np.uint8]
-LIMIT = 80  # megapixels; a photo of as many takes 240 MB while it is decoded
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap height and width
-ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-warnings.filterwarnings("ignore", category=pil.DecompressionBombWarning)  # LIMIT is lower, and says so in a sentence
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+ROUND = 128  # photos of each thread between two looks at what the decoders have said
 
 
 class Look(NamedTuple):
@@ -41,12 +38,20 @@ class Look(NamedTuple):
 def photo(path: str) -> Image:
     """Read one photo as uint8 RGB, (H, W, 3), upright; what cannot be read whole is a DataError that names it.
 
-    Grey, palette, 16-bit, CMYK and transparent photos become RGB; transparency is dropped.
+    Not for threads: while it decodes, it captures what the whole process writes to its standard error.
     """
+    with capture_stderr() as heard:
+        image = read_photo(path)
+    if heard and (fault := listen(path).fault):
+        raise DataError(f"{path} {fault}")
+    return image
+
+
+def read_photo(path: str) -> Image:
+    """Read one photo as `photo` does, from any thread; what the decoders warn of is left to `map_heard`."""
     try:
         raw = content(path)
-        measured(raw)
-        return decoded(raw, cv2.IMREAD_COLOR_RGB)
+        return decode_image(raw, read_header(raw))
     except ValueError as error:
         raise DataError(f"{path} {error}") from error
 
@@ -61,60 +66,43 @@ def content(path: str) -> bytes:
         raise ValueError(f"cannot be read: {error.strerror}") from error
 
 
-def measured(raw: bytes) -> tuple[int, int]:
-    """Return a photo's upright height and width by its header alone; a ValueError says what is wrong with the file.
-
-    OpenCV before 5 fills what a truncated JPEG lacks with grey and goes on, so its end is looked for here.
-    """
-    try:
-        with pil.open(io.BytesIO(raw)) as image:
-            (width, height), kind, turned = image.size, image.format, sideways(image)
-    except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
-        raise ValueError(f"has more than the {LIMIT} megapixels that are read") from error
-    except Exception as error:  # whatever Pillow's readers stumble over
-        raise ValueError("cannot be read as a photo") from error
-    if width * height > LIMIT * 1e6:
-        raise ValueError(f"has {height} × {width} pixels, more than the {LIMIT} megapixels that are read")
-    if kind in ENDS and raw.find(ENDS[kind], scan(raw) if kind != "PNG" else 0) < 0:
-        raise ValueError("cannot be read as a photo: it is cut off, its end is missing")
-    return (width, height) if turned else (height, width)
-
-
-def sideways(image: Any) -> bool:
-    """Tell whether EXIF says that a photo is shown turned by a quarter."""
-    with contextlib.suppress(Exception):  # EXIF that cannot be read turns nothing
-        return image.getexif().get(ORIENTATION) in SIDEWAYS
-    return False
-
-
-def scan(raw: bytes) -> int:
-    """Return where the pixels of a JPEG begin: after its segments, one of which may hold a thumbnail with an end."""
-    at = 2
-    while at + 4 <= len(raw) and raw[at] == 0xFF and raw[at + 1] != 0xDA:
-        at += 2 + int.from_bytes(raw[at + 2 : at + 4], "big") if raw[at + 1] != 0xFF else 1
-    return at
-
-
-def decoded(raw: bytes, mode: int) -> Image:
-    """Return the pixels of a file's bytes; a ValueError where there are none."""
-    try:
-        image = cv2.imdecode(np.frombuffer(raw, np.uint8), mode)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise ValueError("cannot be read as a photo: its pixels are broken")
-    return np.asarray(image, np.uint8)
-
-
 def look(path: str) -> Look:
-    """Look at one photo: its header, and its pixels at an eighth of their size, which takes half the time."""
+    """Look at one photo: its header, and its pixels."""
     try:
-        raw = content(path)
-        height, width = measured(raw)
-        decoded(raw, cv2.IMREAD_REDUCED_COLOR_8 if min(height, width) >= 64 else cv2.IMREAD_COLOR_RGB)
+        return Look(*inspect_image(content(path)), None)
     except ValueError as error:
         return Look(0, 0, str(error))
-    return Look(height, width, None)
+
+
+def listen(path: str) -> Look:
+    """Look at one photo while nothing else is decoded: what libjpeg warns of is then a fault of this photo."""
+    with capture_stderr() as heard:
+        seen = look(path)
+    if heard and seen.fault is None:
+        with contextlib.suppress(ValueError):
+            if read_header(content(path)).kind in JPEG:  # other formats warn of their metadata, and fail at pixels
+                return Look(0, 0, f"cannot be read as a photo: its pixels are broken ({heard[0]})")
+    return seen
+
+
+def map_heard(
+    job: Callable[[Item], Result], items: Sequence[Item], path: Callable[[Item], str]
+) -> Iterator[tuple[Result, str | None]]:
+    """Yield job(item) for each item, from threads, and what a decoder has against its photo (None: nothing).
+
+    A good photo costs nothing more: only where the decoders of a round have said something, its photos are looked at
+    again, one by one.
+    """
+    with ThreadPoolExecutor(cores()) as pool:
+        for start in range(0, len(items), step := ROUND * cores()):
+            some = items[start : start + step]
+            with capture_stderr() as heard:
+                results = list(pool.map(job, some))
+            faults = [listen(path(item)).fault for item in some] if heard else [None] * len(some)
+            if heard and not any(faults):  # it was about no photo
+                with contextlib.suppress(OSError):
+                    os.write(2, "".join(f"{line}\n" for line in heard).encode())
+            yield from zip(results, faults, strict=True)
 
 
 def looked(paths: Iterable[str], root: Path) -> list[Look]:
@@ -126,9 +114,9 @@ def looked(paths: Iterable[str], root: Path) -> list[Look]:
         new = [path for path, mark in stamps.items() if known.get(path, [None])[0] != mark]
         if new:
             say(f"checking {len(new)} photos")
-            with ThreadPoolExecutor(cores()) as pool:
-                for path, seen in zip(new, track(pool.map(look, new), len(new), "checking"), strict=True):
-                    known[path] = [stamps[path], *seen]
+            looks = track(map_heard(look, new, str), len(new), "checking")
+            for path, (seen, fault) in zip(new, looks, strict=True):
+                known[path] = [stamps[path], *(seen if fault is None else Look(0, 0, fault))]
             sound = {path: row for path, row in known.items() if row[-1] is None}  # chmod mends a fault unseen
             write_json(store, {"code": code(), "photos": sound})
     return [Look(*known[path][1:]) for path in asked]
@@ -144,7 +132,8 @@ def remembered(store: Path) -> dict[str, Any]:
 
 def code() -> str:
     """Return a mark of what judges a photo here."""
-    return fingerprint([Path(__file__).read_text(encoding="utf-8"), cv2.__version__])
+    sources = [Path(str(file)).read_text(encoding="utf-8") for file in (__file__, images.__file__)]
+    return fingerprint([sources, cv2.__version__, PIL.__version__])
 
 
 def stamp(path: str) -> str:

@@ -13,12 +13,13 @@ import pandas as pd
 from torch import nn
 
 from maskcls import infer, rows
-from maskcls.cache import Pixels, decoded
+from maskcls.cache import Pixels
 from maskcls.config import GROUPS
 from maskcls.errors import ConfigError, DataError, RunError, unknown
 from maskcls.labels import CLASSES, Floats
 from maskcls.parts.crop import Crop
 from maskcls.parts.hardware import Hardware, auto
+from maskcls.photos import photo
 from maskcls.registry import Word
 from maskcls.rundir import read_yaml, readable
 from maskcls.state import loaded
@@ -182,7 +183,7 @@ def array(image: Photo, index: int) -> Pixels:
     if isinstance(image, str | Path):
         if not Path(image).is_file():
             raise DataError(f"there is no file {image}")
-        return decoded(str(image), lambda whole: whole)
+        return photo(str(image))
     given = np.asarray(image)
     if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3:
         what = f"{given.dtype} of shape {given.shape}"

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from maskcls import photos
 from maskcls.errors import DataError
-from maskcls.photos import LIMIT, look, looked, photo
+from maskcls.images import LIMIT, image_formats
+from maskcls.photos import listen, look, looked, map_heard, photo, read_photo
 
 COLOUR = (200, 100, 50)
 
@@ -45,6 +49,11 @@ def empty_png(height: int, width: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
 
+def animated(kind: str) -> bytes:
+    frames = [Image.new("RGB", (24, 32), (i * 60, 0, 0)) for i in range(3)]
+    return saved(kind, frames[0], save_all=True, append_images=frames[1:])
+
+
 def flipped(raw: bytes) -> bytes:
     at = len(raw) // 2
     return raw[:at] + bytes([raw[at] ^ 255]) + raw[at + 1 :]
@@ -69,6 +78,12 @@ BAD: dict[str, tuple[bytes, str]] = {
     "9,000 × 9,000 pixels": (empty_png(9_000, 9_000), f"has 9000 × 9000 pixels, {BIG}"),
     "8,001 × 10,000 pixels": (empty_png(8_001, 10_000), f"has 8001 × 10000 pixels, {BIG}"),
     "a BMP of a half": (saved("BMP")[:300], BROKEN),
+    "a TIFF of a half": (noisy("TIFF", compression="tiff_lzw")[:-2000], "cannot be read as a photo"),
+    **{f"an animated {kind}": (animated(kind), "holds 3 pictures") for kind in ("GIF", "PNG", "WEBP", "TIFF", "AVIF")},
+    "a HEIC, which needs a plugin": (b"\0\0\0\x18ftypheic" + bytes(99), "pip install pillow-heif reads HEIC"),
+    "a TIFF of 32-bit numbers": (saved("TIFF", Image.fromarray(np.ones((32, 24), np.int32))), "save it with 8 bits"),
+    "a TIFF of floats": (saved("TIFF", Image.fromarray(np.ones((32, 24), np.float32))), "save it with 8 bits"),
+    "a PPM of 16 bits": (saved("PPM", Image.fromarray(np.ones((32, 24), np.uint16))), "save it with 8 bits"),
 }  # fmt: skip
 
 
@@ -172,3 +187,180 @@ def test_a_photo_is_looked_at_once_until_it_changes(tmp_path: Path, monkeypatch:
     assert [bool(known.fault) for known in looked(paths, tmp_path)] == [False, True, False] and seen[3:] == [paths[1]]
     (tmp_path / "photos.json").write_text("{broken")
     assert looked(paths, tmp_path)[0].fault is None and len(seen) == 7
+
+
+def scene(mode: str = "RGB") -> Image.Image:
+    """Return a smooth picture with colour, of a height and a width that no eighth divides, in a mode of Pillow."""
+    rough = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+    image = Image.fromarray(np.asarray(cv2.resize(rough, (75, 99), interpolation=cv2.INTER_LINEAR), np.uint8))
+    if mode == "I;16":
+        return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    if mode in ("RGBA", "LA"):
+        image.putalpha(Image.fromarray(np.linspace(0, 255, 99 * 75).reshape(99, 75).astype(np.uint8)))
+    return image.quantize(64) if mode == "P" else image.convert(mode)
+
+
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16")
+
+
+def reference(raw: bytes) -> np.ndarray:
+    """Return what Pillow makes of a file: upright, 8-bit RGB; of 16 bits the upper 8, where its convert would clip."""
+    with Image.open(io.BytesIO(raw)) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):
+            return np.repeat((np.asarray(upright) // 256).astype(np.uint8)[..., None], 3, 2)
+        return np.asarray(upright.convert("RGB"))
+
+
+def written() -> Iterator[tuple[str, str, bytes]]:
+    """Yield each format and mode that Pillow writes here, with a file of it."""
+    for kind, mode in itertools.product(image_formats(), MODES):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            yield kind, mode, saved(kind, scene(mode))
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "raw"), list(written()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_each_format_and_mode_is_read_as_pillow_converts_it(kind: str, mode: str, raw: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(raw)
+    if (kind, mode) == ("PPM", "I;16"):  # Pillow opens it as 32-bit numbers
+        assert "save it with 8 bits" in str(look(str(path)).fault)
+        return
+    image = read_photo(str(path))
+    assert np.abs(image.astype(int) - reference(raw)).max() <= 2
+    assert look(str(path)) == (*image.shape[:2], None)
+
+
+def test_the_usual_formats_are_among_those() -> None:
+    tried = {(kind, mode) for kind, mode, _ in written()}
+    assert len(tried) > 60 and {("JPEG", "CMYK"), ("PNG", "P"), ("PNG", "I;16"), ("TIFF", "I;16")} <= tried
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="%d"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", [kind for kind in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF") if kind in image_formats()])
+@pytest.mark.parametrize("where", ["exif", "xmp"])
+def test_size_and_pixels_are_turned_alike(orientation: int, kind: str, where: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.jpg"
+    scene().save(path, kind, **({"exif": exif} if where == "exif" else {"xmp": XMP % orientation}))  # type: ignore[arg-type]
+    image = read_photo(str(path))
+    assert np.abs(image.astype(int) - reference(path.read_bytes())).max() <= 2
+    assert look(str(path)) == (*image.shape[:2], None)
+    if where == "exif" and kind != "TIFF":  # Pillow writes no orientation into a TIFF by that way
+        assert image.shape[:2] == ((75, 99) if orientation >= 5 else (99, 75))
+
+
+def test_a_turned_tiff_is_upright(tmp_path: Path) -> None:
+    path = tmp_path / "turned.tif"
+    scene().save(path, tiffinfo={0x0112: 6})
+    assert np.array_equal(read_photo(str(path)), np.rot90(np.asarray(scene()), -1))
+    assert look(str(path)) == (75, 99, None)
+
+
+def damaged(raw: bytes, start: int, seed: int) -> bytes:
+    """Return a file with 1 to 64 bytes of its pixels cut out, set to zero, changed, or with more put among them."""
+    random = np.random.default_rng(seed)
+    at, size = int(random.integers(start, len(raw) - 2)), int(random.choice([1, 2, 8, 64]))
+    part = raw[at : at + size]
+    new = (b"", bytes(len(part)), bytes(byte ^ 255 for byte in part), part + random.bytes(size))[seed % 4]
+    return raw[:at] + new + raw[at + size :]
+
+
+OPTIONS: dict[str, dict[str, object]] = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 4},
+}
+
+
+@pytest.mark.parametrize("how", [*OPTIONS, "CMYK"])
+def test_what_libjpeg_warns_of_is_a_fault_with_a_name(
+    how: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    raw = saved("JPEG", scene("CMYK" if how == "CMYK" else "RGB"), quality=95, **OPTIONS.get(how, {}))
+    start, heard = raw.rindex(b"\xff\xda") + 16 if how != "progressive" else len(raw) // 3, 0
+    for seed in range(60):
+        path = tmp_path / f"{seed}.jpg"
+        path.write_bytes(damaged(raw, start, seed))
+        cv2.imread(str(path))
+        warned = "JPEG" in capfd.readouterr().err
+        fault = listen(str(path)).fault
+        assert fault or not warned
+        heard += warned
+        if warned:
+            with pytest.raises(DataError, match=rf"^{path} cannot be read as a photo"):
+                photo(str(path))
+    assert heard > 10 and not capfd.readouterr().err
+
+
+def test_damage_to_a_png_is_always_a_fault(tmp_path: Path) -> None:
+    raw = saved("PNG", scene())
+    for seed in range(60):
+        path = tmp_path / f"{seed}.png"
+        path.write_bytes(damaged(raw, raw.index(b"IDAT"), seed))
+        assert look(str(path)).fault or np.array_equal(read_photo(str(path)), np.asarray(scene()))
+
+
+@pytest.mark.parametrize("how", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_what_libtiff_says_is_a_fault(how: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    raw, heard = saved("TIFF", scene(), compression=how), 0
+    for seed in range(60):
+        path = tmp_path / f"{seed}.tif"
+        path.write_bytes(damaged(raw, 10, seed))
+        fault = look(str(path)).fault
+        warned = bool(capfd.readouterr().err)
+        assert fault or not warned
+        heard += warned
+    assert heard > 5
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "GIF", "BMP", "JPEG2000"])
+def test_what_passes_the_check_is_decoded_in_the_size_that_it_told(kind: str, tmp_path: Path) -> None:
+    raw = saved(kind, scene())
+    for seed in range(60):
+        path = tmp_path / f"{seed}.jpg"
+        path.write_bytes(damaged(raw, 8, seed))
+        seen = look(str(path))
+        if seen.fault is None:
+            assert read_photo(str(path)).shape == (seen.height, seen.width, 3)
+        else:
+            with pytest.raises(DataError):
+                read_photo(str(path))
+
+
+def test_among_many_the_broken_ones_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(photos, "ROUND", 3)
+    good, raw = saved("JPEG", scene(), quality=95), b""
+    seed = next(i for i in range(99) if (tmp_path / "x.jpg").write_bytes(raw := damaged(good, len(good) // 2, i)) and
+                listen(str(tmp_path / "x.jpg")).fault and look(str(tmp_path / "x.jpg")).fault is None)  # fmt: skip
+    paths = [str(tmp_path / f"{i}.jpg") for i in range(40)]
+    for i, path in enumerate(paths):
+        Path(path).write_bytes(raw if i in (5, 6, 39) else good)
+    capfd.readouterr()
+    assert seed < 99 and [i for i, seen in enumerate(looked(paths, tmp_path)) if seen.fault] == [5, 6, 39]
+    assert [i for i, (_, fault) in enumerate(map_heard(read_photo, paths, str)) if fault] == [5, 6, 39]
+    assert not capfd.readouterr().err
+
+
+def test_what_others_say_meanwhile_is_passed_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.jpg").write_bytes(saved("JPEG"))
+    assert list(map_heard(lambda path: os.write(2, b"a word\n"), [str(tmp_path / "a.jpg")], str)) == [(7, None)]
+    assert capfd.readouterr().err == "a word\n"
+
+
+def test_a_chatty_png_is_good(tmp_path: Path) -> None:
+    raw, profile = saved("PNG"), b"x\0\0" + zlib.compress(b"no profile")
+    chunk = struct.pack(">I", len(profile)) + b"iCCP" + profile + struct.pack(">I", zlib.crc32(b"iCCP" + profile))
+    (tmp_path / "a.png").write_bytes(raw[:33] + chunk + raw[33:])
+    assert photo(str(tmp_path / "a.png")).shape == (32, 24, 3) and listen(str(tmp_path / "a.png")).fault is None

@@ -20,7 +20,8 @@ from maskcls.words import BEGIN, END, markdown
 TOP = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "secrets", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing",
-     "sheets", "detect", "photos", "contents", "processes", "adamp", "depthwise"},
+     "sheets", "detect", "photos", "contents", "images", "listing", "stderr", "processes", "adamp",
+     "depthwise"},
     {"parts"},
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state", "memory"},

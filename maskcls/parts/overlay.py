@@ -15,14 +15,14 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from maskcls import console, detect, overlays, photos
+from maskcls import console, detect, images, overlays
 from maskcls.contents import check_unchanged, file_digests
 from maskcls.detect import Detector, Finder
 from maskcls.drawing import brush
 from maskcls.errors import ConfigError, DataError
 from maskcls.labels import MASKS, decode, encode
 from maskcls.overlays import Image, Landmarks
-from maskcls.photos import photo
+from maskcls.photos import read_photo
 from maskcls.processes import cores
 from maskcls.registry import Registry, Whole
 from maskcls.rundir import fingerprint, locked
@@ -70,7 +70,7 @@ def masks(
 
 def key(bare: pd.DataFrame, contents: list[str], wanted: list[str], detector: str, seed: int) -> str:
     """Return the name of a folder of drawn photos: it changes with its sources and with the code that draws."""
-    files = [Path(__file__), *(Path(str(module.__file__)) for module in (overlays, brush, detect, photos))]
+    files = [Path(__file__), *(Path(str(module.__file__)) for module in (overlays, brush, detect, images))]
     code = [file.read_text(encoding="utf-8") for file in files]
     return fingerprint([
         list(bare["id"]), contents, wanted, detector, seed, code, cv2.__version__, detect.package_versions()
@@ -89,7 +89,7 @@ def draw(
     part.mkdir(parents=True)
 
     def one(name: str, path: str) -> None:
-        image = photo(path)
+        image = read_photo(path)
         found = find(image)
         if found is None:
             (part / f"{stem(name)}.none").touch()
