@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ import numpy as np
 import yaml
 
 from maskcls.errors import RunError
+from maskcls.locks import flock, has_ended, hold_marker, mark_part, read_writer
 
 UMASK = os.umask(0)
 os.umask(UMASK)  # it can only be read by setting it
@@ -50,9 +50,9 @@ def write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
 def beside(path: Path) -> tuple[IO[bytes], Path]:
     """Return a new file `.name.*.part` beside a place, locked until it is closed or its process dies."""
     while True:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=mark_part(path.name), suffix=".part", dir=path.parent)
         file = os.fdopen(handle, "wb")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        flock(file, wait=True)
         if os.fstat(file.fileno()).st_nlink:
             return file, Path(name)
         file.close()  # swept before it was locked
@@ -62,8 +62,8 @@ def sweep(folder: Path) -> None:
     """Remove what killed processes were writing below a folder; what a living one writes is locked, and stays."""
     for part in folder.rglob(".*.part"):
         with contextlib.suppress(OSError), part.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            part.unlink()
+            if flock(file, wait=False) or has_ended(*read_writer(part)):
+                part.unlink()
 
 
 def writable(**folders: str) -> None:
@@ -93,11 +93,12 @@ def locked(path: Path, waiting: Callable[[], Any] = lambda: None) -> Iterator[No
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            native = flock(file, wait=False)
         except BlockingIOError:
             waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            native = flock(file, wait=True)
+        with contextlib.nullcontext() if native else hold_marker(path.with_name(f"{path.name}.soft"), waiting):
+            yield
 
 
 class RunDir:

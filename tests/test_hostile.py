@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import fcntl
 import os
 import pickle
 import resource
@@ -393,7 +394,7 @@ def test_sweeping_spares_what_is_being_written(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_swept_before_it_is_locked_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock, swept = rundir.fcntl.flock, []
+    lock, swept = fcntl.flock, []
 
     def late(file: object, how: int) -> None:
         if not swept:
@@ -401,7 +402,7 @@ def test_a_file_that_is_swept_before_it_is_locked_is_begun_again(tmp_path: Path,
             swept[0].unlink()
         lock(file, how)
 
-    monkeypatch.setattr(rundir.fcntl, "flock", late)
+    monkeypatch.setattr(fcntl, "flock", late)
     write(tmp_path / "a.txt", lambda file: file.write(b"whole"))
     assert swept and os.listdir(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_bytes() == b"whole"
 

@@ -21,7 +21,7 @@ TOP = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "secrets", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing",
      "sheets", "detect", "photos", "contents", "images", "listing", "stderr", "processes", "adamp",
-     "depthwise"},
+     "depthwise", "locks"},
     {"parts"},
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state", "memory"},
@@ -53,6 +53,26 @@ def test_imports_only_go_down(file: Path) -> None:
         return
     own = file.relative_to(TOP / "maskcls").with_suffix("").parts[0]
     assert all(floor(name) <= floor(own) for name in imported(file)), imported(file)
+
+
+UNIX = {"crypt", "curses", "fcntl", "grp", "nis", "ossaudiodev", "posix", "pty", "pwd", "readline", "resource", "spwd", "syslog",
+        "termios", "tty"}  # modules that Windows lacks
+
+
+def imported_at_once(node: ast.AST) -> set[str]:
+    """Return the modules that are imported when a file is, without those that a function imports when it is called."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        return set()
+    if isinstance(node, ast.Import):
+        return {alias.name.split(".")[0] for alias in node.names}
+    if isinstance(node, ast.ImportFrom):
+        return {(node.module or "").split(".")[0]}
+    return set().union(*map(imported_at_once, ast.iter_child_nodes(node)))
+
+
+@pytest.mark.parametrize("file", sorted((TOP / "maskcls").rglob("*.py")), ids=lambda path: path.stem)
+def test_no_module_that_windows_lacks_is_imported_with_the_package(file: Path) -> None:
+    assert not imported_at_once(ast.parse(file.read_text())) & UNIX
 
 
 def test_conf_groups_and_modules_of_parts_have_the_same_names() -> None:

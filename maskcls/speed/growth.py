@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import re
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -89,6 +88,8 @@ def peak() -> float:
     """Return the most memory that this process has held, in MB, with the read pages of files."""
     if (found := memory("/proc/self/status", "VmHWM")) is not None:
         return found
+    import resource  # Windows has none
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
 
 
