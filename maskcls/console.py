@@ -96,7 +96,7 @@ class Meter:
         self.seen, self.begun = 0, time.monotonic()
         for batch in batches:
             yield batch
-            self.seen += len(batch[0])
+            self.seen += len(batch[0]) * int(os.environ.get("WORLD_SIZE", 1))  # each rank has its part of the batch
             if self.progress and self.task is not None:
                 rate = self.seen / max(time.monotonic() - self.begun, 1e-9)
                 self.progress.update(self.task, advance=1, info=f"{self.info} {rate:.0f} images/s")

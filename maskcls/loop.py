@@ -95,13 +95,13 @@ def fit(
         with room(cfg, hardware, state):
             probs = predict(state.predictor, head, fold.unchanged, fold.held, hardware, cfg.precision, views)
         numbers = scores(truth, probs)
-        lr = state.optimizer.param_groups[0]["lr"]
         state.history.append(numbers["f1"])
         seconds = time.perf_counter() - begun
         yield {
-            "fold": fold.number, "epoch": state.epoch, "step": state.step, "loss": loss,
+            "fold": fold.number, "epoch": state.epoch, "step": state.step, "updates": state.updates,
+            **({"skipped": state.skipped} if state.scaler.is_enabled() else {}), "loss": loss,
             "val_loss": cross_entropy(truth, probs), **numbers,
-            "lr": lr, "images_per_second": rate, "seconds": seconds,
+            "lr": state.rate, "images_per_second": rate, "seconds": seconds,
         }  # fmt: skip
 
 
@@ -189,13 +189,16 @@ def mean(losses: Tensor, order: Sequence[Tensor], state: State, fold: Fold) -> f
     step, rows = int(bad[0]), order[bad[0]].tolist()
     names = ", ".join(fold.names[row] for row in rows[:8]) + (", …" if len(rows) > 8 else "")
     raise NumberError(
-        f"{where}: step {step + 1} of {len(losses)} left the numbers, at lr {state.optimizer.param_groups[0]['lr']:g}, "
+        f"{where}: step {step + 1} of {len(losses)} left the numbers, at lr {state.rate:g}, "
         f"with {names}: try a smaller optimizer.lr, or clip=1"
     )
 
 
 def descend(cfg: Config, state: State, loss: Tensor, count: int, steps: int) -> None:
-    """Go down the gradient, in one step for every `accumulate` batches; the last step takes what is left."""
+    """Go down the gradient, in one step for every `accumulate` batches; the last step takes what is left.
+
+    A step that fp16 skips moves no weight, so that the moving average does not count it either.
+    """
     begun = (count - 1) // cfg.accumulate * cfg.accumulate
     state.scaler.scale(loss / min(cfg.accumulate, steps - begun)).backward()
     if count % cfg.accumulate and count < steps:
@@ -203,8 +206,13 @@ def descend(cfg: Config, state: State, loss: Tensor, count: int, steps: int) -> 
     if cfg.clip:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.model.parameters(), cfg.clip)
+    scale = state.scaler.get_scale()
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
+    if state.scaler.get_scale() < scale:
+        state.skipped += 1
+        return
+    state.updates += 1
     if state.ema:
-        state.ema.update(state.model, state.step // cfg.accumulate)
+        state.ema.update(state.model, state.updates)

@@ -19,6 +19,8 @@ from maskcls.parts.hardware import Hardware, hold_memory
 from maskcls.parts.head import Head
 from maskcls.rundir import write
 
+FIRST_SCALE = 2.0**10  # of fp16's loss; at torch's 2^16 the first gradients overflow and their steps are skipped
+
 
 @dataclass
 class State:
@@ -33,7 +35,9 @@ class State:
     lr: float
     ema: ModelEmaV3 | None = None
     history: list[float] = field(default_factory=list)
-    step: int = 0
+    step: int = 0  # batches that were trained on: the clock of the learning rate
+    updates: int = 0  # steps of the optimizer, which are fewer with `accumulate`: the clock of the moving average
+    skipped: int = 0  # steps that fp16 gave up, since a gradient was too large for it
 
     @property
     def epoch(self) -> int:
@@ -44,6 +48,11 @@ class State:
     def predictor(self) -> nn.Module:
         """The model that predicts: the moving average where there is one."""
         return self.ema.module if self.ema else self.model
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last layer: the largest, where it decays from layer to layer."""
+        return float(max(group["lr"] for group in self.optimizer.param_groups))
 
     def pace(self, factor: float) -> None:
         """Set the learning rate of each group of parameters."""
@@ -67,6 +76,7 @@ class State:
         content = {
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(), "history": self.history, "step": self.step,
+            "updates": self.updates, "skipped": self.skipped,
             "ema": self.ema.module.state_dict() if self.ema else None,
         }  # fmt: skip
         write_tensors(path, content)
@@ -81,6 +91,8 @@ class State:
             if self.ema:
                 self.ema.module.load_state_dict(content["ema"])
             self.history, self.step = list(content["history"]), int(content["step"])
+            self.updates = int(content.get("updates", self.step))  # earlier versions did not count them
+            self.skipped = int(content.get("skipped", 0))
 
 
 def build(cfg: Config, head: Head, hardware: Hardware, size: tuple[int, int], fold: int) -> State:
@@ -89,7 +101,7 @@ def build(cfg: Config, head: Head, hardware: Hardware, size: tuple[int, int], fo
     if hardware.device.type == "cpu":
         hold_memory()
     model = hardware.place(cfg.model(head.outputs, *size, fold))
-    scaler = torch.amp.GradScaler(hardware.device.type, enabled=cfg.precision == "fp16")
+    scaler = torch.amp.GradScaler(hardware.device.type, FIRST_SCALE, enabled=cfg.precision == "fp16")
     ema = ModelEmaV3(model, decay=cfg.ema, use_warmup=True, foreach=True) if cfg.ema else None
     optimizer = cfg.optimizer(parameters(cfg, model), hardware.fused)
     return State(model, optimizer, scaler, cfg.optimizer.params["lr"], ema)

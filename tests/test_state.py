@@ -10,6 +10,7 @@ import torch
 from maskcls.cli import compose
 from maskcls.config import checked
 from maskcls.folds import prune
+from maskcls.infer import autocast
 from maskcls.loop import descend
 from maskcls.state import State, build, mean_weights
 
@@ -53,9 +54,51 @@ def test_a_restored_state_takes_the_same_steps_to_the_bit(tmp_path: Path) -> Non
     for i in range(3, 6):
         step(cfg, one, i)
         step(cfg, two, i)
-    assert two.history == one.history and two.step == one.step
+    assert two.history == one.history and (two.step, two.updates) == (one.step, one.updates) == (6, 6)
     for a, b in ((one.model, two.model), (one.predictor, two.predictor)):
         assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize(("batches", "accumulate"), [(7, 2), (6, 2), (5, 1), (7, 3)])
+def test_the_moving_average_counts_the_optimizers_steps(
+    batches: int, accumulate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg, one = state("ema=0.9", f"accumulate={accumulate}")
+    told: list[int] = []
+    monkeypatch.setattr(one.ema, "update", lambda model, step: told.append(step))
+    for _ in range(2):
+        for count in range(1, batches + 1):
+            one.step += 1
+            descend(cfg, one, one.model(torch.randn(4, 3, *SIZE)).square().mean(), count, batches)  # type: ignore[arg-type]
+    assert told == list(range(1, 2 * -(-batches // accumulate) + 1)) and one.updates == told[-1]
+    assert one.step == 2 * batches
+
+
+def test_a_step_that_fp16_skips_moves_no_weight_and_is_counted() -> None:
+    cfg, one = state("ema=0.9", "precision=fp16")
+    one.scaler = torch.amp.GradScaler("cpu", 2.0**127)  # any gradient overflows
+    before = [parameter.detach().clone() for parameter in one.predictor.parameters()]
+    step(cfg, one, 0)
+    step(cfg, one, 1)
+    assert (one.step, one.updates, one.skipped) == (2, 0, 2) and one.scaler.get_scale() == 2.0**125
+    for weights in (one.model.parameters(), one.predictor.parameters()):
+        assert all(torch.equal(a, b) for a, b in zip(before, weights, strict=True))
+    one.scaler = torch.amp.GradScaler("cpu", 2.0**10)
+    step(cfg, one, 2)
+    assert (one.step, one.updates, one.skipped) == (3, 1, 2)
+    assert any(not torch.equal(a, b) for a, b in zip(before, one.model.parameters(), strict=True))
+
+
+def test_fp16_learns_from_its_first_step() -> None:
+    cfg, one = state("precision=fp16")
+    objective = cfg.head().objective(cfg.loss, torch.ones(18))  # type: ignore[attr-defined]
+    for seed in range(3):  # at torch's own first scale of 2^16 they are all skipped
+        torch.manual_seed(seed)
+        with autocast(torch.device("cpu"), "fp16"):
+            logits = one.model(torch.randn(8, 3, *SIZE))
+        one.step += 1
+        descend(cfg, one, objective(logits, torch.eye(18)[torch.randint(0, 18, (8,))]), 1, 1)  # type: ignore[arg-type]
+    assert (one.updates, one.skipped) == (3, 0)
 
 
 def test_layer_decay_gives_deeper_layers_larger_steps() -> None:
@@ -66,6 +109,7 @@ def test_layer_decay_gives_deeper_layers_larger_steps() -> None:
     assert set(rates) == {id(parameter) for parameter in own.values()}
     first, last = rates[id(own["conv_stem.weight"])], rates[id(own["classifier.weight"])]
     assert last == pytest.approx(0.05) and 0 < first < last
+    assert one.rate == last, "what is logged is the rate of the config"
 
 
 def test_the_chosen_epochs_are_the_best_or_the_last() -> None:
