@@ -17,12 +17,13 @@ from maskcls import console, distrib, rows
 from maskcls.cache import pixels
 from maskcls.config import checked, resolved
 from maskcls.errors import ConfigError, DataError, RunError
+from maskcls.evaluation import load_evaluation, load_own_evaluation, stored_probs
 from maskcls.labels import AGES, CLASSES, GENDERS, MASKS, Floats, Ints, decode
 from maskcls.metrics import scores
 from maskcls.parts.blend import Blend
 from maskcls.parts.data import ENDINGS
 from maskcls.parts.hardware import Hardware
-from maskcls.predictor import COLUMNS, Finished, Predictor, opened, ordered
+from maskcls.predictor import COLUMNS, Finished, Predictor, differ, opened, ordered
 from maskcls.registry import Word
 from maskcls.rundir import write_text
 
@@ -104,9 +105,10 @@ def same_folds(runs: Sequence[Finished]) -> None:
         if not first.index.equals(other.index):
             alone = len(first.index.symmetric_difference(other.index))
             raise RunError(f"{where} ({alone} scored photos stand in one of them only): they cannot be blended")
-        unequal = [name for name in RULER if (first[name].to_numpy() != other[name].to_numpy()).any()]
-        if unequal:
-            count = int((first[unequal].to_numpy() != other[unequal].to_numpy()).any(axis=1).sum())
+        apart = {name: (first[name] != other[name]).to_numpy() for name in RULER}
+        apart["content"] = differ(first["content"], other["content"])
+        if unequal := [name for name, rows_ in apart.items() if rows_.any()]:
+            count = int(np.any([apart[name] for name in unequal], axis=0).sum())
             raise RunError(f"{where} ({count} photos differ in {', '.join(unequal)}): they cannot be blended")
 
 
@@ -127,12 +129,14 @@ def answer(
     own_data: bool,
 ) -> None:  # fmt: skip
     """Write the submission of the evaluation photos: stored predictions where they are what is asked for, else new."""
-    table = runs[0].evaluation if own_data else evaluation(cfg.data)
-    kept = [stored(run, table, cfg.precision, tta) for run in runs]
-    if own_data and any(probs is None for probs in kept):
-        table = evaluation(runs[0].word("data"))
+    cache = Path(cfg.cache_dir)
+    table = runs[0].evaluation if own_data else load_evaluation(cfg.data, cache)
     if table.empty:
         raise DataError("the data has no evaluation photos: photos=<folder> predicts any others")
+    kept = [stored_probs(run, table, cfg.precision, tta) for run in runs]
+    if own_data and any(probs is None for probs in kept):
+        table = load_own_evaluation(runs[0], cache)
+        kept = [stored_probs(run, table, cfg.precision, tta) for run in runs]
     members = np.stack([computed(run, table, cfg, tta, hardware) if probs is None else probs
                         for run, probs in zip(runs, kept, strict=True)])  # fmt: skip
     probs, known = ensemble(members), (table["label"] >= 0).to_numpy()
@@ -140,22 +144,6 @@ def answer(
         lines = [(name, part[known]) for name, part in named(runs, cfg.blend, members, probs)]
         show(f"evaluation: {known.sum()} photos with labels", table["label"].to_numpy(np.int64)[known], lines)
     submit(table["id"].tolist(), framed(table["id"], probs), out)
-
-
-def evaluation(data: Word) -> pd.DataFrame:
-    """Return the evaluation rows of the data, in info.csv's order."""
-    table: pd.DataFrame = data(console.say)
-    return table[table["part"] == "eval"].reset_index(drop=True)
-
-
-def stored(run: Finished, table: pd.DataFrame, precision: str | None, tta: Word | None) -> Floats | None:
-    """Return the probabilities (N, 18) that a run has stored for these photos; None where they must be computed."""
-    file = run.path / "eval.csv"
-    if tta not in (None, run.word("tta")) or precision not in (None, run.config["precision"]):
-        return None
-    if not file.is_file() or set(table["id"]) != set(run.evaluation["id"]):
-        return None
-    return ordered(table["id"].tolist(), run.probabilities("eval.csv"), file)
 
 
 def computed(run: Finished, table: pd.DataFrame, cfg: PredictConfig, tta: Word | None, hardware: Hardware) -> Floats:

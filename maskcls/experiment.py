@@ -89,7 +89,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
     if console.main_rank():
         place.open({key: value for key, value in cfg.filled().items() if key != "fold"})
         place.claim(rows.digest(table), len(table))
-        write_text(place / "table.csv", table[rows.RULER].to_csv(index=False, lineterminator="\n"))
+        write_text(place / "table.csv", table[[*rows.RULER, "content"]].to_csv(index=False, lineterminator="\n"))
         place.about(**about(hardware.facts()))
     photos = pixels(table, cfg.crop, Path(cfg.cache_dir), note)
     sink: Sink | None = cfg.logger(console.say) if console.main_rank() else None

@@ -36,7 +36,7 @@ class Finished:
 
     path: Path
     config: Mapping[str, Any]
-    table: pd.DataFrame  # id, person, label, part, fold, scored
+    table: pd.DataFrame  # id, person, label, part, fold, scored, content ("" in a run from before there was one)
 
     @property
     def scored(self) -> pd.DataFrame:
@@ -70,10 +70,17 @@ def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
     if "hardware" not in config:  # what is written last
         raise RunError(f"{place / 'config.yaml'} is cut off: ask for the run again under another name")
     wanted = ["id", "person", "label", "part", "fold", "scored"]
-    types = {"id": str, "person": str, "label": int, "fold": int, "scored": bool}
+    types = {"id": str, "person": str, "label": int, "fold": int, "scored": bool, "content": str}
     with readable(place / "table.csv"):
-        table = pd.read_csv(place / "table.csv", dtype=types, usecols=wanted, keep_default_na=False)
-    return Finished(place, config, table)
+        table = pd.read_csv(
+            place / "table.csv", dtype=types, usecols=lambda name: name in {*wanted, "content"}, keep_default_na=False
+        )
+        return Finished(place, config, table[wanted].assign(content=table.get("content", "")))
+
+
+def differ(mine: pd.Series, other: pd.Series) -> npt.NDArray[np.bool_]:
+    """Return where two columns `content` differ; a photo whose content one of them does not know is taken as equal."""
+    return ((mine != other) & (mine != "") & (other != "")).to_numpy(bool)
 
 
 def found(name: str | Path, runs_dir: Path) -> Path:

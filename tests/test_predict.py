@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ import maskcls
 from maskcls import ensemble
 from maskcls.cli import compose
 from maskcls.config import checked
+from maskcls.contents import file_digests
 from maskcls.errors import DataError, MaskclsError, RunError
 from maskcls.experiment import run as train
 from maskcls.labels import AGES, CLASSES, GENDERS, MASKS
@@ -75,6 +77,7 @@ def make(tmp_path: Path, people: Path) -> Make:
         table["fold"] = by_person(table[train], folds, 0).reindex(table.index, fill_value=-1).astype("int64")
         table["scored"] = True
         words = ("name=t", "model=timm", f"model.arch={ARCH}", "data=competition", f"data.root={people}", f"folds={folds}")
+        table["content"] = file_digests(list(table["path"]), tmp_path / "cache")
         write_text(place / "config.yaml", yaml.safe_dump(checked(compose(*words)).filled()))
         write_text(place / "table.csv", table.drop(columns="path").to_csv(index=False))
         write_text(place / "oof.csv", sheet(table[train], seed).to_csv(index=False, float_format="%.8g"))
@@ -334,3 +337,67 @@ def test_a_real_run_predicts_again_what_it_stored(tiny: list[str], tmp_path: Pat
     assert done.returncode == 0, done.stderr
     written = pd.read_csv(tmp_path / "submission.csv")
     assert written["ImageID"].tolist() == info(people) and written["ans"].tolist() == stored(run).argmax(1).tolist()
+
+
+@pytest.mark.parametrize("change", ["nothing", "a new time", "one photo", "two photos swapped", "the run is older"])
+def test_stored_predictions_are_of_contents_and_not_of_names(
+    change: str, make: Make, ask: Callable[..., Path], people: Path, tmp_path: Path
+) -> None:
+    run, base = make("a-1"), tmp_path / "other"
+    shutil.copytree(people, base)
+    files = [base / "eval" / "images" / name for name in info(people)]
+    if change == "the run is older":
+        pd.read_csv(run / "table.csv").drop(columns="content").to_csv(run / "table.csv", index=False)
+    if change == "a new time":
+        os.utime(files[2], (1, 1))
+    if change == "one photo":
+        files[2].write_bytes(files[2].read_bytes()[:-2] + b"\0\xff\xd9")  # behind the pixels
+    if change == "two photos swapped":
+        files[2].rename(tmp_path / "spare"), files[9].rename(files[2]), (tmp_path / "spare").rename(files[9])
+    place = ask("runs=[a-1]", "data=competition", f"data.root={base}", f"cache_dir={tmp_path}/cache")
+    written = pd.read_csv(place / "probabilities.csv")[COLUMNS]
+    expected = stored(run) if change in ("nothing", "a new time") else reference(run, files, (32, 24))
+    np.testing.assert_allclose(written, expected, atol=1e-5)
+
+
+def test_photos_of_a_runs_own_data_that_changed_are_predicted_anew_for_each_of_its_ensemble(
+    make: Make, ask: Callable[..., Path], people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "mine"
+    shutil.copytree(people, base)
+    runs = [make("a-1", 1), make("b-2", 2)]
+    for run in runs:
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        write_text(run / "config.yaml", yaml.safe_dump(config | {"data": config["data"] | {"root": str(base)}}))
+    (runs[1] / "eval.csv").unlink()  # so that the photos are needed, of which the first run has stored predictions
+    files = [base / "eval" / "images" / name for name in info(people)]
+    shutil.copy(files[1], files[0])
+    place = ask("runs=[a-1,b-2]", f"cache_dir={tmp_path}/cache")
+    expected = np.mean([reference(run, files, (32, 24)) for run in runs], axis=0)
+    np.testing.assert_allclose(pd.read_csv(place / "probabilities.csv")[COLUMNS], expected, atol=1e-5)
+    assert "a-1: 1 evaluation photos changed since it was trained" in capsys.readouterr().out
+
+
+def test_runs_of_photos_of_the_same_names_are_not_blended(make: Make, ask: Callable[..., Path], people: Path, tmp_path: Path) -> None:
+    for name in ("a-1", "b-2"):
+        make(name)
+    ask("runs=[a-1,b-2]")
+    table = pd.read_csv(file := tmp_path / "runs" / "b-2" / "table.csv")
+    table.loc[5, "content"] = "0123456789abcdef"
+    table.to_csv(file, index=False)
+    with pytest.raises(RunError, match=r"\(1 photos differ in content\)"):
+        ask("runs=[a-1,b-2]")
+
+
+def test_a_runs_own_data_is_only_read(make: Make, ask: Callable[..., Path], tmp_path: Path) -> None:
+    """A run folder may come from anybody: what its config.yaml says draws nothing, and shows nothing of other files."""
+    (tmp_path / "secret").write_text("password: swordfish\n")
+    run = make("a-1")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    synthetic = {"name": "synthetic", "root": str(tmp_path / "victim"), "people": 3, "eval_people": 1, "height": 64, "width": 48}
+    for data in (synthetic, {"name": "table", "file": str(tmp_path / "secret")}):
+        write_text(run / "config.yaml", yaml.safe_dump(config | {"data": data}))
+        with pytest.raises(RunError, match=r"a-1: its photos cannot be read where its config\.yaml says") as caught:
+            ask("runs=[a-1]", "tta=flip")
+        assert "swordfish" not in str(caught.value) and caught.value.__cause__ is None
+    assert not (tmp_path / "victim").exists() and not (tmp_path / "data").exists()

@@ -26,7 +26,7 @@ FLOORS = [
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state", "memory"},
     {"loop", "predictor"},
-    {"folds", "report", "plots", "experiment", "parallel", "ensemble", "ladder", "speed"},
+    {"folds", "report", "plots", "experiment", "parallel", "ensemble", "evaluation", "ladder", "speed"},
     {"run", "words", "predict", "contact", "reproduce", "table", "leak", "bench", "sync"},
 ]
 

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field
 from maskcls import console, people
 from maskcls.errors import DataError, unknown
 from maskcls.labels import CLASSES, GENDERS, band, decode, encode
-from maskcls.registry import Registry, Whole
+from maskcls.registry import Registry, Whole, Word
 from maskcls.sheets import OLDEST, Row, absent, code, complain, inside, printable, read, repeated, strays, years
 
 word = Registry("data")
@@ -138,9 +138,21 @@ def synthetic(
     height: Drawing = 256, width: Drawing = 192, seed: Whole = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Draw the embedded people once into `root`, in the competition's layout, and read them as such."""
-    place = Path(root) / f"people-{people}+{eval_people}-{height}x{width}-seed{seed}"
+    place = drawn_folder(root, people, eval_people, height, width, seed)
     drawn(place, people=people, eval_people=eval_people, height=height, width=width, seed=seed)
     return competition(note, root=str(place))
+
+
+def drawn_folder(root: str, people: int, eval_people: int, height: int, width: int, seed: int) -> Path:
+    """Return the folder of a drawn set."""
+    return Path(root) / f"people-{people}+{eval_people}-{height}x{width}-seed{seed}"
+
+
+def read_only(source: Word) -> Word:
+    """Return a source of photos that draws nothing: drawn people are read where they are."""
+    if source.build is not synthetic:
+        return source
+    return Word("data", "competition", {"root": str(drawn_folder(**source.params))}, competition)
 
 
 def drawn(place: Path, **what: int) -> None:

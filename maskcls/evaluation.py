@@ -1,0 +1,62 @@
+"""The evaluation photos that a prediction is of, and what runs have stored of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from maskcls import console
+from maskcls.contents import file_digests
+from maskcls.errors import DataError, RunError
+from maskcls.labels import Floats
+from maskcls.parts.data import read_only
+from maskcls.predictor import Finished, differ, ordered
+from maskcls.registry import Word
+
+
+def load_evaluation(data: Word, cache: Path) -> pd.DataFrame:
+    """Return the evaluation rows of the data, in info.csv's order, with the digests of their photos (`content`)."""
+    table: pd.DataFrame = data(console.say)
+    rest = table[table["part"] == "eval"].reset_index(drop=True)
+    return rest.assign(content=file_digests(list(rest["path"]), cache))
+
+
+def load_own_evaluation(run: Finished, cache: Path) -> pd.DataFrame:
+    """Return a run's evaluation rows with path and content of their photos as they are now.
+
+    The run may come from anybody: what its config.yaml names is read, and no word of it gets into a message.
+    """
+    try:
+        paths = read_only(run.word("data"))(lambda text: None).set_index("id")["path"]
+    except DataError:
+        what = f"{run.path}: its photos cannot be read where its config.yaml says"
+        raise RunError(f"{what}. Set data=<source> and the source's root or file") from None
+    table = run.evaluation
+    if lost := int((~table["id"].isin(paths.index)).sum()):
+        what = f"{run.path}: {lost} of its {len(table)} evaluation photos are not where its config.yaml says"
+        raise RunError(f"{what}. Set data=<source> and the source's root or file")
+    table["path"] = paths[table["id"]].to_numpy()
+    now = pd.Series(file_digests(list(table["path"]), cache), dtype=str)
+    if changed := int(differ(table["content"], now).sum()):
+        console.say(f"{run.path.name}: {changed} evaluation photos changed since it was trained", "yellow")
+    return table.assign(content=now)
+
+
+def stored_probs(run: Finished, table: pd.DataFrame, precision: str | None, tta: Word | None) -> Floats | None:
+    """Return the probabilities (N, 18) that a run has stored for these photos; None where they must be computed.
+
+    They are the same photos only where their names and their contents are.
+    """
+    file, own = run.path / "eval.csv", run.evaluation
+    if tta not in (None, run.word("tta")) or precision not in (None, run.config["precision"]):
+        return None
+    if not file.is_file() or not same_photos(table, own):
+        return None
+    return ordered(table["id"].tolist(), run.probabilities("eval.csv"), file)
+
+
+def same_photos(mine: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Return True if two tables hold the same ids with the same contents."""
+    one, two = (dict(zip(table["id"], table["content"], strict=True)) for table in (mine, other))
+    return one == two
