@@ -18,8 +18,9 @@ import yaml
 from maskcls import console, photos
 from maskcls.detect import Finder, known
 from maskcls.errors import ConfigError, DataError
+from maskcls.listing import describe_left_out, find_images
 from maskcls.overlays import STYLES, Image, choose, wear
-from maskcls.parts import crop, data
+from maskcls.parts import crop
 from maskcls.sheets import read
 
 Versions = Callable[[Image], list[Image]]
@@ -28,7 +29,9 @@ Versions = Callable[[Image], list[Image]]
 def listed(source: Path, match: str, most: int) -> list[str]:
     """Return at most so many photos of a CSV (column path) or a folder, spread evenly over it."""
     if source.is_dir():
-        files = sorted(p for p in source.rglob("*") if p.suffix.lower() in data.ENDINGS and p.name[0] != ".")
+        files, left_out = find_images(source)
+        if left_out:
+            console.say(f"{source}: {describe_left_out(left_out)}")
     else:
         files = [source.parent / row.cells["path"] for row in read(source, ("path",))]
     files = [path for path in files if path.match(match)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from maskcls.config import checked, resolved
 from maskcls.errors import ConfigError, DataError, RunError
 from maskcls.evaluation import load_evaluation, load_own_evaluation, stored_probs
 from maskcls.labels import AGES, CLASSES, GENDERS, MASKS, Floats, Ints, decode
+from maskcls.listing import describe_left_out, find_images
 from maskcls.metrics import scores
 from maskcls.parts.blend import Blend
-from maskcls.parts.data import ENDINGS
 from maskcls.parts.hardware import Hardware
 from maskcls.predictor import COLUMNS, Finished, Predictor, differ, opened, ordered
 from maskcls.registry import Word
@@ -181,20 +180,15 @@ def photos(sources: Sequence[str]) -> pd.DataFrame:
     """Return id and path of the photos in folders (with theirs below), files and patterns; DataError where none is."""
     found: list[str] = []
     for source in sources:
-        here = Path(source).expanduser()
-        some = below(here) if here.is_dir() else map(Path, sorted(glob.glob(str(here), recursive=True)))
-        more = [str(path) for path in ([here] if here.is_file() else some) if path.is_file()]
-        if not more:
-            raise DataError(f"photos: there is no photo at {source!r}")
-        found += more
+        images, left_out = find_images(source)
+        others = describe_left_out(left_out)
+        if not images:
+            raise DataError(f"photos: there is no photo at {source!r}{': ' * bool(others)}{others}")
+        if others:
+            console.say(f"photos: {source}: {others}", "yellow")
+        found += map(str, images)
     unique = list(dict.fromkeys(found))
     return pd.DataFrame({"id": unique, "path": unique})
-
-
-def below(folder: Path) -> list[Path]:
-    """Return the photos in a folder and those below it, sorted; what begins with a dot is none."""
-    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in ENDINGS
-            and not any(part.startswith(".") for part in path.relative_to(folder).parts)]  # fmt: skip
 
 
 def describe(listing: pd.DataFrame, probs: Floats, out: Path) -> None:

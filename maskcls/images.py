@@ -52,6 +52,7 @@ def image_formats() -> list[str]:
     return [*usual, *(kind for kind in pil.OPEN if kind not in usual and pil.MIME.get(kind, "").startswith("image/"))]
 
 
+@functools.cache
 def image_endings() -> set[str]:
     """Return the endings of the files that can be read as images here, in lower case."""
     formats = set(image_formats())

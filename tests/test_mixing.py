@@ -26,7 +26,7 @@ def test_mixup_blends_photos_and_targets_by_one_share(seed: int) -> None:
     torch.manual_seed(seed)
     torch.rand(())
     share = float(torch.distributions.Beta(0.8, 0.8).sample())
-    other = torch.randperm(COUNT)
+    other = mixing.draw_partners(COUNT, images.device)
     torch.testing.assert_close(mixed, share * images + (1 - share) * images[other])
     torch.testing.assert_close(soft, share * targets + (1 - share) * targets[other])
 
@@ -47,6 +47,36 @@ def test_cutmix_shares_targets_by_the_area_that_was_pasted(seed: int) -> None:
             rows, columns = pasted.any(1).nonzero(), pasted.any(0).nonzero()
             box = (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
             assert int(box) == int(pasted.sum()), "it is a box"
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7, 64])
+def test_no_photo_is_its_own_partner_and_each_is_a_partner_once(count: int) -> None:
+    torch.manual_seed(count)
+    drawn = torch.stack([mixing.draw_partners(count, torch.device("cpu")) for _ in range(600)])
+    assert not (drawn == torch.arange(count)).any()
+    assert (drawn.sort(1).values == torch.arange(count)).all()
+    often = torch.stack([torch.bincount(column, minlength=count) for column in drawn.T]) / 600
+    expected = (1 - torch.eye(count)) / (count - 1)
+    assert (often - expected).abs().max() < 0.12  # any other photo, equally often
+
+
+@pytest.mark.parametrize("mix", [mixing.mixup(), mixing.cutmix(), mixing.halfcut(p=1.0)])
+def test_a_photo_alone_stays_as_it_is(mix: mixing.Mix) -> None:
+    images, targets = (part[:1] for part in batch())
+    mixed, soft = mix(images, targets, LABELS[:1])
+    torch.testing.assert_close(mixed, images)
+    torch.testing.assert_close(soft, targets)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_half_a_photo_is_joined_with_another_of_its_class_never_with_itself(seed: int) -> None:
+    images, targets = batch()
+    labels = torch.tensor([0, 0, 1, 1, 1, 2, 3, 3, 3, 3, 4, 5])  # of 2, 4 and 5 there is one photo
+    torch.manual_seed(seed)
+    mixed, _ = mixing.halfcut(p=1.0, pairs="within")(images, targets, labels)
+    right = mixed[:, 0, 0, -1].long()
+    alone = torch.bincount(labels)[labels] == 1
+    assert ((right == torch.arange(COUNT)) == alone).all() and (labels[right] == labels).all()
 
 
 @pytest.mark.parametrize("pairs", ["any", "within", "between"])

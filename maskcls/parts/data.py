@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field
 
 from maskcls import console, people
 from maskcls.errors import DataError, unknown
+from maskcls.images import image_endings
 from maskcls.labels import CLASSES, GENDERS, band, decode, encode
 from maskcls.registry import Registry, Whole, Word
 from maskcls.sheets import OLDEST, Row, absent, code, complain, inside, printable, read, repeated, strays, years
@@ -26,7 +27,6 @@ Note = Callable[[str], None]
 
 COLUMNS = ["id", "path", "person", "mask", "gender", "age", "label", "part"]
 SHOTS = {f"mask{i}": 0 for i in range(1, 6)} | {"incorrect_mask": 1, "normal": 2}
-ENDINGS = {".jpg", ".jpeg", ".png"}
 MASK_WORDS = {"worn": 0, "wear": 0, "incorrect": 1, "none": 2, "normal": 2, "0": 0, "1": 1, "2": 2}
 MOST = 100_000  # drawn people
 Crowd = Annotated[int, Field(ge=1, le=MOST)]
@@ -99,7 +99,7 @@ def shots(place: Path, person: Mapping[str, Any]) -> list[dict[str, Any]]:
     with os.scandir(place) as entries:
         names = [entry.name for entry in entries if not entry.is_symlink() or os.path.exists(entry.path)]
     photos = [(*os.path.splitext(name), name) for name in sorted(names, reverse=True) if name[0] != "."]
-    found = {stem: os.path.join(place, name) for stem, ending, name in photos if ending.lower() in ENDINGS}
+    found = {stem: os.path.join(place, name) for stem, ending, name in photos if ending.lower() in image_endings()}
     return [{"path": found.get(stem), "mask": mask, **person} for stem, mask in SHOTS.items()]
 
 

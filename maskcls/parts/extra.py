@@ -17,6 +17,7 @@ from pydantic import AfterValidator
 from maskcls import console
 from maskcls.errors import DataError, unknown
 from maskcls.labels import GENDERS, MASKS
+from maskcls.listing import describe_left_out, find_images
 from maskcls.parts import data
 from maskcls.processes import cores
 from maskcls.registry import NonNegative, Registry
@@ -82,11 +83,12 @@ def folder(
     names are left out and counted.
     """
     base, fits = Path(root), expression(pattern)
-    shown = (path for path in base.rglob("*") if path.suffix.lower() in data.ENDINGS and path.name[0] != ".")
-    files = sorted(path for path in shown if path.is_file())
+    files, left_out = find_images(base)
     rows = [row for path in files if (row := read(path, base, fits, genders, MASKS.index(mask)))]
     if len(rows) < len(files):
         note(f"extra: {len(files) - len(rows)} photos below {root} have names that {pattern!r} does not read")
+    if left_out:
+        note(f"extra: {root}: {describe_left_out(left_out)}")
     low, high = ages or (0, OLDEST)
     chosen = [row for row in rows if low <= row["age"] <= high]
     if not chosen:

@@ -38,7 +38,7 @@ def mixup(*, alpha: Positive = 0.2, p: Fraction = 1.0) -> Mix:
     def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if not happens(p):
             return images, targets
-        share, other = beta(alpha), permutation(len(images), images.device)
+        share, other = beta(alpha), draw_partners(len(images), images.device)
         return images.lerp(images[other], 1 - share), targets.lerp(targets[other], 1 - share)
 
     return mix
@@ -53,7 +53,7 @@ def cutmix(*, alpha: Positive = 1.0, p: Fraction = 1.0) -> Mix:
             return images, targets
         height, width = images.shape[2:]
         top, bottom, left, right = box(height, width, 1 - beta(alpha))
-        other = permutation(len(images), images.device)
+        other = draw_partners(len(images), images.device)
         mixed = images.clone()
         mixed[:, :, top:bottom, left:right] = images[other, :, top:bottom, left:right]
         area = (bottom - top) * (right - left) / (height * width)
@@ -90,9 +90,15 @@ def happens(p: float) -> bool:
     return float(torch.rand(())) < p
 
 
-def permutation(count: int, device: torch.device) -> Tensor:
-    """Return an order drawn on the CPU, the same for any device, which is not waited for."""
-    return torch.randperm(count).to(device, non_blocking=True)
+def draw_partners(count: int, device: torch.device) -> Tensor:
+    """Return for each of `count` photos another one, each once: the next in a random circle of all of them.
+
+    They are drawn on the CPU, the same for any device, which is not waited for.
+    """
+    circle = torch.randperm(count)
+    partner = torch.empty_like(circle)
+    partner[circle] = circle.roll(1)
+    return partner.to(device, non_blocking=True)
 
 
 def beta(alpha: float) -> float:
@@ -112,12 +118,12 @@ def box(height: int, width: int, area: float) -> tuple[int, int, int, int]:
 
 
 def partners(labels: Tensor, pairs: str) -> Tensor:
-    """Return for each photo the position of its partner: any, or of the same or of another class where there is one."""
+    """Return the partner of each photo: any other one, or one of its class, or of another, where there is one."""
     count = len(labels)
     if pairs == "any":
-        return permutation(count, labels.device)
+        return draw_partners(count, labels.device)
     same = labels[:, None] == labels[None]
-    allowed = same if pairs == "within" else ~same
+    allowed = same.fill_diagonal_(False) if pairs == "within" else ~same
     odds = torch.rand(count, count).to(labels.device, non_blocking=True) * allowed
     found = odds.max(1)
     return torch.where(found.values > 0, found.indices, torch.arange(count, device=labels.device))
