@@ -62,7 +62,7 @@ class NumberError(MaskclsError):
 def mended(error: BaseException) -> MaskclsError:
     """Return the sentence of a fault of the machine (disk, rights, a killed process); raise any other error."""
     if isinstance(error, MaskclsError):
-        return error
+        return without_trace(error)
     if isinstance(error, OSError) and error.filename is not None and error.errno in MACHINE:
         return RunError(f"{error.filename}: {error.strerror}{room(error)}")
     if isinstance(error, BrokenExecutor):
@@ -72,6 +72,12 @@ def mended(error: BaseException) -> MaskclsError:
             if said in str(error):
                 return RunError(sentence)
     raise error
+
+
+def without_trace(error: MaskclsError) -> MaskclsError:
+    """Return a fault as it was raised: torch puts the trace of a loader's worker before its sentence."""
+    trace, found, sentence = str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")
+    return type(error)(sentence.strip()) if found and trace.startswith("Caught ") else error
 
 
 def room(error: OSError) -> str:

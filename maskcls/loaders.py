@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from maskcls import console, distrib
 from maskcls.cache import Pixels
+from maskcls.errors import ConfigError
 from maskcls.labels import Ints
-from maskcls.parts.augmentation import Augment
+from maskcls.parts.augmentation import Augment, check_augmented
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.sampler import Order
 from maskcls.processes import SHARED, end_with_parent, free_shared_memory
@@ -43,8 +44,17 @@ class Photos(Dataset[Batch]):
         rows = np.fromiter((row for row, _ in items), np.int64, len(items))
         images = self.pixels[rows]  # (B, H, W, 3), a copy
         if self.augment:
-            images = np.stack([self.augment(image, seed) for image, (_, seed) in zip(images, items, strict=True)])
+            pairs = zip(images, items, strict=True)
+            images = np.stack([augment_photo(self.augment, image, seed) for image, (_, seed) in pairs])
         return torch.from_numpy(images), torch.from_numpy(rows)
+
+
+def augment_photo(augment: Augment, image: Pixels, seed: int) -> Pixels:
+    """Return a photo after its random changes; a rare change that the rehearsal did not draw is checked here."""
+    try:
+        return check_augmented(image, augment(image, seed))
+    except ValueError as error:
+        raise ConfigError(f"augmentation: {error}") from error
 
 
 class Epochs(Sampler[list[Item]]):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from maskcls.errors import RunError
+from maskcls.errors import ConfigError, RunError, mended
 from maskcls.loaders import Epochs, Plain, derived, loader
 from maskcls.parts.augmentation import albumentations_
 from maskcls.parts.hardware import cpu
@@ -151,3 +152,19 @@ def test_plain_keeps_every_row_in_its_order(pixels: np.ndarray, batch: int, size
 
 def test_plain_of_nothing_has_no_batches(tmp_path: Path) -> None:
     assert list(Plain(ROWS[:0], 4)) == [] and len(Plain(ROWS[:0], 4)) == 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_rare_change_to_floats_is_a_sentence_when_it_comes(pixels: np.ndarray, workers: int) -> None:
+    rare = albumentations_(transforms={"ToFloat": {"p": 0.1}})
+    words = "augmentation: expected uint8 pixels of .*, got float32 of .*: leave out ToFloat and the like"
+    with pytest.raises(ConfigError, match=words) as caught:
+        list(loader(pixels, rare, epochs(5), cpu(workers=workers)))
+    (sentence,) = mended(caught.value).sentences
+    assert re.fullmatch(words + r" \(photos .*\), or end with FromFloat", sentence)
+
+
+def test_floats_that_are_made_uint8_again_are_fine(pixels: np.ndarray) -> None:
+    there_and_back = albumentations_(transforms={"ToFloat": {"p": 1.0}, "FromFloat": {"dtype": "uint8", "p": 1.0}})
+    for images, rows in loader(pixels, there_and_back, epochs(5), cpu()):
+        assert np.abs(images.numpy().astype(int) - pixels[rows.numpy()]).max() <= 1

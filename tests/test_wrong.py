@@ -120,7 +120,18 @@ REHEARSED = {  # told when the words are built, before a photo is read
     "batch=1": "batch: model timm cannot be trained on one photo of 32 × 24",
     "model.frozen=['*']": "model.frozen: ['*'] leaves no parameter to train",
     "augmentation=albumentations augmentation.transforms.RandomCrop={height:90,width:90}": "refuses photos of 32 × 24",
-    "augmentation=albumentations augmentation.transforms.RandomCrop={height:9,width:9,p:0.5}": "and makes no batch",
+    **{
+        f"augmentation=albumentations augmentation.transforms.{words}": f"32 × 24 × 3, got {made}"
+        for words, made in {
+            "RandomCrop={height:9,width:9,p:0.5}": "uint8 of 9 × 9 × 3: end with Resize: {height: 32, width: 24}",
+            "RandomCrop={height:9,width:9}": "uint8 of 9 × 9 × 3: end with Resize: {height: 32, width: 24}",
+            "ToFloat={}": "float32 of 32 × 24 × 3: leave out ToFloat and the like",
+            "OneOf={transforms:{ToFloat:{},HorizontalFlip:{}}}": "float32 of 32 × 24 × 3: leave out ToFloat",
+            "Sequential={transforms:{HorizontalFlip:{},ToFloat:{p:1}},p:1}": "float32 of 32 × 24 × 3: leave out ToFloat",
+            "ToGray={num_output_channels:1,p:1}": "uint8 of 32 × 24: photos have three channels",
+            "Transpose={p:1}": "uint8 of 24 × 32 × 3: end with Resize",
+        }.items()
+    },
     "model.arch=swin_tiny_patch4_window7_224": "model timm refuses photos of 32 × 24",
     "model=vit_b16_224 model.frozen=[blok]": "model.frozen: no parameter 'blok'",
     "hardware=gpu": "there is no GPU that torch can use",

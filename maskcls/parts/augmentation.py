@@ -54,6 +54,19 @@ def albumentations_(*, transforms: Annotated[dict[str, Any], AfterValidator(know
     return augment
 
 
+def check_augmented(before: Image, after: npt.NDArray[Any]) -> Image:
+    """Return an augmented photo; a ValueError unless it is uint8 RGB of the size that it had."""
+    if after.dtype == np.uint8 and after.shape == before.shape:
+        return after
+    size, made = (" × ".join(map(str, image.shape)) for image in (before, after))
+    remedy = f"end with Resize: {{height: {before.shape[0]}, width: {before.shape[1]}}}"
+    if after.ndim != 3 or after.shape[2] != 3:
+        remedy = "photos have three channels"
+    if after.dtype != np.uint8:
+        remedy = "leave out ToFloat and the like (photos are normalised on the device), or end with FromFloat"
+    raise ValueError(f"expected uint8 pixels of {size}, got {after.dtype} of {made}: {remedy}")
+
+
 def transform(name: str, params: Mapping[str, Any]) -> Any:
     """Return one transform of albumentations; a wrong name, argument or value is a ValueError with the nearest word."""
     import albumentations
