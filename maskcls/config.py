@@ -38,6 +38,7 @@ from maskcls.parts import (
     split,
     tta,
 )
+from maskcls.reading import read_text
 from maskcls.registry import Count, Fraction, Positive, Share, Whole, Word, schema, validated
 
 MODULES = (
@@ -123,7 +124,7 @@ class Config:
             path = Path(content[group].get(key) or "")
             if content[group].get(key):
                 content[group] = content[group] | {
-                    key: [path.name, *(data.read_text() for data in path.glob("data.json"))]
+                    key: [path.name, *(read_text(data) for data in path.glob("data.json"))]
                 }
         return content
 

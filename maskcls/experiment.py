@@ -27,7 +27,8 @@ from maskcls.parts.augmentation import Augment, check_augmented
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Log, Sink
 from maskcls.parts.model import training
-from maskcls.rundir import RunDir, locked, read_arrays, readable, writable, write_json, write_text
+from maskcls.rundir import RunDir, locked, writable, write_json, write_text
+from maskcls.runfiles import read_fold, read_table
 from maskcls.secrets import redacted
 from maskcls.state import build
 
@@ -170,8 +171,7 @@ def descended(cfg: Config, table: pd.DataFrame) -> None:
     if init is None:
         return
     columns = ["id", "fold"]
-    with readable(Path(init) / "table.csv"):
-        theirs = pd.read_csv(Path(init) / "table.csv", dtype={"id": str}, usecols=[*columns, "part"])
+    theirs = read_table(Path(init) / "table.csv")
     mine, theirs = (t[t["part"] == "train"][columns].reset_index(drop=True) for t in (table, theirs))
     if not mine.equals(theirs):
         raise RunError(f"model.init: {init} has other folds than this run: its weights saw what is scored")
@@ -191,9 +191,10 @@ def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], beg
 
 def alone(place: RunDir, k: int | None) -> float:
     """Print and return the F1 of one fold of a run."""
-    arrays = read_arrays(place.fold(int(k or 0)) / "oof.npz")
-    with readable(place / "table.csv"):
-        truth = pd.read_csv(place / "table.csv", index_col="id", dtype={"id": "str", "label": "int64"})["label"]
+    arrays = read_fold(file := place.fold(int(k or 0)) / "oof.npz")
+    truth = read_table(place / "table.csv").set_index("id")["label"]
+    if not set(arrays["ids"]) <= set(truth.index):
+        raise RunError(f"{file} holds other photos than {place / 'table.csv'}")
     score = macro_f1(truth[arrays["ids"]].to_numpy(np.int64), arrays["probs"].argmax(1))
     console.say(f"{place.path} fold {k}: F1 {score:.4f}")
     return score

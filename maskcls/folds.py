@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from maskcls import console, distrib, rows
 from maskcls.cache import Pixels
 from maskcls.config import Config
+from maskcls.errors import RunError
 from maskcls.infer import predict
 from maskcls.labels import CLASSES, Floats
 from maskcls.loop import Fold, fit, renew_statistics
@@ -19,8 +20,9 @@ from maskcls.metrics import confusion, per_class, scores
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head
 from maskcls.parts.logger import Log
-from maskcls.rundir import RunDir, read_arrays, write_arrays, write_text
-from maskcls.state import State, build, fitting, loaded, mean_weights, save_weights
+from maskcls.rundir import RunDir, write_arrays, write_text
+from maskcls.runfiles import read_fold
+from maskcls.state import State, again, build, fitting, load_weights, loaded, mean_weights, save_weights
 
 
 def fit_fold(
@@ -84,7 +86,7 @@ def conclude(
     made = distrib.agreed(best.exists() and stood(best, epochs))  # killed between this file and the next
     files = [best] if made else [folder / f"epoch{epoch}.pt" for epoch in epochs]
     with fitting(files[-1]):
-        model.load_state_dict(mean_weights(files))
+        load_weights(model, mean_weights(files))
     if not made and len(epochs) > 1:
         renew_statistics(cfg, model, fold, hardware)
     every = np.concatenate([fold.held, rest])
@@ -114,13 +116,22 @@ def gathered(run: RunDir, table: pd.DataFrame) -> tuple[Floats, Floats, list[dic
     position = pd.Series(np.arange(len(table)), index=table["id"])
     truth = table["label"].to_numpy()
     for k in range(rows.count(table)):
-        arrays = read_arrays(run.fold(k) / "oof.npz")
+        arrays = read_fold(run.fold(k) / "oof.npz")
+        check_rows(run.fold(k) / "oof.npz", arrays, table, k)
         held = position[arrays["ids"]].to_numpy()
         oof[held] = arrays["probs"]
         rest.append(arrays["eval_probs"])
         facts = {"fold": k, "photos": len(held), "epochs": int(arrays["epochs"]), "epoch": arrays["epoch"].tolist()}
         each.append(facts | scores(truth[held], arrays["probs"]))
     return oof, np.stack(rest), each
+
+
+def check_rows(file: Path, arrays: Mapping[str, Any], table: pd.DataFrame, k: int) -> None:
+    """Raise a RunError where a fold's predictions are of other photos than the table's."""
+    ids = table["id"].to_numpy(str)
+    for name, wanted in (("ids", rows.scored_rows(table, k)), ("eval_ids", rows.eval_rows(table))):
+        if not np.array_equal(arrays[name], ids[wanted]):
+            raise RunError(f"{file} holds other photos than fold {k} of this run: {again(file)}")
 
 
 def metrics(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:

@@ -20,14 +20,16 @@ from maskcls.labels import CLASSES, Floats
 from maskcls.parts.crop import Crop
 from maskcls.parts.hardware import Hardware, auto
 from maskcls.photos import photo
+from maskcls.reading import check_plain, read_json, read_yaml, readable
 from maskcls.registry import Word
-from maskcls.rundir import read_yaml, readable
-from maskcls.state import loaded
+from maskcls.runfiles import PROBS, check_colours, read_probabilities, read_table
+from maskcls.state import load_weights, loaded
 
 Photo = str | Path | npt.NDArray[np.uint8]
 CARRIED = ("model", "model_word", "head", "crop", "classes", "mean", "std")
 FRESH = {"pretrained": False, "init": None}  # the checkpoint has the weights: nothing is fetched
-COLUMNS = [f"p{i}" for i in range(len(CLASSES))]
+COLUMNS = PROBS
+SAID = 300  # letters of a sentence on what a file holds
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,7 @@ class Finished:
 
     def probabilities(self, name: str) -> pd.DataFrame:
         """Return id and p0 … p17 of oof.csv or eval.csv."""
-        types = {"id": str} | dict.fromkeys(COLUMNS, np.float32)
-        try:
-            return pd.read_csv(self.path / name, dtype=types, usecols=list(types), keep_default_na=False)
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path / name} cannot be read as a table of probabilities: {error}") from error
+        return read_probabilities(self.path / name)
 
 
 def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
@@ -69,13 +67,10 @@ def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
     config = read_yaml(place / "config.yaml")
     if "hardware" not in config:  # what is written last
         raise RunError(f"{place / 'config.yaml'} is cut off: ask for the run again under another name")
-    wanted = ["id", "person", "label", "part", "fold", "scored"]
-    types = {"id": str, "person": str, "label": int, "fold": int, "scored": bool, "content": str}
-    with readable(place / "table.csv"):
-        table = pd.read_csv(
-            place / "table.csv", dtype=types, usecols=lambda name: name in {*wanted, "content"}, keep_default_na=False
-        )
-        return Finished(place, config, table[wanted].assign(content=table.get("content", "")))
+    if config.get("precision") not in infer.DTYPES:
+        raise RunError(f"{place / 'config.yaml'}: precision must be one of {', '.join(infer.DTYPES)}")
+    read_json(place / "metrics.json")
+    return Finished(place, config, read_table(place / "table.csv"))
 
 
 def differ(mine: pd.Series, other: pd.Series) -> npt.NDArray[np.bool_]:
@@ -109,7 +104,7 @@ def checked_word(group: str, raw: Any, where: Path) -> Word:
     word = GROUPS[group].check(raw, faults)
     if word is None:  # a run's own plugins are not imported: its folder may come from anybody
         hint = "its words may be a plugin's: give plugins=[…], or import them, first"
-        raise RunError(*[f"{where}: {fault}" for fault in faults], hint)
+        raise RunError(*[f"{where}: {fault}"[:SAID] for fault in faults], hint)
     return word
 
 
@@ -121,8 +116,12 @@ def checkpoint(path: Path) -> dict[str, Any]:
     lacking = [key for key in CARRIED if not isinstance(content, dict) or key not in content]
     if lacking:
         raise RunError(f"{path} is no checkpoint of a run: it lacks {', '.join(lacking)}")
-    if list(content["classes"]) != list(CLASSES):
-        raise RunError(f"{path} was trained for other classes, or for these in another order: {content['classes']}")
+    with readable(path):
+        check_plain({key: value for key, value in content.items() if key != "model"})
+        check_colours(content["mean"], content["std"])
+    if content["classes"] != list(CLASSES):
+        said = f"{path} was trained for other classes, or for these in another order: {content['classes']}"
+        raise RunError(said[:SAID])
     return content
 
 
@@ -173,13 +172,14 @@ class Predictor:
     def built(self, content: Mapping[str, Any], file: Path, size: tuple[int, int]) -> nn.Module:
         """Return a fold's model with its weights, for photos of `size` (height, width)."""
         raw = content["model_word"]
-        word = checked_word("model", raw | {key: value for key, value in FRESH.items() if key in raw}, file)
+        fresh = {key: value for key, value in FRESH.items() if isinstance(raw, dict) and key in raw}
+        word = checked_word("model", raw | fresh if fresh else raw, file)
         head = checked_word("head", content["head"], file)()
         try:
             model = word(head.outputs, *size, 0)
-            model.load_state_dict(content["model"])
-        except (RuntimeError, ConfigError) as error:
-            reason = str(error).splitlines()[0]
+            load_weights(model, content["model"])
+        except (RuntimeError, ValueError, TypeError, ConfigError) as error:
+            reason = str(error).partition("\n")[0][:SAID]
             raise RunError(f"{file} does not fit photos of {size[0]} × {size[1]} pixels: {reason}") from error
         model.mean, model.std = tuple(content["mean"]), tuple(content["std"])
         return self.hardware.place(model).eval()

@@ -14,8 +14,10 @@ import pandas as pd
 
 from maskcls import console, plots
 from maskcls.labels import CLASSES, Floats, decode, marginals
-from maskcls.rundir import RunDir, read_json, read_yaml, write_text
+from maskcls.reading import read_csv, read_yaml, readable
+from maskcls.rundir import RunDir, write_text
 from maskcls.rundir import write as write_whole
+from maskcls.runfiles import PROBS, read_about
 
 Numbers = dict[str, Any]
 SCORES = ("f1", "accuracy", "mask_f1", "gender_f1", "age_f1")
@@ -75,8 +77,10 @@ def write(run: RunDir, metrics: Numbers, table: pd.DataFrame) -> None:
 
 def answers(run: RunDir, table: pd.DataFrame) -> pd.DataFrame:
     """Return oof.csv with what the page tells of each photo: path, years, confidence and age classes."""
-    held = pd.read_csv(run / "oof.csv", dtype={"id": str, "person": str}, na_filter=False)
-    probs: Floats = held.filter(regex=r"^p\d+$").to_numpy(np.float32)  # (N, 18)
+    types = {"id": str, "fold": int, "label": int, "guess": int} | dict.fromkeys(PROBS, float)
+    with readable(run / "oof.csv"):
+        held = read_csv(run / "oof.csv", types)
+    probs: Floats = held[PROBS].to_numpy(np.float32)  # (N, 18)
     known = table.set_index("id").loc[held["id"]]
     return held[["id", "fold", "label", "guess"]].assign(
         path=known["path"].to_numpy(), years=known["age"].to_numpy(float), sure=probs.max(1),
@@ -208,8 +212,7 @@ def text(value: Any) -> str:
 
 def about(run: RunDir) -> list[tuple[str, str]]:
     """Return what about.json and log.jsonl tell of machine, software and time, as names and texts."""
-    path = run / "about.json"
-    facts = read_json(path) if path.exists() else {}
+    facts = read_about(run / "about.json")
     epochs = [row.get("seconds", 0) for row in run.log()]
     versions = {"maskcls": facts.get("maskcls"), "python": facts.get("python")} | (facts.get("versions") or {})
     rows = {

@@ -16,6 +16,8 @@ import yaml
 
 from maskcls.errors import RunError
 from maskcls.locks import flock, has_ended, hold_marker, mark_part, read_writer
+from maskcls.reading import open_file, read_json
+from maskcls.runfiles import epochs, read_metrics
 
 UMASK = os.umask(0)
 os.umask(UMASK)  # it can only be read by setting it
@@ -61,7 +63,7 @@ def beside(path: Path) -> tuple[IO[bytes], Path]:
 def sweep(folder: Path) -> None:
     """Remove what killed processes were writing below a folder; what a living one writes is locked, and stays."""
     for part in folder.rglob(".*.part"):
-        with contextlib.suppress(OSError), part.open("rb") as file:
+        with contextlib.suppress(OSError, ValueError), open_file(part) as file:
             if flock(file, wait=False) or has_ended(*read_writer(part)):
                 part.unlink()
 
@@ -101,6 +103,27 @@ def locked(path: Path, waiting: Callable[[], Any] = lambda: None) -> Iterator[No
             yield
 
 
+class Plain(yaml.SafeDumper):
+    """Writes what stands in two places twice, never as an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Tell that nothing is written as an alias."""
+        return True
+
+
+def check_own(folder: Path) -> None:
+    """Raise a RunError where a folder that will be written to holds links, pipes or devices, which lead out of it."""
+    for place in (folder, *folder.glob("fold*")) if folder.is_dir() else ():
+        for entry in os.scandir(place):
+            if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+                raise RunError(f"{entry.path} is not a file or a folder: a run is not written to through links")
+
+
+def open_own(name: str, flags: int) -> int:
+    """Open a file to write to, never through a link."""
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
 class RunDir:
     """runs/<name>-<hash>: what is in it says how far the run has come."""
 
@@ -122,12 +145,13 @@ class RunDir:
     def metrics(self) -> dict[str, Any] | None:
         """Return the closing metrics, or None while the run is not done (they are written last)."""
         path = self / "metrics.json"
-        return read_json(path) if path.exists() else None
+        return read_metrics(path) if os.path.lexists(path) else None
 
     def open(self, config: Mapping[str, Any]) -> None:
         """Make the directory and write its config; what a killed process was writing goes."""
+        check_own(self.path)
         sweep(self.path)
-        write_text(self / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        write_text(self / "config.yaml", yaml.dump(dict(config), Dumper=Plain, sort_keys=False, allow_unicode=True))
 
     def claim(self, data: str, photos: int) -> None:
         """Remember the table's hash at the first time; refuse to go on over another table."""
@@ -151,7 +175,7 @@ class RunDir:
     def append(self, numbers: Mapping[str, Any]) -> None:
         """Append one line to log.jsonl."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self / "log.jsonl").open("ab+") as file:
+        with open(self / "log.jsonl", "ab+", opener=open_own) as file:
             file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
             cut = file.read(1) not in (b"", b"\n")  # a killed process left half a line
             file.write(("\n" * cut + json.dumps(dict(numbers)) + "\n").encode())
@@ -161,46 +185,6 @@ class RunDir:
         return epochs(self.path)
 
 
-def epochs(place: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's log.jsonl, the latest for each fold and epoch (a resumed epoch is logged again)."""
-    path = place / "log.jsonl"
-    rows: dict[tuple[int, int], dict[str, Any]] = {}
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError, LookupError, TypeError):  # what a killed process left half-written
-            row = json.loads(line)
-            rows[int(row["fold"]), int(row["epoch"])] = row
-    return [rows[key] for key in sorted(rows)]
-
-
 def write_arrays(path: Path, **arrays: Any) -> None:
     """Write a .npz whole or not at all."""
     write(path, lambda file: np.savez(file, **arrays))
-
-
-def read_arrays(path: Path) -> dict[str, Any]:
-    """Read a .npz without pickle; a RunError names one that is broken."""
-    with readable(path), path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; a RunError names one that is broken."""
-    with readable(path):
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; a RunError names one that is broken."""
-    with readable(path):
-        return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-
-
-@contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Make a RunError that names the file of whatever goes wrong in reading it."""
-    try:
-        yield
-    except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        again = "remove it and ask for the run again; the folds that are done stand"
-        raise RunError(f"{path} is broken ({reason}): {again}") from error

@@ -14,9 +14,10 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from maskcls.config import Config
-from maskcls.errors import RunError
+from maskcls.errors import MaskclsError, RunError
 from maskcls.parts.hardware import Hardware, hold_memory
 from maskcls.parts.head import Head
+from maskcls.reading import FormatError, check_plain, read_tensors
 from maskcls.rundir import write
 
 FIRST_SCALE = 2.0**10  # of fp16's loss; at torch's 2^16 the first gradients overflow and their steps are skipped
@@ -85,12 +86,12 @@ class State:
         """Take the state from a file that `save` wrote; it is never unpickled as code."""
         content = loaded(path)
         with fitting(path):
-            self.model.load_state_dict(content["model"])
-            self.optimizer.load_state_dict(content["optimizer"])
+            load_weights(self.model, content["model"])
+            load_optimizer(self.optimizer, content["optimizer"])
             self.scaler.load_state_dict(content["scaler"])
             if self.ema:
-                self.ema.module.load_state_dict(content["ema"])
-            self.history, self.step = list(content["history"]), int(content["step"])
+                load_weights(self.ema.module, content["ema"])
+            self.history, self.step = check_history(content["history"]), int(content["step"])
             self.updates = int(content.get("updates", self.step))  # earlier versions did not count them
             self.skipped = int(content.get("skipped", 0))
 
@@ -120,9 +121,46 @@ def parameters(cfg: Config, model: nn.Module) -> list[Any]:
 def loaded(path: Path) -> Any:
     """Return a checkpoint's content, on the CPU; nothing in it is unpickled as code."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read_tensors(path)
     except Exception as error:
-        raise RunError(f"{path} is no readable checkpoint ({type(error).__name__}): {again(path)}") from error
+        reason = str(error) if isinstance(error, FormatError) else type(error).__name__
+        raise RunError(f"{path} is no readable checkpoint ({reason}): {again(path)}") from error
+
+
+def load_weights(model: nn.Module, given: Any) -> None:
+    """Fill a model with weights by name; a FormatError for such as it would take and not work with."""
+    if not isinstance(given, Mapping):
+        raise FormatError("its weights have no names")
+    for name, own in model.state_dict().items():
+        tensor = given.get(name)
+        if not isinstance(tensor, torch.Tensor) or tensor.shape != own.shape:
+            continue  # of this load_state_dict speaks itself
+        if tensor.layout != torch.strided or tensor.is_floating_point() != own.is_floating_point():
+            raise FormatError(f"{name} is {tensor.dtype}, expected {own.dtype}")
+        if not torch.isfinite(tensor).all():
+            raise FormatError(f"{name} holds numbers that are not finite")
+    model.load_state_dict(given)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, given: Any) -> None:
+    """Restore an optimizer; a FormatError where it was saved with other parameters, which would be taken over."""
+    before = [parameters_of(group) for group in optimizer.param_groups]
+    optimizer.load_state_dict(given)
+    if before != [parameters_of(group) for group in optimizer.param_groups]:
+        raise FormatError("its optimizer has other parameters")
+
+
+def parameters_of(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an optimizer's own parameters of a group; the rate is set anew for each step."""
+    return {key: value for key, value in group.items() if key not in ("params", "lr", "initial_lr")}
+
+
+def check_history(given: Any) -> list[float]:
+    """Return the scores of the epochs that are over."""
+    check_plain(given)
+    if not isinstance(given, list) or not all(isinstance(score, float) and 0 <= score <= 1 for score in given):
+        raise FormatError("its history is not a list of scores")
+    return list(given)
 
 
 @contextlib.contextmanager
@@ -130,7 +168,9 @@ def fitting(path: Path) -> Iterator[None]:
     """Make a RunError of whatever goes wrong in filling a model from a checkpoint."""
     try:
         yield
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except MaskclsError:
+        raise
+    except Exception as error:
         reason = " ".join(str(error).split())[:150]
         raise RunError(f"{path} does not fit this run ({reason}): {again(path)}") from error
 

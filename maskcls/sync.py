@@ -49,6 +49,8 @@ def records(runs_dir: Path) -> Iterator[Path]:
 
 def send(record: Path) -> str:
     """Send one record by wandb's own command; return `sent`, or why not (wandb marks what it has sent)."""
+    if record.is_symlink() or not record.is_file():  # wandb would wait for a pipe, and send what a link leads to
+        return "is not a regular file"
     call = [sys.executable, "-m", "wandb", "sync", str(record.parent)]
     try:
         done = subprocess.run(

@@ -20,7 +20,7 @@ import torch
 from conftest import TINY, environment
 
 from maskcls.processes import cores
-from maskcls.rundir import read_arrays, read_json, read_yaml
+from maskcls.reading import read_arrays, read_json, read_yaml
 from maskcls.state import loaded
 
 SAME = ("metrics.json", "oof.csv", "eval.csv", "data.json", "table.csv", "fold*/best.pt", "fold*/last.pt", "fold*/oof.npz")

@@ -24,7 +24,7 @@ from maskcls import cli
 from maskcls.cli import compose
 from maskcls.errors import MaskclsError, NumberError
 from maskcls.experiment import run
-from maskcls.rundir import read_arrays
+from maskcls.reading import read_arrays
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

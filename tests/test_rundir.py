@@ -15,7 +15,8 @@ import yaml
 
 from maskcls import rundir
 from maskcls.errors import RunError
-from maskcls.rundir import RunDir, fingerprint, locked, read_arrays, write, write_arrays, write_json, write_text
+from maskcls.reading import read_arrays
+from maskcls.rundir import RunDir, fingerprint, locked, write, write_arrays, write_json, write_text
 
 
 def test_a_fingerprint_is_of_content_and_not_of_order() -> None:
@@ -99,8 +100,10 @@ def test_a_run_is_done_once_its_metrics_stand_and_a_fold_once_its_predictions_do
     assert run.metrics() is None and not run.fold_done(1)
     write_arrays(run.fold(1) / "oof.npz", probs=np.zeros((1, 18)))
     assert run.fold_done(1) and not run.fold_done(0)
-    write_json(run / "metrics.json", {"f1": 0.5})
-    assert run.metrics() == {"f1": 0.5}
+    scores = dict.fromkeys(("f1", "accuracy", "mask_f1", "gender_f1", "age_f1"), 0.5) | {"photos": 3}
+    done = {"folds": [scores | {"fold": 0}], "oof": scores, "eval": None, "people_on_both_sides": 0}
+    write_json(run / "metrics.json", done)
+    assert run.metrics() == done
 
 
 def test_a_run_refuses_to_go_on_over_other_data(run: RunDir) -> None:

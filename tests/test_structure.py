@@ -19,8 +19,8 @@ from maskcls.words import BEGIN, END, markdown
 
 TOP = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "secrets", "labels", "registry", "metrics", "distrib", "rundir", "console", "people", "overlays", "drawing",
-     "sheets", "detect", "photos", "contents", "images", "listing", "stderr", "processes", "adamp",
+    {"errors", "secrets", "labels", "registry", "metrics", "distrib", "reading", "shapes", "runfiles", "rundir", "console",
+     "people", "overlays", "drawing", "sheets", "detect", "photos", "contents", "images", "listing", "stderr", "processes", "adamp",
      "depthwise", "locks"},
     {"parts"},
     {"config", "cache", "cli", "rows"},

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from maskcls import rows as ruler
 from maskcls.errors import RunError
 from maskcls.labels import Floats, Ints
 from maskcls.metrics import Tally, interval, macro_f1, tally
 from maskcls.predictor import Finished, ordered
-from maskcls.rundir import epochs, read_arrays, read_json
+from maskcls.runfiles import epochs, read_about, read_fold
 
 Run = Sequence[Finished]  # the members of one answer: a run, or several that are blended
 
@@ -100,9 +101,11 @@ def blended(run: Run, rows: pd.DataFrame, name: str) -> Floats:
 def alone(run: Finished, ids: list[str]) -> list[Floats]:
     """Return each fold's own predictions of some evaluation rows."""
     tables = []
-    for file in sorted(run.path.glob("fold*/oof.npz")):
-        arrays = read_arrays(file)
+    for k in range(ruler.count(run.table)):
+        arrays = read_fold(file := run.path / f"fold{k}" / "oof.npz")
         position = pd.Series(np.arange(len(arrays["eval_ids"])), index=arrays["eval_ids"])
+        if not set(ids) <= set(position.index):
+            raise RunError(f"{file} holds other photos than the evaluation rows of {run.path / 'table.csv'}")
         tables.append(arrays["eval_probs"][position[ids].to_numpy()])
     return tables
 
@@ -161,8 +164,8 @@ class Outcome:
 def facts(seeds: Sequence[Run]) -> Mapping[str, Any]:
     """Return seconds of training and validation for each run, machines, commits and versions of some runs."""
     places = [one.path for run in seeds for one in run]
-    abouts = [read_json(place / "about.json") for place in places]
-    seconds = {place.name: round(sum(row["seconds"] for row in epochs(place)), 1) for place in places}
+    abouts = [read_about(place / "about.json") for place in places]
+    seconds = {place.name: round(sum(row.get("seconds", 0) for row in epochs(place)), 1) for place in places}
     return {
         "seeds": len(seeds), "runs": seconds,
         "hardware": sorted({machine(about) for about in abouts}),

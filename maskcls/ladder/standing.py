@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from maskcls import console
 from maskcls.ladder.outcome import Outcome, facts
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.predictor import Finished
-from maskcls.rundir import read_json, readable, write_json
+from maskcls.rundir import write_json
+from maskcls.runfiles import read_metrics, read_records
 
 Record = dict[str, Any]
 BRIEF = (
@@ -39,7 +39,7 @@ def record(
     rung: Rung, outcome: Outcome, below: Outcome | None, seeds: Sequence[Sequence[Finished]], **about: Any
 ) -> Record:
     """Return what is kept of a rung that was run."""
-    metrics = read_json(seeds[0][0].path / "metrics.json")
+    metrics = read_metrics(seeds[0][0].path / "metrics.json")
     return {
         "ladder": rung.ladder, "rung": rung.name, "change": rung.change, "published": dict(rung.published), **about,
         "leak": metrics["people_on_both_sides"], "scores": outcome.numbers(), "parent": rung.below,
@@ -62,9 +62,7 @@ def drop(folder: Path, rung: Rung, key: str) -> None:
 
 def read(path: Path) -> dict[str, Record]:
     """Return a rung's records by data and scale, none where there is no file."""
-    with readable(path):
-        known = dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-        return {name(record): record for record in known.values()}
+    return {name(record): record for record in read_records(path).values()}
 
 
 def name(record: Record) -> str:

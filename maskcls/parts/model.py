@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
-import torch
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from maskcls.errors import ConfigError, unknown
+from maskcls.reading import open_file, read_tensors
 from maskcls.registry import Registry, Share
 
 word = Registry("model")
@@ -208,9 +208,10 @@ def tensors(file: Path) -> Mapping[str, Tensor]:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
+            open_file(file).close()
             state: Any = load_file(file)
         else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            state = read_tensors(file, legacy=True)
     except Exception as error:
         raise ConfigError(f"model.pretrained: {file} is no readable file of weights: {type(error).__name__}") from error
     if isinstance(state, Mapping):

@@ -14,6 +14,7 @@ from pydantic import AfterValidator
 from maskcls.errors import DataError, RunError
 from maskcls.labels import CLASSES, decode
 from maskcls.registry import Count, Registry, Share
+from maskcls.runfiles import read_probabilities
 
 word = Registry("pseudo")
 Note = Callable[[str], None]
@@ -61,11 +62,7 @@ def guesses(run: Path, wanted: pd.Series) -> pd.DataFrame:
     """Return guess, confidence and p0 … p17 by id of a run's evaluation photos, which must be the wanted ones."""
     columns = [f"p{i}" for i in range(len(CLASSES))]
     file = run / "eval.csv"
-    try:
-        types = {"id": str} | dict.fromkeys(columns, float)
-        given = pd.read_csv(file, dtype=types, usecols=list(types), keep_default_na=False).set_index("id")
-    except (OSError, ValueError) as error:
-        raise RunError(f"pseudo.run: {file} cannot be read as a table of probabilities: {error}") from error
+    given = read_probabilities(file, float).set_index("id")
     if alone := len(given.index.symmetric_difference(pd.Index(wanted))):
         raise RunError(f"pseudo.run: {file} is about other photos than this data's evaluation part ({alone} differ)")
     if not (given.index.is_unique and wanted.is_unique):
