@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from rich.table import Table
 from maskcls.errors import MaskclsError, mended
 from maskcls.secrets import redacted
 
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 WIDE = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160  # a file or a pipe has no width of its own
 console = Console(highlight=False, emoji=False, soft_wrap=True, width=WIDE)
 errors = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
@@ -42,10 +44,23 @@ def main_rank() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def escape_controls(text: str, keep: str = "\n\t") -> str:
+    """Return a text whose control characters are spelled out, such as \\x1b; those of `keep` and all letters stay.
+
+    A file's name may hold what a terminal obeys: colours, titles, moves of the cursor, another direction of writing.
+    """
+    return CONTROLS.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
+
+
+def escape_value(value: Any) -> Any:
+    """Return a value of a page's template, a text of it without control characters; what is markup stays."""
+    return escape_controls(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
 def say(text: str, style: str = "") -> None:
     """Print a line, from the first rank only; its text is never read as markup."""
     if main_rank():
-        console.print(redacted(text), style=style or None, markup=False)
+        console.print(escape_controls(redacted(text)), style=style or None, markup=False)
 
 
 @functools.cache
@@ -114,21 +129,26 @@ class Meter:
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> None:
     """Print a table; what comes after the first `left` columns stands right, and floats have four digits.
 
-    No cell is read as markup, and none shows a secret.
+    No cell is read as markup, and none shows a secret or has an effect on the terminal.
     """
     if not main_rank():
         return
-    shown = Table(title=escape(redacted(title)), title_justify="left", header_style="bold")
+    shown = Table(title=escape(escape_controls(redacted(title))), title_justify="left", header_style="bold")
     for i, name in enumerate(head):
         shown.add_column(name, justify="left" if i < left else "right")
     for row in rows:
-        shown.add_row(*[f"{cell:.4f}" if isinstance(cell, float) else escape(redacted(str(cell))) for cell in row])
+        shown.add_row(*[f"{cell:.4f}" if isinstance(cell, float) else cell_text(str(cell)) for cell in row])
     console.print(shown)
+
+
+def cell_text(text: str) -> str:
+    """Return the text of a cell as rich's markup."""
+    return escape(escape_controls(redacted(text)))
 
 
 def complain(fault: MaskclsError, prefix: str = "") -> None:
     """Print a fault's sentences."""
-    errors.print(redacted(f"{prefix}{fault}"), style="red", markup=False)
+    errors.print(escape_controls(redacted(f"{prefix}{fault}")), style="red", markup=False)
 
 
 def hushed(unraised: Any) -> None:

@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 
 from maskcls import console, plots
+from maskcls.errors import DataError
 from maskcls.labels import CLASSES, Floats, decode, marginals
+from maskcls.photos import read_photo
 from maskcls.reading import read_csv, read_yaml, readable
 from maskcls.rundir import RunDir, write_text
 from maskcls.rundir import write as write_whole
@@ -93,7 +95,9 @@ def page(run: RunDir, metrics: Numbers, table: pd.DataFrame, held: pd.DataFrame,
     from jinja2 import Environment, FileSystemLoader
 
     home = FileSystemLoader(Path(__file__).parent)
-    engine = Environment(autoescape=True, loader=home, trim_blocks=True, lstrip_blocks=True)
+    engine = Environment(
+        autoescape=True, loader=home, trim_blocks=True, lstrip_blocks=True, finalize=console.escape_value
+    )  # fmt: skip
     engine.filters["digits"] = digits
     return engine.get_template("report.html.j2").render(
         told(held), run=run.id, metrics=metrics, crowd=crowd(metrics["oof"]), images=images,
@@ -171,13 +175,11 @@ def thumbnail(path: str, side: int = 200) -> str | None:
     import cv2
 
     try:
-        image = cv2.imdecode(np.frombuffer(Path(path).read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-        if image is None:
-            return None
+        image = read_photo(path)[..., ::-1]
         scale = min(1.0, side / max(image.shape[:2]))
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         return uri("jpeg", cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes())
-    except (OSError, ValueError, cv2.error):
+    except (DataError, cv2.error):
         return None
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from maskcls import distrib, photos
 from maskcls.config import Config
+from maskcls.console import escape_controls
 from maskcls.contents import file_digests
 from maskcls.errors import ConfigError, DataError
 from maskcls.labels import CLASSES, SHAPE, Floats, Ints, decode, encode
@@ -121,7 +122,7 @@ def listed(cfg: Config, told: Sequence[str]) -> str:
     if len(told) <= NAMED:
         return ""
     file = Path(cfg.cache_dir) / "unusable.txt"
-    write_text(file, "".join(f"{fault}\n" for fault in told))
+    write_text(file, "".join(f"{escape_controls(fault, keep='')}\n" for fault in told))
     return f"; all of them are listed in {file}"
 
 

@@ -101,7 +101,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, dict[str, A
     single = {"f1": 0.3456, "accuracy": 0.4567, "f1_sd": 0.0123, "accuracy_sd": 0.0234}
     rest = {"f1": 0.5123, "accuracy": 0.6, "mask_f1": 0.7, "gender_f1": 0.8, "age_f1": 0.9}
     evaluation = rest | {"photos": 12, "people": 6, "single": single}
-    run, metrics = finished(root, table, guesses(table), eval=evaluation, notes=[f"note {HOSTILE}"])
+    run, metrics = finished(root, table, guesses(table), eval=evaluation, notes=[f"note {HOSTILE}", "a\x1b[31mb\u202e 마스크"])
     report.write(run, metrics, table)
     return run, metrics, table, (run / "report.html").read_text(encoding="utf-8")
 
@@ -134,6 +134,7 @@ def test_hostile_names_show_as_text(plain: Any) -> None:
     page = Page(text)
     assert "<script" not in text and "<img src=http" not in text
     assert table["id"][0] in page.shown and table["id"][0] in page.alts
+    assert r"a\x1b[31mb\u202e 마스크" in page.shown and not {"\x1b", "\u202e"} & set(page.shown)
     assert f"note {HOSTILE}" in page.shown and page.shown.count(HOSTILE) >= 2  # note and config
 
 

@@ -90,7 +90,7 @@ def attempted(work: Callable[[], Any], step: Step, failed: list[str]) -> Any:
     except Exception as error:
         traceback.print_exc()
         failed.append(f"{step}: {type(error).__name__}: {error}")
-    console.errors.print(failed[-1], style="red", markup=False)
+    console.errors.print(console.escape_controls(failed[-1]), style="red", markup=False)
     return None
 
 

@@ -138,5 +138,6 @@ def page(folder: Path, ladders: Sequence[str]) -> str:
             ]
             told = {"rows": standing.rows(ladder, records), "captions": standing.captions(records)}
             tables.append({"name": standing.title(ladder, key), "images": images, **told})
-    engine = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True)
+    templates = FileSystemLoader(Path(__file__).parent)
+    engine = Environment(autoescape=True, loader=templates, trim_blocks=True, finalize=console.escape_value)
     return engine.get_template("ladder.html.j2").render(title="Ladders", head=standing.HEAD, tables=tables)
