@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -67,7 +67,7 @@ class Registry:
 
 def signature(build: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     """Return {parameter: (type, default)} of what stands after a builder's star."""
-    hints = get_type_hints(build, include_extras=True)
+    hints = inspect.get_annotations(build, eval_str=True)  # typing's get_type_hints adds Optional[] on Python 3.10
     after = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
     return {p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in after}
 

@@ -147,3 +147,15 @@ def test_all_faults_of_a_section_are_found_at_once(dish: Registry) -> None:
     found = faults(dish, {"name": "soup", "salt": "high", "slat": 1, "kind": "x", "pots": 1})
     assert len(found) == 4
     assert {sentence.split(":")[0] for sentence in found} >= {"dish.salt of soup", "dish.pots of soup"}
+
+
+def test_a_default_of_none_goes_through_its_validator() -> None:
+    word = Registry("dish")
+
+    @word
+    def tea(*, cups: Annotated[int | None, AfterValidator(lambda cups: cups or 7)] = None) -> int | None:
+        return cups
+
+    found: list[str] = []
+    made = word.check({"name": "tea"}, found)
+    assert not found and made is not None and made.params["cups"] == 7  # Python 3.10's typing would lose the validator
