@@ -16,6 +16,7 @@ from maskcls.console import escape_controls
 from maskcls.contents import file_digests
 from maskcls.errors import ConfigError, DataError
 from maskcls.labels import CLASSES, SHAPE, Floats, Ints, decode, encode
+from maskcls.missing import skip_missing
 from maskcls.parts import crop, split
 from maskcls.parts.labels import AGE_COLUMNS
 from maskcls.parts.pseudo import SOFT
@@ -28,8 +29,14 @@ RULER = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scor
 
 def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the table with fold (−1: not scored in any fold) and scored; `note` is told what is worth knowing."""
-    table = usable(cfg, chosen(cfg.data(note), cfg.people, cfg.exam), note)
-    grown = cfg.extra(table, note)
+    skip = cfg.on_error == "skip"
+    with skip_missing(skip) as lost:
+        given = cfg.data(note)
+    note_missing(lost, note)
+    table = usable(cfg, chosen(given, cfg.people, cfg.exam), note)
+    with skip_missing(skip) as lost:
+        grown = cfg.extra(table, note)
+    note_missing(lost, note)
     if len(grown) > len(table):
         table = pd.concat([table, usable(cfg, grown.iloc[len(table) :], note)], ignore_index=True)
     uniform(cfg, table)
@@ -54,6 +61,17 @@ def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
         table.loc[drawn, "content"] = file_digests(list(table.loc[drawn, "path"]), Path(cfg.cache_dir))
     enough(table, cfg)
     return table
+
+
+def note_missing(lost: Sequence[str], note: Callable[[str], None]) -> None:
+    """Tell which rows were left out because their files are missing."""
+    if lost:
+        note(f"on_error: {len(lost)} rows were left out, their files are missing: {shortened(lost)}")
+
+
+def shortened(told: Sequence[str]) -> str:
+    """Return the first three of some sentences, and the number of the others."""
+    return "; ".join(told[:3]) + (f"; … and {len(told) - 3} more" if len(told) > 3 else "")
 
 
 def chosen(table: pd.DataFrame, people: int | None, exam: float | None) -> pd.DataFrame:
@@ -107,8 +125,7 @@ def usable(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.
         complain([*told[:NAMED], f"{what}: none is left{listed(cfg, told)}"], NAMED + 1)
     lost = int((bad & (table["part"] == "eval")).sum())
     unseen = f", {lost} of them evaluation photos, which get no prediction" if lost else ""
-    more = f"; … and {len(told) - 3} more" if len(told) > 3 else ""
-    note(f"on_error: {what} and were left out{unseen}: {'; '.join(told[:3])}{more}")
+    note(f"on_error: {what} and were left out{unseen}: {shortened(told)}")
     return with_content(table[~bad].reset_index(drop=True), cfg)
 
 

@@ -17,6 +17,7 @@ from maskcls.cli import compose
 from maskcls.config import Config, checked
 from maskcls.errors import DataError, MaskclsError
 from maskcls.experiment import run
+from maskcls.parts import data
 
 
 @pytest.fixture
@@ -163,3 +164,69 @@ def test_a_link_out_of_the_root_is_refused_unless_allowed(
     assert str(inner) in str(caught.value)
     assert len(assembled(*words, "data.links=true")[1]) > 90
     assert checked(compose(*words)).science() == checked(compose(*words, "data.links=true")).science()
+
+
+def taken_away(mine: Path, what: str) -> list[str]:
+    """Remove files that rows speak of, and return what the sentences about them name."""
+    person, other = sorted(path for path in (mine / "train/images").iterdir() if path.name[0] != ".")[:2]
+    one, two = sorted((mine / "eval/images").glob("[!.]*"))[1:3]
+    gone = {"a person": [person], "evaluation photos": [one, two], "both": [person, other, one]}[what]
+    for path in gone:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return [path.name for path in gone]
+
+
+@pytest.mark.parametrize("what", ["a person", "evaluation photos", "both"])
+def test_rows_without_a_file_stop_a_run_or_are_left_out_and_counted(what: str, words: list[str], mine: Path) -> None:
+    names = taken_away(mine, what)
+    with pytest.raises(DataError, match="there is no") as caught:
+        assembled(*words)
+    assert all(any(name in told for told in caught.value.sentences) for name in names[:1])
+    _, table, notes = assembled(*words, "on_error=skip")
+    (note,) = [note for note in notes if note.startswith(f"on_error: {len(names)} rows were left out")]
+    assert all(name in note for name in names) and not any(name in path for path in table["path"] for name in names)
+    assert all(Path(path).is_file() for path in table["path"])
+
+
+def test_a_run_without_some_rows_is_the_run_of_a_table_without_them(words: list[str], mine: Path) -> None:
+    whole = assembled(*words)[1]
+    names = taken_away(mine, "both")
+    less = assembled(*words, "on_error=skip")[1]
+    for file, column in (("train/train.csv", "path"), ("eval/info.csv", "ImageID"), ("eval/labels.csv", "ImageID")):
+        if (mine / file).exists():
+            table = pd.read_csv(mine / file, dtype=str)
+            table[~table[column].isin(names)].to_csv(mine / file, index=False)
+    assert rows.digest(assembled(*words)[1]) == rows.digest(less) != rows.digest(whole)
+
+
+def test_rows_of_a_csv_and_of_extra_photos_may_lack_their_files(words: list[str], mine: Path, tmp_path: Path) -> None:
+    table = data.competition(lambda text: None, root=str(mine))
+    train = table[table["part"] == "train"].assign(path=lambda rows: rows["id"])[
+        ["path", "person", "mask", "gender", "age"]
+    ]
+    train.to_csv(mine / "all.csv", index=False)
+    (mine / train["path"].iloc[5]).unlink()
+    mask = [w for w in words if not w.startswith("data")]
+    asked = [*mask, "data=table", f"data.file={mine}/all.csv", "on_error=skip"]
+    _, found, notes = assembled(*asked)
+    assert len(found) == len(train) - 1
+    assert any(
+        n.startswith(f"on_error: 1 rows were left out, their files are missing: {mine}/all.csv line 7: there")
+        for n in notes
+    )
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    cv2.imwrite(str(outside / "a.png"), np.full((64, 48, 3), 7, np.uint8))
+    (outside / "more.csv").write_text("path,mask,gender,age\na.png,none,male,30\nb.png,none,male,30\n")
+    more = [*words, "extra=table", f"extra.file={outside}/more.csv"]
+    with pytest.raises(DataError, match=r"more.csv line 3: there is no file"):
+        assembled(*more)
+    _, grown, notes = assembled(*more, "on_error=skip")
+    assert (grown["part"] == "extra").sum() == 1 and any("more.csv line 3: there is no file" in n for n in notes)
+
+
+def test_a_table_whose_files_are_all_missing_leaves_none(words: list[str], mine: Path) -> None:
+    (mine / "few.csv").write_text("path,mask,gender,age\na.png,none,male,30\n")
+    asked = [*[w for w in words if not w.startswith("data")], "data=table", f"data.file={mine}/few.csv"]
+    with pytest.raises(DataError, match="there are no photos in"):
+        assembled(*asked, "on_error=skip")

@@ -19,6 +19,7 @@ from maskcls import console, people
 from maskcls.errors import DataError, unknown
 from maskcls.images import image_endings
 from maskcls.labels import CLASSES, GENDERS, band, decode, encode
+from maskcls.missing import report_missing
 from maskcls.registry import Registry, Whole, Word
 from maskcls.sheets import OLDEST, Row, absent, code, complain, inside, printable, read, repeated, strays, years
 
@@ -76,8 +77,10 @@ def labelled(train: list[Row], base: Path) -> list[dict[str, Any]]:
     for where, cells in train:
         person = str(PurePosixPath(cells["path"]))
         known = described(cells, where, faults)
-        if not inside(cells["path"]) or not os.path.isdir(base / person):
+        if not inside(cells["path"]):
             faults.append(f"{where}: {absent('folder', base, cells['path'])}")
+        elif not os.path.isdir(base / person):
+            report_missing(f"{where}: {absent('folder', base, cells['path'])}", faults)
         elif known:
             rows += shots(base / person, {"person": person, "part": "train", **known})
     complain(faults)
@@ -110,9 +113,12 @@ def evaluation(base: Path) -> list[dict[str, Any]]:
     info = read(base / "eval" / "info.csv", ("ImageID",))
     images, truth = base / "eval" / "images", answers(base / "eval" / "labels.csv")
     there = {entry.name for entry in os.scandir(images)} if images.is_dir() else set()
-    names = [cells["ImageID"] for _, cells in info]
-    lost = [f"{where}: there is no file {images / c['ImageID']}" for where, c in info if c["ImageID"] not in there]
-    complain([*repeated(info, "ImageID"), *lost])
+    faults = repeated(info, "ImageID")
+    for where, cells in info:
+        if cells["ImageID"] not in there:
+            report_missing(f"{where}: there is no file {images / cells['ImageID']}", faults)
+    complain(faults)
+    names = [cells["ImageID"] for _, cells in info if cells["ImageID"] in there]
     unlabelled = {"person": "", "mask": -1, "gender": -1, "age": float("nan")}
     return [{"path": images / name, "part": "eval", **truth.get(name, unlabelled)} for name in names]
 
@@ -187,14 +193,21 @@ def table(
     faults = repeated(given, "path")
     rows = [placed(cells, base, where, faults) for where, cells in given]
     complain(faults)
-    return finished(rows, base, links)
+    return finished([row for row in rows if row["path"]], base, links)
 
 
 def placed(cells: Mapping[str, str], base: Path, where: str, faults: list[str]) -> dict[str, Any]:
-    """Return one row of a CSV as a row of the table, adding what is wrong with it to `faults`."""
-    path, part = base / cells["path"], cells.get("part") or "train"
-    if not inside(cells["path"]) or not os.path.isfile(path):
+    """Return one row of a CSV as a row of the table, adding what is wrong with it to `faults`.
+
+    Its path is None where the file is missing and the run leaves such rows out.
+    """
+    path: Path | None = base / cells["path"]
+    part = cells.get("part") or "train"
+    if not inside(cells["path"]):
         faults.append(f"{where}: {absent('file', base, cells['path'])}")
+    elif not os.path.isfile(str(path)):
+        report_missing(f"{where}: {absent('file', base, cells['path'])}", faults)
+        path = None
     if part not in ("train", "eval"):
         faults.append(f"{where}: {unknown('part', part, ('train', 'eval'))}")
     shared = {"path": path, "person": cells.get("person") or cells["path"], "part": part}
