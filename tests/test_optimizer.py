@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import copy
+import io
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import adamp
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from timm.optim.madgrad import MADGRAD
 
 from maskcls.adamp import AdamP
@@ -199,3 +204,141 @@ def test_adamp_calls_a_closure_first_and_returns_its_loss() -> None:
     assert one.step(closure).item() == 91.0
     theirs.square().sum().backward()
     assert two.step() is None and torch.equal(mine, theirs)
+
+
+# Copies, states, and weights of any kind
+
+SETTINGS = {"lr": 0.05, "weight_decay": 0.1}
+
+
+def learn(made: torch.optim.Optimizer, steps: int, seed: int = 0) -> None:
+    """Take steps down gradients drawn by a seed."""
+    random = torch.Generator().manual_seed(seed)
+    params = [p for group in made.param_groups for p in group["params"]]
+    for _ in range(steps):
+        for p in params:
+            p.grad = torch.randn(p.shape, generator=random).to(p)
+        made.step()
+
+
+def assert_near(mine: Any, theirs: Any) -> None:
+    for a, b in zip(mine, theirs, strict=True):
+        loose = 2e-2 if a.dtype.itemsize == 2 else 1e-6
+        torch.testing.assert_close(a.detach(), b.detach(), rtol=loose, atol=loose)
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
+def test_a_copy_of_adamp_steps_as_it_does(how: Any) -> None:
+    made = AdamP(parameters(), **SETTINGS)
+    learn(made, 2)
+    twin = how(made)
+    for one in (made, twin):
+        learn(one, 2, seed=1)
+    pairs = zip(made.param_groups[0]["params"], twin.param_groups[0]["params"], strict=True)
+    assert all(torch.equal(p, q) and p is not q for p, q in pairs)
+
+
+@pytest.mark.parametrize(("first", "second"), [(AdamP, adamp.AdamP), (adamp.AdamP, AdamP), (AdamP, AdamP)])
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_a_state_passes_to_the_package_and_back(first: Any, second: Any, steps: int) -> None:
+    theirs, mine = parameters(), parameters()
+    reference, made = adamp.AdamP(theirs, **SETTINGS), first(mine, **SETTINGS)
+    learn(reference, steps), learn(made, steps)
+    heir = second(mine, lr=9.0)
+    file = io.BytesIO()
+    torch.save(made.state_dict(), file)
+    file.seek(0)
+    heir.load_state_dict(torch.load(file, weights_only=True))
+    learn(reference, 3, seed=1), learn(heir, 3, seed=1)
+    assert_near(mine, theirs)
+
+
+def test_a_state_that_is_not_adamps_is_refused() -> None:
+    params = parameters()
+    made = AdamP(params, 0.1)
+    nesterov = adamp.AdamP(params, lr=0.1, nesterov=True).state_dict()
+    with pytest.raises(ValueError, match="nesterov=True is not supported"):
+        made.load_state_dict(nesterov)
+    with pytest.raises(ValueError, match="got one without delta, wd_ratio"):
+        AdamP(params, 0.1).load_state_dict(torch.optim.Adam(params).state_dict())
+    learn(made, 1)
+    with pytest.raises(ValueError, match=r"expected exp_avg of shape \(2, 3, 3, 3\), got \(4, 3\)"):
+        AdamP(params[::-1], 0.1).load_state_dict(made.state_dict())
+
+
+@pytest.mark.parametrize("option", ["nesterov", "maximize", "amsgrad"])
+def test_adamp_refuses_an_option_that_it_would_pass_over(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option}=True is not supported"):
+        AdamP([{"params": parameters(), option: True}], 0.1)  # type: ignore[list-item]
+
+
+def test_adamp_refuses_sparse_and_complex_numbers_before_any_weight_moves() -> None:
+    made, table = AdamP(params := parameters(), 0.1), torch.nn.Embedding(4, 3, sparse=True)
+    made.add_param_group({"params": table.parameters()})
+    before = [p.detach().clone() for p in params]
+    for p in params:
+        p.grad = torch.ones_like(p)
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(ValueError, match=r"expected dense gradients, got a sparse one for a weight \(4, 3\)"):
+        made.step()
+    assert all(torch.equal(p, q) for p, q in zip(params, before, strict=True))
+    with pytest.raises(ValueError, match="expected dense floating-point weights"):
+        AdamP([torch.nn.Parameter(torch.ones(2, 2, dtype=torch.complex64))], 0.1)
+
+
+def test_moments_follow_a_weight_whose_memory_layout_changes() -> None:
+    mine, theirs = weights(torch.channels_last), weights(torch.contiguous_format)
+    one, other = AdamP(mine, **SETTINGS), adamp.AdamP(theirs, **SETTINGS)
+    learn(one, 2), learn(other, 2)
+    for p in mine:
+        p.data = p.data.contiguous()
+    learn(one, 2, seed=1), learn(other, 2, seed=1)
+    assert_near(mine, theirs)
+
+
+VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "as it is": lambda x: x.clone(),
+    "channels last": lambda x: x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.clone(),
+    "turned": lambda x: x.transpose(0, -1).contiguous().transpose(0, -1) if x.dim() > 1 else x.clone(),
+    "every second": lambda x: torch.stack([x, x * 0 + 7], -1)[..., 0],
+    "part of a larger one": lambda x: torch.cat([x, x * 0 + 7], -1)[..., : x.shape[-1]] if x.dim() else x.clone(),
+}
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_adamp_takes_the_packages_steps_on_generated_weights(data: st.DataObject) -> None:
+    draw, random = data.draw, torch.Generator().manual_seed(data.draw(st.integers(0, 999), "seed"))
+    mine: list[torch.nn.Parameter] = []
+    theirs: list[torch.nn.Parameter] = []
+    for _ in range(draw(st.integers(1, 6), "weights")):
+        shape = draw(st.lists(st.integers(1, 5), max_size=5), "shape")
+        x = torch.randn(shape, generator=random).to(draw(st.sampled_from([torch.float32, torch.float64]), "dtype"))
+        view = VIEWS[draw(st.sampled_from(list(VIEWS)), "view")]
+        mine, theirs = [*mine, torch.nn.Parameter(view(x))], [*theirs, torch.nn.Parameter(x.clone())]
+    options = {"lr": draw(st.sampled_from([0.0, 1e-3, 0.05])), "weight_decay": draw(st.sampled_from([0.0, 0.1])),
+               "delta": draw(st.sampled_from([0.0, 0.1, 2.0])), "wd_ratio": draw(st.sampled_from([0.0, 0.1, 1.0]))}  # fmt: skip
+    pair = AdamP(mine[:2], **options), adamp.AdamP(theirs[:2], **options)
+    for _ in range(4):
+        if len(pair[0].param_groups) == 1 and mine[2:] and draw(st.booleans(), "group is added"):
+            pair[0].add_param_group({"params": mine[2:], "lr": 0.02}), pair[1].add_param_group({"params": theirs[2:], "lr": 0.02})
+        for a, b in zip(mine, theirs, strict=True):
+            kind = draw(st.sampled_from(["none", "zero", "any", "channel", "layer", "huge"]), "gradient")
+            g = gradient(b.float(), kind if kind in ("channel", "layer") else "any", random).to(b)
+            g = g * {"zero": 0.0, "huge": 1e8}.get(kind, 1.0)
+            a.grad, b.grad = (None, None) if kind == "none" else (VIEWS[draw(st.sampled_from(list(VIEWS)))](g), g)
+        for one in pair:
+            one.step()
+        assert_near(mine, theirs)
+
+
+def test_adamp_in_half_precision_is_near_the_package() -> None:
+    mine, theirs = ([torch.nn.Parameter(p.detach().bfloat16()) for p in weights(torch.contiguous_format)] for _ in range(2))
+    learn(AdamP(mine, 0.01), 2), learn(adamp.AdamP(theirs, lr=0.01), 2)
+    assert_near(mine, theirs)
+
+
+def test_weights_without_numbers_and_a_rate_in_a_tensor_are_stepped_over_and_read() -> None:
+    mine, theirs = ([*parameters(), torch.nn.Parameter(torch.zeros(0, 3))] for _ in range(2))
+    learn(AdamP(mine, torch.tensor(0.05), weight_decay=0.1), 3), learn(AdamP(theirs, 0.05, weight_decay=0.1), 3)  # type: ignore[arg-type]
+    assert_near(mine, theirs)
