@@ -89,6 +89,8 @@ class State:
             load_weights(self.model, content["model"])
             load_optimizer(self.optimizer, content["optimizer"])
             self.scaler.load_state_dict(content["scaler"])
+            if (self.ema is None) != (content["ema"] is None):
+                raise FormatError(f"expected {'no ' if self.ema is None else ''}weights of a moving average")
             if self.ema:
                 load_weights(self.ema.module, content["ema"])
             self.history, self.step = check_history(content["history"]), int(content["step"])
@@ -148,6 +150,15 @@ def load_optimizer(optimizer: torch.optim.Optimizer, given: Any) -> None:
     optimizer.load_state_dict(given)
     if before != [parameters_of(group) for group in optimizer.param_groups]:
         raise FormatError("its optimizer has other parameters")
+    check_moments(optimizer)
+
+
+def check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Raise a FormatError for a state of other weights: torch compares counts, and fused kernels read beyond memory."""
+    for parameter, own in optimizer.state.items():
+        for key, value in own.items():
+            if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
+                raise FormatError(f"{key} is of shape {tuple(value.shape)} for a weight {tuple(parameter.shape)}")
 
 
 def parameters_of(group: Mapping[str, Any]) -> dict[str, Any]:

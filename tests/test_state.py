@@ -9,6 +9,7 @@ import torch
 
 from maskcls.cli import compose
 from maskcls.config import checked
+from maskcls.errors import RunError
 from maskcls.folds import prune
 from maskcls.infer import autocast
 from maskcls.loop import descend
@@ -99,6 +100,27 @@ def test_fp16_learns_from_its_first_step() -> None:
         one.step += 1
         descend(cfg, one, objective(logits, torch.eye(18)[torch.randint(0, 18, (8,))]), 1, 1)  # type: ignore[arg-type]
     assert (one.updates, one.skipped) == (3, 0)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "adamp", "madgrad"])
+def test_an_optimizers_state_of_other_weights_is_refused(name: str, tmp_path: Path) -> None:
+    cfg, one = state(f"optimizer={name}")
+    step(cfg, one, 0)
+    one.save(tmp_path / "last.pt")
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    states = content["optimizer"]["state"]
+    states[0], states[2] = states[2], states[0]
+    torch.save(content, tmp_path / "last.pt")
+    _, two = state(f"optimizer={name}")
+    with pytest.raises(RunError, match=r"last.pt does not fit this run \(.* shape "):
+        two.restore(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize(("mine", "theirs", "reason"), [("ema=0.9", "ema=null", "expected no weights"), ("ema=null", "ema=0.9", "expected weights")])
+def test_a_moving_average_is_not_passed_over(mine: str, theirs: str, reason: str, tmp_path: Path) -> None:
+    state(mine)[1].save(tmp_path / "last.pt")
+    with pytest.raises(RunError, match=f"{reason} of a moving average"):
+        state(theirs)[1].restore(tmp_path / "last.pt")
 
 
 def test_layer_decay_gives_deeper_layers_larger_steps() -> None:
