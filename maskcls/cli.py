@@ -9,14 +9,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ValueType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -25,10 +24,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from maskcls.completion import print_script, set_typed_line
 from maskcls.console import command, complain
-from maskcls.errors import ConfigError, MaskclsError, RunError, mended, unknown
+from maskcls.errors import ConfigError, DataError, MaskclsError, RunError, mended, unknown
+from maskcls.overrides import accept_text, exact_line, parse, split_flags, typed_form
+from maskcls.signals import await_signal
+from maskcls.streams import prepare_streams
 
 FLAGS_WITH_FOLDER = ("--config-dir", "-cd")
+SWEEPS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 
 def home(name: str) -> Path:
@@ -49,24 +53,37 @@ def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]
     """Return the command that composes `config` with the command line and hands it to `task`, once for each job."""
 
     failed: list[MaskclsError] = []
+    typed: list[str] = []
 
     @functools.wraps(task)
     def job(cfg: Any) -> Any:
+        sys.argv = list(typed)  # what is kept of the command is what was typed, in a launcher's process too
+        prepare_streams()
         try:
             return task(cfg)
         except BrokenPipeError:
             raise
         except Exception as error:
+            if not isinstance(error, ConfigError | DataError):
+                await_signal()
             return spared(mended(error), failed)
 
     @command
     def main() -> Any:
         """Compose and run, or end with the sentences of what failed."""
+        typed[:] = sys.argv
+        flags, words = split_flags(sys.argv[1:])
+        completes = "--shell-completion" in flags
+        if completes and print_script(words):
+            return
+        if completes:
+            set_typed_line(lambda word: spelled([word]))
         Plugins.instance().register(Experiments)
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach this function whole
-        with told():
-            sys.argv[1:] = parse_overrides(sys.argv[1:], config)
-            name_sweep(sys.argv[1:])
+        line = words if completes else parse_overrides([*flags, *words], config)[len(flags) :]
+        name_sweep([*flags, *line])
+        with told(line, words):
+            sys.argv[1:] = [*flags, *line]
             hydra.main(version_base="1.3", config_path=str(home("conf")), config_name=config)(job)()
         if len(failed) == 1:
             raise failed[0]
@@ -92,15 +109,15 @@ def spared(error: MaskclsError, failed: list[MaskclsError]) -> float:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Make a sentence of what Hydra raises: for some overrides that is a bare assertion."""
+def told(line: Sequence[str] = (), typed: Sequence[str] = ()) -> Iterator[None]:
+    """Make a sentence of what Hydra raises, about what was typed: for some overrides that is a bare assertion."""
     try:
         yield
     except Exception as error:
         place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
         if not isinstance(error, HydraException) and Path(hydra.__file__).parent not in place.parents:
             raise
-        said = "" if isinstance(error, AssertionError) else " ".join(str(error).split())
+        said = "" if isinstance(error, AssertionError) else typed_form(str(error), line, typed)
         raise ConfigError(said or "an override cannot be read: it is key=value") from error
 
 
@@ -108,7 +125,7 @@ def compose(*overrides: str, config: str = "config") -> DictConfig:
     """Return the config that a command line with these overrides would compose, from Python."""
     Plugins.instance().register(Experiments)
     words = parse_overrides(list(overrides), config)
-    with told(), hydra.initialize_config_dir(str(home("conf")), version_base="1.3"):
+    with told(words, overrides), hydra.initialize_config_dir(str(home("conf")), version_base="1.3"):
         whole = hydra.compose(config, words, return_hydra_config=True)
     HydraConfig.instance().set_config(whole)  # the run's name is made of Hydra's choices
     try:
@@ -152,35 +169,74 @@ def spelled(arguments: list[str]) -> list[str]:
             words.setdefault(group, set()).update(names)
     faults: list[str] = []
     result, right = [], []
+    sweeps = bool(SWEEPS & set(arguments))
     for argument in arguments:
-        key = argument.partition("=")[0]
-        if not re.fullmatch(r"[A-Za-z_][\w.]*", key) or "=" not in argument or key.split(".")[0] == "hydra":
-            result.append(argument)
+        try:
+            readable = argument if argument.startswith("-") else read_override(argument, words | ladders, sweeps)
+        except ConfigError as error:
+            faults += error.sentences
             continue
-        wrong = strangers(argument, (words | ladders).get(key))
-        faults += wrong
-        result.append(argument if key in words else f"+{argument}" if key in ladders else f"++{argument}")
-        right += [] if wrong else [argument]
+        key = readable.partition("=")[0]
+        bare = re.fullmatch(r"[A-Za-z_][\w.]*", key) and key.split(".")[0] != "hydra"
+        result.append(("+" if key in ladders else "++") + readable if bare and key not in words else readable)
+        right += [argument] if bare else []
     if faults:
-        raise UnknownOptionError(*faults, valid=right)
+        raise UnknownOptionError(*faults, valid=[] if sweeps else right)
     return result
 
 
+def read_override(argument: str, options: Mapping[str, set[str]], sweeps: bool) -> str:
+    """Return an override with its value as Hydra reads it; ConfigError where that is not possible or not known."""
+    key, sign, value = argument.partition("=")
+    if not sign and not argument.startswith("~"):
+        raise ConfigError(f"expected key=value, got {argument!r}")
+    if not key.isascii():
+        raise ConfigError(f"cannot read {argument!r}: a key consists of the letters a to z, digits, '_' and '.'")
+    try:
+        readable = accept_text(argument)
+    except ConfigError:
+        if key in options:
+            raise ConfigError(unknown_option(key, value, options)) from None
+        raise
+    override = parse(readable)
+    if override is None or key.lstrip("+").split(".")[0] == "hydra":
+        return readable
+    if override.is_sweep_override() and not sweeps:
+        remedy = "" if key in options else f" {exact_line(argument)}"
+        raise ConfigError(f"{argument}: several values are a sweep, which needs -m.{remedy}")
+    if key in options and override.value_type is not ValueType.GLOB_CHOICE_SWEEP:
+        chosen: list[Any] = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+        wrong = [unknown_option(key, str(option), options) for option in chosen if str(option) not in options[key]]
+        if wrong:
+            raise ConfigError(*wrong)
+    return readable
+
+
+def unknown_option(group: str, name: str, options: Mapping[str, set[str]]) -> str:
+    """Return the error for an option that a group lacks, with the nearest one, or the group that has it."""
+    others = [other for other in options if name in options[other]]
+    message = unknown(group, name, options[group])
+    if "did you mean" in message or not others:
+        return message
+    return f"no {group} '{name}': did you mean {others[0]}={name}?"
+
+
 def others(right: list[str], config: str) -> tuple[str, ...]:
-    """Return the faults of an experiment's config besides its wrong words; of a sweep, those words alone are told."""
+    """Return the faults of an experiment's config besides those of its overrides; none where nothing composes."""
+    if config != "config" or not right:
+        return ()
     from maskcls.config import checked
 
     try:
-        if config == "config":
-            checked(compose(*right))
+        checked(compose(*right))
     except ConfigError as error:
-        return () if "--multirun" in str(error) else error.sentences
+        return error.sentences
     return ()
 
 
 def name_sweep(arguments: list[str]) -> None:
     """Give the jobs of a sweep a name to share, by the environment, which any launcher hands on."""
-    if {"-m", "--multirun"} & set(arguments):
+    if SWEEPS & set(arguments):
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise ConfigError("torchrun runs one job: a sweep (-m) under it would hang at the second one")
         os.environ["MASKCLS_SWEEP"] = f"sweep-{hashlib.sha256(' '.join(arguments).encode()).hexdigest()[:8]}"
@@ -198,18 +254,3 @@ def extra(arguments: list[str]) -> Iterator[Path]:
         name, _, joined = flag.partition("=")
         if name in FLAGS_WITH_FOLDER and Path(joined or value).is_dir():
             yield Path(joined or value)
-
-
-def strangers(argument: str, known: set[str] | None = None) -> list[str]:
-    """Return a sentence for an override that Hydra cannot read, or for each word of `group=a,b` that is not known."""
-    try:
-        override = OverridesParser.create().parse_override(argument)
-    except HydraException:
-        return [f"{argument!r} cannot be read: quote a value that holds commas, brackets, spaces or signs"]
-    if known is None:
-        return []
-    if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
-        return []
-    chosen: list[Any] = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
-    group = override.key_or_group
-    return [unknown(group, str(word), known) for word in chosen if str(word) not in known]

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, Field
 
-from maskcls.errors import ConfigError, unknown
+from maskcls.errors import ConfigError
 from maskcls.labels import BORDERS
 from maskcls.parts import (
     augmentation,
@@ -40,6 +40,7 @@ from maskcls.parts import (
 )
 from maskcls.reading import read_text
 from maskcls.registry import Count, Fraction, Positive, Share, Whole, Word, schema, validated
+from maskcls.suggest import Keys
 
 MODULES = (
     data, extra, pseudo, labels, split, overlay, crop, augmentation, mixing, sampler, model, head, loss, optimizer,
@@ -161,12 +162,19 @@ def checked(raw: DictConfig | Mapping[str, Any], kind: type[Kind] = Config) -> K
     groups = [key for key, hint in hints.items() if hint is Word]
     given = {key: value for key, value in values.items() if key not in groups}
     known = validated(schema("config", plain), {k: v for k, v in given.items() if k in plain}, faults)
-    faults += [unknown("key", key, hints) for key in given if key not in plain]
-    words = {group: GROUPS[group].check(values.get(group), faults) for group in groups}
+    chosen = {group: chosen_option(values.get(group)) for group in groups}
+    keys = Keys(hints, {group: GROUPS[group] for group in groups}, chosen)
+    faults += [keys.describe_unknown(key, value) for key, value in given.items() if key not in plain]
+    words = {group: GROUPS[group].check(values.get(group), faults, keys.find_elsewhere) for group in groups}
     faults += clashes(known or {}, words)
     if faults:
         raise ConfigError(*faults)
     return kind(**(known or {}), **words)
+
+
+def chosen_option(section: Any) -> str:
+    """Return the option that a section of a config chooses, an empty name where it is not a section."""
+    return str(section.get("name")) if isinstance(section, Mapping) else ""
 
 
 def clashes(known: Mapping[str, Any], words: Mapping[str, Word | None]) -> list[str]:

@@ -16,11 +16,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from maskcls.errors import MaskclsError, mended
+from maskcls.errors import ConfigError, DataError, MaskclsError, mended
 from maskcls.secrets import redacted
+from maskcls.signals import await_signal, exit_code, stop_on_signals
+from maskcls.streams import prepare_streams
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-WIDE = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160  # a file or a pipe has no width of its own
+is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None where standard output is closed
+WIDE = None if is_terminal or "COLUMNS" in os.environ else 160  # a file or a pipe has no width of its own
 console = Console(highlight=False, emoji=False, soft_wrap=True, width=WIDE)
 errors = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
@@ -158,21 +161,32 @@ def hushed(unraised: Any) -> None:
 
 
 def command(main: Callable[[], Any]) -> Callable[[], Any]:
-    """Make a command of a function: a fault is shown as its sentence with exit code 2, Ctrl-C with 130."""
+    """Make a command of a function: a fault is its sentence and exit code 2, a signal 128 + its number."""
 
     @functools.wraps(main)
     def guarded() -> Any:
         sys.unraisablehook = hushed
+        prepare_streams()
         try:
-            return main()
-        except BrokenPipeError:  # the reader, such as `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        except KeyboardInterrupt:
-            errors.print("stopped; the same command goes on from the last whole epoch", markup=False)
-            sys.exit(130)
-        except Exception as error:
-            complain(mended(error))
-            sys.exit(2)
+            with stop_on_signals():
+                return answer(main)
+        except KeyboardInterrupt as stop:
+            if main_rank():
+                errors.print("stopped; the same command goes on from the last whole epoch", markup=False)
+            sys.exit(exit_code(stop))
 
     return guarded
+
+
+def answer(main: Callable[[], Any]) -> Any:
+    """Return what a command returns, or show its fault and exit."""
+    try:
+        return main()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if not isinstance(error, ConfigError | DataError):
+            await_signal()
+        complain(mended(error))
+        sys.exit(2)

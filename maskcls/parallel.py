@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -23,6 +23,7 @@ from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Log
 from maskcls.processes import end_with_parent
 from maskcls.rundir import RunDir, locked
+from maskcls.signals import await_signal, exit_code, stop_on_signals
 
 
 def train_fold(
@@ -59,6 +60,7 @@ def train_folds(
     finally:
         for _, process in running.values():
             process.terminate()
+        for _, process in running.values():
             process.join()
 
 
@@ -84,11 +86,13 @@ def child(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int,
     # without bars: those of several folds would overwrite each other
     console.console = Console(highlight=False, emoji=False, soft_wrap=True, force_terminal=False)
     try:
-        photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
-        whole = cfg.hardware()
-        share = replace(whole, workers=-(-whole.workers // whole.folds_at_once))
-        train_fold(cfg, place, table, photos, k, share, pipe.send)
-    except KeyboardInterrupt:
-        os._exit(130)  # the parent has heard it too, and says what is to be said
+        with stop_on_signals():
+            photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
+            whole = cfg.hardware()
+            share = replace(whole, workers=-(-whole.workers // whole.folds_at_once))
+            train_fold(cfg, place, table, photos, k, share, pipe.send)
+    except KeyboardInterrupt as stop:  # the parent has it too, and says so; leaving this way ends the loader's workers
+        sys.exit(exit_code(stop))
     except Exception as error:
+        await_signal()
         pipe.send(mended(error))  # a bug is raised here, with its trace

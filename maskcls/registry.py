@@ -19,6 +19,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
+Elsewhere = Callable[[str], str | None]
 KINDS = {
     "float_type": "float", "int_type": "int", "int_from_float": "int", "bool_type": "bool (true or false)",
     "string_type": "str", "list_type": "list", "dict_type": "mapping", "none_required": "null",
@@ -50,8 +51,11 @@ class Registry:
         self.words[build.__name__.rstrip("_")] = build
         return build
 
-    def check(self, raw: Any, faults: list[str]) -> Word | None:
-        """Return the word that a config section asks for, adding a sentence to `faults` for each fault."""
+    def check(self, raw: Any, faults: list[str], elsewhere: Elsewhere = lambda path: None) -> Word | None:
+        """Return the word that a config section asks for, adding a sentence to `faults` for each fault.
+
+        `elsewhere` returns where else an unknown parameter (`group.name`) is known.
+        """
         if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
             faults.append(f"{self.group}: {raw!r} names no word{nearest('', self.words)}")
             return None
@@ -61,7 +65,12 @@ class Registry:
             faults.append(unknown(self.group, name, self.words))
             return None
         build = self.words[name]
-        values = validated(schema(name, signature(build)), params, faults, self.group, name)
+        own = signature(build)
+        for key in [key for key in params if key not in own]:
+            if place := elsewhere(f"{self.group}.{key}"):
+                faults.append(f"unknown parameter '{self.group}.{key}' of {self.group}={name}, did you mean {place}?")
+                del params[key]
+        values = validated(schema(name, own), params, faults, self.group, name)
         return None if values is None else Word(self.group, name, values, build)
 
 

@@ -28,7 +28,11 @@ def sync(runs_dir: Path) -> None:
         console.say(f"{runs_dir}: every record of a finished run has been sent")
         return
     said: list[str] = []
-    if settle(said.append, os.environ.get("WANDB_MODE", "online")) != "online":
+    try:
+        mode = settle(said.append, os.environ.get("WANDB_MODE", "online"))
+    except Exception as error:  # of its own variables and settings
+        raise RunError(f"wandb refuses its settings ({' '.join(str(error).split())[:200]})") from error
+    if mode != "online":
         raise RunError(
             f"{len(waiting)} records wait in {runs_dir}: {said[0] if said else 'WANDB_MODE keeps them offline'}"
         )

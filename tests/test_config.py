@@ -54,8 +54,8 @@ def sentences(*overrides: str) -> tuple[str, ...]:
         ("loss=focla", "no loss 'focla': did you mean focal?"),
         ("loss.name=focla", "no loss 'focla': did you mean focal?"),
         ("loss.weights=invers", "loss.weights of ce: no choice 'invers': did you mean inverse?"),
-        ("optimzer=sgd", "no key 'optimzer': did you mean optimizer?"),
-        ("epohcs=3", "no key 'epohcs': did you mean epochs?"),
+        ("optimzer=sgd", "unknown key 'optimzer', did you mean 'optimizer'?"),
+        ("epohcs=3", "unknown key 'epohcs', did you mean 'epochs'?"),
         ("epochs=2.0", "epochs: 2.0 is no int"),
         ("batch=0", "batch: 0 should be greater than or equal to 1"),
         ("folds=1", "folds: 1 should be greater than or equal to 2"),
@@ -91,7 +91,7 @@ def test_all_faults_are_told_at_once() -> None:
     assert sorted(told) == sorted(
         [
             "epochs: 'x' is no int",
-            "no key 'bacth': did you mean batch?",
+            "unknown key 'bacth', did you mean 'batch'?",
             "no parameter of loss focal 'gama': did you mean gamma?",
             "loss.smoothing of focal: 'no' is no float",
             "optimizer.lr of adamw: 0 should be greater than 0",

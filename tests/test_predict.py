@@ -197,7 +197,7 @@ WRONG = {
     "runs=[a-1] precision=fp8": "no choice 'fp8'",
     "runs=[a-1] blend=weighted blend.weights=[1,2]": "2 weights do not fit 1 runs",
     "runs=[a-1] out=probabilities.csv": "the name of the file beside it",
-    "runs=[a-1] outt=x": "no key 'outt': did you mean out?",
+    "runs=[a-1] outt=x": "unknown key 'outt', did you mean 'out'?",
     "photos=x": "runs is missing",
     "runs=[open-2]": "open-2 is not done",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -230,19 +229,6 @@ def test_a_finished_run_does_not_answer_for_other_data(tiny: list[str], tmp_path
 def test_a_loss_that_is_no_number_stops_the_run_with_its_epoch(tiny: list[str], command: Command) -> None:
     result = command(*tiny, "optimizer=sgd", "optimizer.lr=1e30")
     assert result.returncode == 2 and "the loss of epoch" in result.stderr and "Traceback" not in result.stderr
-
-
-def test_ctrl_c_says_how_to_go_on(tiny: list[str], tmp_path: Path) -> None:
-    call = [sys.executable, "-m", "maskcls.run", *tiny, "epochs=500"]
-    child = subprocess.Popen(
-        call, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
-    )  # fmt: skip
-    while not logged(tmp_path) and child.poll() is None:
-        time.sleep(0.05)
-    os.kill(child.pid, signal.SIGINT)
-    _, text = child.communicate(timeout=60)
-    assert child.returncode == 130 and "goes on" in text and "Traceback" not in text
 
 
 def test_a_sweep_goes_on_past_a_job_that_fails_and_ends_with_two(tiny: list[str], tmp_path: Path, command: Command) -> None:

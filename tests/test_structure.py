@@ -21,7 +21,8 @@ TOP = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "secrets", "labels", "registry", "metrics", "distrib", "reading", "shapes", "runfiles", "rundir", "console",
      "people", "overlays", "drawing", "sheets", "detect", "photos", "contents", "images", "listing", "stderr", "missing", "processes", "adamp",
-     "depthwise", "weights", "locks"},
+     "depthwise", "weights", "locks",
+     "signals", "streams", "suggest", "overrides", "completion"},
     {"parts"},
     {"config", "cache", "cli", "rows"},
     {"loaders", "infer", "state", "memory"},

@@ -210,3 +210,45 @@ def test_a_clock_that_jumps_back_gives_no_negative_times(tiny: list[str], tmp_pa
     assert json.loads((place / "about.json").read_text())["seconds"] > 0
     rows = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()]
     assert len(rows) == 2 and all(row["seconds"] > 0 and row["images_per_second"] > 0 for row in rows)
+
+
+BAD_SETTINGS = {
+    "a project": {"WANDB_PROJECT": "a/b"}, "a mode": {"WANDB_MODE": "nonsense"}, "a run id": {"WANDB_RUN_ID": "a/b"},
+    "a server": {"WANDB_BASE_URL": "no address", "WANDB_MODE": "online"},
+    "a number": {"WANDB_X_STATS_SAMPLING_INTERVAL": "often"}, "a wish": {"WANDB_RESUME": "perhaps"},
+    "the package": {"PYTHONPATH": "broken"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD_SETTINGS)
+def test_what_wandb_refuses_is_an_outage(
+    kind: str, tmp_path: Path
+) -> None:
+    variables = dict(BAD_SETTINGS[kind])
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "__init__.py").write_text("raise RuntimeError('half installed')\n", encoding="utf-8")
+    script = (
+        "from pathlib import Path\nfrom maskcls.parts.logger import wandb_\nfrom maskcls.rundir import RunDir\n"
+        "sink = wandb_(print)\nsink.begin(RunDir(Path('runs'), 't', {}), {'folds': 2, 'fold': None})\n"
+        "sink.log({'fold': 0, 'epoch': 1, 'f1': 0.5})\nsink.end({})\n"
+    )
+    path = environment()["PYTHONPATH"]
+    variables["PYTHONPATH"] = f"{tmp_path}:{path}" if kind == "the package" else path
+    (tmp_path / "cwd").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path / "cwd", env=environment(**{"WANDB_API_KEY": "k" * 40} | variables),
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    told = done.stdout.splitlines()
+    assert told and all(line.startswith("wandb") for line in told) and "wandb failed" in told[-1], told
+
+
+@pytest.mark.parametrize("words", [{"project": "a/b"}, {"project": "p" * 200}, {"entity": "a b/c"}, {"tags": ["t" * 100]}])
+def test_what_wandb_refuses_in_the_config_is_an_outage(words: dict[str, Any], tmp_path: Path) -> None:
+    told: list[str] = []
+    sink = logger.wandb_(told.append, **words)
+    sink.begin(RunDir(tmp_path / "runs", "t", {}), {"folds": 2, "fold": None})
+    sink.log({"fold": 0, "epoch": 1, "f1": 0.5})
+    sink.end({})
+    assert len(told) <= 1 and all("wandb failed" in line and "\n" not in line for line in told)

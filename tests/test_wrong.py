@@ -35,7 +35,7 @@ def misspelt(key: str) -> str:
 
 def helps(sentence: str, key: str) -> bool:
     """Tell whether a sentence has the right word as the nearest one, or, of two or three letters, among those there are."""
-    return f"did you mean {key}?" in sentence or (len(key) <= 3 and key in sentence.partition("(there is")[2])
+    return f"did you mean {key}?" in sentence or f"did you mean '{key}'?" in sentence or (len(key) <= 3 and key in sentence.partition("(there is")[2])
 
 
 def test_readme_counts_what_is_tried_here() -> None:
@@ -51,7 +51,7 @@ def test_every_key_with_a_letter_changed_has_the_nearest(key: str, whole: dict[s
     with pytest.raises(ConfigError) as caught:
         checked(raw)
     (sentence,) = [told for told in caught.value.sentences if misspelt(key) in told]
-    assert sentence.startswith(f"no key '{misspelt(key)}'") and helps(sentence, key)
+    assert sentence.startswith(f"unknown key '{misspelt(key)}'") and helps(sentence, key)
 
 
 @pytest.mark.parametrize("path", PARAMETERS)

@@ -50,7 +50,7 @@ class Wandb:
         try:
             return call()
         except Exception as error:
-            reason = f"{type(error).__name__}: {str(error)[:200]}"
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             self.note(f"wandb failed ({reason}); the run goes on without it, and log.jsonl is whole")
             self.run = None
 
@@ -63,22 +63,26 @@ class Wandb:
 
     def open(self, folder: Path, config: Mapping[str, Any], **names: str) -> None:
         """Start a run whose files lie in a folder."""
+        self.run = self.guard(lambda: self.init(dict(config), **names, dir=str(folder)))
+
+    def init(self, config: dict[str, Any], **where: str) -> Any:
+        """Return a new run of wandb; what it says against its own variables and settings is raised here too."""
         import wandb
 
-        settings = wandb.Settings(**{key: value for key, value in LIMITS.items() if key in wandb.Settings.model_fields})
-        where: dict[str, Any] = self.place | names | {"dir": str(folder), "mode": self.mode, "settings": settings}
-        self.run = self.guard(lambda: wandb.init(config=dict(config), reinit="finish_previous", **where))
+        limits = {key: value for key, value in LIMITS.items() if key in wandb.Settings.model_fields}
+        places = self.place | where | {"mode": settle(self.note, self.mode), "settings": wandb.Settings(**limits)}
+        return wandb.init(config=config, reinit="finish_previous", **places)
 
     def publish(
         self, name: str, folder: Path, head: Sequence[str], tables: Mapping[str, Sequence[Sequence[str]]]
     ) -> None:
         """Log tables, with the plots and the page of a folder, as a run of their own."""
-        import wandb
-
         self.open(folder, {}, name=name, job_type="table")
         columns: list[Any] = [" ".join(column.split()) for column in head]
 
         def fill() -> None:
+            import wandb
+
             media: dict[str, Any] = {key: wandb.Table(columns, list(map(list, rows))) for key, rows in tables.items()}
             media |= {f"plots/{file.stem}": wandb.Image(str(file)) for file in folder.glob("*.png")}
             media |= {file.stem: wandb.Html(str(file)) for file in folder.glob("*.html")}
@@ -130,7 +134,7 @@ def wandb_(
     tags: list[str] = [], mode: MODES = "auto",
 ) -> Sink:  # fmt: skip
     """Weights & Biases: offline unless you are logged in or WANDB_MODE says otherwise; a sweep's jobs share a group."""
-    return Wandb(note, project, entity, group or os.environ.get("MASKCLS_SWEEP"), tags, settle(note, mode))
+    return Wandb(note, project, entity, group or os.environ.get("MASKCLS_SWEEP"), tags, mode)
 
 
 def settle(note: Note, mode: str) -> str:

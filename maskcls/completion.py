@@ -1,0 +1,68 @@
+"""Shell completion of groups, options and keys, for `python -m maskcls.run` and `python -m maskcls.predict`.
+
+bash: source <(python -m maskcls.run -sc install=bash)
+zsh:  source <(python -m maskcls.run -sc install=zsh)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from maskcls.errors import ConfigError, unknown
+
+# Hydra's own scripts complete `python file.py` alone. These ask its completion for the module that is on the line.
+SCRIPTS = {
+    "install=bash": r"""
+_maskcls_complete() {
+    COMPREPLY=()
+    local line=${COMP_LINE:0:$COMP_POINT} word
+    [[ $line =~ ^[[:space:]]*([^[:space:]]+)[[:space:]]+-m[[:space:]]+(maskcls\.(run|predict))[[:space:]] ]] || return
+    COMPREPLY=($(COMP_LINE=$line "${BASH_REMATCH[1]}" -m "${BASH_REMATCH[2]}" -sc query=bash 2>/dev/null))
+    word=${line##*[[:space:]]}
+    if [[ $word == *=* && $COMP_WORDBREAKS == *=* ]]; then COMPREPLY=("${COMPREPLY[@]#"${word%=*}="}"); fi
+}
+complete -o nospace -o default -F _maskcls_complete python python3
+""",
+    "install=zsh": r"""
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+_maskcls_complete() {
+    if [[ ${words[2]} == -m && ${words[3]} == maskcls.(run|predict) ]]; then
+        local -a replies
+        replies=(${(f)"$(COMP_LINE="${(j: :)words[1,CURRENT]}" ${words[1]} -m ${words[3]} -sc query=zsh 2>/dev/null)"})
+        replies=(${=replies})
+        compadd -S '' -- $replies
+    elif (( $+functions[_python] )); then _python
+    else _default
+    fi
+}
+compdef _maskcls_complete python python3
+""",
+    "uninstall=bash": "\ncomplete -r python python3; unset -f _maskcls_complete\n",
+    "uninstall=zsh": "\ncompdef -d python python3; unfunction _maskcls_complete\n",
+}
+
+
+def print_script(words: list[str]) -> bool:
+    """Print the shell's script of `install=` or `uninstall=`; return False for the shell's own question, `query=`."""
+    if len(words) == 1 and words[0].startswith("query="):
+        return False
+    (word,) = words if len(words) == 1 else ("",)
+    if word not in SCRIPTS:
+        raise ConfigError(unknown("shell completion", word, [*SCRIPTS]))
+    print(SCRIPTS[word].strip())
+    return True
+
+
+def set_typed_line(spell: Callable[[str], list[str]]) -> None:
+    """Give Hydra's completion the line typed so far, as it would be composed, after one word for the command."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split()
+    arguments = words[words.index("-m") + 2 :] if "-m" in words[:3] else words[1:]
+    last = arguments.pop() if arguments and not line[-1:].isspace() else ""
+    before: list[str] = []
+    for argument in arguments:
+        with contextlib.suppress(ConfigError):  # what is not finished or wrong is left out
+            before += [] if argument.startswith("-") else spell(argument)
+    os.environ["COMP_LINE"] = " ".join(["maskcls", *before, last])

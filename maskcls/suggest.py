@@ -1,0 +1,104 @@
+"""The right key for a wrong one: looked for among all keys, the parameters of all groups, and other programs' names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from maskcls.registry import Registry, signature
+
+# Keys, and what other programs call them. A name that is a parameter of a group, such as lr, needs no line here.
+FOREIGN = {
+    "augmentation": "aug augment augmentations transform train_transform",
+    "average": "swa",
+    "batch": "batch_size batchsize bs train_batch_size per_device_train_batch_size",
+    "accumulate": "accumulate_grad_batches grad_accum grad_accum_steps gradient_accumulation_steps",
+    "clip": "clip_grad grad_clip gradient_clip_val max_grad_norm",
+    "crop.height crop.width": "image_size img_size imgsz input_size resize resolution size",
+    "data": "dataset",
+    "data.root": "data_dir data_path dataset_path data_root",
+    "ema": "ema_decay model_ema",
+    "epochs": "max_epochs n_epochs num_epochs num_train_epochs",
+    "folds": "k_fold k_folds kfold n_folds n_splits num_folds splits",
+    "hardware": "accelerator cuda device devices gpu gpus",
+    "hardware.workers": "n_workers num_workers threads",
+    "logger": "wandb report_to",
+    "logger.project": "wandb_project",
+    "loss": "criterion loss_fn",
+    "loss.smoothing": "label_smoothing",
+    "mixing": "cutmix mixup",
+    "model": "net network",
+    "model.arch": "arch_name architecture backbone encoder model_name",
+    "model.drop": "drop_rate dropout",
+    "model.drop_path": "drop_path_rate",
+    "model.init": "checkpoint ckpt ckpt_path resume",
+    "name": "exp_name experiment experiment_name run_name",
+    "optimizer": "opt optim",
+    "optimizer.lr": "learning_rate max_lr",
+    "optimizer.weight_decay": "wd",
+    "patience": "early_stopping",
+    "precision": "amp bf16 fp16 half mixed_precision",
+    "runs_dir": "log_dir out_dir output output_dir save_dir",
+    "scheduler": "lr_scheduler sched",
+    "scheduler.floor": "eta_min min_lr",
+    "scheduler.warmup": "warmup_epochs",
+    "seed": "manual_seed random_seed random_state",
+    "split.share": "test_size val_ratio val_size",
+}
+TARGETS = {name: key for key, names in FOREIGN.items() for name in names.split()}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of a config: those at its top, and the groups among them, each with the option that is chosen."""
+
+    top: Collection[str]
+    groups: Mapping[str, Registry]
+    chosen: Mapping[str, str]
+
+    def describe_unknown(self, key: str, value: Any) -> str:
+        """Return the error for a key that is not at the top, with the right one."""
+        found, is_section = self.find(key), isinstance(value, Mapping)
+        for name in value if is_section and not difflib.get_close_matches(key, self.top, 1, 0.75) else ():
+            if name != "name" and (inner := self.find_exact(str(name))):  # such as trainer.max_epochs
+                key, found = f"{key}.{name}", inner
+        remedy = f"did you mean {found}?" if found else f"expected one of {', '.join(sorted(self.top))}"
+        return f"unknown key {key!r}, {remedy}"
+
+    def find_elsewhere(self, path: str) -> str | None:
+        """Return the keys, in quotes, that an unknown parameter (`group.name`) exactly stands for in another place."""
+        group, _, name = path.partition(".")
+        return " or ".join(self.owners(name, [group])) or self.find_exact(name)
+
+    def find(self, key: str) -> str | None:
+        """Return the right key, in quotes: one that is exactly known in another place, or else the closest one."""
+        name = key.lower().replace("-", "_")
+        if exact := self.find_exact(name):
+            return exact
+        options = [build for registry in self.groups.values() for build in registry.words.values()]
+        names = {*self.top, *TARGETS, *(parameter for build in options for parameter in signature(build))}
+        close = difflib.get_close_matches(name, sorted(names), n=5, cutoff=0.5)
+        close.sort(key=lambda other: (-difflib.SequenceMatcher(None, other, name).ratio(), other not in self.top))
+        return next(filter(None, map(self.find_exact, close)), None)
+
+    def find_exact(self, name: str) -> str | None:
+        """Return the keys, in quotes, that a name exactly stands for."""
+        if name in self.top:
+            return f"'{name}'"
+        target = TARGETS.get(name, "")
+        group, _, parameter = target.partition(".")
+        if group in self.top and parameter.isidentifier():
+            return " or ".join(self.owners(parameter, [group])) or None
+        return f"'{target}'" if group in self.top else " or ".join(self.owners(name, self.groups)) or None
+
+    def owners(self, name: str, groups: Collection[str]) -> Iterator[str]:
+        """Yield each `group.name`, in quotes: of the chosen options, or else of the first other option that has it."""
+        having = {
+            group: [option for option, build in self.groups[group].words.items() if name in signature(build)]
+            for group in groups
+        }
+        now = [group for group, options in having.items() if self.chosen.get(group) in options]
+        for group in now or [group for group, options in having.items() if options]:
+            yield f"'{group}.{name}'" + ("" if now else f" (of {group}={having[group][0]})")
