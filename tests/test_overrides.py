@@ -70,8 +70,8 @@ def test_letters_of_any_script_need_no_quotes(path: str) -> None:
 
 
 def test_lists_and_sweeps_of_any_script_stay_lists_and_sweeps() -> None:
-    assert list(spelled(["photos=[/가/a.jpg,/나/b.jpg]"], "predict")) == ['++photos=["/가/a.jpg","/나/b.jpg"]']
-    assert list(spelled(["-m", "data.root=/가,/나"])) == ["-m", '++data.root="/가","/나"']
+    assert spelled(["photos=[/가/a.jpg,/나/b.jpg]"]) == ['++photos=["/가/a.jpg","/나/b.jpg"]']
+    assert spelled(["-m", "data.root=/가,/나"]) == ["-m", '++data.root="/가","/나"']
 
 
 def test_many_values_without_m_are_a_sentence_and_not_a_list() -> None:
