@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from maskcls.completion import print_script, set_typed_line
 from maskcls.console import command, complain
-from maskcls.errors import ConfigError, DataError, MaskclsError, RunError, mended, unknown
+from maskcls.errors import ConfigError, DataError, MaskclsError, RunError, explain_unresolved, mended, unknown
 from maskcls.overrides import accept_text, exact_line, parse, split_flags, typed_form
 from maskcls.signals import await_signal
 from maskcls.streams import prepare_streams
@@ -131,7 +131,7 @@ def compose(*overrides: str, config: str = "config") -> DictConfig:
     try:
         return plain(whole)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"config: {str(error).splitlines()[0]}") from error
+        raise ConfigError(explain_unresolved(error)) from error
 
 
 def plain(whole: DictConfig) -> DictConfig:

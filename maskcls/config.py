@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, Field
 
-from maskcls.errors import ConfigError
+from maskcls.errors import ConfigError, explain_unresolved
 from maskcls.labels import BORDERS
 from maskcls.parts import (
     augmentation,
@@ -196,7 +196,7 @@ def resolved(raw: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     try:
         container: Any = OmegaConf.to_container(raw, resolve=True) if isinstance(raw, DictConfig) else raw
     except OmegaConfBaseException as error:
-        raise ConfigError(f"config: {str(error).splitlines()[0]}") from error
+        raise ConfigError(explain_unresolved(error)) from error
     return {str(key): value for key, value in container.items()}
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
@@ -87,6 +88,20 @@ def room(error: OSError) -> str:
     place = next(folder for folder in Path(error.filename).absolute().parents if folder.is_dir())
     free = shutil.disk_usage(place).free / 1e6
     return f" ({free:.1f} MB are free): make room and give the same command again; what is finished stands"
+
+
+def and_others(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def explain_unresolved(error: Exception) -> str:
+    """Return the sentence for a config whose values OmegaConf cannot work out."""
+    key, text = getattr(error, "full_key", None) or "config", str(error).splitlines()[0]
+    if variable := re.search(r"Environment variable '(.+?)' not found", text):
+        return f"{key}: the environment variable {variable[1]} is not set. Set it or give {key}=…"
+    return f"config: {text}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

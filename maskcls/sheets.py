@@ -1,17 +1,22 @@
-"""CSV files: read as text, whatever their separator, with every bad row named by file and line."""
+"""CSV files: read as text, whatever their separator, with every bad row and every column that is not read named."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from maskcls.errors import DataError, nearest
+from maskcls.columns import check_unused, rename_columns
+from maskcls.errors import DataError, and_others, nearest
 
 OLDEST = 120
+JUNK = ("._", ".DS_Store")
+Note = Callable[[str], None]
 
 
 class Row(NamedTuple):
@@ -21,15 +26,38 @@ class Row(NamedTuple):
     cells: dict[str, str]
 
 
-def read(source: Path, columns: Sequence[str]) -> list[Row]:
-    """Return a CSV's rows as stripped text (ids keep their zeros); its separator is one of `, ; tab |`.
+def read(
+    source: Path, columns: Sequence[str], optional: Sequence[str] = (), ignored: Sequence[str] = (),
+    note: Note | None = None,
+) -> list[Row]:  # fmt: skip
+    """Return a CSV's rows as stripped text (ids keep their zeros) in Unicode's composed form, NFC.
 
-    A missing file or column, or a line of more or fewer cells than the header, is a DataError.
+    Its separator is one of `, ; tab |`. A missing file or column, or a line of more or fewer cells than the header, is
+    a DataError. A column is known by its name in any case, with any blanks and signs, or by a synonym of it. `note` is
+    told of columns that are known so, and of those that are not read (`ignored` ones left out).
     """
+    lines = read_lines(source)
+    header = lines[0][1]
+    twice = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
+    complain([f"{source} has two columns '{name}'" for name in twice])
+    names = rename_columns(source, header, [*columns, *optional], note)
+    complain([f"{source} has no column '{name}'{nearest(name, header)}" for name in columns if name not in names])
+    rows = [(where, row if any(row[len(header) :]) else row[: len(header)]) for where, row in lines[1:]]
+    complain(
+        [f"{where} has {len(row)} cells, the header {len(header)}" for where, row in rows if len(row) != len(header)]
+    )
+    if note:
+        filled = [name for i, name in enumerate(names) if name or any(row[i] for _, row in rows)]
+        check_unused(source, filled, [*columns, *optional], ignored, note)
+    return [Row(where, dict(zip(names, row, strict=True))) for where, row in rows]
+
+
+def read_lines(source: Path) -> list[tuple[str, list[str]]]:
+    """Return where each line of a CSV stands and its cells; the first one is the header, empty ones are left out."""
     if not source.is_file():
         raise DataError(f"there is no file {source}")
     try:
-        text = source.read_bytes().decode("utf-8-sig")
+        text = unicodedata.normalize("NFC", source.read_bytes().decode("utf-8-sig"))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator(text))
         lines = [(f"{source} line {reader.line_num}", [cell.strip() for cell in row]) for row in reader]
     except UnicodeDecodeError as error:
@@ -39,15 +67,7 @@ def read(source: Path, columns: Sequence[str]) -> list[Row]:
     lines = [(where, row) for where, row in lines if any(row)]
     if not lines:
         raise DataError(f"{source} is empty")
-    header = lines[0][1]
-    twice = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
-    complain([f"{source} has two columns '{name}'" for name in twice])
-    complain([f"{source} has no column '{name}'{nearest(name, header)}" for name in columns if name not in header])
-    rows = [(where, row if any(row[len(header) :]) else row[: len(header)]) for where, row in lines[1:]]
-    complain(
-        [f"{where} has {len(row)} cells, the header {len(header)}" for where, row in rows if len(row) != len(header)]
-    )
-    return [Row(where, dict(zip(header, row, strict=True))) for where, row in rows]
+    return lines
 
 
 def separator(text: str) -> str:
@@ -95,6 +115,52 @@ def absent(kind: str, base: Path, name: str) -> str:
     if name and not inside(name):
         return f"{name!r} climbs out of {base}"
     return f"there is no {kind} {base / name}"
+
+
+def spell_as_on_disk(base: Path, name: str) -> str:
+    """Return a relative path in the Unicode form that files have (a Mac writes é as two signs), else as it is."""
+    place, parts = base, []
+    for part in PurePosixPath(name).parts:
+        if not part.isascii() and not os.path.lexists(place / part) and os.path.isdir(place):
+            known = remembered_spellings(str(place), os.stat(place).st_mtime_ns)
+            part = known.get(unicodedata.normalize("NFC", part), part)
+        parts.append(part)
+        place = place / part
+    return "/".join(parts)
+
+
+def spellings_in(folder: str) -> dict[str, str]:
+    """Return the names in a folder by their composed form; none if there is no such folder."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return {unicodedata.normalize("NFC", name): name for name in names}
+
+
+@lru_cache(maxsize=64)
+def remembered_spellings(folder: str, changed: int) -> dict[str, str]:
+    """Return spellings_in a folder; `changed` is its time of change."""
+    return spellings_in(folder)
+
+
+def note_blanks(source: Path, given: Sequence[Row], note: Note) -> None:
+    """Say what is taken for a person or a part that the rows of a CSV do not give."""
+    if "person" not in given[0].cells:
+        note(
+            f"{source}: no column person, so each photo counts as a person of its own. "
+            "Scores leak where a person has several photos"
+        )
+    for column, taken in (("person", "each counts as a person of its own"), ("part", "they are trained on")):
+        blank = [where for where, cells in given if cells.get(column) == ""]
+        if blank:
+            note(f"{blank[0]}: {len(blank)} of {len(given)} rows have an empty {column}: {taken}")
+
+
+def note_unused_files(folder: Path, used: Iterable[str | Path], note: Note) -> None:
+    """Count the files below a folder that are not among the used ones; what a Mac leaves there holds no photo."""
+    taken = set(map(os.path.normpath, used))
+    files = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
+    spare = sorted(os.path.relpath(file, folder) for file in files if os.path.normpath(file) not in taken)
+    if spare := [name for name in spare if not os.path.basename(name).startswith(JUNK)]:
+        note(f"{len(spare)} files below {folder} are not used: {and_others(spare)}")
 
 
 def printable(name: str) -> bool:

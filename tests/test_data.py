@@ -136,8 +136,9 @@ def test_a_photo_that_only_a_dotfile_stands_for_is_missing(root: Path) -> None:
     place = root / "train" / "images" / PEOPLE[0][3]
     (place / "normal.jpg").unlink()
     photo(place / ".normal.jpg")
-    rows, (note,) = notes(root)
+    rows, (note, spare) = notes(root)
     assert note.startswith("1 photos are missing") and not rows["id"].str.contains(r"/\.").any()
+    assert spare.endswith("are not used: 000001_female_Asian_45/.normal.jpg")
 
 
 def test_other_files_of_a_folder_are_no_photos(root: Path) -> None:

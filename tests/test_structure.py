@@ -20,7 +20,8 @@ from maskcls.words import BEGIN, END, markdown
 TOP = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "secrets", "labels", "registry", "metrics", "distrib", "reading", "shapes", "runfiles", "rundir", "console",
-     "people", "overlays", "drawing", "sheets", "detect", "photos", "contents", "images", "listing", "stderr", "missing", "processes", "adamp",
+     "people", "overlays", "drawing", "sheets", "columns", "identities",
+     "detect", "photos", "contents", "images", "listing", "stderr", "missing", "processes", "adamp",
      "depthwise", "weights", "locks",
      "signals", "streams", "suggest", "overrides", "completion"},
     {"parts"},

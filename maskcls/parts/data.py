@@ -7,6 +7,7 @@ Columns: id (path relative to the root, the photo's name everywhere) · path · 
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -15,8 +16,9 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from maskcls import console, people
-from maskcls.errors import DataError, unknown
+from maskcls import console, people, sheets
+from maskcls.errors import DataError, and_others, unknown
+from maskcls.identities import unify_ids
 from maskcls.images import image_endings
 from maskcls.labels import CLASSES, GENDERS, band, decode, encode
 from maskcls.missing import report_missing
@@ -27,6 +29,7 @@ word = Registry("data")
 Note = Callable[[str], None]
 
 COLUMNS = ["id", "path", "person", "mask", "gender", "age", "label", "part"]
+OPTIONAL = ("label", "mask", "gender", "age", "person", "part")
 SHOTS = {f"mask{i}": 0 for i in range(1, 6)} | {"incorrect_mask": 1, "normal": 2}
 MASK_WORDS = {"worn": 0, "wear": 0, "incorrect": 1, "none": 2, "normal": 2, "0": 0, "1": 1, "2": 2}
 MOST = 100_000  # drawn people
@@ -59,15 +62,18 @@ def competition(
     """Read the AI Stages layout: train/train.csv with seven photos a person, eval/info.csv without labels.
 
     A person is a folder (`path`), never an `id`. Where eval/labels.csv stands (ImageID,ans,gender,age,path) the
-    evaluation photos are scored. Missing photos are counted in a note; a missing folder or a bad row is a DataError.
-    `links` allows photos that are symbolic links out of the root.
+    evaluation photos are scored. Missing photos, and files and rows that are not used, are counted in a note (not the
+    `._` files of a Mac, which hold no photo); a missing folder or a bad row is a DataError. `links` allows photos that
+    are symbolic links out of the root.
     """
     base = Path(str(root))
-    train = read(base / "train" / "train.csv", ("gender", "age", "path"))
-    rows = labelled(train, base / "train" / "images") + evaluation(base)
+    train = read(base / "train" / "train.csv", ("gender", "age", "path"), ignored=("id", "race"), note=note)
+    rows = labelled(train, base / "train" / "images") + evaluation(base, note)
     photos = [row for row in rows if row["path"]]
-    if len(photos) < len(rows):
-        note(f"{len(rows) - len(photos)} photos are missing from the folders of train/images and were left out")
+    if lost := [row["person"] for row in rows if not row["path"]]:
+        note(f"{len(lost)} photos are missing from the folders of train/images and were left out: {and_others(lost)}")
+    for images in (base / "train" / "images", base / "eval" / "images"):
+        sheets.note_unused_files(images, [row["path"] for row in photos], note)
     return finished(photos, base, links)
 
 
@@ -76,13 +82,14 @@ def labelled(train: list[Row], base: Path) -> list[dict[str, Any]]:
     faults, rows = repeated(train, "path"), []
     for where, cells in train:
         person = str(PurePosixPath(cells["path"]))
+        place = base / sheets.spell_as_on_disk(base, person)
         known = described(cells, where, faults)
         if not inside(cells["path"]):
             faults.append(f"{where}: {absent('folder', base, cells['path'])}")
-        elif not os.path.isdir(base / person):
+        elif not os.path.isdir(place):
             report_missing(f"{where}: {absent('folder', base, cells['path'])}", faults)
         elif known:
-            rows += shots(base / person, {"person": person, "part": "train", **known})
+            rows += shots(place, {"person": person, "part": "train", **known})
     complain(faults)
     return rows
 
@@ -106,28 +113,32 @@ def shots(place: Path, person: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"path": found.get(stem), "mask": mask, **person} for stem, mask in SHOTS.items()]
 
 
-def evaluation(base: Path) -> list[dict[str, Any]]:
+def evaluation(base: Path, note: Note) -> list[dict[str, Any]]:
     """Return the rows of eval/info.csv in its order, with labels where eval/labels.csv gives them."""
     if not (base / "eval" / "info.csv").exists():
+        if (base / "eval").exists():
+            note(f"{base / 'eval'} is not used: it has no info.csv")
         return []
-    info = read(base / "eval" / "info.csv", ("ImageID",))
-    images, truth = base / "eval" / "images", answers(base / "eval" / "labels.csv")
-    there = {entry.name for entry in os.scandir(images)} if images.is_dir() else set()
+    info = read(base / "eval" / "info.csv", ("ImageID",), ignored=("ans",), note=note)
+    images, truth = base / "eval" / "images", answers(base / "eval" / "labels.csv", note)
+    there = sheets.spellings_in(str(images))
     faults = repeated(info, "ImageID")
     for where, cells in info:
         if cells["ImageID"] not in there:
             report_missing(f"{where}: there is no file {images / cells['ImageID']}", faults)
     complain(faults)
+    if unasked := sorted(set(truth) - {cells["ImageID"] for _, cells in info}):
+        note(f"{len(unasked)} rows of eval/labels.csv are not used, info.csv has no such photo: {and_others(unasked)}")
     names = [cells["ImageID"] for _, cells in info if cells["ImageID"] in there]
     unlabelled = {"person": "", "mask": -1, "gender": -1, "age": float("nan")}
-    return [{"path": images / name, "part": "eval", **truth.get(name, unlabelled)} for name in names]
+    return [{"path": images / there[name], "part": "eval", **truth.get(name, unlabelled)} for name in names]
 
 
-def answers(source: Path) -> dict[str, dict[str, Any]]:
+def answers(source: Path, note: Note) -> dict[str, dict[str, Any]]:
     """Return {ImageID: labels} of the evaluation photos, empty where they are not known."""
     if not source.exists():
         return {}
-    known = read(source, ("ImageID", "ans", "gender", "age", "path"))
+    known = read(source, ("ImageID", "ans", "gender", "age", "path"), note=note)
     faults, truth = repeated(known, "ImageID"), {}
     for where, cells in known:
         person, label = described(cells, where, faults), from_label(cells["ans"], where, faults)
@@ -178,11 +189,12 @@ def table(
     """Read any CSV with path, mask, gender, age (or label), and if there person and part (train | eval).
 
     Paths are relative to `root`, by default the CSV's folder. Without a person column each photo is its own person.
+    Columns of other names are named in a note, those that look like a slip of a known one are a DataError.
     `links` allows photos that are symbolic links out of the root.
     """
     source = Path(file)
     base = Path(folder(root)) if root else source.parent
-    given = read(source, ("path",))
+    given = read(source, ("path",), OPTIONAL, note=note)
     if not given:
         raise DataError(f"{source} has a header and no rows")
     there = set(given[0].cells)
@@ -193,6 +205,7 @@ def table(
     faults = repeated(given, "path")
     rows = [placed(cells, base, where, faults) for where, cells in given]
     complain(faults)
+    sheets.note_blanks(source, given, note)
     return finished([row for row in rows if row["path"]], base, links)
 
 
@@ -201,25 +214,35 @@ def placed(cells: Mapping[str, str], base: Path, where: str, faults: list[str]) 
 
     Its path is None where the file is missing and the run leaves such rows out.
     """
-    path: Path | None = base / cells["path"]
-    part = cells.get("part") or "train"
-    if not inside(cells["path"]):
-        faults.append(f"{where}: {absent('file', base, cells['path'])}")
+    name, part = cells["path"], cells.get("part", "").lower() or "train"
+    path: Path | None = base / (sheets.spell_as_on_disk(base, name) if inside(name) else name)
+    if not inside(name):
+        faults.append(f"{where}: {absent('file', base, name)}")
     elif not os.path.isfile(str(path)):
-        report_missing(f"{where}: {absent('file', base, cells['path'])}", faults)
+        report_missing(f"{where}: {absent('file', base, name)}", faults)
         path = None
     if part not in ("train", "eval"):
         faults.append(f"{where}: {unknown('part', part, ('train', 'eval'))}")
-    shared = {"path": path, "person": cells.get("person") or cells["path"], "part": part}
+    shared = {"path": path, "person": cells.get("person", ""), "part": part}
     if "label" in cells:
-        age, known = years(cells.get("age", "")), from_label(cells["label"], where, faults)
-        if known and age is not None and band(age) != decode(known["label"])[2]:
-            faults.append(f"{where}: label {cells['label']} is not the class of age {cells['age']}")
-        return shared | known | {"age": float("nan") if age is None else age}
+        return shared | classified(cells, where, faults)
     mask = code(cells["mask"], MASK_WORDS)
     if mask is None:
         faults.append(f"{where}: {unknown('mask', cells['mask'], ('worn', 'incorrect', 'none'))}")
     return shared | {"mask": mask, **described(cells, where, faults)}
+
+
+def classified(cells: Mapping[str, str], where: str, faults: list[str]) -> dict[str, Any]:
+    """Return label, mask, gender and age of a row that names its class; what else it says must agree with that."""
+    age, known = years(cells.get("age", "")), from_label(cells["label"], where, faults)
+    if known and age is not None and band(age) != decode(known["label"])[2]:
+        faults.append(f"{where}: label {cells['label']} is not the class of age {cells['age']}")
+    if cells.get("age") and age is None:
+        faults.append(f"{where}: age {cells['age']!r} is no age in years from 0 to {OLDEST}")
+    for column, words in (("mask", MASK_WORDS), ("gender", GENDER_WORDS)):
+        if known and cells.get(column) and code(cells[column], words) != known[column]:
+            faults.append(f"{where}: label {cells['label']} is not the class of {column} {cells[column]!r}")
+    return known | {"age": float("nan") if age is None else age}
 
 
 def from_label(value: str, where: str, faults: list[str]) -> dict[str, Any]:
@@ -233,7 +256,10 @@ def from_label(value: str, where: str, faults: list[str]) -> dict[str, Any]:
 
 
 def finished(rows: list[dict[str, Any]], base: Path, links: bool = False) -> pd.DataFrame:
-    """Return rows as the table: ids relative to the root, labels from mask, gender and age."""
+    """Return rows as the table: ids relative to the root in Unicode's form NFC, labels from mask, gender and age.
+
+    A person is known by one spelling of its id (identities.unify_ids); without one a photo is a person of its own.
+    """
     if not rows:
         raise DataError(f"there are no photos in {base}")
     paths = [str(row["path"]) for row in rows]
@@ -241,8 +267,12 @@ def finished(rows: list[dict[str, Any]], base: Path, links: bool = False) -> pd.
     outside = [] if links else strays(paths, base)
     complain([f"{path} is a link out of {base}: links=true beside its root or file allows that" for path in outside])
     top = "" if base == Path() else os.path.join(base, "")
-    table = pd.DataFrame(rows).assign(path=paths, id=[path.removeprefix(top).replace(os.sep, "/") for path in paths])
-    table["person"] = table["person"].where(table["person"] != "", table["id"])
+    ids = [unicodedata.normalize("NFC", path.removeprefix(top).replace(os.sep, "/")) for path in paths]
+    table = pd.DataFrame(rows).assign(path=paths, id=ids)
+    twice = table.loc[table["id"].duplicated(), "id"]
+    complain([f"{base}: several files are called {name!r}, in several Unicode forms: rename them" for name in twice])
+    named = table["person"] != ""
+    table["person"] = unify_ids(table["person"]).where(named, table["id"])
     if "label" not in table:
         labels = encode(table["mask"], table["gender"], band(table["age"].fillna(0)))
         table["label"] = np.where(table["mask"] >= 0, labels, -1)
