@@ -15,12 +15,14 @@ from maskcls.config import Config
 from maskcls.console import escape_controls
 from maskcls.contents import file_digests
 from maskcls.errors import ConfigError, DataError
+from maskcls.identities import note_doubtful_ids, note_same_photos
 from maskcls.labels import CLASSES, SHAPE, Floats, Ints, decode, encode
 from maskcls.missing import skip_missing
 from maskcls.parts import crop, split
 from maskcls.parts.labels import AGE_COLUMNS
 from maskcls.parts.pseudo import SOFT
 from maskcls.rundir import write_text
+from maskcls.selection import after_patches, prepared
 from maskcls.sheets import complain
 
 NAMED = 20  # photos that one report names
@@ -33,14 +35,15 @@ def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     with skip_missing(skip) as lost:
         given = cfg.data(note)
     note_missing(lost, note)
-    table = usable(cfg, chosen(given, cfg.people, cfg.exam), note)
+    table = usable(cfg, prepared(cfg, given, note), note)
     with skip_missing(skip) as lost:
         grown = cfg.extra(table, note)
     note_missing(lost, note)
     if len(grown) > len(table):
         table = pd.concat([table, usable(cfg, grown.iloc[len(table) :], note)], ignore_index=True)
     uniform(cfg, table)
-    table = cfg.labels(cfg.pseudo(table, note), note)
+    note_doubtful_ids(table, note)
+    table = after_patches(cfg.labels)(cfg.pseudo(table, note), note)
     train = table["part"] == "train"
     if (table.loc[train, "label"] < 0).any():
         raise DataError("a training photo has no label")
@@ -54,6 +57,8 @@ def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
         note(f"LEAK: split {cfg.split.name} puts {both} people on both sides: this score is not one on new people")
     if beside := set(table.loc[train, "person"]) & set(table.loc[~train & table["scored"], "person"]):
         raise DataError(f"{len(beside)} people stand in train and among the scored evaluation photos: {min(beside)}, …")
+    if "content" in table:
+        note_same_photos(table, note)
     if cfg.fold is not None and cfg.fold >= count(table):
         raise ConfigError(f"fold: {cfg.fold} is none of the {count(table)} folds of split {cfg.split.name}")
     count_before, table = len(table), cfg.overlay(table, note, Path(cfg.cache_dir))
@@ -72,37 +77,6 @@ def note_missing(lost: Sequence[str], note: Callable[[str], None]) -> None:
 def shortened(told: Sequence[str]) -> str:
     """Return the first three of some sentences, and the number of the others."""
     return "; ".join(told[:3]) + (f"; … and {len(told) - 3} more" if len(told) > 3 else "")
-
-
-def chosen(table: pd.DataFrame, people: int | None, exam: float | None) -> pd.DataFrame:
-    """Return the rows of `people` of the training people, a share `exam` of them as evaluation rows.
-
-    Who is chosen depends on nothing but the data: neither seed nor folds. More people hold the fewer.
-    """
-    if people is None and exam is None:
-        return table
-    train = table["part"] == "train"
-    order = ranked(table[train], 0)
-    if people is not None and people > len(order):
-        raise ConfigError(f"people: {people} are asked for and the data has {len(order)}")
-    kept = order[:people]
-    table = table[~train | table["person"].isin(kept)]
-    if exam is not None:
-        table = table[table["part"] == "train"]
-        held = ranked(table, 1)[: round(exam * len(kept))]
-        if not held:
-            raise ConfigError(f"exam: a share of {exam} of {len(kept)} people is nobody")
-        table = table.assign(part=np.where(table["person"].isin(held), "eval", "train"))
-    return table.reset_index(drop=True)
-
-
-def ranked(table: pd.DataFrame, seed: int) -> list[str]:
-    """Return the people in a random order of which any beginning has the shares of gender × age."""
-    persons = split.people(table).sort_index()
-    shuffled = persons.iloc[np.random.default_rng(seed).permutation(len(persons))]
-    groups = shuffled.groupby("stratum")["stratum"]
-    place = (groups.cumcount() + 0.5) / groups.transform("size")
-    return place.sort_values(kind="stable").index.tolist()
 
 
 def usable(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:

@@ -360,7 +360,7 @@ def test_the_interval_of_a_difference_covers_the_truth_as_often_as_it_says() -> 
 
 
 def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_fold(people: Path) -> None:
-    from maskcls import rows
+    from maskcls import rows, selection
     from maskcls.cli import compose
     from maskcls.config import checked
     from maskcls.parts.data import competition
@@ -379,7 +379,7 @@ def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_f
             and (table.loc[table["part"] == "eval", "fold"] == -1).all()
         )
     plain = competition(lambda note: None, root=str(people))
-    few, more = (set(rows.chosen(plain, n, None).query("part == 'train'")["person"]) for n in (5, 9))
+    few, more = (set(selection.chosen(plain, n, None).query("part == 'train'")["person"]) for n in (5, 9))
     assert few < more and len(few) == 5
     with pytest.raises(ConfigError, match="people: 99 are asked for and the data has 14"):
-        rows.chosen(plain, 99, None)
+        selection.chosen(plain, 99, None)

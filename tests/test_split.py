@@ -63,6 +63,7 @@ def test_by_person_never_splits_a_person_and_gives_each_row_one_fold(people: lis
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 17)), min_size=12, max_size=60), st.integers(0, 3))
 def test_by_person_holds_where_labels_of_a_person_disagree(pairs: list[tuple[int, int]], seed: int) -> None:
     table = pd.DataFrame({"person": [f"p{i % 6}" for i, _ in pairs], "label": [label for _, label in pairs]})
+    table = table.assign(mask=decode(table["label"])[0], id=[f"{i}" for i in range(len(table))])
     folds = min(2, table["person"].nunique())
     if folds == 2:
         numbers = split.by_person(table, folds, seed)

@@ -25,7 +25,7 @@ FLOORS = [
      "depthwise", "weights", "locks",
      "signals", "streams", "suggest", "overrides", "completion"},
     {"parts"},
-    {"config", "cache", "cli", "rows"},
+    {"config", "cache", "cli", "selection", "rows"},
     {"loaders", "infer", "state", "memory"},
     {"loop", "predictor"},
     {"folds", "report", "plots", "experiment", "parallel", "ensemble", "evaluation", "ladder", "speed"},

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
+from maskcls.errors import and_others
 from maskcls.labels import AGES, ATTRIBUTES, BORDERS, band, decode, encode
 from maskcls.registry import NonNegative, Registry
 
@@ -43,6 +44,7 @@ def plain(
     trained. Scoring knows the borders 30 and 60 alone.
     """
     table = patched(table, patches, note)
+    table["trained"] &= table["part"] != "eval"
     years, known = table["age"].to_numpy(float), table["age"].notna().to_numpy()
     borders = (BORDERS[0], border)
     hard = np.where(known, band(np.nan_to_num(years), borders), decode(table["label"].clip(0))[2])
@@ -90,22 +92,26 @@ def patched(table: pd.DataFrame, tier: str, note: Note) -> pd.DataFrame:
     """Return the table with the patches of a tier applied and counted; what is mended already stays as it is.
 
     A patch knows its rows by the id that begins the folder's name and by the photo, and sets a field to its new value
-    where it has the expected old one. In a set without the competition's people nothing is changed.
+    where it has the expected old one. In a set without the competition's people nothing is changed. The column trained
+    is added; where it is there already, it stays (NaN of rows that came later is True).
     """
-    table = table.assign(trained=(table["part"] != "eval"))
+    left_out = table["trained"].eq(False) if "trained" in table else pd.Series(False, table.index)
+    table = table.assign(trained=~left_out)
     if tier == "none":
         return table
     rules = pd.read_csv(PATCHES, dtype=str, keep_default_na=False)
     rules = rules[rules["tier"].map(TIERS.index) <= TIERS.index(tier)]
     before = table[["mask", "gender", "age", "trained"]]
     person = table["person"].str.partition("_")[0].where(table["part"] == "train")
-    if set(rules.loc[rules["tier"] == "core", "person"]) <= set(person):
+    absent = sorted(set(rules.loc[rules["tier"] == "core", "person"]) - set(person))
+    if not absent:
         photo = table["id"].str.rpartition("/")[2].str.rpartition(".")[0]
         for rule in rules.itertuples():
             mend(table, (person == rule.person) & (photo == rule.photo if rule.photo else True), rule)
         relabel(table)
     changed = int((table[before.columns].fillna(-1) != before.fillna(-1)).any(axis=1).sum())
-    note(f"labels: {changed} photos were mended by the {len(rules)} patches of tier {tier}")
+    why = f". They are for the competition's data, and this data lacks {and_others(absent)}" if absent else ""
+    note(f"labels: {changed} photos were mended by the {len(rules)} patches of tier {tier}{why}")
     return table
 
 

@@ -26,13 +26,15 @@ def by_person(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
 @word
 def stratified_label(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     """Return folds stratified on the 18 classes over photos, as published: a person stands on both sides."""
-    return pd.Series(kfold(table["label"].to_numpy(), folds, seed, "photos"), table.index)
+    rows = in_order(table)
+    return pd.Series(kfold(rows["label"].to_numpy(), folds, seed, "photos"), rows.index).loc[table.index]
 
 
 @word
 def stratified_age(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     """Return folds stratified on the age class over photos, as published: a person stands on both sides."""
-    return pd.Series(kfold(decode(table["label"])[2], folds, seed, "photos"), table.index)
+    rows = in_order(table)
+    return pd.Series(kfold(decode(rows["label"])[2], folds, seed, "photos"), rows.index).loc[table.index]
 
 
 @word
@@ -57,10 +59,19 @@ def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Share = 0.2) -
 LEAKING = (stratified_label, stratified_age)
 
 
+def in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Return rows by person, mask and id: an order that does not depend on the one in which they are given.
+
+    It is the order of the competition's layout. scikit-learn deals folds by position.
+    """
+    return table.sort_values(["person", "mask", "id"], kind="stable")
+
+
 def people(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each person with its stratum gender·3 + age class, in the order of the table."""
-    _, gender, age = decode(table["label"])
-    return table.assign(stratum=gender * 3 + age).groupby("person", sort=False)[["stratum"]].first()
+    """Return a row for each person with its stratum gender·3 + age class, sorted by person."""
+    rows = in_order(table)
+    _, gender, age = decode(rows["label"])
+    return rows.assign(stratum=gender * 3 + age).groupby("person", sort=False)[["stratum"]].first()
 
 
 def kfold(strata: Ints, folds: int, seed: int, what: str) -> Ints:
