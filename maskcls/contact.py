@@ -21,7 +21,7 @@ from maskcls.errors import ConfigError, DataError
 from maskcls.listing import describe_left_out, find_images
 from maskcls.overlays import STYLES, Image, choose, wear
 from maskcls.parts import crop
-from maskcls.sheets import read
+from maskcls.sheets import read, spell_as_on_disk
 
 Versions = Callable[[Image], list[Image]]
 
@@ -33,7 +33,8 @@ def listed(source: Path, match: str, most: int) -> list[str]:
         if left_out:
             console.say(f"{source}: {describe_left_out(left_out)}")
     else:
-        files = [source.parent / row.cells["path"] for row in read(source, ("path",))]
+        names = [row.cells["path"] for row in read(source, ("path",))]
+        files = [source.parent / spell_as_on_disk(source.parent, name) for name in names]
     files = [path for path in files if path.match(match)]
     if not files:
         raise DataError(f"there are no photos that match {match!r} in {source}")

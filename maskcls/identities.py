@@ -64,6 +64,8 @@ def note_same_photos(table: pd.DataFrame, note: Note) -> None:
 
 def find_conflict(rows: pd.DataFrame) -> str | None:
     """Return what is wrong with rows of one photo, as a sentence with a place for their number; None if nothing is."""
+    if rows["evaluated"].all() and not rows["scored"].any():
+        return None
     if rows["evaluated"].nunique() > 1:
         if rows.loc[rows["evaluated"], "scored"].any():
             return "LEAK: {} are trained on and are scored evaluation photos too, so evaluation scores are too high"

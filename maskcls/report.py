@@ -32,6 +32,9 @@ def show(run: RunDir, metrics: Numbers) -> None:
     console.table("", head, [[name, *map(digits, values)] for name, values in lines(metrics)])
     if both := metrics["people_on_both_sides"]:
         console.say(f"LEAK: {leak(both)}", "bold red")
+    for note in metrics.get("notes", ()):
+        if note.startswith("LEAK: ") and not note.startswith("LEAK: split "):  # which is what was just said
+            console.say(note, "bold red")
     console.say(str(run.path))
     if (run / "report.html").exists():
         console.say(str(run / "report.html"))

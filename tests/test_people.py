@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import SIZE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from PIL import Image
 from test_relabel import competition as competition_people
 
-from maskcls import rows, selection
+from maskcls import contact, report, rows, selection
 from maskcls.cli import compose
 from maskcls.config import Config, checked
 from maskcls.errors import ConfigError, DataError
 from maskcls.identities import note_doubtful_ids, note_same_photos, unify_ids
 from maskcls.labels import encode
-from maskcls.parts import data, labels, split
+from maskcls.parts import data, extra, labels, split
 from maskcls.registry import Word
+from maskcls.rundir import RunDir
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 PEOPLE = 6
@@ -215,13 +217,65 @@ def test_files_and_rows_that_are_not_used_are_counted(people: Path, tmp_path: Pa
     data.competition(told.append, root=str(root))
     assert [note.partition(":")[0] for note in told] == [
         "1 rows of eval/labels.csv are not used, info.csv has no such photo",
-        "1 photos are missing from the folders of train/images and were left out",
+        f"1 photos are missing from the folders of train/images and were left out, of {folder.name}",
         f"9 files below {root}/train/images are not used",
         f"1 files below {root}/eval/images are not used",
     ]
     (root / "eval" / "info.csv").unlink()
     data.competition(told.append, root=str(root))
     assert f"{root}/eval is not used: it has no info.csv" in told
+
+
+
+def test_a_set_that_is_drawn_says_that_it_reads_no_variable(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    data.synthetic(told.append, root=str(drawn), seed=0, **SIZE)
+    assert not told
+    monkeypatch.setenv("MASKCLS_DATA", "/mine")
+    data.synthetic(told.append, root=str(drawn), seed=0, **SIZE)
+    assert told == ["data=synthetic does not read MASKCLS_DATA, which is set. data=competition does"]
+
+
+def test_outside_photos_of_other_ages_and_parts_are_counted(base: Path, tmp_path: Path) -> None:
+    table, _ = read(base, "path,label", "0.png,3")
+    for i, age in enumerate((20, 61, 99)):
+        shutil.copy(base / f"{i + 1}.png", tmp_path / f"{age}_1_x.png")
+    told: list[str] = []
+    extra.folder(table, told.append, root=str(tmp_path), ages=[60, 70])
+    assert "extra.ages: 2 photos are of ages outside 60 to 70 and were left out" in told
+    lines = ["path,label,part,person", "99_1_x.png,3,train,a", "61_1_x.png,3,eval,b"]
+    (tmp_path / "more.csv").write_text("\n".join(lines))
+    grown = extra.table_(table, told.append, file=str(tmp_path / "more.csv"))
+    assert grown["id"].tolist() == ["0.png", "extra/61_1_x.png", "extra/99_1_x.png"]
+    assert f"extra: 1 photos of {tmp_path}/more.csv are of part eval and are trained on all the same" in told
+
+
+def test_words_of_labels_without_effect_are_named() -> None:
+    told: list[str] = []
+    table = persons(3, 0).assign(age=[20.0] * 6 + [np.nan] * 6)
+    labels.plain(table, told.append, drop=[[10, 30], [70, 80]])
+    assert told == [
+        "labels.drop: no photo is of an age from 70 to 80",
+        "labels: 6 training photos have no age in years, so border, soft and drop do not change them",
+    ]
+    labels.plain(table, told.append)
+    assert len(told) == 2
+
+
+def test_a_leak_is_shown_at_the_end_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notes = ["LEAK: split x puts 2 people on both sides", "LEAK: 1 photos are of several people", "labels: 0 photos"]
+    oof = {"f1": 0.5, "accuracy": 0.5, "photos": 1}
+    closing = {"folds": [], "eval": None, "oof": oof, "people_on_both_sides": 2, "notes": notes}
+    report.show(RunDir(tmp_path, "t", {}), closing)
+    shown = "".join(capsys.readouterr())
+    assert shown.count("LEAK: ") == 2 and notes[1] in shown
+
+
+def test_a_sheet_of_photos_finds_the_other_unicode_form(tmp_path: Path) -> None:
+    path = tmp_path / unicodedata.normalize("NFD", "é.png")
+    Image.new("RGB", (6, 8)).save(path)
+    (tmp_path / "my.csv").write_text(unicodedata.normalize("NFD", "path\né.png\n"), encoding="utf-8")
+    assert contact.listed(tmp_path / "my.csv", "*", 5) == [str(path)]
 
 
 # Orders of rows
@@ -320,6 +374,7 @@ def doubled(**second: Any) -> list[str]:
         ({"person": "q", "part": "eval", "fold": -1}, "LEAK: 1 photos are trained on and are scored evaluation photos"),
         ({"person": "q", "part": "eval", "fold": -1, "scored": False}, "1 photos are trained on and are evaluation photos"),
         ({"label": 4}, "1 photos have several labels"),
+        ({"part": "eval", "scored": True}, "LEAK: 1 photos are trained on and are scored evaluation photos"),
     ],
 )
 def test_a_photo_that_stands_twice_is_named(second: dict[str, Any], begin: str) -> None:
@@ -329,6 +384,9 @@ def test_a_photo_that_stands_twice_is_named(second: dict[str, Any], begin: str) 
 
 def test_copies_of_one_person_and_pseudo_labels_are_no_conflict() -> None:
     assert doubled() == [] == doubled(id="pseudo/b", part="extra", person="q")
+    rest = pd.DataFrame([{"id": name, "person": name, "part": "eval", "fold": -1, "scored": False, "label": -1, "content": "x"}
+                         for name in "ab"])  # fmt: skip
+    note_same_photos(rest, pytest.fail)
 
 
 @pytest.mark.parametrize("place", ["train", "eval"])

@@ -20,7 +20,7 @@ from maskcls.words import BEGIN, END, markdown
 TOP = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "secrets", "labels", "registry", "metrics", "distrib", "reading", "shapes", "runfiles", "rundir", "console",
-     "people", "overlays", "drawing", "sheets", "columns", "identities",
+     "people", "overlays", "drawing", "sheets", "columns", "cells", "identities",
      "detect", "photos", "contents", "images", "listing", "stderr", "missing", "processes", "adamp",
      "depthwise", "weights", "locks",
      "signals", "streams", "suggest", "overrides", "completion"},

@@ -17,13 +17,14 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 
 from maskcls import console, people, sheets
+from maskcls.cells import MASK_WORDS, classified, described, from_label
 from maskcls.errors import DataError, and_others, unknown
 from maskcls.identities import unify_ids
 from maskcls.images import image_endings
-from maskcls.labels import CLASSES, GENDERS, band, decode, encode
+from maskcls.labels import band, encode
 from maskcls.missing import report_missing
 from maskcls.registry import Registry, Whole, Word
-from maskcls.sheets import OLDEST, Row, absent, code, complain, inside, printable, read, repeated, strays, years
+from maskcls.sheets import Row, absent, code, complain, inside, printable, read, repeated, strays
 
 word = Registry("data")
 Note = Callable[[str], None]
@@ -31,11 +32,9 @@ Note = Callable[[str], None]
 COLUMNS = ["id", "path", "person", "mask", "gender", "age", "label", "part"]
 OPTIONAL = ("label", "mask", "gender", "age", "person", "part")
 SHOTS = {f"mask{i}": 0 for i in range(1, 6)} | {"incorrect_mask": 1, "normal": 2}
-MASK_WORDS = {"worn": 0, "wear": 0, "incorrect": 1, "none": 2, "normal": 2, "0": 0, "1": 1, "2": 2}
 MOST = 100_000  # drawn people
 Crowd = Annotated[int, Field(ge=1, le=MOST)]
 Drawing = Annotated[int, Field(ge=8, le=2048)]  # pixels of a side
-GENDER_WORDS = {"male": 0, "female": 1, "0": 0, "1": 1}
 
 
 def folder(value: str | None) -> str:
@@ -71,7 +70,8 @@ def competition(
     rows = labelled(train, base / "train" / "images") + evaluation(base, note)
     photos = [row for row in rows if row["path"]]
     if lost := [row["person"] for row in rows if not row["path"]]:
-        note(f"{len(lost)} photos are missing from the folders of train/images and were left out: {and_others(lost)}")
+        who = and_others(list(dict.fromkeys(lost)))
+        note(f"{len(lost)} photos are missing from the folders of train/images and were left out, of {who}")
     for images in (base / "train" / "images", base / "eval" / "images"):
         sheets.note_unused_files(images, [row["path"] for row in photos], note)
     return finished(photos, base, links)
@@ -92,16 +92,6 @@ def labelled(train: list[Row], base: Path) -> list[dict[str, Any]]:
             rows += shots(place, {"person": person, "part": "train", **known})
     complain(faults)
     return rows
-
-
-def described(cells: Mapping[str, str], where: str, faults: list[str]) -> dict[str, Any]:
-    """Return gender and age of a row of a CSV, adding what is wrong with them to `faults`."""
-    gender, age = code(cells["gender"], GENDER_WORDS), years(cells["age"])
-    if gender is None:
-        faults.append(f"{where}: {unknown('gender', cells['gender'], GENDERS)}")
-    if age is None:
-        faults.append(f"{where}: age {cells['age']!r} is no age in years from 0 to {OLDEST}")
-    return {} if gender is None or age is None else {"gender": gender, "age": age}
 
 
 def shots(place: Path, person: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -155,6 +145,8 @@ def synthetic(
     height: Drawing = 256, width: Drawing = 192, seed: Whole = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Draw the embedded people once into `root`, in the competition's layout, and read them as such."""
+    if os.environ.get("MASKCLS_DATA"):
+        note("data=synthetic does not read MASKCLS_DATA, which is set. data=competition does")
     place = drawn_folder(root, people, eval_people, height, width, seed)
     drawn(place, people=people, eval_people=eval_people, height=height, width=width, seed=seed)
     return competition(note, root=str(place))
@@ -230,29 +222,6 @@ def placed(cells: Mapping[str, str], base: Path, where: str, faults: list[str]) 
     if mask is None:
         faults.append(f"{where}: {unknown('mask', cells['mask'], ('worn', 'incorrect', 'none'))}")
     return shared | {"mask": mask, **described(cells, where, faults)}
-
-
-def classified(cells: Mapping[str, str], where: str, faults: list[str]) -> dict[str, Any]:
-    """Return label, mask, gender and age of a row that names its class; what else it says must agree with that."""
-    age, known = years(cells.get("age", "")), from_label(cells["label"], where, faults)
-    if known and age is not None and band(age) != decode(known["label"])[2]:
-        faults.append(f"{where}: label {cells['label']} is not the class of age {cells['age']}")
-    if cells.get("age") and age is None:
-        faults.append(f"{where}: age {cells['age']!r} is no age in years from 0 to {OLDEST}")
-    for column, words in (("mask", MASK_WORDS), ("gender", GENDER_WORDS)):
-        if known and cells.get(column) and code(cells[column], words) != known[column]:
-            faults.append(f"{where}: label {cells['label']} is not the class of {column} {cells[column]!r}")
-    return known | {"age": float("nan") if age is None else age}
-
-
-def from_label(value: str, where: str, faults: list[str]) -> dict[str, Any]:
-    """Return mask, gender and label of a row that names its class."""
-    label = int(value) if value.isdecimal() and len(value) <= 2 else -1
-    if not 0 <= label < len(CLASSES):
-        faults.append(f"{where}: label {value!r} is no class from 0 to 17")
-        return {}
-    mask, gender, _ = decode(label)
-    return {"mask": int(mask), "gender": int(gender), "label": label}
 
 
 def finished(rows: list[dict[str, Any]], base: Path, links: bool = False) -> pd.DataFrame:

@@ -65,7 +65,10 @@ def table_(
     links: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
     """Add the photos of a CSV as data=table reads it; all of them are trained on, whatever their part says."""
-    return joined(table, data.table(note, file=file, root=root, links=links), file, note)
+    new = data.table(note, file=file, root=root, links=links).sort_values("id", ignore_index=True)
+    if evaluated := int((new["part"] == "eval").sum()):
+        note(f"extra: {evaluated} photos of {file} are of part eval and are trained on all the same")
+    return joined(table, new, file, note)
 
 
 @word
@@ -91,6 +94,8 @@ def folder(
         note(f"extra: {root}: {describe_left_out(left_out)}")
     low, high = ages or (0, OLDEST)
     chosen = [row for row in rows if low <= row["age"] <= high]
+    if len(chosen) < len(rows):
+        note(f"extra.ages: {len(rows) - len(chosen)} photos are of ages outside {low:g} to {high:g} and were left out")
     if not chosen:
         raise DataError(f"extra folder: none of the {len(files)} photos below {root} has a fitting name and age")
     return joined(table, data.finished(chosen, base, links), root, note)

@@ -56,7 +56,12 @@ def plain(
         note_open_ended(years[open_ended], note)
     table[AGE_COLUMNS], table["age_class"] = ages.astype(np.float32), hard
     for low, high in drop:
-        table["trained"] &= ~((years >= low) & (years <= high))
+        dropped = (years >= low) & (years <= high)
+        table["trained"] &= ~dropped
+        if not dropped.any():
+            note(f"labels.drop: no photo is of an age from {low} to {high}")
+    if (drop or soft or border != BORDERS[1]) and (unknown := int((table["trained"] & ~known).sum())):
+        note(f"labels: {unknown} training photos have no age in years, so border, soft and drop do not change them")
     return table
 
 
