@@ -39,8 +39,12 @@ def gap(words: list[str]) -> None:
     console.say(meaning(both["f1"], both["interval"]))
 
 
-def meaning(f1: float, interval: list[float]) -> str:
+def meaning(f1: float, interval: list[float] | None) -> str:
     """Return what a gap says."""
+    if interval is None:
+        from maskcls.metrics import FEWEST
+
+        return f"The gap of {f1:+.3f} says nothing: it is of fewer than {FEWEST} people."
     if interval[0] > 0:
         return (
             f"Folds of photos promise {f1:.3f} more F1 than folds of people: each person's other photos were trained "

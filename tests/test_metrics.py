@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from maskcls.labels import CLASSES, decode, onehot
-from maskcls.metrics import confusion, macro_f1, per_class, scores
+from maskcls.metrics import confusion, interval, macro_f1, per_class, scores, tally
 
 LABELS = st.integers(0, 17)
 
@@ -82,3 +83,36 @@ def test_confusion_has_the_truth_in_rows() -> None:
     matrix = confusion(np.array([0, 0, 5]), onehot([0, 5, 5]))
     assert matrix.shape == (18, 18) and matrix.sum() == 3
     assert (matrix[0, 0], matrix[0, 5], matrix[5, 5]) == (1, 1, 1)
+
+
+def without_one(truth: np.ndarray, guesses: list[np.ndarray], people: np.ndarray, person: int | None) -> float:
+    """Return the mean F1 of some guesses on the photos of all people but one."""
+    kept = people != person
+    return float(np.mean([macro_f1(truth[kept], guess[kept]) for guess in guesses]))
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_interval_is_students_t_around_the_jackknife_of_people(paired: bool) -> None:
+    random = np.random.default_rng(0)
+    people, truth = random.integers(0, 25, 300), random.integers(0, 18, 300)  # people have any number of photos
+    guesses = [np.where(random.random(300) < share, truth, random.integers(0, 18, 300)) for share in (0.5, 0.6, 0.7)]
+    mine, below = guesses[:2], guesses[2:] if paired else []
+    values = [
+        without_one(truth, mine, people, person) - (without_one(truth, below, people, person) if paired else 0)
+        for person in (None, *range(25))
+    ]  # fmt: skip
+    error = np.sqrt(24 / 25 * np.sum(np.square(np.array(values[1:]) - np.mean(values[1:]))))
+    expected = values[0] + student.ppf([0.025, 0.975], 24) * error
+    names = [f"p{person}" for person in people]
+    tallies = [[tally(truth, guess, names) for guess in some] for some in (mine, below)]
+    assert interval(*tallies) == pytest.approx(expected.tolist())
+
+
+@given(st.integers(20, 40), st.floats(0, 1), st.integers(0, 99))
+@settings(deadline=None, max_examples=30)
+def test_an_interval_holds_the_score_and_stays_where_scores_can_be(people: int, share: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    names, truth = np.arange(3 * people) % people, random.integers(0, 18, 3 * people)
+    guess = np.where(random.random(3 * people) < share, truth, random.integers(0, 18, 3 * people))
+    ends = interval([tally(truth, guess, names.astype(str).tolist())])
+    assert ends and 0 <= ends[0] <= macro_f1(truth, guess) <= ends[1] <= 1

@@ -22,13 +22,14 @@ from conftest import environment
 from maskcls import experiment, plots
 from maskcls.config import Config
 from maskcls.errors import ConfigError, NumberError, RunError
+from maskcls.labels import encode
 from maskcls.ladder import chart, publish, standing
 from maskcls.ladder.outcome import Outcome, difference
 from maskcls.ladder.plan import Asked, ground, planned, settled
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
 from maskcls.leak import meaning
-from maskcls.metrics import macro_f1
+from maskcls.metrics import interval, macro_f1, tally
 from maskcls.predictor import opened
 from maskcls.reproduce import asked
 
@@ -331,32 +332,52 @@ def test_the_climb_is_drawn_as_published_and_as_measured_with_intervals() -> Non
     assert [tick.get_text() for tick in ax.get_xticklabels()] == [rung.name for rung in every]
 
 
-def test_the_interval_of_a_difference_covers_the_truth_as_often_as_it_says() -> None:
-    from maskcls.labels import encode
-    from maskcls.metrics import interval, macro_f1, tally
+SHARES = np.array([549, 410, 83, 732, 817, 109]) / 2700  # of gender × age, in the competition
 
-    shares = np.array([549, 410, 83, 732, 817, 109]) / 2700
 
-    def world(n: int, random: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-        """Draw n people of seven photos, and the guesses of two models whose mistakes cling to people."""
-        stratum = random.choice(6, n, p=shares)
-        age = np.repeat(stratum % 3, 7)
-        mask, gender = np.tile([0, 0, 0, 0, 0, 1, 2], n), np.repeat(stratum // 3, 7)
-        hardness, guesses = random.random((n, 1)), []
-        for share in (0.45, 0.40):
-            wrong = (0.6 * hardness + 0.4 * random.random((n, 7)) < share).ravel()
-            guesses.append(encode(mask, gender, np.where(wrong, random.integers(0, 3, 7 * n), age)))
-        return encode(mask, gender, age), guesses, np.repeat(np.arange(n), 7)
+def world(n: int, random: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """Draw n people of seven photos, and the guesses of two models whose mistakes cling to people."""
+    stratum = random.choice(6, n, p=SHARES)
+    age = np.repeat(stratum % 3, 7)
+    mask, gender = np.tile([0, 0, 0, 0, 0, 1, 2], n), np.repeat(stratum // 3, 7)
+    hardness, guesses = random.random((n, 1)), []
+    for share in (0.45, 0.40):
+        wrong = (0.6 * hardness + 0.4 * random.random((n, 7)) < share).ravel()
+        guesses.append(encode(mask, gender, np.where(wrong, random.integers(0, 3, 7 * n), age)))
+    return encode(mask, gender, age), guesses, np.repeat(np.arange(n), 7)
 
+
+@pytest.mark.parametrize(
+    ("people", "of_one", "of_two"),
+    [(20, 0.888, 0.964), (60, 0.902, 0.967), (100, 0.916, 0.957), (200, 0.949, 0.950), (500, 0.946, 0.951)],
+)
+def test_intervals_hold_the_truth_as_often_as_they_say(people: int, of_one: float, of_two: float) -> None:
     truth, guesses, _ = world(60_000, np.random.default_rng(0))
-    apart = macro_f1(truth, guesses[0]) - macro_f1(truth, guesses[1])
+    one, apart = macro_f1(truth, guesses[0]), macro_f1(truth, guesses[0]) - macro_f1(truth, guesses[1])
     assert abs(apart) > 0.03
-    random, covered, tries = np.random.default_rng(1), 0, 300
+    random, held, tries = np.random.default_rng(people), np.zeros(2), 200
     for _ in range(tries):
-        truth, guesses, people = world(150, random)
-        low, high = interval(*[[tally(truth, guess, people.tolist())] for guess in guesses], draws=400)
-        covered += low <= apart <= high
-    assert 0.91 <= covered / tries <= 0.98, "95 % ± 2.5 standard errors and the bootstrap's own small bias"
+        truth, guesses, persons = world(people, random)
+        mine, below = ([tally(truth, guess, persons.tolist())] for guess in guesses)
+        for i, (value, ends) in enumerate([(one, interval(mine)), (apart, interval(mine, below))]):
+            assert ends
+            held[i] += ends[0] <= value <= ends[1]
+    expected = np.array([of_one, of_two])  # of 2,000 samples: what interval's docstring tells
+    assert (np.abs(held / tries - expected) < 3.5 * np.sqrt(expected * (1 - expected) / tries)).all()
+
+
+def test_fewer_than_twenty_people_have_no_interval() -> None:
+    for people in (1, 19, 20):
+        truth, guesses, persons = world(people, np.random.default_rng(people))
+        mine, below = ([tally(truth, guess, persons.tolist())] for guess in guesses)
+        assert (interval(mine) is None) == (interval(mine, below) is None) == (people < 20)
+    scores = {"f1": 0.5, "interval": None, "accuracy": 0.7}
+    assert standing.cell(scores) == "0.500 (n < 20 people: no interval)"
+    assert standing.apart({"f1": 0.1, "interval": None, "rows": "oof"}) == "+0.100 (n < 20 people: no interval) out of fold"
+    assert "fewer than 20 people" in meaning(0.1, None)
+    records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in rungs("team")[:3]}
+    (ax,) = chart.figure("team", records, plots.LIGHT).axes
+    assert any(line.get_xydata().tolist()[0] == [0, 0.5] for line in ax.get_lines())
 
 
 def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_fold(people: Path) -> None:

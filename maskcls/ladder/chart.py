@@ -33,7 +33,7 @@ def figure(ladder: str, records: Mapping[str, Record], dress: plots.Dress) -> Fi
             ax.plot(*zip(*known, strict=True), "o--", color=dress.series[1], alpha=0.7, label=label)
     for i, (kind, line) in enumerate(lines(every, records).items()):
         x, f1 = [place for place, _ in line], np.array([scores["f1"] for _, scores in line])
-        ends = np.abs(np.array([scores["interval"] for _, scores in line]) - f1[:, None]).T
+        ends = np.abs(np.array([scores["interval"] or [np.nan] * 2 for _, scores in line]) - f1[:, None]).T
         as_told = "as published" in kind
         ax.errorbar(
             x,

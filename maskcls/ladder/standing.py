@@ -10,6 +10,7 @@ from typing import Any
 from maskcls import console
 from maskcls.ladder.outcome import Outcome, facts
 from maskcls.ladder.rungs import Rung, rungs
+from maskcls.metrics import FEWEST
 from maskcls.predictor import Finished
 from maskcls.rundir import write_json
 from maskcls.runfiles import read_metrics, read_records
@@ -28,8 +29,9 @@ NOT_RUN = ["not run", *[""] * 7]
 LEAK = "†"
 RULES = (
     "Published scores are of the competition's hidden people; ours are of other photos: compare steps, not heights.",
-    "A rung's parent is the rung that it changes. Intervals are 95 % bootstrap intervals over people, paired where they"
-    " are of a difference; they hold what other people would change, not what another seed would. ± is the sample's "
+    "A rung's parent is the rung that it changes. Intervals are 95 % intervals over people, paired where they are of a "
+    "difference; they hold what other people would change, not what another seed would. Of a score among few people "
+    "they hold the truth less often: about 0.88 at 20 to 60 people, 0.91 at 100, 0.95 from 200. ± is the sample's "
     "standard deviation: over folds (and seeds) of a score, over seeds of a difference.",
 )
 PLACES = re.compile(r"(data|extra)\.(root|file)=|runs_dir=|cache_dir=|logger|hardware")  # they change no number
@@ -132,9 +134,16 @@ def cell(scores: Record | None, spread: bool = False) -> str:
     """Return F1 with its interval, or with its standard deviation over folds."""
     if scores is None:
         return ""
-    low, high = scores["interval"]
-    span = f"± {scores['f1_sd']:.3f}" if spread and "f1_sd" in scores else f"[{low:.3f}, {high:.3f}]"
+    span = f"± {scores['f1_sd']:.3f}" if spread and "f1_sd" in scores else between(scores["interval"], ".3f")
     return f"{scores['f1']:.3f} {span}"
+
+
+def between(interval: Sequence[float] | None, digits: str) -> str:
+    """Return an interval in brackets, or why there is none."""
+    if interval is None:
+        return f"(n < {FEWEST} people: no interval)"
+    low, high = interval
+    return f"[{low:{digits}}, {high:{digits}}]"
 
 
 def to_parent(record: Record) -> str:
@@ -146,10 +155,9 @@ def apart(difference: Record | None) -> str:
     """Return a difference with its interval, or why there is none; out-of-fold ones are marked as such."""
     if difference is None or "why" in difference:
         return f"({difference['why']})" if difference else ""
-    low, high = difference["interval"]
     spread = f" ± {difference['sd']:.3f}" if "sd" in difference else ""
     where = " out of fold" if difference["rows"] == "oof" else ""
-    return f"{difference['f1']:+.3f}{spread} [{low:+.3f}, {high:+.3f}]{where}"
+    return f"{difference['f1']:+.3f}{spread} {between(difference['interval'], '+.3f')}{where}"
 
 
 def captions(records: Mapping[str, Record]) -> list[str]:
