@@ -20,12 +20,15 @@ def gap(words: list[str]) -> None:
     from maskcls.cli import compose
     from maskcls.config import Config, checked
     from maskcls.ladder.outcome import Outcome, difference
+    from maskcls.ladder.rungs import check_single_run
     from maskcls.ladder.standing import apart, cell
     from maskcls.predictor import opened
 
     found = {}
     for name, split in SPLITS.items():
-        cfg: Config = checked(compose(*words, f"split={split}"))
+        raw = compose(*words, f"split={split}")
+        check_single_run(raw)
+        cfg: Config = checked(raw)
         with console.within(name):
             experiment.perform(cfg)
         found[name] = Outcome.of([[opened(experiment.directory(cfg).path)]], is_ensemble=False)

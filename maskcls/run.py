@@ -13,6 +13,9 @@ from maskcls.cli import app
 
 def task(cfg: DictConfig) -> float:
     """Run one job; what is heavy to import is imported only now."""
+    from maskcls.ladder.rungs import check_single_run
+
+    check_single_run(cfg)
     from maskcls.experiment import run
 
     return run(cfg)

@@ -24,6 +24,7 @@ from maskcls.cache import pixels
 from maskcls.cli import compose, home
 from maskcls.config import GROUPS, Config, checked, resolved
 from maskcls.errors import ConfigError
+from maskcls.ladder.rungs import check_single_run
 
 PUBLISHED = {
     "team": {
@@ -144,6 +145,29 @@ def test_a_rung_is_checked_and_differs_from_its_parent_in_what_its_file_states(w
     assert not {key for key in changed if key not in keys and key.split(".")[0] not in groups}, "differs unsaid"
     assert keys <= changed, "said without effect"
     assert all(any(key.startswith(f"{group}.") for key in changed) for group in groups), "overridden without effect"
+
+
+@pytest.mark.parametrize("word", [*WORDS, "search=focal"])
+def test_a_rung_that_one_run_is_not_is_refused_with_the_command_that_does_it(word: str, tmp_path: Path) -> None:
+    raw = compose(word)
+    said = {} if word.startswith("search") else head(word)
+    if not {"members", "init"} & set(said) and word in WORDS:
+        check_single_run(raw)
+        return
+    with pytest.raises(ConfigError) as caught:
+        check_single_run(raw)
+    assert word in str(caught.value) and said.get("command", "python -m maskcls.run -m search=focal") in str(caught.value)
+    if "init" in said:
+        check_single_run(compose(word, *begun(word, tmp_path)))
+
+
+@pytest.mark.parametrize("word", ["workflow=ensemble", "madgrad=finetuned", "search=focal"])
+def test_the_command_refuses_it_before_any_work(
+    word: str, tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = command(word)
+    assert done.returncode == 2 and "Use python -m maskcls." in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

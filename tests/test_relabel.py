@@ -89,6 +89,29 @@ def test_the_border_moves_for_training_and_never_for_scoring() -> None:
     pd.testing.assert_series_equal(after["label"], given["label"])
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 110), min_size=1, max_size=40), st.integers(31, 110), st.sampled_from([0.0, 1.0]))
+def test_no_training_border_moves_what_is_scored(ages: list[int], border: int, soft: float) -> None:
+    given = table({f"p{i}": (i % 2, age) for i, age in enumerate(ages)})
+    after = labels.plain(given, lambda note: None, border=border, soft=soft)
+    pd.testing.assert_frame_equal(after[list(given)], given)
+    assert (after["age_class"] == band(given["age"], (30, border))).all(), "and training's class moves with it"
+
+
+@pytest.mark.parametrize("border", [31, 45, 58, 75])
+def test_a_run_s_folds_and_scored_labels_are_the_same_with_any_border(border: int, tiny: list[str]) -> None:
+    usual, moved = (
+        rows.assemble(checked(compose(*tiny, *words)), lambda note: None) for words in ((), (f"labels.border={border}",))
+    )
+    pd.testing.assert_frame_equal(moved[rows.RULER], usual[rows.RULER])
+    for k in (0, 1):
+        assert np.array_equal(rows.scored_rows(moved, k), rows.scored_rows(usual, k))
+    photos = np.zeros((len(usual), 4, 4, 3), np.uint8)
+    one, two = (Fold.of(made, photos, 0, checked(compose(*tiny)).hardware()) for made in (usual, moved))
+    assert np.array_equal(one.labels, two.labels)
+    assert np.array_equal(one.targets, two.targets) == (not usual["age"].between(min(border, 60), max(border, 60) - 1).any())
+
+
 def soft_ages(ages: Sequence[float], border: int = 60, part: str = "train", soft: float = 4.0) -> np.ndarray:
     """Return the distribution over age classes of a person of each age, (N, 3)."""
     given = table({f"p{i}": (0, 40) for i in range(len(ages))}).iloc[::7].assign(age=ages, part=part)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from maskcls.cli import home
 from maskcls.errors import ConfigError
@@ -31,6 +34,7 @@ class Rung:
     faithful: bool  # folds of images, as published: people stand on both sides
     members: tuple[str, ...]  # rungs whose runs are blended; empty: a run of its own
     init: str | None  # the rung whose weights it begins with
+    command: str  # what trains or blends it alone
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -56,5 +60,28 @@ def rung(file: Path) -> Rung:
         ladder=file.parent.name, name=file.stem, number=int(head["rung"]), change=head["change"], published=figures,
         below=next((name for name in parents if name != "_self_"), None), ensemble=head.get("answer") == "ensemble",
         faithful=head.get("reading") == "faithful", members=tuple(re.findall(r"\w+", head.get("members", ""))),
-        init=head.get("init"),
+        init=head.get("init"), command=head.get("command", ""),
     )  # fmt: skip
+
+
+def check_single_run(cfg: DictConfig) -> None:
+    """Raise a ConfigError where the words that Hydra composed last name what one run of `cfg` alone is not.
+
+    That is a rung that blends other rungs' runs, one that begins with another's weights and was given none, and a grid
+    of runs that is asked for as one.
+    """
+    hydra = HydraConfig.get()
+    for ladder in LADDERS:
+        known = {one.name: one for one in rungs(ladder)}
+        one = known.get(str(hydra.runtime.choices.get(ladder)))
+        if one and (one.members or (one.init and cfg.model.get("init") is None)):
+            what = f"blends the runs of {', '.join(one.members)} and has none of its own"
+            if one.init:
+                what = f"begins with the weights of {one.init}: model.init is missing"
+            raise ConfigError(
+                f"{ladder}={one.name} {what}. Use {one.command}, or train all that it needs with "
+                f"python -m maskcls.reproduce ladder={ladder} rungs={one.name} scale=full"
+            )
+    grid, word = hydra.sweeper.get("params"), hydra.runtime.choices.get("search")
+    if grid and word and hydra.mode is not RunMode.MULTIRUN:
+        raise ConfigError(f"search={word} is a grid of runs and not one. Use python -m maskcls.run -m search={word}")
