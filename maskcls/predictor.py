@@ -67,7 +67,7 @@ def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
     config = read_yaml(place / "config.yaml")
     if "hardware" not in config:  # what is written last
         raise RunError(f"{place / 'config.yaml'} is cut off: ask for the run again under another name")
-    if config.get("precision") not in infer.DTYPES:
+    if config.get("precision") not in list(infer.DTYPES):  # it may be a list, which no mapping can be asked for
         raise RunError(f"{place / 'config.yaml'}: precision must be one of {', '.join(infer.DTYPES)}")
     read_json(place / "metrics.json")
     return Finished(place, config, read_table(place / "table.csv"))

@@ -197,5 +197,8 @@ def read_csv(path: Path, types: Mapping[str, Any], optional: Mapping[str, Any] =
     every = {name: known.get(name, str) for name in names}  # read whole: left out, longer rows would pass unsaid
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        table = pd.read_csv(io.BytesIO(content), dtype=every, keep_default_na=False, index_col=False)
+        try:
+            table = pd.read_csv(io.BytesIO(content), dtype=every, keep_default_na=False, index_col=False)
+        except Warning as error:
+            raise FormatError(" ".join(str(error).split())) from error
     return table[list(known)]

@@ -114,9 +114,10 @@ class Plain(yaml.SafeDumper):
 def check_own(folder: Path) -> None:
     """Raise a RunError where a folder that will be written to holds links, pipes or devices, which lead out of it."""
     for place in (folder, *folder.glob("fold*")) if folder.is_dir() else ():
-        for entry in os.scandir(place):
-            if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
-                raise RunError(f"{entry.path} is not a file or a folder: a run is not written to through links")
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+                    raise RunError(f"{entry.path} is not a file or a folder: a run is not written to through links")
 
 
 def open_own(name: str, flags: int) -> int:

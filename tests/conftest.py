@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,6 +44,27 @@ def people(drawn: Path) -> Path:
 def tiny(drawn: Path, tmp_path: Path) -> list[str]:
     """Return the overrides of a run of seconds, with folders of its own."""
     return [*TINY, f"data.root={drawn}", f"runs_dir={tmp_path}/runs", f"cache_dir={drawn}/cache"]
+
+
+@pytest.fixture(scope="session")
+def finished(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """Return the words and the folder of a finished run of one epoch; to be copied, never changed."""
+    from maskcls.cli import compose
+    from maskcls.experiment import run
+
+    folder = tmp_path_factory.mktemp("finished")
+    words = [*TINY, "epochs=1", f"data.root={drawn}", f"cache_dir={drawn}/cache"]
+    run(compose(*words, f"runs_dir={folder}/runs"))
+    (place,) = (folder / "runs").glob("t-*")
+    return words, place
+
+
+@pytest.fixture
+def linked(finished: tuple[list[str], Path], tmp_path: Path) -> tuple[list[str], Path]:
+    """Return the words of a finished run and its folder, made of hard links: a file is replaced, never written to."""
+    words, place = finished
+    shutil.copytree(place, tmp_path / "runs" / place.name, copy_function=os.link)
+    return [*words, f"runs_dir={tmp_path}/runs"], tmp_path / "runs" / place.name
 
 
 @pytest.fixture

@@ -51,15 +51,6 @@ def only(folder: Path) -> Path:
     return place
 
 
-@pytest.fixture(scope="session")
-def finished(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
-    """Return the words and the folder of a finished run of one epoch; to be copied, never changed."""
-    folder = tmp_path_factory.mktemp("finished")
-    words = [*TINY, "epochs=1", f"data.root={drawn}", f"cache_dir={drawn}/cache"]
-    run(compose(*words, f"runs_dir={folder}/runs"))
-    return words, only(folder / "runs")
-
-
 @pytest.fixture
 def copied(finished: tuple[list[str], Path], tmp_path: Path) -> tuple[list[str], Path]:
     """Return the words of a finished run, and a copy of its folder that may be broken."""

@@ -1,0 +1,128 @@
+"""What may stand in the place of a file, and a watch: for the tests of run folders from others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from maskcls.errors import RunError
+
+Harm = Callable[[Path], None]
+SECONDS = 20  # for a reader, on a busy machine
+LETTERS = 1500  # of what is said
+FEW = settings(max_examples=60, deadline=timedelta(seconds=SECONDS), suppress_health_check=list(HealthCheck))
+
+
+class Late(BaseException):
+    """A reader that waits; no reader catches it."""
+
+
+@contextlib.contextmanager
+def hurried(seconds: float = SECONDS) -> Iterator[None]:
+    """Interrupt what takes longer than this."""
+
+    def ring(*_: object) -> None:
+        raise Late
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def replaced(file: Path, content: bytes | str) -> Path:
+    """Write a file that was a hard link."""
+    file.unlink(missing_ok=True)
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return file
+
+
+def said_of(reader: Callable[[], Any]) -> str:
+    """Return the one sentence with which a reader refuses."""
+    with hurried(), pytest.raises(RunError) as caught:
+        reader()
+    assert len(str(caught.value)) < LETTERS and len(str(caught.value).splitlines()) <= 2
+    return str(caught.value)
+
+
+def rewritten(file: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """Change a checkpoint's content."""
+    content = torch.load(file, weights_only=True)
+    content = change(content) or content
+    file.unlink()
+    torch.save(content, file)
+    return file
+
+
+def pipe(file: Path) -> None:
+    os.mkfifo(file)
+
+
+def folder(file: Path) -> None:
+    file.mkdir()
+
+
+def zeros(file: Path) -> None:
+    file.symlink_to("/dev/zero")
+
+
+def loop(file: Path) -> None:
+    file.symlink_to(file.name)
+
+
+def door(file: Path) -> None:
+    here = os.getcwd()
+    os.chdir(file.parent)  # the name of a socket is short
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(file.name)
+    finally:
+        os.chdir(here)
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def noise(file: Path) -> None:
+    file.write_bytes(np.random.default_rng(0).bytes(4096))
+
+
+def huge(file: Path) -> None:
+    with file.open("wb") as sparse:
+        sparse.truncate(2**40)
+
+
+def deep(file: Path) -> None:
+    file.write_bytes(b"[" * 100_000)
+
+
+def deeper(file: Path) -> None:
+    file.write_bytes(b'{"a": ' * 5000 + b"1" + b"}" * 5000)
+
+
+def listed(file: Path) -> None:
+    file.write_text("[1, 2]")
+
+
+def laughs(file: Path) -> None:
+    file.write_text("a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30)))
+
+
+def merges(file: Path) -> None:
+    lines = [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 30)]
+    file.write_text("a0: &a0 {x: 1}\n" + "".join(lines))

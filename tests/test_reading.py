@@ -1,0 +1,189 @@
+"""Files that may come from anybody are bounded in kind, size and nesting: YAML, JSON, CSV, archives, any bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from foreign import FEW, LETTERS, hurried, said_of
+from hypothesis import given
+from hypothesis import strategies as some
+
+from maskcls.errors import MaskclsError
+from maskcls.parts.hardware import cpu
+from maskcls.parts.model import tensors
+from maskcls.predictor import Predictor, opened
+from maskcls.reading import FormatError, read_arrays, read_csv, read_json, read_tensors, read_yaml
+from maskcls.rundir import RunDir
+from maskcls.runfiles import epochs, read_about, read_fold, read_metrics, read_probabilities, read_records, read_table
+
+
+@pytest.mark.parametrize("header", ["id,id", '"id', "id" + ",x" * 70, "i" * 5000, "a,b", "\xff"])
+def test_a_header_of_other_columns_is_refused(header: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(f"{header}\na,b\n".encode("latin-1"))
+    with pytest.raises(ValueError):
+        read_csv(tmp_path / "t.csv", {"id": str})
+
+
+@pytest.mark.parametrize("rows", ["a,1,2\n", "a,1,2\nb,1,2\n", "a,1\nb,1,2\n", "a,1\nb\n"])
+def test_rows_that_are_longer_or_shorter_than_the_header_are_refused(rows: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"id,x\n{rows}")
+    with pytest.raises(ValueError):
+        read_csv(tmp_path / "t.csv", {"id": str, "x": int})
+
+
+def test_yaml_of_dates_keys_that_are_not_text_and_many_values_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    for text in ("a: 2020-01-01", "1: 2", "a: !!binary aGk=", "a: !!set {b}", "[1]", "x", f"a: [{'1,' * 110_000}]", "a: 1e", "- ", "a: b: c",
+                 "a: !!python/name:os.system", f"a: {'9' * 5000}", "a: *b", "--- 1\n--- 2", "a: [" * 50, "? [a]\n: 1"):  # fmt: skip
+        file.write_text(text)
+        if text == "a: 1e":
+            assert read_yaml(file) == {"a": "1e"}
+        else:
+            assert str(file) in said_of(lambda: read_yaml(file))
+
+
+def test_a_list_that_stands_in_two_places_is_written_twice_and_an_older_file_is_still_read(tmp_path: Path) -> None:
+    both = [1, 2]
+    place = RunDir(tmp_path, "t", {})
+    place.open({"a": both, "b": {"c": both}})
+    assert "*" not in (place / "config.yaml").read_text() and read_yaml(place / "config.yaml") == {"a": both, "b": {"c": both}}
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump({"a": both, "b": {"c": both}}))
+    assert "*id001" in (tmp_path / "old.yaml").read_text() and read_yaml(tmp_path / "old.yaml") == {"a": both, "b": {"c": both}}
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "3", "[]", "null", '{"a": NaN}', '{"a": 1, "a": 2}', '{"a": ' + "9" * 5000 + "}", '{"a": ' + "9" * 40 + "}", "\xff",
+             '{"a": "\xff"}', '{"a": -Infinity}', '{"a": [' + "1," * 110_000 + "1]}", "[" * 10_000, '{"a": ' * 40 + "1" + "}" * 40]
+)  # fmt: skip
+def test_json_that_is_not_a_mapping_of_plain_values_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
+    assert str(tmp_path / "a.json") in said_of(lambda: read_json(tmp_path / "a.json"))
+
+
+def test_an_archive_that_is_compressed_or_claims_more_than_it_has_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.npz"
+    np.savez_compressed(file, ids=np.zeros(100_000_000, np.int8))
+    assert file.stat().st_size < 200_000 and "compressed" in said_of(lambda: read_arrays(file))
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        head = io.BytesIO()
+        np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (2**55,)})
+        archive.writestr("ids.npy", head.getvalue())
+    file.write_bytes(whole.getvalue())
+    assert str(file) in said_of(lambda: read_arrays(file))
+    np.savez(file, ids=np.arange(9))
+    raw = bytearray(file.read_bytes())
+    entry = raw.index(b"PK\1\2")
+    raw[entry + 20 : entry + 28] = (10**9).to_bytes(4, "little") * 2
+    file.write_bytes(raw)
+    assert "claim more bytes" in said_of(lambda: read_arrays(file))
+
+
+def test_a_checkpoint_that_is_compressed_or_of_the_form_without_an_archive_is_refused(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "plain.pt", tmp_path / "packed.pt"
+    torch.save({"a": torch.ones(3)}, plain)
+    with zipfile.ZipFile(plain) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as other:
+        for member in archive.infolist():
+            other.writestr(member.filename, archive.read(member))
+    with pytest.raises(FormatError, match="compressed"):
+        read_tensors(packed)
+    torch.save({"a": torch.ones(3)}, plain, _use_new_zipfile_serialization=False)
+    with pytest.raises(zipfile.BadZipFile):
+        read_tensors(plain)
+    assert list(tensors(plain)) == ["a"]  # weights to begin with come in either form
+
+
+TEXT = some.text(max_size=12) | some.sampled_from(["\x1b]0;x\x07", "a\0b", "../x", "/etc/passwd", "${oc.env:HOME}", "<b>", "=1+1", "\n"])
+LEAF = some.none() | some.booleans() | some.integers() | some.floats() | TEXT | some.sampled_from([10**400, 2**63, -1, 1e308])
+VALUE = some.recursive(LEAF, lambda inner: some.lists(inner, max_size=3) | some.dictionaries(TEXT, inner, max_size=3), max_leaves=8)
+
+
+@some.composite
+def changed(draw: some.DrawFn, content: Any) -> Any:
+    """Draw a value within some content, and put another one in its place."""
+    if isinstance(content, dict) and content and draw(some.integers(0, 5)):
+        key = draw(some.sampled_from(sorted(content)))
+        return content | {key: draw(changed(content[key]))}
+    if isinstance(content, list) and content and draw(some.integers(0, 5)):
+        i = draw(some.integers(0, len(content) - 1))
+        return [*content[:i], draw(changed(content[i])), *content[i + 1 :]]
+    return draw(VALUE)
+
+
+def passes_or_says(reader: Callable[[], Any]) -> None:
+    """Call a reader: it returns, or raises one sentence."""
+    with hurried():
+        try:
+            reader()
+        except MaskclsError as error:
+            assert str(error) and len(str(error)) < LETTERS
+
+
+@FEW
+@given(data=some.data())
+def test_any_closing_is_shown_or_refused(data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path) -> None:
+    from maskcls.report import lines
+
+    content = data.draw(changed(json.loads((finished[1] / "metrics.json").read_text())))
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    passes_or_says(lambda: list(lines(read_metrics(tmp_path / "metrics.json"))))
+
+
+@FEW
+@given(data=some.data())
+def test_any_facts_are_shown_or_refused(data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path) -> None:
+    from maskcls.report import about
+
+    place = RunDir(tmp_path, "t", {})
+    place.path.mkdir(exist_ok=True)
+    content = data.draw(changed(json.loads((finished[1] / "about.json").read_text())))
+    (place / "about.json").write_text(json.dumps(content))
+    (place / "log.jsonl").write_text(json.dumps(data.draw(changed({"fold": 0, "epoch": 1, "seconds": 1.0}))))
+    passes_or_says(lambda: about(place))
+
+
+@FEW
+@given(data=some.data())
+def test_any_config_loads_or_is_refused(data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path) -> None:
+    place = finished[1]
+    for name in ("table.csv", "metrics.json", "fold0", "fold1"):
+        with contextlib.suppress(FileExistsError):
+            (tmp_path / name).symlink_to(place / name)
+    content = data.draw(changed(yaml.safe_load((place / "config.yaml").read_text())))
+    with contextlib.suppress(yaml.YAMLError):
+        (tmp_path / "config.yaml").write_text(yaml.dump(content, allow_unicode=data.draw(some.booleans())), errors="ignore")
+    passes_or_says(lambda: Predictor(opened(tmp_path), cpu()))
+
+
+@FEW
+@given(row=some.integers(0, 125), column=some.sampled_from(["id", "person", "label", "part", "fold", "scored", "age"]), value=LEAF | TEXT)
+def test_any_cell_of_a_table_is_read_or_refused(row: int, column: str, value: Any, finished: tuple[list[str], Path], tmp_path: Path) -> None:
+    table = pd.read_csv(finished[1] / "table.csv", dtype=str, keep_default_na=False)
+    table.loc[row, column] = str(value)
+    with (tmp_path / "table.csv").open("w", errors="ignore") as file:
+        table.to_csv(file, index=False)
+    passes_or_says(lambda: read_table(tmp_path / "table.csv"))
+
+
+@FEW
+@given(content=some.binary(max_size=300), suffix=some.sampled_from([".json", ".yaml", ".csv", ".npz", ".jsonl"]), front=some.sampled_from([b"", b"{", b"a: ", b"id,p0\n", b"PK\3\4"]))
+def test_any_bytes_are_read_or_refused(content: bytes, suffix: str, front: bytes, tmp_path: Path) -> None:
+    file = tmp_path / f"log{suffix}"
+    file.write_bytes(front + content)
+    readers: dict[str, list[Callable[[Path], Any]]] = {
+        ".json": [read_json, read_metrics, read_about, read_records], ".yaml": [read_yaml], ".csv": [read_table, read_probabilities],
+        ".npz": [read_arrays, read_fold], ".jsonl": [lambda file: epochs(file.parent)],
+    }  # fmt: skip
+    for reader in readers[suffix]:
+        passes_or_says(lambda reader=reader: reader(file))  # type: ignore[misc]
