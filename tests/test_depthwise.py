@@ -227,6 +227,7 @@ def test_other_callers_get_torchs_numbers(caller: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler itself, on the oldest and newest torch
 @pytest.mark.parametrize("strict", [True, False])
 def test_an_exported_layer_holds_torchs_convolution_alone(strict: bool) -> None:
     layer = hastened(conv())
@@ -236,6 +237,7 @@ def test_an_exported_layer_holds_torchs_convolution_alone(strict: bool) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler itself, on the oldest and newest torch
 def test_a_compiled_layer_learns_as_torchs_does() -> None:
     theirs = conv()
     mine = torch.compile(hastened(copy.deepcopy(theirs)), backend="aot_eager")
