@@ -23,7 +23,7 @@ from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Log
 from maskcls.processes import end_with_parent
 from maskcls.rundir import RunDir, locked
-from maskcls.signals import await_signal, exit_code, stop_on_signals
+from maskcls.signals import UNWINDING, await_signal, exit_code, stop_on_signals
 
 
 def train_fold(
@@ -58,9 +58,12 @@ def train_folds(
                 if not heard(pipe, *running[pipe], log):
                     del running[pipe]
     finally:
-        for _, process in running.values():
+        for pipe, (_, process) in running.items():
+            pipe.close()  # nobody reads it any more: a child that sends would wait for ever
             process.terminate()
         for _, process in running.values():
+            process.join(UNWINDING)
+            process.kill()  # of no effect on one that has ended
             process.join()
 
 
@@ -91,6 +94,8 @@ def child(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int,
             whole = cfg.hardware()
             share = replace(whole, workers=-(-whole.workers // whole.folds_at_once))
             train_fold(cfg, place, table, photos, k, share, pipe.send)
+    except BrokenPipeError:  # the parent is ending, and has said why
+        sys.exit(1)
     except KeyboardInterrupt as stop:  # the parent has it too, and says so; leaving this way ends the loader's workers
         sys.exit(exit_code(stop))
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -12,6 +13,9 @@ from typing import Any
 
 NAMES = ("SIGTERM", "SIGHUP")  # what SLURM, Kubernetes and `timeout` send; a closed terminal
 GRACE = 0.3  # seconds between the death of a child and the signal that killed it, where both had the same one
+
+
+UNWINDING = 10.0  # seconds in which a stopped process unwinds: a later signal raises again, or its parent kills it
 
 
 class Stopped(KeyboardInterrupt):
@@ -29,9 +33,11 @@ def exit_code(stop: KeyboardInterrupt) -> int:
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Context manager that turns the first SIGTERM or SIGHUP into Stopped; later ones do not disturb the unwinding.
+    """Context manager that turns SIGTERM and SIGHUP into Stopped.
 
-    A signal that is ignored already, as under nohup, stays ignored.
+    Signals that follow at once do not disturb the unwinding; after UNWINDING seconds the next one raises again, for
+    Python drops an exception that a handler raises within a finalizer. A signal that is ignored already, as under
+    nohup, stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -39,25 +45,24 @@ def stop_on_signals() -> Iterator[None]:
     numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     caught = [number for number in numbers if before[number] is signal.SIG_DFL]
-    owner, stopped = os.getpid(), False
+    owner, since = os.getpid(), -math.inf
 
     def stop(number: int, frame: Any) -> None:
-        nonlocal stopped
+        nonlocal since
         if os.getpid() != owner:  # a forked process ends as if there were no handler
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        stopped = True
-        for other in caught:
-            signal.signal(other, signal.SIG_IGN)
-        raise Stopped(number)
+        if time.monotonic() - since > UNWINDING:
+            since = time.monotonic()
+            raise Stopped(number)
 
     for number in caught:
         signal.signal(number, stop)
     try:
         yield
     finally:
-        for number in () if stopped else caught:
+        for number in caught if math.isinf(since) else ():
             signal.signal(number, before[number])
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import environment
 
+from maskcls import signals
 from maskcls.rundir import epochs
 from maskcls.signals import Stopped, exit_code, stop_on_signals
 from maskcls.state import loaded
@@ -112,6 +113,22 @@ def test_the_first_signal_unwinds_and_a_second_one_does_not_disturb() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     assert exit_code(caught.value) == 143 and exit_code(KeyboardInterrupt()) == 130
+
+
+def test_a_later_signal_stops_again_where_the_first_exception_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "UNWINDING", 0.05)
+
+    class Finalizer:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)  # what its handler raises is reported and dropped by Python
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraised: None)
+    with pytest.raises(Stopped), stop_on_signals():
+        Finalizer()
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_handlers_are_those_of_before_afterwards_and_threads_have_none() -> None:
