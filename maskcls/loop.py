@@ -79,6 +79,8 @@ def fit(
 ) -> Iterator[dict[str, Any]]:
     """Train from wherever `state` is, yielding loss, scores on the held rows, rate and lr after each epoch.
 
+    `loss` is the config's own (weighted, smoothed, focal, on mixed photos); `val_loss` is always plain cross entropy:
+    in general the two cannot be compared.
     `track` wraps the batches, for a progress bar. A loss that is no number is a NumberError.
     """
     batches, source = trained(cfg, fold, hardware)

@@ -19,7 +19,7 @@ Log = list[dict[str, Any]]
 Numbers = dict[str, Any]
 
 
-EPOCH_NUMBERS = {"loss": "training loss", "val_loss": "validation loss", "f1": "macro F1"}
+EPOCH_NUMBERS = {"loss": "training loss", "val_loss": "validation cross entropy", "f1": "macro F1"}
 BINS = 10  # of confidence
 
 
@@ -77,7 +77,7 @@ def legend(ax: Axes, dress: Dress, **where: Any) -> None:
 
 
 def curves(story: Story, dress: Dress) -> Figure | None:
-    """Return loss, validation loss and F1 over epochs, a line a fold; a ring marks each epoch that was kept."""
+    """Return loss, validation cross entropy and F1 over epochs, a line a fold; a ring marks each kept epoch."""
     if not story.log:
         return None
     from matplotlib.ticker import MaxNLocator
