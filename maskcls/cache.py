@@ -72,7 +72,7 @@ def source_code(crop: Word) -> list[str]:
 
 def tell(facts: Path, crop: str, note: Callable[[str], None]) -> None:
     """Pass on what is known of a cached crop: how many of its photos are fallbacks (null where it needs no face)."""
-    known = json.loads(facts.read_text()) if facts.exists() else {"fallbacks": None}
+    known = json.loads(facts.read_text(encoding="utf-8")) if facts.exists() else {"fallbacks": None}
     if known["fallbacks"] is not None:
         others = "; the others have the centre crop" if known["fallbacks"] else ""
         found = known["photos"] - known["fallbacks"]
@@ -205,7 +205,7 @@ def described(key: str, folder: Path) -> list[str]:
     """Return one line of the list: key, photos, height × width, crop, last use, MB on the disk."""
     file = folder / "facts.json"
     try:
-        facts = dict(json.loads(file.read_text())) if file.exists() else {}
+        facts = dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
         crop, size = dict(facts.get("crop") or {}), " × ".join(map(str, facts.get("size", ["?"])))
     except (ValueError, TypeError):  # cut off
         facts, crop, size = {}, {"name": "broken: --clear it"}, "?"

@@ -115,6 +115,8 @@ def told(line: Sequence[str] = (), typed: Sequence[str] = ()) -> Iterator[None]:
         yield
     except Exception as error:
         place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if isinstance(error, OSError):  # of the machine: standard output, or the current folder
+            raise
         if not isinstance(error, HydraException) and Path(hydra.__file__).parent not in place.parents:
             raise
         said = "" if isinstance(error, AssertionError) else typed_form(str(error), line, typed)

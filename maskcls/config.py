@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -38,6 +37,7 @@ from maskcls.parts import (
     split,
     tta,
 )
+from maskcls.plugins import import_plugins
 from maskcls.reading import read_text
 from maskcls.registry import Count, Fraction, Positive, Share, Whole, Word, schema, validated
 from maskcls.suggest import Keys
@@ -155,7 +155,7 @@ def checked(raw: DictConfig | Mapping[str, Any], kind: type[Kind] = Config) -> K
     `kind` is a dataclass: a field of type Word is the conf group of its name, any other one a plain value.
     """
     values = resolved(raw)
-    plug(values.get("plugins"))
+    import_plugins(values.get("plugins"), GROUPS)
     faults: list[str] = []
     hints = get_type_hints(kind, include_extras=True)
     plain = {key: (hint, ...) for key, hint in hints.items() if hint is not Word}
@@ -198,12 +198,3 @@ def resolved(raw: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise ConfigError(explain_unresolved(error)) from error
     return {str(key): value for key, value in container.items()}
-
-
-def plug(names: Any) -> None:
-    """Import the user's own modules, whose builders register themselves."""
-    for name in names if isinstance(names, list) else []:
-        try:
-            importlib.import_module(str(name))
-        except (ImportError, SyntaxError, TypeError, ValueError) as error:
-            raise ConfigError(f"plugins: {name!r} cannot be imported: {error}") from error

@@ -132,16 +132,20 @@ class Meter:
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> None:
     """Print a table; what comes after the first `left` columns stands right, and floats have four digits.
 
+    On a narrow terminal texts are folded and lines may be longer than it, but no number is cut.
     No cell is read as markup, and none shows a secret or has an effect on the terminal.
     """
     if not main_rank():
         return
+    cells = [[f"{cell:.4f}" if isinstance(cell, float) else cell_text(str(cell)) for cell in row] for row in rows]
     shown = Table(title=escape(escape_controls(redacted(title))), title_justify="left", header_style="bold")
     for i, name in enumerate(head):
-        shown.add_column(name, justify="left" if i < left else "right")
-    for row in rows:
-        shown.add_row(*[f"{cell:.4f}" if isinstance(cell, float) else cell_text(str(cell)) for cell in row])
-    console.print(shown)
+        widest = max((len(word) for row in [head, *cells] for word in row[i].split()), default=1)
+        side: Any = {"justify": "left"} if i < left else {"justify": "right", "min_width": widest}
+        shown.add_column(name, overflow="fold", **side)
+    for row in cells:
+        shown.add_row(*row)
+    console.print(shown, crop=False)
 
 
 def cell_text(text: str) -> str:

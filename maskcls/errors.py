@@ -13,6 +13,7 @@ import difflib
 import errno
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -30,6 +31,7 @@ WORKERS = {  # what torch says of its loader's workers
     "DataLoader timed out": "hardware.workers: the workers hang, they sent no batch for some minutes. "
     f"hardware.workers=0 does without them; {RESUME}",
 }
+STREAM = (errno.ENOSPC, errno.EIO, errno.EBADF)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -66,6 +68,12 @@ def mended(error: BaseException) -> MaskclsError:
         return without_trace(error)
     if isinstance(error, OSError) and error.filename is not None and error.errno in MACHINE:
         return RunError(f"{error.filename}: {error.strerror}{room(error)}")
+    if isinstance(error, OSError) and error.filename is None and error.errno in STREAM:
+        return RunError(f"standard output or a file cannot be written ({error.strerror})")
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return RunError("the current folder was removed. Go to another one and run the same command")
+    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
+        return RunError(f"{error.object!r} is not a name in this locale ({error.encoding}). Set PYTHONUTF8=1")
     if isinstance(error, BrokenExecutor):
         return RunError(WORKERS["DataLoader worker (pid"])
     if isinstance(error, RuntimeError):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from maskcls.errors import nearest, unknown
+from maskcls.errors import ConfigError, nearest, unknown
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Whole = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes as a seed
@@ -19,6 +19,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
+Builder = Callable[..., Any]
 Elsewhere = Callable[[str], str | None]
 KINDS = {
     "float_type": "float", "int_type": "int", "int_from_float": "int", "bool_type": "bool (true or false)",
@@ -45,10 +46,18 @@ class Registry:
 
     def __init__(self, group: str) -> None:
         self.group = group
-        self.words: dict[str, Callable[..., Any]] = {}
+        self.words: dict[str, Builder] = {}
 
-    def __call__(self, build: Callable[..., Any]) -> Callable[..., Any]:
-        self.words[build.__name__.rstrip("_")] = build
+    def __call__(self, build: Builder) -> Builder:
+        if not inspect.isfunction(build):
+            raise ConfigError(f"a {self.group} is registered by a function with a name, got {build!r}")
+        name = build.__name__.rstrip("_")
+        if name in self.words and not is_newer(build, self.words[name]):
+            place = f"{self.words[name].__module__}.{self.words[name].__name__}"
+            raise ConfigError(
+                f"{build.__module__}.{build.__name__}: {self.group}={name} is {place} already. Rename one"
+            )
+        self.words[name] = build
         return build
 
     def check(self, raw: Any, faults: list[str], elsewhere: Elsewhere = lambda path: None) -> Word | None:
@@ -72,6 +81,14 @@ class Registry:
                 del params[key]
         values = validated(schema(name, own), params, faults, self.group, name)
         return None if values is None else Word(self.group, name, values, build)
+
+
+def is_newer(build: Builder, other: Builder) -> bool:
+    """Return True if a builder is another one anew, of a module that was imported again."""
+    same = (build.__module__, build.__qualname__) == (other.__module__, other.__qualname__)
+    return same and (
+        build.__globals__ is not other.__globals__ or build.__code__.co_firstlineno == other.__code__.co_firstlineno
+    )
 
 
 def signature(build: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:

@@ -93,7 +93,7 @@ def write_json(path: Path, content: Any) -> None:
 def locked(path: Path, waiting: Callable[[], Any] = lambda: None) -> Iterator[None]:
     """Hold a lock file; it is freed by the system when its process dies. `waiting()` is called when it is taken."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         try:
             native = flock(file, wait=False)
         except BlockingIOError:

@@ -58,8 +58,9 @@ def send(record: Path) -> str:
     call = [sys.executable, "-m", "wandb", "sync", str(record.parent)]
     try:
         done = subprocess.run(
-            call, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=LIMIT
-        )
+            call, capture_output=True, encoding="utf-8", errors="replace", check=False, stdin=subprocess.DEVNULL,
+            timeout=LIMIT,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"not done after {LIMIT} s"
     if record.with_name(f"{record.name}.synced").exists():

@@ -23,7 +23,7 @@ FLOORS = [
      "people", "overlays", "drawing", "sheets", "columns", "cells", "identities",
      "detect", "photos", "contents", "images", "listing", "stderr", "missing", "processes", "adamp",
      "depthwise", "weights", "locks",
-     "signals", "streams", "suggest", "overrides", "completion"},
+     "signals", "streams", "suggest", "overrides", "completion", "plugins"},
     {"parts"},
     {"config", "cache", "cli", "selection", "rows"},
     {"loaders", "infer", "state", "memory"},

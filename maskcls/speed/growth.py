@@ -29,11 +29,11 @@ def enlarged(place: Path, photos: int, people: int, root: str) -> int:
     """
     synthetic(lambda note: None, root=root, people=people, eval_people=0, height=512, width=384)
     source = Path(root) / f"people-{people}+0-512x384-seed0" / "train"
-    with (source / "train.csv").open(newline="") as file:
+    with (source / "train.csv").open(newline="", encoding="utf-8") as file:
         drawn = list(csv.DictReader(file))
     wanted = -(-photos // SHOTS)
     (place / "train").mkdir(parents=True)
-    with (place / "train" / "train.csv").open("w", newline="") as file:
+    with (place / "train" / "train.csv").open("w", newline="", encoding="utf-8") as file:
         sheet = csv.writer(file)
         sheet.writerow(HEAD)
         for i in console.track(range(wanted), wanted, "copying people"):
@@ -108,5 +108,5 @@ def resident() -> dict[str, float]:
 def memory(file: str, kind: str) -> float | None:
     """Return a line of Linux's own account of a process, in MB (getrusage would tell a parent's peak for its child)."""
     path = Path(file)
-    found = re.search(rf"^{kind}:\s+(\d+) kB", path.read_text() if path.exists() else "", re.MULTILINE)
+    found = re.search(rf"^{kind}:\s+(\d+) kB", path.read_text(encoding="utf-8") if path.exists() else "", re.MULTILINE)
     return int(found[1]) * 1024 / 1e6 if found else None
