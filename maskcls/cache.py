@@ -28,9 +28,9 @@ import PIL
 from maskcls import console, detect, images
 from maskcls.console import say, track
 from maskcls.contents import check_unchanged, file_digests
-from maskcls.errors import DataError, RunError, unknown
+from maskcls.errors import DataError, PhotoError, RunError, unknown
 from maskcls.parts.crop import Crop, Found
-from maskcls.photos import map_heard, read_photo
+from maskcls.photos import keep_faults, map_heard, read_photo
 from maskcls.registry import Word
 from maskcls.rundir import fingerprint, locked, write_json
 from maskcls.sheets import complain
@@ -103,28 +103,25 @@ def build(paths: list[str], word: Word, place: Path, contents: list[str]) -> Non
     size, part = first.nbytes * len(paths), place.with_suffix(".part")
     faults: list[str] = []
 
-    def fill(index: int) -> None:
+    def fill(index: int) -> str | None:
         try:
             image = decoded(paths[index], crop)
+        except PhotoError as error:
+            return str(error).removeprefix(f"{paths[index]} ")
         except DataError as error:
             faults.append(str(error))
-            return
+            return None
         if image.shape != first.shape:
             sizes = " and ".join(f"{a.shape[0]} × {a.shape[1]}" for a in (first, image))
             faults.append(f"crop: photos of {sizes} pixels do not fit one array: choose crop=resize or crop=center")
-            return
+            return None
         whole[index] = image
+        return None
 
     try:
         say(f"decoding {len(paths)} photos to {first.shape[0]} × {first.shape[1]} pixels ({size / 1e6:.0f} MB)")
         whole = claimed(part, (len(paths), *first.shape))
-        work = map_heard(fill, range(len(paths)), paths.__getitem__)
-        for index, (_, fault) in enumerate(track(work, len(paths), "decoding")):
-            if fault:
-                faults.append(f"{paths[index]} {fault}")
-            if len(faults) >= 10:
-                break
-        complain(list(dict.fromkeys(faults)))
+        decode_all(paths, fill, faults, place.parent.parent)
         check_unchanged(paths, contents, place.parent.parent)
         whole.flush()
         missed = crop.fallbacks if isinstance(crop, Found) else None
@@ -135,6 +132,24 @@ def build(paths: list[str], word: Word, place: Path, contents: list[str]) -> Non
         part.unlink(missing_ok=True)
         if not place.exists():
             shutil.rmtree(place.parent, ignore_errors=True)
+
+
+def decode_all(paths: list[str], fill: Callable[[int], str | None], faults: list[str], root: Path) -> None:
+    """Run `fill` for each photo, in parallel, which returns why a photo cannot be read or adds another fault.
+
+    Photos that cannot be read are remembered, and raised as a PhotoError; other faults as a DataError.
+    """
+    unread: dict[str, str] = {}
+    work = map_heard(fill, range(len(paths)), paths.__getitem__)
+    for path, (own, heard) in zip(paths, track(work, len(paths), "decoding"), strict=False):
+        if fault := own or heard:
+            unread[path] = fault
+        if len(faults) + len(unread) >= 10:
+            break
+    if unread:
+        keep_faults(unread, root)
+        raise PhotoError(*[f"{path} {fault}" for path, fault in unread.items()])
+    complain(list(dict.fromkeys(faults)))
 
 
 def claimed(part: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:

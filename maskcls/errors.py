@@ -2,7 +2,7 @@
 
 MaskclsError
  ├─ ConfigError   a word, a value or a pair of them
- ├─ DataError     a file, a row or a folder
+ ├─ DataError     a file, a row or a folder (PhotoError: a photo)
  ├─ RunError      a run directory that does not fit what is asked of it
  └─ NumberError   a training that left the numbers (NaN, infinity)
 """
@@ -52,6 +52,10 @@ class ConfigError(MaskclsError):
 
 class DataError(MaskclsError):
     """A missing or broken file, or a row that cannot be read."""
+
+
+class PhotoError(DataError):
+    """A photo that cannot be read."""
 
 
 class RunError(MaskclsError):

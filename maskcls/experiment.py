@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from maskcls import console, distrib, folds, parallel, report, rows
 from maskcls.cache import Pixels, pixels
 from maskcls.config import Config, checked
-from maskcls.errors import ConfigError, RunError
+from maskcls.errors import ConfigError, PhotoError, RunError
 from maskcls.metrics import macro_f1
 from maskcls.parts.augmentation import Augment, check_augmented
 from maskcls.parts.hardware import Hardware
@@ -73,26 +73,15 @@ def finished(cfg: Config, place: RunDir) -> dict[str, Any] | None:
 def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | None:
     """Train the wanted folds; return the closing metrics once all folds stand, else None."""
     notes: list[str] = []
-
-    def note(text: str) -> None:
-        notes.append(text)
-        console.say(text, "yellow")
-
     begun = time.monotonic()
     writable(runs_dir=cfg.runs_dir, cache_dir=cfg.cache_dir)
     rehearse(cfg, hardware)
-    table = rows.assemble(cfg, note)
-    console.say(f"{place.path}: {rows.summary(table)}", "bold")
-    console.say(f"hardware {cfg.hardware.name}: {hardware}")
-    descended(cfg, table)
-    if (size := rows.uniform(cfg, table)) is not None:
-        rehearse(cfg, hardware, size)
+    table, photos = load_photos(cfg, place, hardware, notes)
     if console.main_rank():
         place.open({key: value for key, value in cfg.filled().items() if key != "fold"})
         place.claim(rows.digest(table), len(table))
         write_text(place / "table.csv", table[[*rows.RULER, "content"]].to_csv(index=False, lineterminator="\n"))
         place.about(**about(hardware.facts()))
-    photos = pixels(table, cfg.crop, Path(cfg.cache_dir), note)
     sink: Sink | None = cfg.logger(console.say) if console.main_rank() else None
     closing, failed = None, True
     try:
@@ -107,9 +96,41 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
     return distrib.agreed(closing)
 
 
-def train_folds(
-    cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, hardware: Hardware, log: Log
-) -> None:
+def load_photos(cfg: Config, place: RunDir, hardware: Hardware, notes: list[str]) -> tuple[pd.DataFrame, Pixels]:
+    """Return the table and its pixels; `notes` gets what is worth knowing.
+
+    With on_error=skip a photo that its decoding alone finds bad is left out too: the table is made again without it.
+    """
+
+    def note(text: str) -> None:
+        notes.append(text)
+        console.say(text, "yellow")
+
+    table = make_table(cfg, place, hardware, note)
+    while True:
+        try:
+            return table, pixels(table, cfg.crop, Path(cfg.cache_dir), note)
+        except PhotoError:
+            notes.clear()
+            before, table = len(table), make_table(cfg, place, hardware, note)  # stops here with on_error=stop
+            if len(table) == before:
+                raise
+
+
+def make_table(cfg: Config, place: RunDir, hardware: Hardware, note: Callable[[str], None]) -> pd.DataFrame:
+    """Return the table of a run, once it is known that the run fits it."""
+    table = rows.assemble(cfg, note)
+    console.say(f"{place.path}: {rows.summary(table)}", "bold")
+    console.say(f"hardware {cfg.hardware.name}: {hardware}")
+    descended(cfg, table)
+    if (size := rows.uniform(cfg, table)) is not None:
+        rehearse(cfg, hardware, size)
+    if (place / "data.json").exists():
+        place.claim(rows.digest(table), len(table))
+    return table
+
+
+def train_folds(cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, hardware: Hardware, log: Log) -> None:
     """Train the wanted folds, one after the other or some at once."""
     wanted = list(range(rows.count(table))) if cfg.fold is None else [cfg.fold]
     left = [k for k in wanted if not place.fold_done(k)]

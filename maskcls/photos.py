@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +16,7 @@ import PIL
 
 from maskcls import images
 from maskcls.console import say, track
-from maskcls.errors import DataError
+from maskcls.errors import PhotoError
 from maskcls.images import JPEG, Image, decode_image, inspect_image, read_header
 from maskcls.processes import cores
 from maskcls.rundir import fingerprint, locked, write_json
@@ -33,17 +33,18 @@ class Look(NamedTuple):
     height: int
     width: int
     fault: str | None
+    late: bool = False  # found when its pixels were wanted, which `look` cannot find again
 
 
 def photo(path: str) -> Image:
-    """Read one photo as uint8 RGB, (H, W, 3), upright; what cannot be read whole is a DataError that names it.
+    """Read one photo as uint8 RGB, (H, W, 3), upright; what cannot be read whole is a PhotoError that names it.
 
     Not for threads: while it decodes, it captures what the whole process writes to its standard error.
     """
     with capture_stderr() as heard:
         image = read_photo(path)
     if heard and (fault := listen(path).fault):
-        raise DataError(f"{path} {fault}")
+        raise PhotoError(f"{path} {fault}")
     return image
 
 
@@ -53,7 +54,7 @@ def read_photo(path: str) -> Image:
         raw = content(path)
         return decode_image(raw, read_header(raw))
     except ValueError as error:
-        raise DataError(f"{path} {error}") from error
+        raise PhotoError(f"{path} {error}") from error
 
 
 def content(path: str) -> bytes:
@@ -117,9 +118,22 @@ def looked(paths: Iterable[str], root: Path) -> list[Look]:
             looks = track(map_heard(look, new, str), len(new), "checking")
             for path, (seen, fault) in zip(new, looks, strict=True):
                 known[path] = [stamps[path], *(seen if fault is None else Look(0, 0, fault))]
-            sound = {path: row for path, row in known.items() if row[-1] is None}  # chmod mends a fault unseen
-            write_json(store, {"code": code(), "photos": sound})
+            remember(store, known)
     return [Look(*known[path][1:]) for path in asked]
+
+
+def keep_faults(faults: Mapping[str, str], root: Path) -> None:
+    """Remember photos that cannot be decoded, although they have passed the look, as long as they do not change."""
+    with locked(root / ".photos.lock"):
+        late = {path: [stamp(path), *Look(0, 0, fault, late=True)] for path, fault in faults.items()}
+        remember(root / "photos.json", remembered(root / "photos.json") | late)
+
+
+def remember(store: Path, known: Mapping[str, Any]) -> None:
+    """Write what is known of photos, but for faults that a look finds again: chmod mends them unseen."""
+    looks = {path: Look(*row[1:]) for path, row in known.items()}
+    kept = {path: row for path, row in known.items() if looks[path].fault is None or looks[path].late}
+    write_json(store, {"code": code(), "photos": kept})
 
 
 def remembered(store: Path) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def test_an_odd_photo_is_read_as_rgb(what: str, tmp_path: Path) -> None:
     image = photo(str(path))
     assert image.dtype == np.uint8 and image.shape == (*size, 3)
     assert np.abs(image.astype(int) - colour).max() <= 6
-    assert look(str(path)) == (*size, None)
+    assert look(str(path))[:3] == (*size, None)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_photo_is_looked_at_once_until_it_changes(tmp_path: Path, monkeypatch:
         Path(path).write_bytes(saved("JPEG"))
     seen: list[str] = []
     monkeypatch.setattr(photos, "look", lambda path: seen.append(path) or look(path))
-    assert looked(paths * 2, tmp_path) == [(32, 24, None)] * 6 == looked([*paths, *paths[::-1]], tmp_path)
+    assert looked(paths * 2, tmp_path) == [photos.Look(32, 24, None)] * 6 == looked([*paths, *paths[::-1]], tmp_path)
     assert sorted(seen) == paths
     Path(paths[1]).write_bytes(b"")
     assert [bool(known.fault) for known in looked(paths, tmp_path)] == [False, True, False] and seen[3:] == [paths[1]]
@@ -230,7 +230,7 @@ def test_each_format_and_mode_is_read_as_pillow_converts_it(kind: str, mode: str
         return
     image = read_photo(str(path))
     assert np.abs(image.astype(int) - reference(raw)).max() <= 2
-    assert look(str(path)) == (*image.shape[:2], None)
+    assert look(str(path))[:3] == (*image.shape[:2], None)
 
 
 def test_the_usual_formats_are_among_those() -> None:
@@ -254,7 +254,7 @@ def test_size_and_pixels_are_turned_alike(orientation: int, kind: str, where: st
     scene().save(path, kind, **({"exif": exif} if where == "exif" else {"xmp": XMP % orientation}))  # type: ignore[arg-type]
     image = read_photo(str(path))
     assert np.abs(image.astype(int) - reference(path.read_bytes())).max() <= 2
-    assert look(str(path)) == (*image.shape[:2], None)
+    assert look(str(path))[:3] == (*image.shape[:2], None)
     if where == "exif" and kind != "TIFF":  # Pillow writes no orientation into a TIFF by that way
         assert image.shape[:2] == ((75, 99) if orientation >= 5 else (99, 75))
 
@@ -263,7 +263,7 @@ def test_a_turned_tiff_is_upright(tmp_path: Path) -> None:
     path = tmp_path / "turned.tif"
     scene().save(path, tiffinfo={0x0112: 6})
     assert np.array_equal(read_photo(str(path)), np.rot90(np.asarray(scene()), -1))
-    assert look(str(path)) == (75, 99, None)
+    assert look(str(path))[:3] == (75, 99, None)
 
 
 def damaged(raw: bytes, start: int, seed: int) -> bytes:

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maskcls import cache, rows
+from maskcls import cache, photos, rows
 from maskcls.cli import compose
 from maskcls.config import Config, checked
-from maskcls.errors import DataError, MaskclsError
+from maskcls.errors import DataError, MaskclsError, PhotoError
 from maskcls.experiment import run
 from maskcls.parts import data
 
@@ -230,3 +230,46 @@ def test_a_table_whose_files_are_all_missing_leaves_none(words: list[str], mine:
     asked = [*[w for w in words if not w.startswith("data")], "data=table", f"data.file={mine}/few.csv"]
     with pytest.raises(DataError, match="there are no photos in"):
         assembled(*asked, "on_error=skip")
+
+
+def spoil_late(monkeypatch: pytest.MonkeyPatch, names: list[str]) -> None:
+    """Make photos that pass the look fail when their pixels are wanted."""
+    read = photos.read_photo
+
+    def fail(path: str) -> photos.Image:
+        if Path(path).name in names:
+            raise PhotoError(f"{path} cannot be read as a photo: out of luck")
+        return read(path)
+
+    monkeypatch.setattr(cache, "read_photo", fail)
+
+
+def test_photos_that_fail_late_are_left_out_too(
+    words: list[str], mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = sorted((mine / "eval/images").glob("[!.]*"))[:2]
+    spoil_late(monkeypatch, [path.name for path in lost])
+    with pytest.raises(DataError, match="out of luck"):
+        run(compose(*words))
+    assert not list((tmp_path / "runs").iterdir())
+    shutil.rmtree(tmp_path / "cache")
+    score = run(compose(*words, "on_error=skip"))
+    (place,) = (tmp_path / "runs").iterdir()
+    ids = [path.relative_to(mine).as_posix() for path in lost]
+    assert not set(pd.read_csv(place / "table.csv")["id"]) & set(ids)
+    notes = json.loads((place / "metrics.json").read_text())["notes"]
+    (note,) = [note for note in notes if note.startswith("on_error")]
+    assert note.startswith("on_error: 2 of ") and all(name in note for name in ids) and "out of luck" in note
+    assert run(compose(*words, "on_error=skip")) == score  # it answers, of the same table
+    lost[0].write_bytes(lost[1].read_bytes())
+    looks = photos.looked(map(str, lost), tmp_path / "cache")
+    assert looks[0].fault is None and "out of luck" in str(looks[1].fault)  # what has changed is looked at anew
+
+
+def test_a_late_fault_that_cannot_be_kept_stops_the_run(
+    words: list[str], mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil_late(monkeypatch, [sorted((mine / "eval/images").glob("[!.]*"))[0].name])
+    monkeypatch.setattr(cache, "keep_faults", lambda faults, root: None)
+    with pytest.raises(PhotoError, match="out of luck"):
+        run(compose(*words, "on_error=skip"))
