@@ -122,7 +122,7 @@ def make_table(cfg: Config, place: RunDir, hardware: Hardware, note: Callable[[s
     table = rows.assemble(cfg, note)
     console.say(f"{place.path}: {rows.summary(table)}", "bold")
     console.say(f"hardware {cfg.hardware.name}: {hardware}")
-    descended(cfg, table)
+    descended(cfg, table, note)
     if (size := rows.uniform(cfg, table)) is not None:
         rehearse(cfg, hardware, size)
     if (place / "data.json").exists():
@@ -186,16 +186,24 @@ def photo_size(cfg: Config) -> tuple[int, int]:
     return height, width
 
 
-def descended(cfg: Config, table: pd.DataFrame) -> None:
-    """Refuse to begin from a run with other folds: its weights have seen what they would be scored on."""
-    init = cfg.model.params.get("init")
-    if init is None:
-        return
-    columns = ["id", "fold"]
-    theirs = read_table(Path(init) / "table.csv")
+def descended(cfg: Config, table: pd.DataFrame, note: Callable[[str], None] = lambda text: None) -> None:
+    """Refuse to begin from a run with other folds: its weights or its guesses come from those who are scored here."""
+    for key, source in (("model.init", cfg.model.params.get("init")), ("pseudo.run", cfg.pseudo.params.get("run"))):
+        if source is not None:
+            check_folds(key, Path(source), table, note)
+
+
+def check_folds(key: str, source: Path, table: pd.DataFrame, note: Callable[[str], None]) -> None:
+    """Raise a RunError if a run was trained on other folds than this table's, by the names and contents of photos."""
+    theirs = read_table(source / "table.csv")
+    older = not theirs["content"].any()
+    columns = ["id", "fold", *([] if older else ["content"])]
+    if older:
+        note(f"{key}: {source.name} is of an older version, which knew its photos by their names alone")
     mine, theirs = (t[t["part"] == "train"][columns].reset_index(drop=True) for t in (table, theirs))
     if not mine.equals(theirs):
-        raise RunError(f"model.init: {init} has other folds than this run: its weights saw what is scored")
+        what = f"{key}: {source} has other folds than this run: it has seen what is scored here"
+        raise RunError(f"{what}. Set the same data, people, split, folds and seed as in its config.yaml")
 
 
 def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], begun: float) -> dict[str, Any] | None:

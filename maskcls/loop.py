@@ -26,6 +26,7 @@ from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head, Objective
 from maskcls.parts.mixing import Mix
 from maskcls.parts.model import training
+from maskcls.parts.pseudo import with_fold_labels
 from maskcls.parts.scheduler import Schedule
 from maskcls.rows import scored_rows, targets, train_labels, training_rows
 from maskcls.state import State
@@ -50,8 +51,9 @@ class Fold:
     @classmethod
     def of(cls, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware) -> Fold:
         """Return fold k of a table; RunError where the device is to hold the photos and cannot."""
+        mine = with_fold_labels(table, k)
         return cls(
-            k, pixels, hardware.held(pixels), table["label"].to_numpy(), targets(table), train_labels(table),
+            k, pixels, hardware.held(pixels), table["label"].to_numpy(), targets(mine), train_labels(mine),
             training_rows(table, k), scored_rows(table, k), table["id"].to_list(),
         )  # fmt: skip
 

@@ -20,7 +20,7 @@ from maskcls.labels import CLASSES, SHAPE, Floats, Ints, decode, encode
 from maskcls.missing import skip_missing
 from maskcls.parts import crop, split
 from maskcls.parts.labels import AGE_COLUMNS
-from maskcls.parts.pseudo import SOFT
+from maskcls.parts.pseudo import SOFT, taken
 from maskcls.rundir import write_text
 from maskcls.selection import after_patches, prepared
 from maskcls.sheets import complain
@@ -157,7 +157,7 @@ def count(table: pd.DataFrame) -> int:
 
 def training_rows(table: pd.DataFrame, k: int) -> np.ndarray:
     """Return the positions of the rows that fold k trains on."""
-    return np.flatnonzero(table["trained"] & (table["fold"] != k))
+    return np.flatnonzero(table["trained"] & (table["fold"] != k) & taken(table, k))
 
 
 def targets(table: pd.DataFrame) -> Floats:

@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from maskcls import rows
 from maskcls.errors import RunError
-from maskcls.labels import CLASSES, encode
+from maskcls.labels import encode
 from maskcls.parts import pseudo
+from maskcls.parts.labels import plain
 from maskcls.registry import Word
+from maskcls.rundir import write_arrays, write_text
+from maskcls.runfiles import read_fold
 
 PHOTOS = 60
-COLUMNS = [f"p{i}" for i in range(18)]
 
 
 @pytest.fixture
@@ -26,17 +29,26 @@ def table() -> pd.DataFrame:
         "id": [f"photo{i}" for i in range(rows)], "path": [f"/data/{i}.jpg" for i in range(rows)],
         "person": [f"person{i}" for i in range(rows)], "mask": np.where(train, 0, -1), "gender": np.where(train, 1, -1),
         "age": np.where(train, 25.0, np.nan), "label": np.where(train, 3, -1), "part": np.where(train, "train", "eval"),
+        "content": [f"{i:016x}" for i in range(rows)],
     })  # fmt: skip
 
 
 @pytest.fixture
 def run(table: pd.DataFrame, tmp_path: Path) -> Path:
-    """Return a run directory with an eval.csv alone, in another order than the table's."""
-    probs = np.random.default_rng(0).dirichlet(np.full(18, 0.02), PHOTOS)
-    content = pd.DataFrame(probs, columns=COLUMNS).assign(id=table["id"].to_numpy()[10:])
+    """Return a run directory of two folds with all that labels photos, in another order than the table's."""
     folder = tmp_path / "x-1234"
-    folder.mkdir()
-    content.sample(frac=1, random_state=0).to_csv(folder / "eval.csv", index=False)
+    fold = np.where(table["part"] == "train", np.arange(len(table)) % 2, -1)
+    columns = ["id", "person", "label", "part", "fold", "scored", "content"]
+    write_text(folder / "table.csv", table.assign(fold=fold, scored=fold >= 0)[columns].to_csv(index=False))
+    write_text(folder / "eval.csv", "id\n")
+    for k in range(2):
+        random = np.random.default_rng(k)
+        order, probs = random.permutation(np.arange(10, 10 + PHOTOS)), random.dirichlet(np.full(18, 0.02), PHOTOS)
+        ids = table["id"].to_numpy(str)[order]
+        write_arrays(
+            folder / f"fold{k}" / "oof.npz", ids=np.array([], str), probs=np.zeros((0, 18), np.float32), epochs=1, epoch=[1],
+            eval_ids=ids, eval_probs=probs.astype(np.float32),
+        )  # fmt: skip
     return folder
 
 
@@ -49,55 +61,86 @@ def asked(table: pd.DataFrame, **params: object) -> tuple[pd.DataFrame, list[str
     return word(table, notes.append), notes
 
 
-def confidence(run: Path) -> pd.DataFrame:
-    """Return guess and largest probability by id."""
-    given = pd.read_csv(run / "eval.csv").set_index("id")[COLUMNS]
-    return pd.DataFrame({"guess": given.to_numpy().argmax(1), "p": given.max(axis=1)})
+def confidence(run: Path, k: int) -> pd.DataFrame:
+    """Return guess and largest probability by id, of one fold."""
+    arrays = read_fold(run / f"fold{k}" / "oof.npz")
+    probs = arrays["eval_probs"]
+    return pd.DataFrame({"guess": probs.argmax(1), "p": probs.max(1)}, index=arrays["eval_ids"])
+
+
+def labels(result: pd.DataFrame, k: int) -> pd.Series:
+    """Return what fold k trains the added rows towards, by the evaluation photos' ids."""
+    extra = plain(result, print).query("part == 'extra'")
+    mine = extra.iloc[np.flatnonzero(pseudo.taken(extra, k))]
+    label = rows.train_labels(pseudo.with_fold_labels(mine, k))
+    return pd.Series(label, index=mine["id"].str.removeprefix("pseudo/"))
 
 
 def test_none_changes_nothing(table: pd.DataFrame) -> None:
     assert pseudo.none(table, print) is table
 
 
-def test_confident_guesses_are_appended_as_consistent_training_rows(table: pd.DataFrame, run: Path) -> None:
+def test_each_fold_trains_on_what_the_same_fold_of_the_run_is_sure_of(table: pd.DataFrame, run: Path) -> None:
     result, notes = asked(table, run=str(run), threshold=0.8)
-    pd.testing.assert_frame_equal(result.iloc[: len(table)], table)
-    extra, sure = result.iloc[len(table) :], confidence(run).query("p >= 0.8")
-    assert 0 < len(sure) < PHOTOS
-    assert set(extra["id"]) == {f"pseudo/{name}" for name in sure.index}
+    before = result.iloc[: len(table)]
+    pd.testing.assert_frame_equal(before[table.columns], table)
+    assert (before[["pseudo0", "pseudo1"]] == pseudo.OWN).all(axis=None)
+    extra, counts = result.iloc[len(table) :], []
+    for k in range(2):
+        sure = confidence(run, k).query("p >= 0.8")["guess"]
+        assert 0 < len(sure) < PHOTOS
+        pd.testing.assert_series_equal(labels(result, k).sort_index(), sure.sort_index(), check_dtype=False, check_names=False)
+        counts.append(len(sure))
+    assert counts[0] != counts[1] and len(extra) > max(counts)
+    assert notes[0].startswith(f"pseudo: each fold trains on {min(counts)} to {max(counts)} of {PHOTOS} evaluation photos")
     assert (extra["part"] == "extra").all() and extra["age"].isna().all()
     original = extra["id"].str.removeprefix("pseudo/")
-    np.testing.assert_array_equal(extra["label"], sure.loc[original, "guess"])
     np.testing.assert_array_equal(extra["label"], encode(extra["mask"], extra["gender"], extra["label"] % 3))
     assert extra["path"].tolist() == table.set_index("id").loc[original, "path"].tolist()
-    assert notes[0].startswith(f"pseudo: {len(sure)} of {PHOTOS} evaluation photos")
-    for label, count in sure["guess"].value_counts().items():
-        assert f"{CLASSES[int(str(label))]} {count}" in notes[0]
+
+
+def test_a_fold_hears_nothing_of_the_other_folds_of_the_run(table: pd.DataFrame, run: Path) -> None:
+    """Another fold of the source has seen the people whom this fold is scored on."""
+    before = asked(table, run=str(run), soft=True)[0]
+    other = read_fold(run / "fold1" / "oof.npz")
+    write_arrays(run / "fold1" / "oof.npz", **other | {"eval_probs": other["eval_probs"][::-1]})
+    after = asked(table, run=str(run), soft=True)[0]
+    pd.testing.assert_series_equal(labels(before, 0), labels(after, 0))
+    assert not labels(before, 1).equals(labels(after, 1))
+    for k, same in ((0, True), (1, False)):
+        targets = [rows.targets(pseudo.with_fold_labels(plain(result, print), k)) for result in (before, after)]
+        sums = [target[np.flatnonzero(pseudo.taken(result, k))].sum(0) for target, result in zip(targets, (before, after), strict=True)]
+        assert np.array_equal(*sums) == same
 
 
 def test_cap_keeps_the_most_confident_of_each_class(table: pd.DataFrame, run: Path) -> None:
     result, _ = asked(table, run=str(run), threshold=0.5, cap=2)
-    sure = confidence(run).query("p >= 0.5").sort_values("p", ascending=False)
-    expected = {f"pseudo/{name}" for _, part in sure.groupby("guess") for name in part.index[:2]}
-    assert set(result.iloc[len(table) :]["id"]) == expected
+    for k in range(2):
+        sure = confidence(run, k).query("p >= 0.5").sort_values("p", ascending=False)
+        expected = {name for _, part in sure.groupby("guess") for name in part.index[:2]}
+        assert set(labels(result, k).index) == expected
 
 
 def test_soft_keeps_the_probabilities_of_the_added_rows_alone(table: pd.DataFrame, run: Path) -> None:
-    result, _ = asked(table, run=str(run), threshold=0.8, soft=True)
-    assert result.iloc[: len(table)][pseudo.SOFT].isna().all(axis=None)
-    extra = result.iloc[len(table) :]
-    given = pd.read_csv(run / "eval.csv").set_index("id")[COLUMNS].loc[extra["id"].str.removeprefix("pseudo/")]
-    np.testing.assert_allclose(extra[pseudo.SOFT], given, atol=1e-6)
-    assert not set(pseudo.SOFT) & set(asked(table, run=str(run))[0])
-
+    result = plain(asked(table, run=str(run), threshold=0.8, soft=True)[0], print)
+    hard = plain(asked(table, run=str(run), threshold=0.8)[0], print)
+    for k in range(2):
+        targets = rows.targets(pseudo.with_fold_labels(result, k))
+        mine = np.flatnonzero(pseudo.taken(result, k) & (result["part"] == "extra"))
+        arrays = read_fold(run / f"fold{k}" / "oof.npz")
+        given = pd.DataFrame(arrays["eval_probs"], index=arrays["eval_ids"])
+        np.testing.assert_allclose(targets[mine], given.loc[result["id"].iloc[mine].str.removeprefix("pseudo/")], atol=1e-6)
+        certain = rows.targets(pseudo.with_fold_labels(hard, k))
+        np.testing.assert_array_equal(targets[: len(table)], certain[: len(table)])
+        assert set(certain.max(1)) == {1.0}
 
 
 def test_nothing_confident_adds_nothing_and_says_so(table: pd.DataFrame, run: Path) -> None:
-    given = pd.read_csv(run / "eval.csv")
-    given[COLUMNS] = 1 / 18
-    given.to_csv(run / "eval.csv", index=False)
+    for k in range(2):
+        arrays = read_fold(run / f"fold{k}" / "oof.npz")
+        write_arrays(run / f"fold{k}" / "oof.npz", **arrays | {"eval_probs": np.full((PHOTOS, 18), 1 / 18, np.float32)})
     result, notes = asked(table, run=str(run))
-    assert len(result) == len(table) and notes[0].startswith(f"pseudo: 0 of {PHOTOS}")
+    assert len(result) == len(table) and notes[0].startswith(f"pseudo: each fold trains on 0 of {PHOTOS}")
 
 
 def test_a_run_without_evaluation_photos_is_refused_when_the_config_is_checked(tmp_path: Path) -> None:
@@ -111,7 +154,24 @@ def test_a_run_of_other_evaluation_photos_is_refused(table: pd.DataFrame, run: P
         asked(table.iloc[:-1], run=str(run))
 
 
-def test_a_broken_table_is_refused(table: pd.DataFrame, run: Path) -> None:
-    (run / "eval.csv").write_text("id,p0\nphoto10,0.5\n")
-    with pytest.raises(RunError, match="cannot be read as a table of probabilities"):
+def test_a_run_of_photos_of_the_same_names_is_refused(table: pd.DataFrame, run: Path) -> None:
+    table.loc[12, "content"] = "another"
+    with pytest.raises(RunError, match="1 evaluation photos hold something else than when"):
+        asked(table, run=str(run))
+
+
+def test_a_run_of_an_older_version_is_taken_at_its_photos_names_and_the_note_says_so(table: pd.DataFrame, run: Path) -> None:
+    pd.read_csv(run / "table.csv").drop(columns="content").to_csv(run / "table.csv", index=False)
+    assert "is of an older version, which knew its evaluation photos by their names alone" in asked(table, run=str(run))[1][0]
+
+
+def test_what_has_no_folds_of_its_own_is_refused(table: pd.DataFrame, run: Path) -> None:
+    (run / "fold1" / "oof.npz").unlink()
+    with pytest.raises(RunError, match=r"no predictions of each of its folds .*fold1/oof.npz is missing.* a blend has seen"):
+        asked(table, run=str(run))
+
+
+def test_broken_predictions_are_refused(table: pd.DataFrame, run: Path) -> None:
+    write_arrays(run / "fold0" / "oof.npz", eval_ids=np.array(["photo10"]), eval_probs=np.ones((1, 18)))
+    with pytest.raises(RunError, match=r"fold0/oof\.npz is broken"):
         asked(table, run=str(run))

@@ -14,6 +14,7 @@ from typing import Literal
 import cv2
 import numpy as np
 import pandas as pd
+import PIL
 
 from maskcls import console, detect, images, overlays
 from maskcls.contents import check_unchanged, file_digests
@@ -73,7 +74,8 @@ def key(bare: pd.DataFrame, contents: list[str], wanted: list[str], detector: st
     files = [Path(__file__), *(Path(str(module.__file__)) for module in (overlays, brush, detect, images))]
     code = [file.read_text(encoding="utf-8") for file in files]
     return fingerprint([
-        list(bare["id"]), contents, wanted, detector, seed, code, cv2.__version__, detect.package_versions()
+        list(bare["id"]), contents, wanted, detector, seed, code, cv2.__version__, PIL.__version__,
+        detect.package_versions(),
     ])  # fmt: skip
 
 

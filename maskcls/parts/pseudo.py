@@ -12,13 +12,17 @@ import pandas as pd
 from pydantic import AfterValidator
 
 from maskcls.errors import DataError, RunError
-from maskcls.labels import CLASSES, decode
+from maskcls.labels import AGES, CLASSES, decode
+from maskcls.parts.labels import AGE_COLUMNS
+from maskcls.reading import readable
 from maskcls.registry import Count, Registry, Share
-from maskcls.runfiles import read_probabilities
+from maskcls.runfiles import PROBS, read_fold, read_table
 
 word = Registry("pseudo")
 Note = Callable[[str], None]
 SOFT = [f"soft{i}" for i in range(len(CLASSES))]  # what a row is trained towards, NaN where its label says that
+FOLD_LABEL, FOLD_SOFT = "pseudo{}", "soft{}_{}"  # columns: a fold's label of a row; its probabilities
+OWN, OUT = -1, -2  # in place of a fold's label: the row's own label is meant; the fold does not train on the row
 
 
 def predicted(run: str) -> str:
@@ -41,51 +45,110 @@ def confident(
 ) -> pd.DataFrame:  # fmt: skip
     """Append the evaluation photos whose largest probability is at least `threshold`, labelled with the run's guess.
 
-    `cap` keeps that many photos of each guessed class, the most confident ones. With `soft` the columns soft0 …
-    soft17 hold the run's probabilities for them (NaN in other rows) and are what is trained towards. They are rows of
-    part `extra` with ids below `pseudo/`, of unknown age in years, and are never scored. RunError where the run
-    predicted other photos than the table's evaluation part. Pseudo-labels are Lee 2013's; they come from all folds of
-    that run, so they know a little of each fold's people.
+    Fold k trains on what fold k of that run is sure of, so that nobody whom it is scored on has had a part in its
+    labels; the run must have the same folds. `cap` keeps that many photos of each guessed class, the most confident
+    ones. With `soft` its probabilities are what is trained towards. The rows are of part `extra` with ids below
+    `pseudo/`, of unknown age in years, and are never scored; columns `pseudo0`, … hold each fold's label. RunError
+    where the run predicted other photos than the table's evaluation part. Pseudo-labels are Lee 2013's.
     """
     evaluation = table[table["part"] == "eval"]
-    given = guesses(Path(run), evaluation["id"])
-    sure = given[given["confidence"] >= threshold].sort_values("confidence", ascending=False, kind="stable")
-    sure = sure if cap is None else sure.groupby("guess").head(cap)
-    picked = evaluation[evaluation["id"].isin(sure.index)]
-    chosen = sure.loc[picked["id"]]
-    note(told(Path(run).name, chosen["guess"], len(evaluation), threshold))
-    extra = labelled(picked, chosen, soft)
-    return pd.concat([table, extra], ignore_index=True) if len(extra) else table
+    given = [guesses(file, evaluation) for file in fold_files(Path(run), evaluation, note)]
+    sure = [choose(one, threshold, cap) for one in given]
+    note(told(Path(run).name, sure, len(evaluation), threshold))
+    union = set().union(*(one.index for one in sure))
+    picked = evaluation[evaluation["id"].isin(union)]
+    if picked.empty:
+        return table
+    whole = pd.concat([table, labelled(picked, sure, soft)], ignore_index=True)
+    numbers = [FOLD_LABEL.format(k) for k in range(len(sure))]
+    return whole.assign(**{name: whole[name].fillna(OWN).astype("int64") for name in numbers})
 
 
-def guesses(run: Path, wanted: pd.Series) -> pd.DataFrame:
-    """Return guess, confidence and p0 … p17 by id of a run's evaluation photos, which must be the wanted ones."""
-    columns = [f"p{i}" for i in range(len(CLASSES))]
-    file = run / "eval.csv"
-    given = read_probabilities(file, float).set_index("id")
-    if alone := len(given.index.symmetric_difference(pd.Index(wanted))):
-        raise RunError(f"pseudo.run: {file} is about other photos than this data's evaluation part ({alone} differ)")
-    if not (given.index.is_unique and wanted.is_unique):
-        raise DataError(f"pseudo.run: {file} or this data has evaluation photos of the same id")
-    values = given[columns].to_numpy()
+def fold_files(run: Path, evaluation: pd.DataFrame, note: Note) -> list[Path]:
+    """Return the files of predictions of each fold of a run, of the same evaluation photos by name and content."""
+    theirs = read_table(run / "table.csv")
+    files = [run / f"fold{k}" / "oof.npz" for k in range(int(theirs["fold"].max()) + 1)]
+    theirs = theirs[theirs["part"] == "eval"].set_index("id")
+    if lost := [file for file in files if not file.is_file()]:
+        what = f"pseudo.run: {run} has no predictions of each of its folds ({lost[0]} is missing)"
+        raise RunError(f"{what}. Set pseudo.run to a finished run: a blend has seen everybody who is scored")
+    mine = evaluation.set_index("id")
+    if alone := len(theirs.index.symmetric_difference(mine.index)):
+        raise RunError(f"pseudo.run: {run} is about other photos than this data's evaluation part ({alone} differ)")
+    if not mine.index.is_unique:
+        raise DataError("pseudo.run: this data has evaluation photos of the same id")
+    if not theirs["content"].any():
+        note(f"pseudo: {run.name} is of an older version, which knew its evaluation photos by their names alone")
+    elif changed := int((theirs["content"] != mine["content"].reindex(theirs.index)).sum()):
+        what = f"pseudo.run: {changed} evaluation photos hold something else than when {run} predicted them"
+        raise RunError(f"{what}. Run that run again under another name, over the data of today")
+    return files
+
+
+def guesses(file: Path, evaluation: pd.DataFrame) -> pd.DataFrame:
+    """Return guess, confidence and p0 … p17 by id of the evaluation photos, as one fold of a run predicted them."""
+    arrays = read_fold(file)
+    with readable(file):
+        given = pd.DataFrame(arrays["eval_probs"], index=arrays["eval_ids"], columns=PROBS)
+        given = given.loc[evaluation["id"]]
+    values = given.to_numpy()
     return given.assign(guess=values.argmax(1), confidence=values.max(1))
 
 
-def labelled(picked: pd.DataFrame, chosen: pd.DataFrame, soft: bool) -> pd.DataFrame:
-    """Return evaluation rows as training rows with a run's guesses; of their ages only the class is known."""
-    label = chosen["guess"].to_numpy(np.int64)
+def choose(given: pd.DataFrame, threshold: float, cap: int | None) -> pd.DataFrame:
+    """Return the guesses that are sure enough, the surest first, at most `cap` of each class."""
+    sure = given[given["confidence"] >= threshold].sort_values("confidence", ascending=False, kind="stable")
+    return sure if cap is None else sure.groupby("guess").head(cap)
+
+
+def labelled(picked: pd.DataFrame, sure: list[pd.DataFrame], soft: bool) -> pd.DataFrame:
+    """Return evaluation rows as training rows with each fold's guesses; of their ages only the class is known.
+
+    Their columns mask, gender and label are those of the first fold that is sure of a photo.
+    """
+    columns = {FOLD_LABEL.format(k): one["guess"].reindex(picked["id"]).fillna(OUT).to_numpy(np.int64)
+               for k, one in enumerate(sure)}  # fmt: skip
+    table = np.stack(list(columns.values()))  # (folds, N)
+    label = table[(table >= 0).argmax(0), np.arange(len(picked))]
     mask, gender, _ = decode(label)
     extra = picked.assign(
-        id="pseudo/" + picked["id"], mask=mask, gender=gender, age=np.nan, label=label, part="extra"
-    )  # fmt: skip
+        id="pseudo/" + picked["id"], mask=mask, gender=gender, age=np.nan, label=label, part="extra", **columns
+    )
     if soft:
-        extra[SOFT] = chosen[[f"p{i}" for i in range(len(CLASSES))]].to_numpy(np.float32)
+        probs = [one[PROBS].reindex(picked["id"]).to_numpy(np.float32) for one in sure]
+        names = [FOLD_SOFT.format(k, i) for k in range(len(sure)) for i in range(len(CLASSES))]
+        extra[names] = np.concatenate(probs, axis=1)
     return extra
 
 
-def told(run: str, guess: pd.Series, photos: int, threshold: float) -> str:
+def with_fold_labels(table: pd.DataFrame, k: int) -> pd.DataFrame:
+    """Return a table with the labels that fold k trains pseudo-labelled rows towards."""
+    if (column := FOLD_LABEL.format(k)) not in table:
+        return table
+    rows = (table[column] >= 0).to_numpy()
+    label = table["label"].where(~rows, table[column])
+    mask, gender, age = decode(label.clip(0))
+    ages = np.where(rows[:, None], np.eye(len(AGES))[age], table[AGE_COLUMNS]).astype(np.float32)
+    table = table.assign(label=label, mask=np.where(rows, mask, table["mask"]),
+                         gender=np.where(rows, gender, table["gender"]),
+                         age_class=np.where(rows, age, table["age_class"]))  # fmt: skip
+    table[AGE_COLUMNS] = ages
+    soft = [FOLD_SOFT.format(k, i) for i in range(len(CLASSES))]
+    return table.rename(columns=dict(zip(soft, SOFT, strict=True)))
+
+
+def taken(table: pd.DataFrame, k: int) -> pd.Series[bool]:
+    """Return which rows fold k may train on: of pseudo-labelled ones, those that its own source is sure of."""
+    column = FOLD_LABEL.format(k)
+    return table[column] != OUT if column in table else pd.Series(True, index=table.index)
+
+
+def told(run: str, sure: list[pd.DataFrame], photos: int, threshold: float) -> str:
     """Return the line on how many photos a run labelled, by class."""
-    counts = np.bincount(guess.to_numpy(np.int64), minlength=len(CLASSES))
-    each = ", ".join(f"{name} {count}" for name, count in zip(CLASSES, counts, strict=True) if count)
-    what = f"pseudo: {len(guess)} of {photos} evaluation photos are trained on as {run} sees them, from {threshold} on"
-    return what + (f": {each}" if each else "")
+    counts = [len(one) for one in sure]
+    some = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    what = (f"pseudo: each fold trains on {some} of {photos} evaluation photos, as the same fold of {run} sees them, "
+            f"from {threshold} on")  # fmt: skip
+    classes = np.bincount(np.concatenate([one["guess"] for one in sure]), minlength=len(CLASSES))
+    each = ", ".join(f"{name} {count}" for name, count in zip(CLASSES, classes, strict=True) if count)
+    return what + (f"; of all folds: {each}" if each else "")
