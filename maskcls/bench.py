@@ -68,8 +68,8 @@ def machine() -> dict[str, Any]:
     """Return what the figures are of: processor, cores, threads, versions, and how busy it was."""
     import torch
 
-    from maskcls.experiment import commit
     from maskcls.parts.hardware import processor
+    from maskcls.provenance import commit
 
     versions = {name: metadata.version(name) for name in ("torch", "timm", "albumentations", "adamp")}
     return {

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +18,15 @@ from maskcls.cache import Pixels, pixels
 from maskcls.config import Config, checked
 from maskcls.errors import ConfigError, PhotoError, RunError
 from maskcls.metrics import macro_f1
+from maskcls.origins import collect_origins
 from maskcls.parts.augmentation import Augment, check_augmented
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Log, Sink
 from maskcls.parts.model import training
+from maskcls.provenance import about, check_data, describe_since, read_sessions, software_notes
 from maskcls.rundir import RunDir, locked, writable, write_json, write_text
 from maskcls.runfiles import read_fold, read_table
-from maskcls.secrets import redacted
 from maskcls.state import build
-
-PACKAGES = ("torch", "timm", "albumentations", "opencv-python-headless", "numpy", "pandas", "scikit-learn")
 
 
 def run(raw: DictConfig | Mapping[str, Any]) -> float:
@@ -66,8 +60,15 @@ def finished(cfg: Config, place: RunDir) -> dict[str, Any] | None:
     done = place.metrics()
     if done is not None:
         table = rows.assemble(cfg, lambda note: None)
-        place.claim(rows.digest(table), len(table))
+        said = (claim(cfg, place, table), describe_since(cfg, place, rows.count(table)))
+        for sentence in filter(None, said):
+            console.say(sentence, "yellow")
     return done
+
+
+def claim(cfg: Config, place: RunDir, table: pd.DataFrame) -> str | None:
+    """Refuse a run's folder that is of other photos, labels, weights or runs; return a sentence on an older one."""
+    return place.claim(rows.digest(table), len(table), collect_origins(cfg), lambda: rows.size_digest(table))
 
 
 def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | None:
@@ -79,7 +80,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
     table, photos = load_photos(cfg, place, hardware, notes)
     if console.main_rank():
         place.open({key: value for key, value in cfg.filled().items() if key != "fold"})
-        place.claim(rows.digest(table), len(table))
+        claim(cfg, place, table)
         write_text(place / "table.csv", table[[*rows.RULER, "content"]].to_csv(index=False, lineterminator="\n"))
         place.about(**about(hardware.facts()))
     sink: Sink | None = cfg.logger(console.say) if console.main_rank() else None
@@ -125,8 +126,8 @@ def make_table(cfg: Config, place: RunDir, hardware: Hardware, note: Callable[[s
     descended(cfg, table, note)
     if (size := rows.uniform(cfg, table)) is not None:
         rehearse(cfg, hardware, size)
-    if (place / "data.json").exists():
-        place.claim(rows.digest(table), len(table))
+    if (place / "data.json").exists() and (older := claim(cfg, place, table)):
+        note(older)
     return table
 
 
@@ -211,7 +212,10 @@ def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], beg
     with locked(place / "lock"):
         done = place.metrics()
         if done is None and all(place.fold_done(k) for k in range(rows.count(table))):
-            done = folds.metrics(place, cfg, table, notes)
+            count = rows.count(table)
+            check_data(cfg, place, count, rows.digest(table))
+            done = folds.metrics(place, cfg, table, [*notes, *software_notes(place, count)])
+            place.about(folds={str(k): read_sessions(place, k) for k in range(count)})
             place.about(seconds=round(time.monotonic() - begun, 1))
             report.write(place, done, table)
             write_json(place / "metrics.json", done)
@@ -227,28 +231,3 @@ def alone(place: RunDir, k: int | None) -> float:
     score = macro_f1(truth[arrays["ids"]].to_numpy(np.int64), arrays["probs"].argmax(1))
     console.say(f"{place.path} fold {k}: F1 {score:.4f}")
     return score
-
-
-def about(hardware: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is worth knowing of this machine, its software and this call; no result depends on it."""
-    versions = {name: metadata.version(name) for name in PACKAGES}
-    return {
-        "maskcls": metadata.version("maskcls"), "commit": commit(),
-        "command": [Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])],
-        "python": platform.python_version(), "system": platform.platform(), "versions": versions,
-        "hardware": dict(hardware), "begun": time.strftime("%Y-%m-%dT%H:%M:%S"),
-    }  # fmt: skip
-
-
-def commit() -> str | None:
-    """Return the commit of the source tree, None for an installed package."""
-    home = Path(__file__).resolve().parent.parent
-    if not (home / ".git").exists():
-        return None
-    call = ["git", "-C", str(home), "describe", "--always", "--dirty", "--exclude", "*"]
-    quiet = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        result = subprocess.run(call, capture_output=True, encoding="utf-8", errors="replace", check=False, env=quiet)
-    except OSError:  # there is no git
-        return None
-    return result.stdout.strip() or None

@@ -20,6 +20,7 @@ from maskcls.metrics import confusion, per_class, scores
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head
 from maskcls.parts.logger import Log
+from maskcls.provenance import begin_session
 from maskcls.rundir import RunDir, write_arrays, write_text
 from maskcls.runfiles import read_fold
 from maskcls.state import State, again, build, fitting, load_weights, loaded, mean_weights, save_weights
@@ -37,6 +38,8 @@ def fit_fold(
     if last.exists():
         state.restore(last)
         console.say(f"fold {k} goes on after epoch {state.epoch}")
+    if console.main_rank() and (change := begin_session(cfg, run, k, state.epoch, rows.digest(table), hardware)):
+        console.say(f"fold {k} goes on with other software: {change}", "yellow")
     batches = len(fold.train) // cfg.batch
     with console.Meter(f"fold {k}", batches * cfg.epochs, batches * state.epoch) as meter:
         for numbers in fit(cfg, state, fold, head, hardware, meter) if not state.stale(cfg.patience) else ():

@@ -156,4 +156,4 @@ def stamp(path: str) -> str:
         known = os.stat(path)
     except OSError as error:
         return str(error.strerror)
-    return f"{known.st_size} {known.st_mtime_ns}"
+    return f"{known.st_size} {known.st_mtime_ns} {known.st_ctime_ns} {known.st_ino}"

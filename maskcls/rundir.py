@@ -154,17 +154,31 @@ class RunDir:
         sweep(self.path)
         write_text(self / "config.yaml", yaml.dump(dict(config), Dumper=Plain, sort_keys=False, allow_unicode=True))
 
-    def claim(self, data: str, photos: int) -> None:
-        """Remember the table's hash at the first time; refuse to go on over another table."""
-        path = self / "data.json"
-        mine = {"hash": data, "photos": photos}
+    def claim(
+        self, data: str, photos: int, origins: Mapping[str, str] | None = None, by_size: Callable[[], str] = str
+    ) -> str | None:  # fmt: skip
+        """Remember what a run is of at the first time; refuse to go on over other data, weights or runs.
+
+        `origins` are digests of what it begins from. Return a sentence where the run is of a version that knew photos
+        by their sizes alone, whose digest is `by_size()`.
+        """
+        path, mine = self / "data.json", dict(origins or {})
         if not path.exists():
-            write_json(path, mine)
-        elif (theirs := read_json(path)) != mine:
+            write_json(path, {"hash": data, "photos": photos, "by": "content", "from": mine})
+            return None
+        theirs = read_json(path)
+        older = theirs.get("by") != "content"
+        now = by_size() if older else data
+        if (theirs.get("hash"), theirs.get("photos")) != (now, photos):
             raise RunError(
                 f"{self.path} was begun over other data ({theirs.get('photos')} photos, hash {theirs.get('hash')}; "
-                f"now {photos}, hash {data}): give this run another name=, or remove that folder"
+                f"now {photos}, hash {now}): give this run another name=, or remove that folder"
             )
+        if changed := differing_origins(mine, theirs.get("from")):
+            what = f"{self.path} began from something else: {changed[0]} holds other weights or predictions now"
+            raise RunError(f"{what}. Choose another name=, or delete that folder")
+        sizes = f"{self.id} is of an older version, which knew its photos by their sizes: those are the same now, "
+        return f"{sizes}and whether their contents are is not known" if older else None
 
     def about(self, **facts: Any) -> None:
         """Add facts of this machine and call to about.json; a broken one is begun anew, for no result is in it."""
@@ -184,6 +198,12 @@ class RunDir:
     def log(self) -> list[dict[str, Any]]:
         """Return the rows of log.jsonl."""
         return epochs(self.path)
+
+
+def differing_origins(mine: Mapping[str, str], theirs: Any) -> list[str]:
+    """Return the keys whose digests differ; one that only one side knows of is left out."""
+    known = theirs if isinstance(theirs, Mapping) else {}
+    return [key for key, digest in mine.items() if known.get(key, digest) != digest]
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:

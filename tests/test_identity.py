@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -10,14 +11,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import timm
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maskcls import cache, contents
+from maskcls import cache, contents, experiment, provenance, rows
+from maskcls.cli import compose
+from maskcls.config import checked
 from maskcls.contents import file_digests
-from maskcls.errors import DataError
+from maskcls.errors import DataError, MaskclsError, RunError
 from maskcls.parts import crop
 from maskcls.registry import Word
+from maskcls.rundir import write_arrays
+from maskcls.runfiles import read_fold
 
 RESIZE = Word("crop", "resize", {"height": 8, "width": 6}, crop.resize)
 FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -167,3 +174,180 @@ def test_photos_that_changed_since_the_table_was_made_are_refused(photos: pd.Dat
     same_size_and_time(Path(photos["path"][2]), bitmap(7))
     with pytest.raises(DataError, match="photos changed while the command ran"):
         cache.pixels(table, RESIZE, tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def trained(drawn: Path, people: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Return a folder with photos and weights of which a run is done, and the words of that run."""
+    from conftest import TINY
+
+    base = tmp_path_factory.mktemp("identity")
+    shutil.copytree(people, base / "photos")
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_efficientnet").state_dict(), base / "w.pth")
+    words = [word for word in TINY if not word.startswith("data.")]
+    words += ["data=competition", f"data.root={base}/photos", f"cache_dir={base}/cache", f"runs_dir={base}/runs", "epochs=1",
+              f"model.pretrained={base}/w.pth"]  # fmt: skip
+    experiment.run(compose(*words))
+    shutil.copytree(base / "photos", base / "pristine" / "photos")
+    shutil.copy(base / "w.pth", base / "pristine" / "w.pth")
+    return base, words
+
+
+def only(base: Path) -> Path:
+    """Return the one run of a folder."""
+    (run,) = [place for place in (base / "runs").iterdir() if (place / "config.yaml").exists()]
+    return run
+
+
+def restore(base: Path) -> None:
+    """Put photos and weights back as they were, each file with a new time."""
+    for file in (file for file in (base / "pristine").rglob("*") if file.is_file()):
+        shutil.copyfile(file, base / file.relative_to(base / "pristine"))
+
+
+def snapshot(base: Path) -> dict[str, bytes]:
+    """Return what all files hold that a run depends on."""
+    files = [*sorted((base / "photos").rglob("*")), base / "w.pth"]
+    return {str(file): file.read_bytes() for file in files if file.is_file()}
+
+
+def swap(one: Path, other: Path) -> None:
+    one.rename(spare := one.with_name("spare")), other.rename(one), spare.rename(other)
+
+
+def alter(file: Path) -> None:
+    """Change one byte of weights, or of a photo's density, which moves no pixel, at the same size and time."""
+    whole, at = file.read_bytes(), 15 if file.suffix == ".jpg" else -3
+    same_size_and_time(file, whole[:at] + bytes([whole[at] ^ 1]) + whole[at:][1:])
+
+
+def edit_rows(file: Path, change: Callable[[list[str]], list[str]]) -> None:
+    head, *lines = file.read_text().splitlines()
+    file.write_text("\n".join([head, *change(lines)]) + "\n")
+
+
+def relabel(lines: list[str]) -> list[str]:
+    first = lines[0].split(",")
+    first[1] = {"male": "female", "female": "male"}[first[1]]
+    return [",".join(first), *lines[1:]]
+
+
+OPS: dict[str, Callable[[Path, list[Path], int, int], object]] = {
+    "alter a photo": lambda base, photos, i, j: alter(photos[i]),
+    "swap two photos": lambda base, photos, i, j: swap(photos[i], photos[j]) if i != j else None,
+    "touch": lambda base, photos, i, j: os.utime(photos[i], (j, j)),
+    "copy onto another": lambda base, photos, i, j: shutil.copy2(photos[i], photos[j]) if i != j else None,
+    "reverse the rows": lambda base, photos, i, j: edit_rows(base / "photos/train/train.csv", lambda lines: lines[::-1]),
+    "change a label": lambda base, photos, i, j: edit_rows(base / "photos/train/train.csv", relabel),
+    "alter the weights": lambda base, photos, i, j: alter(base / "w.pth"),
+    "touch the weights": lambda base, photos, i, j: os.utime(base / "w.pth", (j, j)),
+}
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(sorted(OPS)), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=3))
+def test_a_finished_run_answers_for_the_same_contents_alone(
+    trained: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, changes: list[tuple[str, int, int]]
+) -> None:
+    base, words = trained
+    restore(base)
+    monkeypatch.setattr(experiment, "train", lambda *given: pytest.fail("it was trained again"))
+    score, before = experiment.run(compose(*words)), snapshot(base)
+    photos = [*sorted((base / "photos/train/images").rglob("*.jpg"))[:3], *sorted((base / "photos/eval/images").iterdir())[:3]]
+    for kind, i, j in changes:
+        OPS[kind](base, photos, i, j)
+    if snapshot(base) == before:
+        assert experiment.run(compose(*words)) == score
+    else:
+        with pytest.raises(MaskclsError, match=r"over other data|holds other weights|two people"):
+            experiment.run(compose(*words))
+
+
+@pytest.mark.parametrize("kind", sorted(OPS))
+def test_each_change_to_what_a_run_is_of_is_told(kind: str, trained: tuple[Path, list[str]]) -> None:
+    base, words = trained
+    restore(base)
+    photos = [*sorted((base / "photos/train/images").rglob("*.jpg"))[:3], *sorted((base / "photos/eval/images").iterdir())[:3]]
+    OPS[kind](base, photos, 1, 4)
+    if "touch" in kind:
+        experiment.run(compose(*words))
+        return
+    with pytest.raises(MaskclsError, match="model.pretrained holds other weights" if "weights" in kind else "over other data"):
+        experiment.run(compose(*words))
+    restore(base)
+
+
+def test_folds_of_two_contents_never_close_a_run(trained: tuple[Path, list[str]]) -> None:
+    base, words = trained
+    restore(base)
+    words = [*words, "name=half"]
+    experiment.run(compose(*words, "fold=0"))
+    (run,) = base.glob("runs/half-*")
+    alter(sorted((base / "photos/train/images").rglob("*.jpg"))[0])
+    for lost in ("", "data.json"):  # a message on a broken data.json says to delete it
+        (run / lost).unlink() if lost else None
+        with pytest.raises(RunError, match="over other data"):
+            experiment.run(compose(*words))
+        assert not (run / "metrics.json").exists()
+        assert lost or not (run / "fold1" / "oof.npz").exists()
+    restore(base)
+    shutil.rmtree(run)
+
+
+def test_a_fold_that_goes_on_with_other_software_is_noted(
+    trained: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, words = trained
+    restore(base)
+    words = [*words, "name=mixed"]
+    experiment.run(compose(*words, "fold=0"))
+    monkeypatch.setattr(provenance, "code_digest", lambda plugins: "0123abcd")
+    monkeypatch.setattr(provenance, "versions", lambda: {"torch": "9.9"})
+    experiment.run(compose(*words))
+    (run,) = base.glob("runs/mixed-*")
+    (note,) = [note for note in json.loads((run / "metrics.json").read_text())["notes"] if note.startswith("software")]
+    first, second = note.removeprefix("software: the folds were not trained by the same: ").split("; ")
+    assert first.startswith("fold 0: ") and "0123abcd" not in first and "torch 2" in first
+    assert second == "fold 1: code 0123abcd torch 9.9"
+    kept = json.loads((run / "about.json").read_text())["folds"]
+    assert kept["1"][0]["code"] == "0123abcd" != kept["0"][0]["code"] and kept["0"][0]["hardware"]
+    monkeypatch.undo()
+    capsys.readouterr()
+    experiment.run(compose(*words))
+    assert "was trained by other software (code 0123abcd → " in capsys.readouterr().out
+    shutil.rmtree(run)
+
+
+def test_a_run_of_an_older_version_answers_with_a_sentence(trained: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    base, words = trained
+    restore(base)
+    file = only(base) / "data.json"
+    kept = file.read_text()
+    cfg = checked(compose(*words))
+    old = {"hash": rows.size_digest(rows.assemble(cfg, lambda note: None)), "photos": json.loads(kept)["photos"]}
+    file.write_text(json.dumps(old))
+    experiment.run(compose(*words))
+    assert "is of an older version, which knew its photos by their sizes" in capsys.readouterr().out
+    file.write_text(json.dumps(old | {"hash": "00000000"}))
+    with pytest.raises(RunError, match="over other data"):
+        experiment.run(compose(*words))
+    file.write_text(kept)
+
+
+@pytest.mark.parametrize("key", ["model.init", "pseudo.run"])
+def test_another_run_of_the_same_name_is_not_the_same_source(key: str, trained: tuple[Path, list[str]], tmp_path: Path) -> None:
+    base, words = trained
+    restore(base)
+    source = shutil.copytree(only(base), tmp_path / "one" / only(base).name)
+    words = [*words, "name=child", f"runs_dir={tmp_path}/runs", *(["pseudo=confident", "pseudo.threshold=0"] if key == "pseudo.run" else [])]
+    score = experiment.run(compose(*words, f"{key}={source}"))
+    other = shutil.copytree(source, tmp_path / "two" / source.name)
+    assert experiment.run(compose(*words, f"{key}={other}")) == score, "the same content elsewhere is the same"
+    if key == "model.init":
+        shutil.copy(other / "fold0" / "best.pt", other / "fold1" / "best.pt")
+    else:
+        arrays = read_fold(other / "fold1" / "oof.npz")
+        write_arrays(other / "fold1" / "oof.npz", **arrays | {"eval_probs": arrays["eval_probs"][::-1]})
+    with pytest.raises(RunError, match=f"{key} holds other weights or predictions now|over other data"):
+        experiment.run(compose(*words, f"{key}={other}"))

@@ -25,10 +25,10 @@ FLOORS = [
      "depthwise", "weights", "locks",
      "signals", "streams", "suggest", "overrides", "completion", "plugins"},
     {"parts"},
-    {"config", "cache", "cli", "selection", "rows"},
+    {"config", "cache", "cli", "selection", "rows", "origins"},
     {"loaders", "infer", "state", "memory"},
     {"loop", "predictor"},
-    {"folds", "report", "plots", "experiment", "parallel", "ensemble", "evaluation", "ladder", "speed"},
+    {"folds", "provenance", "report", "plots", "experiment", "parallel", "ensemble", "evaluation", "ladder", "speed"},
     {"run", "words", "predict", "contact", "reproduce", "table", "leak", "bench", "sync"},
 ]
 
