@@ -28,6 +28,7 @@ from maskcls.contents import file_digests
 from maskcls.errors import DataError, MaskclsError, RunError
 from maskcls.experiment import run as train
 from maskcls.labels import AGES, CLASSES, GENDERS, MASKS
+from maskcls.ladder.outcome import out_of_fold
 from maskcls.parts.data import competition
 from maskcls.parts.split import by_person
 from maskcls.predictor import Predictor, opened
@@ -401,3 +402,13 @@ def test_a_runs_own_data_is_only_read(make: Make, ask: Callable[..., Path], tmp_
             ask("runs=[a-1]", "tta=flip")
         assert "swordfish" not in str(caught.value) and caught.value.__cause__ is None
     assert not (tmp_path / "victim").exists() and not (tmp_path / "data").exists()
+
+
+def test_runs_of_photos_of_the_same_names_are_not_compared(make: Make, tmp_path: Path) -> None:
+    one, other = (out_of_fold([[opened(make(name))]]) for name in ("a-1", "b-2"))
+    assert one.same_rows(other)
+    table = pd.read_csv(file := tmp_path / "runs" / "b-2" / "table.csv")
+    file.write_text(table.assign(content=table["content"].iloc[::-1].to_numpy()).to_csv(index=False))
+    assert not one.same_rows(out_of_fold([[opened(file.parent)]]))
+    with pytest.raises(RunError, match="scored on different photos"):
+        out_of_fold([[opened(tmp_path / "runs" / name)] for name in ("a-1", "b-2")])

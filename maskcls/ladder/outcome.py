@@ -13,7 +13,7 @@ from maskcls import rows as ruler
 from maskcls.errors import RunError
 from maskcls.labels import Floats, Ints
 from maskcls.metrics import Tally, interval, macro_f1, tally
-from maskcls.predictor import Finished, ordered
+from maskcls.predictor import Finished, differ, ordered
 from maskcls.runfiles import epochs, read_about, read_fold
 
 Run = Sequence[Finished]  # the members of one answer: a run, or several that are blended
@@ -29,6 +29,7 @@ class Answers:
     people: list[str]
     tables: list[Floats]
     seeds: int
+    contents: pd.Series  # by id: digests of the photos' files, empty where a run does not know them
 
     def by_seed(self) -> list[float]:
         """Return the mean macro F1 of each seed's tables."""
@@ -53,7 +54,8 @@ class Answers:
 
     def same_rows(self, other: Answers) -> bool:
         """Tell whether another's scores are of the same photos with the same labels."""
-        return self.ids == other.ids and bool((self.truth == other.truth).all())
+        same = self.ids == other.ids and bool((self.truth == other.truth).all())
+        return same and not differ(self.contents, other.contents).any()
 
 
 def out_of_fold(seeds: Sequence[Run]) -> Answers:
@@ -80,14 +82,14 @@ def evaluation(seeds: Sequence[Run], ensemble: bool) -> Answers | None:
 
 def answers(part: str, rows: pd.DataFrame, tables: list[Floats], seeds: Sequence[Run]) -> Answers:
     """Return tables as answers; a RunError where a run was scored on other rows than the first."""
-    mine = frozenset(rows["id"])
+    mine, contents = frozenset(rows["id"]), rows.set_index("id")["content"]
     for run in (one for seed in seeds for one in seed):
         table = run.scored if part == "oof" else run.evaluation.query("label >= 0")
-        if frozenset(table["id"]) != mine:
+        known = table.set_index("id")["content"]
+        if frozenset(table["id"]) != mine or differ(contents, known.reindex(contents.index)).any():
             raise RunError(f"{run.path} and {seeds[0][0].path} are scored on different photos: they cannot be compared")
-    return Answers(
-        part, rows["label"].to_numpy(np.int64), rows["id"].tolist(), rows["person"].tolist(), tables, len(seeds)
-    )
+    ids, people = rows["id"].tolist(), rows["person"].tolist()
+    return Answers(part, rows["label"].to_numpy(np.int64), ids, people, tables, len(seeds), contents)
 
 
 def blended(run: Run, rows: pd.DataFrame, name: str) -> Floats:
