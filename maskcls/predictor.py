@@ -23,7 +23,7 @@ from maskcls.photos import photo
 from maskcls.reading import check_plain, read_json, read_yaml, readable
 from maskcls.registry import Word
 from maskcls.runfiles import PROBS, check_colours, read_probabilities, read_table
-from maskcls.state import load_weights, loaded
+from maskcls.state import check_names, load_weights, loaded
 
 Photo = str | Path | npt.NDArray[np.uint8]
 CARRIED = ("model", "model_word", "head", "crop", "classes", "mean", "std")
@@ -176,6 +176,7 @@ class Predictor:
         word = checked_word("model", raw | fresh if fresh else raw, file)
         head = checked_word("head", content["head"], file)()
         try:
+            check_names(lambda: word(head.outputs, *size, 0), content["model"])
             model = word(head.outputs, *size, 0)
             load_weights(model, content["model"])
         except (RuntimeError, ValueError, TypeError, ConfigError) as error:

@@ -128,8 +128,11 @@ def as_object(content: Any) -> dict[str, Any]:
     return content
 
 
-def check_plain(content: Any) -> None:
-    """Raise a FormatError for what is not text, numbers, lists and mappings, or is too many or too deep of them."""
+def check_plain(content: Any, *, keys: type = str, leaves: tuple[type, ...] = ()) -> None:
+    """Raise a FormatError for what is not text, numbers, lists and mappings, or is too many or too deep of them.
+
+    `keys` is the type of a mapping's keys; `leaves` are further types that a value may have.
+    """
     left, seen = [(content, 0)], 0
     while left:
         value, depth = left.pop()
@@ -137,14 +140,14 @@ def check_plain(content: Any) -> None:
         if depth > DEPTH or seen + len(left) > VALUES:
             raise FormatError(f"expected at most {VALUES} values, nested at most {DEPTH} deep")
         if isinstance(value, dict):
-            if not all(isinstance(key, str) for key in value):
+            if not all(isinstance(key, str | keys) for key in value):
                 raise FormatError("a key is not text")
             left += [(item, depth + 1) for item in value.values()]
         elif isinstance(value, list | tuple):
             left += [(item, depth + 1) for item in value]
         elif isinstance(value, int) and not -(2**63) <= value < 2**64:
             raise FormatError("a whole number is too large")
-        elif value is not None and not isinstance(value, str | int | float):
+        elif value is not None and not isinstance(value, (str, int, float, *leaves)):
             raise FormatError(f"a value is a {type(value).__name__}")
 
 

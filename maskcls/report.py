@@ -74,10 +74,16 @@ def write(run: RunDir, metrics: Numbers, table: pd.DataFrame) -> None:
     """Write plots/ and report.html."""
     held = answers(run, table)
     images: dict[str, list[str]] = {}
-    for name, pair in plots.drawn(plots.Story(metrics, run.log(), held)):
+    for name, pair in plots.drawn(plots.Story(metrics, epochs_of(run, metrics), held)):
         write_whole(run / "plots" / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
         images[name] = [uri("png", image) for image in pair]
     write_text(run / "report.html", page(run, metrics, table, held, images))
+
+
+def epochs_of(run: RunDir, metrics: Numbers) -> list[Numbers]:
+    """Return the rows of the log that are of the run's folds."""
+    folds = {row["fold"] for row in metrics["folds"]}
+    return [row for row in run.log() if row["fold"] in folds]
 
 
 def answers(run: RunDir, table: pd.DataFrame) -> pd.DataFrame:

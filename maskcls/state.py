@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from maskcls.parts.head import Head
 from maskcls.reading import FormatError, check_plain, read_tensors
 from maskcls.rundir import write
 
+MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"}  # of the shape of their weight
 FIRST_SCALE = 2.0**10  # of fp16's loss; at torch's 2^16 the first gradients overflow and their steps are skipped
 
 
@@ -144,12 +145,33 @@ def load_weights(model: nn.Module, given: Any) -> None:
     model.load_state_dict(given)
 
 
+def check_names(build: Callable[[], nn.Module], given: Any) -> None:
+    """Raise a FormatError where weights are another model's, before memory is taken for what a file claims to be of.
+
+    A model that cannot be built without its numbers is left to load_weights.
+    """
+    try:
+        with torch.device("meta"):
+            own = build().state_dict()
+    except (RuntimeError, NotImplementedError):
+        return
+    known = given if isinstance(given, Mapping) else {}
+    wrong = [name for name, tensor in own.items() if getattr(known.get(name), "shape", None) != tensor.shape]
+    if wrong:
+        raise FormatError(f"{len(wrong)} of {len(own)} weights are missing or of another shape, first {wrong[0]}")
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, given: Any) -> None:
     """Restore an optimizer; a FormatError where it was saved with other parameters, which would be taken over."""
+    check_plain(given, keys=int, leaves=(torch.Tensor,))
     before = [parameters_of(group) for group in optimizer.param_groups]
     optimizer.load_state_dict(given)
     if before != [parameters_of(group) for group in optimizer.param_groups]:
         raise FormatError("its optimizer has other parameters")
+    for parameter, state in optimizer.state.items():
+        for name in MOMENTS & state.keys():
+            if state[name] is not None and state[name].shape != parameter.shape:
+                raise FormatError(f"{name} of its optimizer has another shape than its weight")
     check_moments(optimizer)
 
 

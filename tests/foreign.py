@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as some
 
-from maskcls.errors import RunError
+from maskcls.errors import MaskclsError, RunError
 
 Harm = Callable[[Path], None]
 SECONDS = 20  # for a reader, on a busy machine
@@ -126,3 +127,29 @@ def laughs(file: Path) -> None:
 def merges(file: Path) -> None:
     lines = [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 30)]
     file.write_text("a0: &a0 {x: 1}\n" + "".join(lines))
+
+
+TEXT = some.text(max_size=12) | some.sampled_from(["\x1b]0;x\x07", "a\0b", "../x", "/etc/passwd", "${oc.env:HOME}", "<b>", "=1+1", "\n"])
+LEAF = some.none() | some.booleans() | some.integers() | some.floats() | TEXT | some.sampled_from([10**400, 2**63, -1, 1e308])
+VALUE = some.recursive(LEAF, lambda inner: some.lists(inner, max_size=3) | some.dictionaries(TEXT, inner, max_size=3), max_leaves=8)
+
+
+@some.composite
+def changed(draw: some.DrawFn, content: Any) -> Any:
+    """Draw a value within some content, and put another one in its place."""
+    if isinstance(content, dict) and content and draw(some.integers(0, 5)):
+        key = draw(some.sampled_from(sorted(content)))
+        return content | {key: draw(changed(content[key]))}
+    if isinstance(content, list) and content and draw(some.integers(0, 5)):
+        i = draw(some.integers(0, len(content) - 1))
+        return [*content[:i], draw(changed(content[i])), *content[i + 1 :]]
+    return draw(VALUE)
+
+
+def passes_or_says(reader: Callable[[], Any]) -> None:
+    """Call a reader: it returns, or raises one sentence."""
+    with hurried():
+        try:
+            reader()
+        except MaskclsError as error:
+            assert str(error) and len(str(error)) < LETTERS

@@ -75,8 +75,9 @@ def answers(words: list[str], place: Path) -> Any:
 
 def resumes(words: list[str], place: Path) -> Any:
     """Ask for the run again where its second fold and its closing are to be made."""
-    for name in ("metrics.json", "fold1/oof.npz"):
-        (place / name).unlink(missing_ok=True)
+    for file in (place / "metrics.json", place / "fold1" / "oof.npz"):
+        if not file.is_dir():
+            file.unlink(missing_ok=True)
     return run(compose(*words))
 
 

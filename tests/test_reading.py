@@ -15,11 +15,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from foreign import FEW, LETTERS, hurried, said_of
+from foreign import FEW, LEAF, TEXT, changed, passes_or_says, said_of
 from hypothesis import given
 from hypothesis import strategies as some
 
-from maskcls.errors import MaskclsError
 from maskcls.parts.hardware import cpu
 from maskcls.parts.model import tensors
 from maskcls.predictor import Predictor, opened
@@ -102,32 +101,6 @@ def test_a_checkpoint_that_is_compressed_or_of_the_form_without_an_archive_is_re
     with pytest.raises(zipfile.BadZipFile):
         read_tensors(plain)
     assert list(tensors(plain)) == ["a"]  # weights to begin with come in either form
-
-
-TEXT = some.text(max_size=12) | some.sampled_from(["\x1b]0;x\x07", "a\0b", "../x", "/etc/passwd", "${oc.env:HOME}", "<b>", "=1+1", "\n"])
-LEAF = some.none() | some.booleans() | some.integers() | some.floats() | TEXT | some.sampled_from([10**400, 2**63, -1, 1e308])
-VALUE = some.recursive(LEAF, lambda inner: some.lists(inner, max_size=3) | some.dictionaries(TEXT, inner, max_size=3), max_leaves=8)
-
-
-@some.composite
-def changed(draw: some.DrawFn, content: Any) -> Any:
-    """Draw a value within some content, and put another one in its place."""
-    if isinstance(content, dict) and content and draw(some.integers(0, 5)):
-        key = draw(some.sampled_from(sorted(content)))
-        return content | {key: draw(changed(content[key]))}
-    if isinstance(content, list) and content and draw(some.integers(0, 5)):
-        i = draw(some.integers(0, len(content) - 1))
-        return [*content[:i], draw(changed(content[i])), *content[i + 1 :]]
-    return draw(VALUE)
-
-
-def passes_or_says(reader: Callable[[], Any]) -> None:
-    """Call a reader: it returns, or raises one sentence."""
-    with hurried():
-        try:
-            reader()
-        except MaskclsError as error:
-            assert str(error) and len(str(error)) < LETTERS
 
 
 @FEW

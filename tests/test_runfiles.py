@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +97,26 @@ def test_a_wrong_value_of_a_checkpoint_is_refused(key: str, value: Any, linked: 
     assert file.exists()
 
 
-def test_lists_within_lists_that_multiply_are_refused(linked: tuple[list[str], Path]) -> None:
-    place = linked[1]
+def many_times() -> list[Any]:
+    """Return a list that is small in memory and has 9³⁰ values."""
     laugh: list[Any] = [1]
     for _ in range(30):
         laugh = [laugh] * 9
+    return laugh
+
+
+def test_a_file_that_claims_a_giant_model_takes_no_memory_for_it(linked: tuple[list[str], Path]) -> None:
+    place = linked[1]
+    giant = {"name": "timm", "arch": "eva_giant_patch14_560"}
+    file = rewritten(place / "fold1" / "best.pt", lambda content: content | {"model_word": giant})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert f"{file} does not fit photos" in said_of(lambda: loads(place))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB; its weights would be 4 GB
+
+
+def test_lists_within_lists_that_multiply_are_refused(linked: tuple[list[str], Path]) -> None:
+    place = linked[1]
+    laugh = many_times()
     for key in ("crop", "classes", "head", "mean"):
         rewritten(place / "fold1" / "best.pt", lambda content, key=key: content | {key: laugh})  # type: ignore[misc]
         assert "nested at most" in said_of(lambda: loads(place))
@@ -209,12 +226,16 @@ def test_a_state_whose_scores_or_rates_are_not_this_trainings_is_refused(linked:
     assert state.history == whole["history"] and state.epoch == 1
     groups = [group | {"weight_decay": 0.5} for group in whole["optimizer"]["param_groups"]]
     weights = {key: value * NOTHING for key, value in whole["model"].items()}
+    moments = {key: value | {"exp_avg": torch.ones(7)} for key, value in whole["optimizer"]["state"].items()}
+    laugh = many_times()
     for change in (
         {"history": "0.5"}, {"history": [2.0]}, {"history": [NOTHING]}, {"step": "x"}, {"model": 3}, {"model": weights},
-        {"optimizer": whole["optimizer"] | {"param_groups": groups}}, {"optimizer": 3}, {"scaler": 3}, {"model": {}},
+        {"optimizer": whole["optimizer"] | {"param_groups": groups}}, {"optimizer": 3},
+        {"optimizer": whole["optimizer"] | {"state": {0: laugh}}}, {"optimizer": whole["optimizer"] | {"state": moments}}, {"model": {}},
     ):  # fmt: skip
         rewritten(last, lambda _, change=change: whole | change)  # type: ignore[misc]
-        assert f"{last} does not fit this run" in said_of(lambda: state.restore(last)), change
+        state = build(cfg, cfg.head(), cpu(), (32, 24), 1)
+        assert f"{last} does not fit this run" in said_of(partial(state.restore, last)), change
 
 
 def test_bad_lines_of_a_log_are_left_out_and_many_of_them_refused(tmp_path: Path) -> None:

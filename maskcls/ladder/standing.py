@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ def markdown(folder: Path, ladder: str) -> str:
     parts = []
     for key, records in tables(folder, ladder).items():
         lines = [[cell.replace("\n", " ") for cell in HEAD], ["---"] * len(HEAD), *rows(ladder, records)]
-        said = "\n".join(f"- {line}" for line in captions(records))
+        said = "\n".join(f"- {escape(line, quote=False)}" for line in captions(records))
         drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         parts.append(f"**{title(ladder, key)}**\n\n{drawn}" + (f"\n\n{said}" if said else ""))
     return "\n\n".join(parts)
