@@ -143,6 +143,10 @@ def test_whole_numbers_with_a_point_are_the_same_numbers(numbers: list[int], dat
     assert unify_ids(pd.Series(spelled)).tolist() == [str(number) for number in numbers]
 
 
+def test_ids_from_names_of_files_are_composed_too() -> None:
+    assert unify_ids(pd.Series([unicodedata.normalize("NFD", "José"), "José"])).unique().tolist() == ["José"]
+
+
 def test_ids_that_are_no_whole_numbers_keep_their_points_and_zeros() -> None:
     for ids in (["7", "7.0", "A"], ["1.1", "1.10"], ["007", "7"], ["001498-1", "001498"]):
         assert unify_ids(pd.Series(ids)).tolist() == ids
