@@ -38,7 +38,6 @@ from maskcls.parts import (
     tta,
 )
 from maskcls.plugins import import_plugins
-from maskcls.reading import read_text
 from maskcls.registry import Count, Fraction, Positive, Share, Whole, Word, schema, validated
 from maskcls.suggest import Keys
 
@@ -117,16 +116,10 @@ class Config:
         return {key: {"name": v.name, **v.params} if isinstance(v, Word) else v for key, v in values.items()}
 
     def science(self) -> dict[str, Any]:
-        """Return what changes results: the content that names a run."""
+        """Return what changes results: the content that names a run, but for other runs' data."""
         content = {key: value for key, value in self.filled().items() if key not in OUTSIDE}
         for group in ("data", "extra"):
             content[group] = {key: value for key, value in content[group].items() if key not in PLACES}
-        for group, key in (("model", "init"), ("pseudo", "run")):  # a run is known by its name, wherever it lies
-            path = Path(content[group].get(key) or "")
-            if content[group].get(key):
-                content[group] = content[group] | {
-                    key: [path.name, *(read_text(data) for data in path.glob("data.json"))]
-                }
         return content
 
 

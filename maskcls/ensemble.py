@@ -22,7 +22,7 @@ from maskcls.listing import describe_left_out, find_images
 from maskcls.metrics import scores
 from maskcls.parts.blend import Blend
 from maskcls.parts.hardware import Hardware
-from maskcls.predictor import COLUMNS, Finished, Predictor, differ, opened, ordered
+from maskcls.predictor import COLUMNS, Finished, Predictor, differ, opened, ordered, restore_component
 from maskcls.registry import Word
 from maskcls.rundir import write_text
 
@@ -71,7 +71,7 @@ def predict(raw: DictConfig | Mapping[str, Any]) -> float:
     runs = [opened(name, cfg.runs_dir) for name in cfg.runs]
     ensemble, score = blended(cfg.blend, runs)
     tta = None if "tta" in own else cfg.tta
-    if tta and any(tta != run.word("tta") for run in runs):
+    if tta and any(tta != restore_component(run, "tta") for run in runs):
         console.say(f"tta={tta.name} is for the photos below; out-of-fold scores are with each run's own", "yellow")
     if listing is None:
         answer(cfg, runs, ensemble, tta, hardware, out, own_data="data" in own)

@@ -11,7 +11,7 @@ from maskcls.contents import file_digests
 from maskcls.errors import DataError, RunError
 from maskcls.labels import Floats
 from maskcls.parts.data import read_only
-from maskcls.predictor import Finished, differ, ordered
+from maskcls.predictor import Finished, differ, ordered, restore_component
 from maskcls.registry import Word
 
 
@@ -28,7 +28,7 @@ def load_own_evaluation(run: Finished, cache: Path) -> pd.DataFrame:
     The run may come from anybody: what its config.yaml names is read, and no word of it gets into a message.
     """
     try:
-        paths = read_only(run.word("data"))(lambda text: None).set_index("id")["path"]
+        paths = read_only(restore_component(run, "data"))(lambda text: None).set_index("id")["path"]
     except DataError:
         what = f"{run.path}: its photos cannot be read where its config.yaml says"
         raise RunError(f"{what}. Set data=<source> and the source's root or file") from None
@@ -49,7 +49,7 @@ def stored_probs(run: Finished, table: pd.DataFrame, precision: str | None, tta:
     They are the same photos only where their names and their contents are.
     """
     file, own = run.path / "eval.csv", run.evaluation
-    if tta not in (None, run.word("tta")) or precision not in (None, run.config["precision"]):
+    if tta not in (None, restore_component(run, "tta")) or precision not in (None, run.config["precision"]):
         return None
     if not file.is_file() or not same_photos(table, own):
         return None

@@ -24,6 +24,7 @@ from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Log, Sink
 from maskcls.parts.model import training
 from maskcls.provenance import about, check_data, describe_since, read_sessions, software_notes
+from maskcls.reading import read_text
 from maskcls.rundir import RunDir, locked, writable, write_json, write_text
 from maskcls.runfiles import read_fold, read_table
 from maskcls.state import build
@@ -52,7 +53,17 @@ def perform(cfg: Config) -> float:
 
 def directory(cfg: Config) -> RunDir:
     """Return the directory of a config's run."""
-    return RunDir(Path(cfg.runs_dir), cfg.name, cfg.science())
+    return RunDir(Path(cfg.runs_dir), cfg.name, run_content(cfg))
+
+
+def run_content(cfg: Config) -> dict[str, Any]:
+    """Return the content that names a config's run; a run that it begins from is known by its name and data."""
+    content = cfg.science()
+    for group, key in (("model", "init"), ("pseudo", "run")):
+        if other := content[group].get(key):
+            known = [read_text(data) for data in Path(other).glob("data.json")]
+            content[group] = content[group] | {key: [Path(other).name, *known]}
+    return content
 
 
 def finished(cfg: Config, place: RunDir) -> dict[str, Any] | None:

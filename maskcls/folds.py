@@ -38,7 +38,8 @@ def fit_fold(
     if last.exists():
         state.restore(last)
         console.say(f"fold {k} goes on after epoch {state.epoch}")
-    if console.main_rank() and (change := begin_session(cfg, run, k, state.epoch, rows.digest(table), hardware)):
+    facts, data = hardware.facts(), rows.digest(table)
+    if console.main_rank() and (change := begin_session(cfg, run, k, state.epoch, data, facts)):
         console.say(f"fold {k} goes on with other software: {change}", "yellow")
     batches = len(fold.train) // cfg.batch
     with console.Meter(f"fold {k}", batches * cfg.epochs, batches * state.epoch) as meter:

@@ -50,10 +50,6 @@ class Finished:
         """The evaluation rows, in info.csv's order."""
         return self.table[self.table["part"] == "eval"].reset_index(drop=True)
 
-    def word(self, group: str) -> Word:
-        """Return the word that the run's config has for a group; a run from before there was a tta has none."""
-        return checked_word(group, self.config.get(group, {"name": "none"}), self.path / "config.yaml")
-
     def probabilities(self, name: str) -> pd.DataFrame:
         """Return id and p0 … p17 of oof.csv or eval.csv."""
         return read_probabilities(self.path / name)
@@ -98,6 +94,11 @@ def ordered(wanted: Sequence[str], given: pd.DataFrame, where: Path | str) -> Fl
     return probs.to_numpy(np.float32)
 
 
+def restore_component(run: Finished, group: str) -> Word:
+    """Return what a run's config has for a group; a run from before there was a tta has none."""
+    return checked_word(group, run.config.get(group, {"name": "none"}), run.path / "config.yaml")
+
+
 def checked_word(group: str, raw: Any, where: Path) -> Word:
     """Return the word that a file of a run holds; RunError for one that is not known here."""
     faults: list[str] = []
@@ -131,7 +132,7 @@ class Predictor:
     def __init__(
         self, run: Finished, hardware: Hardware, precision: str | None = None, tta: Word | None = None
     ) -> None:
-        self.hardware, self.views = hardware, (tta or run.word("tta"))()
+        self.hardware, self.views = hardware, (tta or restore_component(run, "tta"))()
         self.precision: str = precision or run.config["precision"]
         self.files = [run.path / f"fold{k}" / "best.pt" for k in range(rows.count(run.table))]
         self.contents = [checkpoint(file) for file in self.files]

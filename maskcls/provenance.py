@@ -17,7 +17,6 @@ from typing import Any
 from maskcls.config import Config
 from maskcls.errors import RunError
 from maskcls.origins import collect_origins
-from maskcls.parts.hardware import Hardware
 from maskcls.reading import read_json
 from maskcls.rundir import RunDir, differing_origins, write_json
 from maskcls.secrets import redacted
@@ -73,12 +72,12 @@ def software(session: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in {**own, **(packages if isinstance(packages, Mapping) else {})}.items()}
 
 
-def begin_session(cfg: Config, run: RunDir, k: int, epoch: int, data: str, hardware: Hardware) -> str | None:
+def begin_session(cfg: Config, run: RunDir, k: int, epoch: int, data: str, hardware: Mapping[str, Any]) -> str | None:
     """Write down who trains fold k from an epoch on; return a sentence where that is other software than before.
 
     RunError where the fold was begun over other data, or from other weights or runs.
     """
-    here = about(hardware.facts()) | {"code": code_digest(cfg.plugins), "epoch": epoch}
+    here = about(hardware) | {"code": code_digest(cfg.plugins), "epoch": epoch}
     here |= {"data": data, "from": collect_origins(cfg)}
     before = read_sessions(run, k)
     for session in before:

@@ -13,6 +13,7 @@ import torch
 from maskcls.cli import compose
 from maskcls.config import GROUPS, OUTSIDE, Config, checked
 from maskcls.errors import ConfigError
+from maskcls.experiment import run_content
 from maskcls.parts import loss
 from maskcls.rundir import fingerprint
 
@@ -36,7 +37,7 @@ def changed(base: Raw, path: str, value: Any) -> Raw:
 
 
 def sign(raw: Any) -> str:
-    return fingerprint(checked(raw).science())
+    return fingerprint(run_content(checked(raw)))
 
 
 def sentences(*overrides: str) -> tuple[str, ...]:
