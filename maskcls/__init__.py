@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from maskcls.predictor import Predictor
 
+
 __version__ = "0.1.0"
 
 # Before torch loads its OpenMP (GNU's, which reads this once): a thread that has nothing to do sleeps. By default it

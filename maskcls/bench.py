@@ -102,24 +102,27 @@ def speed(given: Asked) -> dict[str, Any]:
 
 def measured(setting: Any, given: Asked) -> dict[str, Any]:
     """Measure and print one setting."""
-    from maskcls.speed import anatomy, race
+    from maskcls.speed import anatomy
+    from maskcls.speed import race as race_module
+    from maskcls.speed.anatomy import first_batch, step
+    from maskcls.speed.race import Lane, configured, fair, quartiles, race, ratios
     from maskcls.speed.rivals import RIVALS, serve
 
-    race.fair(given.words)
+    fair(given.words)
     with tempfile.TemporaryDirectory() as place:
         words = [*given.words, f"cache_dir={place}/cache", f"runs_dir={place}/runs"]
-        cfg = race.configured(setting, words)
+        cfg = configured(setting, words)
         cfg.data(console.say)  # drawing is no part of what is timed
-        first = {state: anatomy.first_batch(cfg, setting.steps)[1] for state in ("cold", "warm")}
-        lanes = {name: race.Lane(serve, name, setting, words) for name in RIVALS}
-        rounds = race.race(lanes, given.rounds, setting.steps * setting.batch)
+        first = {state: first_batch(cfg, setting.steps)[1] for state in ("cold", "warm")}
+        lanes = {name: Lane(serve, name, setting, words) for name in RIVALS}
+        rounds = race(lanes, given.rounds, setting.steps * setting.batch)
         memory = {name: lane.end() for name, lane in lanes.items()}
-        job = race.job(cfg, setting.steps)
-        steps = {cfg.optimizer.name: anatomy.step(job), "adamp package": anatomy.step(job, package=True)}
+        job = race_module.job(cfg, setting.steps)
+        steps = {cfg.optimizer.name: step(job), "adamp package": step(job, package=True)}
         evaluation = anatomy.evaluation(job)
     result = {
-        "setting": str(setting), "rounds": rounds, "rates": {n: race.quartiles([r[n] for r in rounds]) for n in RIVALS},
-        "ratios": {n: race.ratios(rounds, "maskcls", n) for n in RIVALS if n != "maskcls"},
+        "setting": str(setting), "rounds": rounds, "rates": {n: quartiles([r[n] for r in rounds]) for n in RIVALS},
+        "ratios": {n: ratios(rounds, "maskcls", n) for n in RIVALS if n != "maskcls"},
         "first_batch_s": first, "memory_mb": memory, "step_ms": steps, "evaluation": evaluation,
         "precision": cfg.precision, "hardware": job.hardware.facts(),
     }  # fmt: skip
@@ -169,11 +172,12 @@ def apart(*arguments: str) -> dict[str, float]:
 
 def start(given: Asked) -> dict[str, Any]:
     """Print the seconds from a run's beginning to its first batch: a sweep's first job, and its later ones."""
-    from maskcls.speed import anatomy, race
+    from maskcls.speed import anatomy
+    from maskcls.speed.race import quartiles
 
     (setting, *_) = settings(given, LARGE)
     first, *later = anatomy.start(setting, given.words, given.rounds)
-    stages = {name: race.quartiles([row[name] for row in later]) for name in first}
+    stages = {name: quartiles([row[name] for row in later]) for name in first}
     rows = [[name, f"{first[name]:.2f}", spread(stages[name], 2)] for name in first]
     console.table("seconds to the first batch", ["stage", "first job", "later jobs: median (quartiles)"], rows)
     return {"setting": str(setting), "words": given.words, "first": first, "later": later}

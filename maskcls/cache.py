@@ -28,6 +28,7 @@ import PIL
 from maskcls import console, detect, images
 from maskcls.console import say, track
 from maskcls.contents import check_unchanged, file_digests
+from maskcls.detect import package_versions
 from maskcls.errors import DataError, PhotoError, RunError, unknown
 from maskcls.parts.crop import Crop, Found
 from maskcls.photos import keep_faults, map_heard, read_photo
@@ -67,7 +68,7 @@ def source_code(crop: Word) -> list[str]:
     """Return the code and the versions that turn a file into pixels."""
     files = [str(inspect.getsourcefile(source)) for source in (crop.build, detect, images)]
     code = [Path(file).read_text(encoding="utf-8") for file in files]
-    return [*code, cv2.__version__, PIL.__version__, *(detect.package_versions() if "detector" in crop.params else ())]
+    return [*code, cv2.__version__, PIL.__version__, *(package_versions() if "detector" in crop.params else ())]
 
 
 def tell(facts: Path, crop: str, note: Callable[[str], None]) -> None:

@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 import yaml
 
-from maskcls import console, photos
+from maskcls import console
 from maskcls.detect import Finder, known
 from maskcls.errors import ConfigError, DataError
 from maskcls.listing import describe_left_out, find_images
 from maskcls.overlays import STYLES, Image, choose, wear
 from maskcls.parts import crop
+from maskcls.photos import photo
 from maskcls.sheets import read, spell_as_on_disk
 
 Versions = Callable[[Image], list[Image]]
@@ -107,7 +108,7 @@ def main() -> None:
     elif asked.crop:
         show = cropped(asked.crop)
     files = listed(asked.source, asked.match, asked.photos)
-    picture = sheet([show(photos.photo(path)) for path in files], asked.size, asked.columns)
+    picture = sheet([show(photo(path)) for path in files], asked.size, asked.columns)
     if not cv2.imwrite(str(asked.out), picture[..., ::-1]):
         raise DataError(f"{asked.out} cannot be written")
     console.say(f"{len(files)} photos are on {asked.out}")

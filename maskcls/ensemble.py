@@ -12,11 +12,11 @@ import pandas as pd
 from omegaconf import DictConfig
 from pydantic import AfterValidator
 
-from maskcls import console, distrib, rows
+from maskcls import console, distrib
 from maskcls.cache import pixels
 from maskcls.config import checked, resolved
 from maskcls.errors import ConfigError, DataError, RunError
-from maskcls.evaluation import load_evaluation, load_own_evaluation, stored_probs
+from maskcls.evaluation_set import load_evaluation, load_own_evaluation, stored_probs
 from maskcls.labels import AGES, CLASSES, GENDERS, MASKS, Floats, Ints, decode
 from maskcls.listing import describe_left_out, find_images
 from maskcls.metrics import scores
@@ -24,6 +24,7 @@ from maskcls.parts.blend import Blend
 from maskcls.parts.hardware import Hardware
 from maskcls.predictor import COLUMNS, Finished, Predictor, differ, opened, ordered, restore_component
 from maskcls.registry import Word
+from maskcls.rows import straddling
 from maskcls.rundir import write_text
 
 STANDINS = {"data": {"name": "synthetic"}, "tta": {"name": "none"}}  # checked where the runs' own words are meant
@@ -90,7 +91,7 @@ def blended(word: Word, runs: Sequence[Finished]) -> tuple[Blend, float]:
     title = f"out of fold: {len(ruler)} photos of {ruler['person'].nunique()} people"
     show(title, truth, named(runs, word, members, ensemble.oof))
     console.say(f"blend={word.name}: {ensemble.honest}")
-    if both := max(rows.straddling(run.table) for run in runs):
+    if both := max(straddling(run.table) for run in runs):
         console.say(f"LEAK: {both} people stand on both sides of a fold: no score on new people", "bold red")
     return ensemble, scores(truth, ensemble.oof)["f1"]
 

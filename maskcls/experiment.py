@@ -13,18 +13,22 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from maskcls import console, distrib, folds, parallel, report, rows
+from maskcls import console, distrib, parallel, rows
 from maskcls.cache import Pixels, pixels
 from maskcls.config import Config, checked
 from maskcls.errors import ConfigError, PhotoError, RunError
+from maskcls.folds import metrics
 from maskcls.metrics import macro_f1
 from maskcls.origins import collect_origins
+from maskcls.parallel import train_fold
 from maskcls.parts.augmentation import Augment, check_augmented
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Log, Sink
 from maskcls.parts.model import training
 from maskcls.provenance import about, check_data, describe_since, read_sessions, software_notes
 from maskcls.reading import read_text
+from maskcls.report import show, write
+from maskcls.rows import RULER, assemble, count, digest, size_digest, summary, uniform
 from maskcls.rundir import RunDir, locked, writable, write_json, write_text
 from maskcls.runfiles import read_fold, read_table
 from maskcls.state import build
@@ -45,7 +49,7 @@ def perform(cfg: Config) -> float:
         if done is None:
             done = train(cfg, place, hardware)
         if done is not None:
-            report.show(place, done)
+            show(place, done)
         return alone(place, cfg.fold) if done is None or cfg.fold is not None else float(done["oof"]["f1"])
     finally:
         distrib.stop()
@@ -70,8 +74,8 @@ def finished(cfg: Config, place: RunDir) -> dict[str, Any] | None:
     """Return the metrics of a run that is done; it answers only for the data that it was measured on."""
     done = place.metrics()
     if done is not None:
-        table = rows.assemble(cfg, lambda note: None)
-        said = (claim(cfg, place, table), describe_since(cfg, place, rows.count(table)))
+        table = assemble(cfg, lambda note: None)
+        said = (claim(cfg, place, table), describe_since(cfg, place, count(table)))
         for sentence in filter(None, said):
             console.say(sentence, "yellow")
     return done
@@ -79,7 +83,7 @@ def finished(cfg: Config, place: RunDir) -> dict[str, Any] | None:
 
 def claim(cfg: Config, place: RunDir, table: pd.DataFrame) -> str | None:
     """Refuse a run's folder that is of other photos, labels, weights or runs; return a sentence on an older one."""
-    return place.claim(rows.digest(table), len(table), collect_origins(cfg), lambda: rows.size_digest(table))
+    return place.claim(digest(table), len(table), collect_origins(cfg), lambda: size_digest(table))
 
 
 def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | None:
@@ -92,7 +96,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
     if console.main_rank():
         place.open({key: value for key, value in cfg.filled().items() if key != "fold"})
         claim(cfg, place, table)
-        write_text(place / "table.csv", table[[*rows.RULER, "content"]].to_csv(index=False, lineterminator="\n"))
+        write_text(place / "table.csv", table[[*RULER, "content"]].to_csv(index=False, lineterminator="\n"))
         place.about(**about(hardware.facts()))
     sink: Sink | None = cfg.logger(console.say) if console.main_rank() else None
     closing, failed = None, True
@@ -131,11 +135,11 @@ def load_photos(cfg: Config, place: RunDir, hardware: Hardware, notes: list[str]
 
 def make_table(cfg: Config, place: RunDir, hardware: Hardware, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the table of a run, once it is known that the run fits it."""
-    table = rows.assemble(cfg, note)
-    console.say(f"{place.path}: {rows.summary(table)}", "bold")
+    table = assemble(cfg, note)
+    console.say(f"{place.path}: {summary(table)}", "bold")
     console.say(f"hardware {cfg.hardware.name}: {hardware}")
     descended(cfg, table, note)
-    if (size := rows.uniform(cfg, table)) is not None:
+    if (size := uniform(cfg, table)) is not None:
         rehearse(cfg, hardware, size)
     if (place / "data.json").exists() and (older := claim(cfg, place, table)):
         note(older)
@@ -144,13 +148,13 @@ def make_table(cfg: Config, place: RunDir, hardware: Hardware, note: Callable[[s
 
 def train_folds(cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, hardware: Hardware, log: Log) -> None:
     """Train the wanted folds, one after the other or some at once."""
-    wanted = list(range(rows.count(table))) if cfg.fold is None else [cfg.fold]
+    wanted = list(range(count(table))) if cfg.fold is None else [cfg.fold]
     left = [k for k in wanted if not place.fold_done(k)]
     if hardware.folds_at_once > 1 and len(left) > 1 and distrib.size() == 1:
         parallel.train_folds(cfg, place, table, left, min(hardware.folds_at_once, len(left)), log)
         return
     for k in wanted:
-        parallel.train_fold(cfg, place, table, photos, k, hardware, log)
+        train_fold(cfg, place, table, photos, k, hardware, log)
 
 
 def rehearse(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = None) -> None:
@@ -224,11 +228,11 @@ def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], beg
         done = place.metrics()
         if done is None and all(place.fold_done(k) for k in range(rows.count(table))):
             count = rows.count(table)
-            check_data(cfg, place, count, rows.digest(table))
-            done = folds.metrics(place, cfg, table, [*notes, *software_notes(place, count)])
+            check_data(cfg, place, count, digest(table))
+            done = metrics(place, cfg, table, [*notes, *software_notes(place, count)])
             place.about(folds={str(k): read_sessions(place, k) for k in range(count)})
             place.about(seconds=round(time.monotonic() - begun, 1))
-            report.write(place, done, table)
+            write(place, done, table)
             write_json(place / "metrics.json", done)
     return done
 

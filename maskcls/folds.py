@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls import console, distrib, rows
+from maskcls import console, distrib
 from maskcls.cache import Pixels
 from maskcls.config import Config
 from maskcls.errors import RunError
@@ -21,6 +21,7 @@ from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head
 from maskcls.parts.logger import Log
 from maskcls.provenance import begin_session
+from maskcls.rows import count, digest, eval_rows, scored_rows, straddling
 from maskcls.rundir import RunDir, write_arrays, write_text
 from maskcls.runfiles import read_fold
 from maskcls.state import State, again, build, fitting, load_weights, loaded, mean_weights, save_weights
@@ -38,7 +39,7 @@ def fit_fold(
     if last.exists():
         state.restore(last)
         console.say(f"fold {k} goes on after epoch {state.epoch}")
-    facts, data = hardware.facts(), rows.digest(table)
+    facts, data = hardware.facts(), digest(table)
     if console.main_rank() and (change := begin_session(cfg, run, k, state.epoch, data, facts)):
         console.say(f"fold {k} goes on with other software: {change}", "yellow")
     batches = len(fold.train) // cfg.batch
@@ -85,7 +86,7 @@ def conclude(
 ) -> None:
     """Predict the held and the evaluation rows with the selected weights and write them: the fold is done."""
     distrib.barrier()
-    folder, epochs, rest = run.fold(fold.number), state.chosen(cfg.select, cfg.average), rows.eval_rows(table)
+    folder, epochs, rest = run.fold(fold.number), state.chosen(cfg.select, cfg.average), eval_rows(table)
     model, best = state.predictor, folder / "best.pt"
     made = distrib.agreed(best.exists() and stood(best, epochs))  # killed between this file and the next
     files = [best] if made else [folder / f"epoch{epoch}.pt" for epoch in epochs]
@@ -119,7 +120,7 @@ def gathered(run: RunDir, table: pd.DataFrame) -> tuple[Floats, Floats, list[dic
     rest, each = [], []
     position = pd.Series(np.arange(len(table)), index=table["id"])
     truth = table["label"].to_numpy()
-    for k in range(rows.count(table)):
+    for k in range(count(table)):
         arrays = read_fold(run.fold(k) / "oof.npz")
         check_rows(run.fold(k) / "oof.npz", arrays, table, k)
         held = position[arrays["ids"]].to_numpy()
@@ -133,7 +134,7 @@ def gathered(run: RunDir, table: pd.DataFrame) -> tuple[Floats, Floats, list[dic
 def check_rows(file: Path, arrays: Mapping[str, Any], table: pd.DataFrame, k: int) -> None:
     """Raise a RunError where a fold's predictions are of other photos than the table's."""
     ids = table["id"].to_numpy(str)
-    for name, wanted in (("ids", rows.scored_rows(table, k)), ("eval_ids", rows.eval_rows(table))):
+    for name, wanted in (("ids", scored_rows(table, k)), ("eval_ids", eval_rows(table))):
         if not np.array_equal(arrays[name], ids[wanted]):
             raise RunError(f"{file} holds other photos than fold {k} of this run: {again(file)}")
 
@@ -144,7 +145,7 @@ def metrics(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str])
     held = np.flatnonzero(~np.isnan(oof[:, 0]))
     truth = table["label"].to_numpy()
     sheet(run / "oof.csv", table.iloc[held], oof[held])
-    evaluation = rows.eval_rows(table)
+    evaluation = eval_rows(table)
     if len(evaluation):
         sheet(run / "eval.csv", table.iloc[evaluation], rest.mean(0))
     people = table.iloc[held]["person"].nunique()
@@ -152,7 +153,7 @@ def metrics(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str])
         "run": run.id, "folds": each,
         "folds_mean": spread([row["f1"] for row in each], [row["accuracy"] for row in each]),
         "oof": {**scores(truth[held], oof[held]), "photos": len(held), "people": people},
-        "eval": evaluated(table, rest), "people_on_both_sides": rows.straddling(table), "select": cfg.select,
+        "eval": evaluated(table, rest), "people_on_both_sides": straddling(table), "select": cfg.select,
         "notes": list(notes), "per_class": per_class(truth[held], oof[held]),
         "confusion": confusion(truth[held], oof[held]).tolist(),
     }  # fmt: skip
@@ -160,7 +161,7 @@ def metrics(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str])
 
 def evaluated(table: pd.DataFrame, rest: Floats) -> dict[str, Any] | None:
     """Return the scores of the evaluation rows: of the folds' mean, and of each fold alone; None without labels."""
-    part = table.iloc[rows.eval_rows(table)]
+    part = table.iloc[eval_rows(table)]
     known = part["scored"].to_numpy(bool)
     if not known.any():
         return None

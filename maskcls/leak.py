@@ -16,9 +16,9 @@ SPLITS = {"folds of photos": "stratified_label", "folds of people": "by_person"}
 
 def gap(words: list[str]) -> None:
     """Train both, and print their scores, the gap with its interval, and what it means."""
-    from maskcls import experiment
     from maskcls.cli import compose
     from maskcls.config import Config, checked
+    from maskcls.experiment import directory, perform
     from maskcls.ladder.outcome import Outcome, difference
     from maskcls.ladder.rungs import check_single_run
     from maskcls.ladder.standing import apart, cell
@@ -30,8 +30,8 @@ def gap(words: list[str]) -> None:
         check_single_run(raw)
         cfg: Config = checked(raw)
         with console.within(name):
-            experiment.perform(cfg)
-        found[name] = Outcome.of([[opened(experiment.directory(cfg).path)]], is_ensemble=False)
+            perform(cfg)
+        found[name] = Outcome.of([[opened(directory(cfg).path)]], is_ensemble=False)
     lines = [[name, cell(one.oof.scores()), cell(one.ensemble.scores()) if one.ensemble else "not labelled"]
              for name, one in found.items()]  # fmt: skip
     photos, people = found.values()

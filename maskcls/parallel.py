@@ -15,10 +15,11 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from maskcls import console, distrib, folds
+from maskcls import console, distrib
 from maskcls.cache import Pixels, pixels
 from maskcls.config import Config
 from maskcls.errors import MaskclsError, RunError, mended
+from maskcls.folds import fit_fold
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Log
 from maskcls.processes import end_with_parent
@@ -33,12 +34,10 @@ def train_fold(
     held = locked(place.fold(k) / "lock", lambda: console.say("this fold is trained elsewhere; waiting"))
     with held if console.main_rank() else nullcontext():
         distrib.barrier()
-        folds.fit_fold(cfg, place, table, photos, k, hardware, log)
+        fit_fold(cfg, place, table, photos, k, hardware, log)
 
 
-def train_folds(
-    cfg: Config, place: RunDir, table: pd.DataFrame, wanted: Sequence[int], at_once: int, log: Log
-) -> None:
+def train_folds(cfg: Config, place: RunDir, table: pd.DataFrame, wanted: Sequence[int], at_once: int, log: Log) -> None:
     """Train folds in processes, `at_once` at a time, which share this one's threads; a child's fault is raised here.
 
     The processes end where this one does, however it ends.

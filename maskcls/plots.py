@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+
 Log = list[dict[str, Any]]
 Numbers = dict[str, Any]
 

@@ -12,16 +12,18 @@ import numpy.typing as npt
 import pandas as pd
 from torch import nn
 
-from maskcls import infer, rows
+from maskcls import infer
 from maskcls.cache import Pixels
 from maskcls.config import GROUPS
 from maskcls.errors import ConfigError, DataError, RunError, unknown
+from maskcls.infer import DTYPES
 from maskcls.labels import CLASSES, Floats
 from maskcls.parts.crop import Crop
 from maskcls.parts.hardware import Hardware, auto
 from maskcls.photos import photo
 from maskcls.reading import check_plain, read_json, read_yaml, readable
 from maskcls.registry import Word
+from maskcls.rows import count
 from maskcls.runfiles import PROBS, check_colours, read_probabilities, read_table
 from maskcls.state import check_names, load_weights, loaded
 
@@ -63,8 +65,8 @@ def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
     config = read_yaml(place / "config.yaml")
     if "hardware" not in config:  # what is written last
         raise RunError(f"{place / 'config.yaml'} is cut off: ask for the run again under another name")
-    if config.get("precision") not in list(infer.DTYPES):  # it may be a list, which no mapping can be asked for
-        raise RunError(f"{place / 'config.yaml'}: precision must be one of {', '.join(infer.DTYPES)}")
+    if config.get("precision") not in list(DTYPES):  # it may be a list, which no mapping can be asked for
+        raise RunError(f"{place / 'config.yaml'}: precision must be one of {', '.join(DTYPES)}")
     read_json(place / "metrics.json")
     return Finished(place, config, read_table(place / "table.csv"))
 
@@ -134,7 +136,7 @@ class Predictor:
     ) -> None:
         self.hardware, self.views = hardware, (tta or restore_component(run, "tta"))()
         self.precision: str = precision or run.config["precision"]
-        self.files = [run.path / f"fold{k}" / "best.pt" for k in range(rows.count(run.table))]
+        self.files = [run.path / f"fold{k}" / "best.pt" for k in range(count(run.table))]
         self.contents = [checkpoint(file) for file in self.files]
         self.crop_word = checked_word("crop", self.contents[0]["crop"], self.files[0])
         if any(content["crop"] != self.contents[0]["crop"] for content in self.contents):

@@ -22,6 +22,7 @@ from maskcls.errors import RunError
 if TYPE_CHECKING:
     import pandas as pd
 
+
 MIB = 2**20
 LIMITS = {  # bytes of a file; a run of 100,000 photos stays below half of each
     ".yaml": MIB // 4, ".json": 4 * MIB, ".jsonl": 8 * MIB, ".csv": 64 * MIB, ".npz": 512 * MIB, ".pt": 16 * 1024 * MIB,

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls import console, plots
+from maskcls import console, rundir
 from maskcls.errors import DataError
 from maskcls.labels import CLASSES, Floats, decode, marginals
 from maskcls.photos import read_photo
+from maskcls.plots import Story, blame, drawn, reliability
 from maskcls.reading import read_csv, read_yaml, readable
 from maskcls.rundir import RunDir, write_text
-from maskcls.rundir import write as write_whole
 from maskcls.runfiles import PROBS, read_about
 
 Numbers = dict[str, Any]
@@ -74,8 +74,8 @@ def write(run: RunDir, metrics: Numbers, table: pd.DataFrame) -> None:
     """Write plots/ and report.html."""
     held = answers(run, table)
     images: dict[str, list[str]] = {}
-    for name, pair in plots.drawn(plots.Story(metrics, epochs_of(run, metrics), held)):
-        write_whole(run / "plots" / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
+    for name, pair in drawn(Story(metrics, epochs_of(run, metrics), held)):
+        rundir.write(run / "plots" / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
         images[name] = [uri("png", image) for image in pair]
     write_text(run / "report.html", page(run, metrics, table, held, images))
 
@@ -120,7 +120,7 @@ def told(held: pd.DataFrame) -> Numbers:
     """Return what the page tells of the out-of-fold photos."""
     return {
         "photos": len(held), "wrong": int((held["label"] != held["guess"]).sum()), "mistakes": list(mistakes(held)),
-        "blame": plots.blame(held), "ages": int(held["years"].notna().sum()), "calibration": plots.reliability(held)[1],
+        "blame": blame(held), "ages": int(held["years"].notna().sum()), "calibration": reliability(held)[1],
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskcls import distrib, photos
+from maskcls import distrib
 from maskcls.config import Config
 from maskcls.console import escape_controls
 from maskcls.contents import file_digests
@@ -21,6 +21,7 @@ from maskcls.missing import skip_missing
 from maskcls.parts import crop, split
 from maskcls.parts.labels import AGE_COLUMNS
 from maskcls.parts.pseudo import SOFT, taken
+from maskcls.photos import looked
 from maskcls.rundir import write_text
 from maskcls.selection import after_patches, prepared
 from maskcls.sheets import complain
@@ -85,7 +86,7 @@ def usable(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.
     With on_error=skip the others are left out and noted, else told. It stands before folds are made, so that a table
     and its hash never speak of photos that are not there.
     """
-    looks = photos.looked(table["path"], Path(cfg.cache_dir))
+    looks = looked(table["path"], Path(cfg.cache_dir))
     faults = [seen.fault or crop.misfit(cfg.crop, seen) for seen in looks]
     bad = np.array([fault is not None for fault in faults], bool)
     if not bad.any():
@@ -125,7 +126,7 @@ def uniform(cfg: Config, table: pd.DataFrame) -> tuple[int, int] | None:
     if cfg.crop.build is not crop.none:
         return None
     sizes: dict[tuple[int, int], str] = {}
-    for path, seen in zip(table["path"], photos.looked(table["path"], Path(cfg.cache_dir)), strict=True):
+    for path, seen in zip(table["path"], looked(table["path"], Path(cfg.cache_dir)), strict=True):
         sizes.setdefault((seen.height, seen.width), path)
     if len(sizes) > 1:
         each = " and ".join(f"{h} × {w} ({path})" for (h, w), path in list(sizes.items())[:2])

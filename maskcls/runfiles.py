@@ -20,6 +20,7 @@ from maskcls.shapes import About, Metrics, Record
 if TYPE_CHECKING:
     import pandas as pd
 
+
 PROBS = [f"p{i}" for i in range(len(CLASSES))]
 RULER = {"id": str, "person": str, "label": int, "part": str, "fold": int, "scored": bool}
 PARTS = ("train", "eval", "extra")

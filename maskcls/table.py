@@ -72,22 +72,23 @@ def main() -> None:
     if asked.runs:
         compare(asked.runs, asked.runs_dir)
         return
-    from maskcls.ladder import publish, standing
+    from maskcls.ladder.publish import page
+    from maskcls.ladder.standing import markdown, show, standings
 
     ladders = asked.ladder or LADDERS
-    if not any(standing.standings(asked.results, ladder) for ladder in ladders):
+    if not any(standings(asked.results, ladder) for ladder in ladders):
         console.say(
             f"no rung of {', '.join(ladders)} has a result in {asked.results}: python -m maskcls.reproduce makes them"
         )
     for ladder in ladders:
-        standing.show(asked.results, ladder)
-    text = "\n\n".join(filter(None, (standing.markdown(asked.results, ladder) for ladder in ladders)))
+        show(asked.results, ladder)
+    text = "\n\n".join(filter(None, (markdown(asked.results, ladder) for ladder in ladders)))
     if asked.markdown:
         write_text(asked.markdown, text + "\n")
     if asked.write:
         between(asked.write, MARKERS, text)
     if asked.html:
-        write_text(asked.html, publish.page(asked.results, ladders))
+        write_text(asked.html, page(asked.results, ladders))
 
 
 if __name__ == "__main__":

@@ -129,9 +129,20 @@ def merges(file: Path) -> None:
     file.write_text("a0: &a0 {x: 1}\n" + "".join(lines))
 
 
-TEXT = some.text(max_size=12) | some.sampled_from(["\x1b]0;x\x07", "a\0b", "../x", "/etc/passwd", "${oc.env:HOME}", "<b>", "=1+1", "\n"])
-LEAF = some.none() | some.booleans() | some.integers() | some.floats() | TEXT | some.sampled_from([10**400, 2**63, -1, 1e308])
-VALUE = some.recursive(LEAF, lambda inner: some.lists(inner, max_size=3) | some.dictionaries(TEXT, inner, max_size=3), max_leaves=8)
+TEXT = some.text(max_size=12) | some.sampled_from(
+    ["\x1b]0;x\x07", "a\0b", "../x", "/etc/passwd", "${oc.env:HOME}", "<b>", "=1+1", "\n"]
+)
+LEAF = (
+    some.none()
+    | some.booleans()
+    | some.integers()
+    | some.floats()
+    | TEXT
+    | some.sampled_from([10**400, 2**63, -1, 1e308])
+)
+VALUE = some.recursive(
+    LEAF, lambda inner: some.lists(inner, max_size=3) | some.dictionaries(TEXT, inner, max_size=3), max_leaves=8
+)
 
 
 @some.composite

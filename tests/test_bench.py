@@ -12,8 +12,13 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from maskcls.cli import compose
+from maskcls.config import checked
 from maskcls.errors import ConfigError
-from maskcls.speed import anatomy, race, rivals
+from maskcls.speed import race as race_module
+from maskcls.speed.anatomy import PARTS, evaluation, start, step
+from maskcls.speed.race import Job, Setting, configured, fair, race, ratios
+from maskcls.speed.rivals import RIVALS, Decoded, linked
 
 SETTING = "timm:32x24:4:2"
 WORDS = ["model.arch=test_efficientnet", "hardware=cpu", "data=competition"]
@@ -25,20 +30,20 @@ def words(people: Path, tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def job(words: list[str]) -> race.Job:
-    return race.job(race.configured(race.Setting.of(SETTING), words), 2)
+def job(words: list[str]) -> Job:
+    return race_module.job(configured(Setting.of(SETTING), words), 2)
 
 
 def test_ratios_are_of_rates_within_a_round() -> None:
     rounds = [{"maskcls": 10.0, "team": 5.0}, {"maskcls": 40.0, "team": 10.0}, {"maskcls": 9.0, "team": 3.0}]
-    assert race.ratios(rounds, "maskcls", "team") == {"median": 3.0, "low": 2.5, "high": 3.5}
+    assert ratios(rounds, "maskcls", "team") == {"median": 3.0, "low": 2.5, "high": 3.5}
 
 
 def test_each_contender_has_a_turn_in_each_round_in_an_order_drawn_anew() -> None:
     order: list[str] = []
     seconds = {"a": 1.0, "b": 2.0, "c": 4.0}
     turns = {name: lambda name=name: order.append(name) or seconds[name] for name in "abc"}
-    rounds = race.race(turns, 20, 8)
+    rounds = race(turns, 20, 8)
     assert order[:3] == list("abc"), "an untimed round first"
     each = {"".join(order[i : i + 3]) for i in range(3, 63, 3)}
     assert len(order) == 63 and len(each) >= 5 and all(set(row) == set("abc") for row in each)
@@ -48,21 +53,21 @@ def test_each_contender_has_a_turn_in_each_round_in_an_order_drawn_anew() -> Non
 @pytest.mark.parametrize("word", ["batch=64", "model=resnet18", "crop=face", "ema=0.9"])
 def test_a_word_that_is_not_the_same_work_for_all_is_refused(word: str) -> None:
     with pytest.raises(ConfigError, match=f"bench: {word} is told by --settings"):
-        race.fair([word])
+        fair([word])
 
 
 @pytest.mark.parametrize("text", ["resnet18", "resnet18:200:32:8", "resnet18:200x100:0:8", "resnet18:axb:1:1"])
 def test_a_wrong_setting_is_a_sentence(text: str) -> None:
     with pytest.raises(ConfigError, match=f"--settings: '{text}' is no model:HEIGHTxWIDTH:batch:steps"):
-        race.Setting.of(text)
+        Setting.of(text)
 
 
-@pytest.mark.parametrize("name", list(rivals.RIVALS))
+@pytest.mark.parametrize("name", list(RIVALS))
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_a_turn_of_each_contender_takes_all_steps_and_trains(name: str, job: race.Job, tmp_path: Path) -> None:
+def test_a_turn_of_each_contender_takes_all_steps_and_trains(name: str, job: Job, tmp_path: Path) -> None:
     steps: list[torch.optim.Optimizer] = []
     hook = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(optimizer))
-    turn = rivals.RIVALS[name](job, tmp_path / "links")
+    turn = RIVALS[name](job, tmp_path / "links")
     try:
         turn()
         moved = [p.detach().clone() for p in steps[0].param_groups[0]["params"]]
@@ -73,27 +78,27 @@ def test_a_turn_of_each_contender_takes_all_steps_and_trains(name: str, job: rac
     assert any(not torch.equal(a, b) for a, b in zip(moved, steps[0].param_groups[0]["params"], strict=True))
 
 
-def test_all_contenders_see_the_same_photos(job: race.Job, tmp_path: Path) -> None:
-    links = {file.resolve() for file in rivals.linked(job, tmp_path / "links").rglob("*.*")}
+def test_all_contenders_see_the_same_photos(job: Job, tmp_path: Path) -> None:
+    links = {file.resolve() for file in linked(job, tmp_path / "links").rglob("*.*")}
     assert links == {Path(path).resolve() for path in job.paths} and len(job.paths) == 8
-    images, labels = next(iter(torch.utils.data.DataLoader(rivals.Decoded(job), batch_size=8)))
+    images, labels = next(iter(torch.utils.data.DataLoader(Decoded(job), batch_size=8)))
     assert images.shape == (8, 3, 32, 24) and labels.tolist() == job.fold.labels[job.fold.train].tolist()
 
 
 @pytest.mark.parametrize("package", [False, True])
-def test_the_parts_of_a_step_are_all_there(job: race.Job, package: bool) -> None:
-    parts = anatomy.step(job, package)
-    assert list(parts) == list(anatomy.PARTS) and all(ms > 0 for ms in parts.values())
+def test_the_parts_of_a_step_are_all_there(job: Job, package: bool) -> None:
+    parts = step(job, package)
+    assert list(parts) == list(PARTS) and all(ms > 0 for ms in parts.values())
 
 
-def test_the_end_of_an_epoch_is_timed(job: race.Job) -> None:
-    found = anatomy.evaluation(job)
+def test_the_end_of_an_epoch_is_timed(job: Job) -> None:
+    found = evaluation(job)
     assert set(found) == {"images_per_second", "metrics_ms"} and min(found.values()) > 0
 
 
 def test_the_second_job_of_a_sweep_decodes_nothing(words: list[str]) -> None:
     own = [word for word in words if not word.startswith(("cache_dir", "runs_dir"))]
-    first, later = anatomy.start(race.Setting.of(SETTING), own, 1)
+    first, later = start(Setting.of(SETTING), own, 1)
     assert list(first) == list(later) and later["pixels"] < first["pixels"] and later["whole"] < 2
     assert later["whole"] == pytest.approx(sum(value for name, value in later.items() if name != "whole"))
 
@@ -107,7 +112,7 @@ def test_a_larger_set_is_copied_with_other_bytes_and_the_same_pictures(tmp_path:
     table = competition(lambda note: None, root=str(tmp_path / "set"))
     assert count == len(table) == 21 and table["person"].nunique() == 3
     assert len({Path(path).read_bytes() for path in table["path"]}) == 21
-    cut = race.checked(race.compose("name=t", "crop=resize", "crop.height=8", "crop.width=6")).crop
+    cut = checked(compose("name=t", "crop=resize", "crop.height=8", "crop.width=6")).crop
     photos = pixels(table, cut, tmp_path / "cache").reshape(3, 7, 8, 6, 3)
     assert np.array_equal(photos[0], photos[1]) and np.array_equal(photos[0], photos[2])
 
@@ -123,9 +128,9 @@ def test_the_command_writes_what_it_shows(
     (result,) = content["settings"]
     assert content["machine"]["threads"] == 1 and content["machine"]["cpu"] in done.stdout
     for name, ratio in result["ratios"].items():
-        assert ratio == race.ratios(result["rounds"], "maskcls", name)
+        assert ratio == ratios(result["rounds"], "maskcls", name)
         assert f"{ratio['median']:.2f} ({ratio['low']:.2f}" in done.stdout
-    assert set(result["memory_mb"]) == set(rivals.RIVALS) and result["memory_mb"]["timm"]["workers"] > 10
+    assert set(result["memory_mb"]) == set(RIVALS) and result["memory_mb"]["timm"]["workers"] > 10
     assert result["memory_mb"]["team"]["workers"] == 0
     assert set(result["step_ms"]) == {"adamp", "adamp package"} and set(result["first_batch_s"]) == {"cold", "warm"}
 
@@ -142,8 +147,13 @@ def test_the_command_measures_growth(command: Callable[..., subprocess.Completed
 
 @pytest.mark.parametrize(
     "words,sentence",
-    [(["sacle"], "'sacle' is neither start nor scale"), (["--rounds", "0"], "--rounds: 0"),
-    (["scale", "--photos", "1k"], "--photos: invalid sizes value: '1k'"), (["scale", "--photos", "0"], "--photos"), (["scale", "--people", "0"], "--people: 0")],
+    [
+        (["sacle"], "'sacle' is neither start nor scale"),
+        (["--rounds", "0"], "--rounds: 0"),
+        (["scale", "--photos", "1k"], "--photos: invalid sizes value: '1k'"),
+        (["scale", "--photos", "0"], "--photos"),
+        (["scale", "--people", "0"], "--people: 0"),
+    ],
 )
 def test_a_wrong_call_is_a_sentence(
     words: list[str], sentence: str, command: Callable[..., subprocess.CompletedProcess[str]]

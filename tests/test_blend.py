@@ -64,7 +64,9 @@ def test_mean_and_weighted_are_numpys() -> None:
     np.testing.assert_allclose(build("weighted", data, weights=[3.0, 1.0, 0.0]).oof, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(("weights", "sentence"), [([1.0], "1 weights do not fit 3 runs"), ([0.0] * 3, "greater than 0")])
+@pytest.mark.parametrize(
+    ("weights", "sentence"), [([1.0], "1 weights do not fit 3 runs"), ([0.0] * 3, "greater than 0")]
+)
 def test_weights_that_do_not_fit_are_refused(weights: list[float], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         build("weighted", case(), weights=weights)

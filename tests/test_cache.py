@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from maskcls import cache
+from maskcls.cache import claimed, lock, pixels, sets
 from maskcls.errors import DataError
 from maskcls.parts import crop
 from maskcls.registry import Word
@@ -64,22 +65,22 @@ def test_rows_come_in_the_order_of_the_table(table: pd.DataFrame, root: Path) ->
 
 
 def test_a_second_call_decodes_nothing(table: pd.DataFrame, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = cache.pixels(table, RESIZE, root)
+    first = pixels(table, RESIZE, root)
     (file,) = root.rglob("pixels.npy")
     before = file.stat().st_mtime_ns
     monkeypatch.setattr(cache, "decoded", None)
-    assert np.array_equal(cache.pixels(table, RESIZE, root), first)
+    assert np.array_equal(pixels(table, RESIZE, root), first)
     assert file.stat().st_mtime_ns == before and sorted(left(root)) == ["facts.json", "pixels.npy"]
 
 
 def test_another_crop_or_a_changed_photo_is_decoded_anew(table: pd.DataFrame, root: Path) -> None:
-    first = cache.pixels(table, NONE, root)
-    assert cache.pixels(table, RESIZE, root).shape == (12, 16, 12, 3)
-    assert cache.pixels(table, Word("crop", "resize", {"height": 8, "width": 8}, crop.resize), root).shape[1] == 8
+    first = pixels(table, NONE, root)
+    assert pixels(table, RESIZE, root).shape == (12, 16, 12, 3)
+    assert pixels(table, Word("crop", "resize", {"height": 8, "width": 8}, crop.resize), root).shape[1] == 8
     path = table["path"][1]
     assert cv2.imwrite(path, 255 - cv2.imread(path))
     os.utime(path, ns=(1, 1))
-    changed = cache.pixels(table, NONE, root)
+    changed = pixels(table, NONE, root)
     assert np.array_equal(changed[1], 255 - first[1]) and np.array_equal(
         np.delete(changed, 1, 0), np.delete(first, 1, 0)
     )
@@ -113,7 +114,7 @@ def test_photos_that_cannot_be_read_are_all_named_and_leave_nothing(
     for i in broken:
         Path(table["path"][i]).write_bytes(content)
     with pytest.raises(DataError) as caught:
-        cache.pixels(table, NONE, root)
+        pixels(table, NONE, root)
     assert sorted(caught.value.sentences) == sorted(f"{table['path'][i]} cannot be read as a photo" for i in broken)
     assert not left(root)
 
@@ -122,24 +123,24 @@ def test_a_mended_photo_is_read_the_next_time(table: pd.DataFrame, root: Path) -
     whole = Path(table["path"][5]).read_bytes()
     Path(table["path"][5]).write_bytes(b"no photo")
     with pytest.raises(DataError):
-        cache.pixels(table, NONE, root)
+        pixels(table, NONE, root)
     Path(table["path"][5]).write_bytes(whole)
-    assert np.array_equal(cache.pixels(table, NONE, root)[5], rgb(table["path"][5]))
+    assert np.array_equal(pixels(table, NONE, root)[5], rgb(table["path"][5]))
 
 
 def test_photos_of_two_sizes_need_a_crop(table: pd.DataFrame, root: Path) -> None:
     assert cv2.imwrite(table["path"][7], np.zeros((40, 30, 3), np.uint8))
     with pytest.raises(DataError) as caught:
-        cache.pixels(table, NONE, root)
+        pixels(table, NONE, root)
     text = str(caught.value)
     assert "32 × 24 and 40 × 30 pixels do not fit one array" in text and "crop=resize" in text and not left(root)
-    assert cache.pixels(table, RESIZE, root).shape == (12, 16, 12, 3)
+    assert pixels(table, RESIZE, root).shape == (12, 16, 12, 3)
 
 
 def test_a_photo_smaller_than_the_crop_is_named(table: pd.DataFrame, root: Path) -> None:
     assert cv2.imwrite(table["path"][7], np.zeros((19, 30, 3), np.uint8))
     with pytest.raises(DataError) as caught:
-        cache.pixels(table, CENTER, root)
+        pixels(table, CENTER, root)
     assert table["path"][7] in str(caught.value) and "larger than a photo of 19 × 30 pixels" in str(caught.value)
     assert not left(root)
 
@@ -150,7 +151,7 @@ def test_a_disk_without_room_is_told_beforehand(
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda place: usage)
     with pytest.raises(DataError, match="cache_dir: 12 photos take 0 MB"):
-        cache.pixels(table, NONE, root)
+        pixels(table, NONE, root)
     assert not left(root)
 
 
@@ -195,22 +196,22 @@ def test_a_disk_that_fills_up_is_a_sentence_and_leaves_nothing(table: pd.DataFra
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
         with pytest.raises(DataError, match=r"cache_dir: .* cannot be made: File too large"):
-            cache.pixels(table, NONE, root)
+            pixels(table, NONE, root)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not left(root)
-    assert cache.pixels(table, NONE, root).shape == (12, 32, 24, 3)
+    assert pixels(table, NONE, root).shape == (12, 32, 24, 3)
 
 
 def test_the_room_of_a_set_is_taken_before_it_is_filled(tmp_path: Path) -> None:
-    whole = cache.claimed(tmp_path / "a" / "p.part", (1000, 20, 20, 3))
+    whole = claimed(tmp_path / "a" / "p.part", (1000, 20, 20, 3))
     assert (tmp_path / "a" / "p.part").stat().st_blocks * 512 >= whole.nbytes
 
 
 def test_a_cache_that_cannot_be_written_is_a_sentence(table: pd.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"cannot be made: .*file"):
-        cache.pixels(table, NONE, tmp_path / "file" / "cache")
+        pixels(table, NONE, tmp_path / "file" / "cache")
 
 
 def test_what_a_killed_builder_left_is_removed_by_the_next_and_what_is_being_built_is_not(
@@ -221,16 +222,16 @@ def test_what_a_killed_builder_left_is_removed_by_the_next_and_what_is_being_bui
         folder.mkdir(parents=True)
         (folder / "pixels.part").write_bytes(b"half")
     with locked(root / ".busybusy.lock"):
-        cache.pixels(table, NONE, root)
+        pixels(table, NONE, root)
     assert not dead.exists() and (busy / "pixels.part").exists()
 
 
 def test_a_set_that_stands_is_read_without_its_lock(table: pd.DataFrame, root: Path) -> None:
-    first = cache.pixels(table, NONE, root)
-    (folder,) = cache.sets(root).values()
+    first = pixels(table, NONE, root)
+    (folder,) = sets(root).values()
     os.utime(folder, (0, 0))
-    with locked(cache.lock(folder)):  # would wait for ever
-        assert np.array_equal(cache.pixels(table, NONE, root), first)
+    with locked(lock(folder)):  # would wait for ever
+        assert np.array_equal(pixels(table, NONE, root), first)
     assert folder.stat().st_mtime > 0, "the folder's time is that of its last use"
 
 
@@ -244,15 +245,15 @@ def test_the_command_lists_and_clears(
     assert "12 │ 16 × 12 │ resize" in shown and "5 │ 20 × 10 │ center clahe=2.0" in shown
     assert "overlays/1a2b3c4d" in shown and "drawn masks" in shown
     sizes = {json.loads((folder / "facts.json").read_text())["photos"]: key
-             for key, folder in cache.sets(root).items() if "/" not in key}  # fmt: skip
+             for key, folder in sets(root).items() if "/" not in key}  # fmt: skip
     with locked(root / f".{sizes[12]}.lock"):
         refused = command("--clear", sizes[12], name="cache")
     assert refused.returncode == 2 and "is being made by another process" in refused.stderr
     assert command("--clear", sizes[12], name="cache").returncode == 0
     assert (pixels >= 0).all(), "who reads a set keeps what is mapped"
-    assert set(cache.sets(root)) == {sizes[5], "overlays/1a2b3c4d"}
+    assert set(sets(root)) == {sizes[5], "overlays/1a2b3c4d"}
     (root / sizes[5] / "facts.json").write_text('{"photos": 5, "crop')
     assert "broken: --clear it" in " ".join(command(name="cache").stdout.split())
     wrong = command("--clear", sizes[5][:-1], name="cache")
     assert wrong.returncode == 2 and f"did you mean {sizes[5]}?" in wrong.stderr
-    assert command("--clear", "all", name="cache").returncode == 0 and not cache.sets(root) and not left(root)
+    assert command("--clear", "all", name="cache").returncode == 0 and not sets(root) and not left(root)

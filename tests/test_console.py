@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from maskcls import console, ensemble
+from maskcls import console
 from maskcls.console import escape_controls, escape_value
+from maskcls.ensemble import describe
 from maskcls.errors import DataError
 
 NAMES = {  # as it is, as it is shown
@@ -71,7 +72,7 @@ def test_a_table_of_answers_shows_no_control_characters(
 ) -> None:
     name, shown = NAMES[what]
     listing = pd.DataFrame({"id": [name], "path": [name]})
-    ensemble.describe(listing, np.full((1, 18), 1 / 18, np.float32), tmp_path / "photos.csv")
+    describe(listing, np.full((1, 18), 1 / 18, np.float32), tmp_path / "photos.csv")
     printed = capsys.readouterr().out
     assert shown.split("[")[0] in printed and not rules(printed)
     assert (

@@ -235,9 +235,6 @@ def test_the_embedded_set_is_read_as_such(people: Path) -> None:
     assert (rows["label"] >= 0).all() and not set(train["person"]) & set(rest["person"])
 
 
-# Any CSV
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     for name in ("a.jpg", "sub/b.png", "c.jpg"):

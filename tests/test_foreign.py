@@ -33,8 +33,9 @@ from foreign import (
     zeros,
 )
 
-from maskcls import console, ensemble
+from maskcls import console
 from maskcls.cli import compose
+from maskcls.ensemble import predict
 from maskcls.errors import mended
 from maskcls.experiment import run
 from maskcls.predictor import load, opened
@@ -57,7 +58,7 @@ def loads(words: list[str], place: Path) -> Any:
 def predicts(words: list[str], place: Path) -> Any:
     """Predict the evaluation photos as stored."""
     out = place.parent.parent / "submission.csv"
-    ensemble.predict(compose(f"runs=['{place}']", f"out='{out}'", "hardware=cpu", config="predict"))
+    predict(compose(f"runs=['{place}']", f"out='{out}'", "hardware=cpu", config="predict"))
     return out.read_text()
 
 

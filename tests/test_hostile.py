@@ -21,13 +21,15 @@ import torch
 import yaml
 from conftest import TINY, environment
 
-from maskcls import console, reading, rundir
+from maskcls import console, rundir
 from maskcls.cli import compose
 from maskcls.errors import MaskclsError, RunError, mended
-from maskcls.experiment import about, run
+from maskcls.experiment import run
 from maskcls.parts.hardware import cpu
 from maskcls.predictor import Predictor, load, opened
-from maskcls.rundir import beside, sweep, writable, write
+from maskcls.provenance import about
+from maskcls.reading import YAML
+from maskcls.rundir import beside, sweep, writable, write, write_arrays, write_json
 from maskcls.secrets import redacted
 from maskcls.state import write_tensors
 
@@ -73,9 +75,6 @@ def refusal(*words: str) -> str:
     return str(caught.value)
 
 
-# Pickles that would do something
-
-
 def bombed(path: Path, mark: Path, how: str) -> Path:
     """Write a bomb as a plain pickle, or in the form of torch's files."""
     if how == "plain":
@@ -92,7 +91,9 @@ def test_the_bomb_goes_off_where_pickle_is_trusted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["plain", "torch"])
 @pytest.mark.parametrize("name", ["last.pt", "best.pt"])
-def test_a_bomb_among_the_checkpoints_is_refused(how: str, name: str, copied: tuple[list[str], Path], tmp_path: Path) -> None:
+def test_a_bomb_among_the_checkpoints_is_refused(
+    how: str, name: str, copied: tuple[list[str], Path], tmp_path: Path
+) -> None:
     words, place = copied
     bombed(begun(place) / "fold1" / name, tmp_path / "mark", how)
     said = refusal(*words)
@@ -101,7 +102,9 @@ def test_a_bomb_among_the_checkpoints_is_refused(how: str, name: str, copied: tu
 
 
 @pytest.mark.parametrize("how", ["plain", "torch"])
-def test_a_bomb_as_weights_to_begin_with_is_refused(how: str, tiny: list[str], copied: tuple[list[str], Path], tmp_path: Path) -> None:
+def test_a_bomb_as_weights_to_begin_with_is_refused(
+    how: str, tiny: list[str], copied: tuple[list[str], Path], tmp_path: Path
+) -> None:
     file, place = bombed(tmp_path / "w.pth", tmp_path / "mark", how), copied[1]
     assert f"{file} is no readable file of weights" in refusal(*tiny, f"model.pretrained={file}")
     file = bombed(place / "fold0" / "best.pt", tmp_path / "mark", how)
@@ -142,10 +145,7 @@ def test_nothing_in_the_package_unpickles_evaluates_or_reaches_a_shell() -> None
             assert name not in ("np.load", "numpy.load") or given.get("allow_pickle") == "False", file
             started += [file.name] if name.startswith(("subprocess.", "os.exec", "os.spawn")) else []
     assert set(started) == {"bench.py", "provenance.py", "sync.py"}
-    assert reading.YAML in (yaml.CSafeLoader, yaml.SafeLoader)
-
-
-# Broken files
+    assert YAML in (yaml.CSafeLoader, yaml.SafeLoader)
 
 
 def cut(file: Path) -> None:
@@ -193,7 +193,9 @@ def test_what_a_run_can_write_again_it_does(
     run(compose(*words))
     for name in ("metrics.json", "oof.csv", "config.yaml", "table.csv"):
         own, other = ((folder / name).read_text().splitlines() for folder in (place, finished[1]))
-        assert [line for line in own if "runs_dir" not in line] == [line for line in other if "runs_dir" not in line], name
+        assert [line for line in own if "runs_dir" not in line] == [line for line in other if "runs_dir" not in line], (
+            name
+        )
 
 
 @pytest.mark.parametrize("harm", BREAKS)
@@ -213,7 +215,11 @@ def test_a_state_of_other_shapes_is_named(copied: tuple[list[str], Path]) -> Non
     last = begun(place) / "fold1" / "last.pt"
     content = torch.load(last, weights_only=True)
     name = next(iter(content["model"]))
-    for other in ({**content, "model": {**content["model"], name: torch.zeros(3)}}, {"model": content["model"]}, [1, 2]):
+    for other in (
+        {**content, "model": {**content["model"], name: torch.zeros(3)}},
+        {"model": content["model"]},
+        [1, 2],
+    ):
         torch.save(other, last)
         assert f"{last} does not fit this run" in refusal(*words)
 
@@ -239,9 +245,6 @@ def test_a_broken_cache_is_named(name: str, harm: Callable[[Path], None], tiny: 
     run(compose(*words, "fold=1"))
 
 
-# Disks
-
-
 def without_rights() -> None:
     """Give up root's right to write anywhere, for this process and what it becomes; others have no such right."""
     for right in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, out of the bounding set
@@ -257,7 +260,9 @@ def small_files() -> None:
 def called(words: list[str], place: Path, first: Callable[[], None]) -> subprocess.CompletedProcess[str]:
     """Run the command in a process that has lost something first."""
     call = [sys.executable, "-m", "maskcls.run", *words]
-    return subprocess.run(call, cwd=place, env=environment(), capture_output=True, text=True, check=False, preexec_fn=first, timeout=300)
+    return subprocess.run(
+        call, cwd=place, env=environment(), capture_output=True, text=True, check=False, preexec_fn=first, timeout=300
+    )
 
 
 @pytest.mark.parametrize("key", ["runs_dir", "cache_dir"])
@@ -267,7 +272,9 @@ def test_a_place_that_cannot_be_written_to_is_named_before_any_work(key: str, ti
     for folder in (shut, shut / "below"):
         result = called([*tiny, f"{key}={folder}"], tmp_path, without_rights)
         assert result.returncode == 2 and f"{key}: {folder} cannot be" in result.stderr, result.stderr
-        assert "Traceback" not in result.stderr and not list(tmp_path.rglob("*.pt")) and not list(tmp_path.rglob("*.npy"))
+        assert (
+            "Traceback" not in result.stderr and not list(tmp_path.rglob("*.pt")) and not list(tmp_path.rglob("*.npy"))
+        )
 
 
 @pytest.mark.parametrize("folder", ["/sys/maskcls", "/dev/null/runs", "/proc/maskcls"])
@@ -307,8 +314,20 @@ def test_a_small_file_system_that_fills_up_keeps_what_was_earlier_and_grows(
     last, best = ((whole / "fold0" / name).stat().st_size for name in ("last.pt", "best.pt"))
     (tmp_path / "disk").mkdir()
     room = (2 * best + last + (best + last) // 2) // 1024  # for the first fold, and not for the second one
-    call = ["unshare", "-rm", "sh", "-c", TIGHT, "sh", str(room), sys.executable, " ".join([*words, "runs_dir=disk/runs"])]
-    done = subprocess.run(call, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=300)
+    call = [
+        "unshare",
+        "-rm",
+        "sh",
+        "-c",
+        TIGHT,
+        "sh",
+        str(room),
+        sys.executable,
+        " ".join([*words, "runs_dir=disk/runs"]),
+    ]
+    done = subprocess.run(
+        call, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=300
+    )
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
     said = (tmp_path / "first").read_text()
@@ -318,7 +337,9 @@ def test_a_small_file_system_that_fills_up_keeps_what_was_earlier_and_grows(
     assert not list(before.rglob(".*")) and not (before / "metrics.json").exists()
     for name in ("fold0/oof.npz", "fold0/best.pt", "fold0/last.pt"):
         assert (before / name).read_bytes() == (after / name).read_bytes()
-    assert (after / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes(), (tmp_path / "second").read_text()
+    assert (after / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes(), (
+        tmp_path / "second"
+    ).read_text()
 
 
 def test_a_run_that_has_begun_and_may_no_longer_be_written_to_is_named(
@@ -360,8 +381,8 @@ def test_a_full_disk_is_named_whatever_is_written(tmp_path: Path, monkeypatch: p
     """The system's own device that is always full stands for the disk."""
     monkeypatch.setattr(rundir, "beside", lambda path: (Path("/dev/full").open("wb"), tmp_path / "none"))  # noqa: SIM115
     for save in (
-        lambda: rundir.write_json(tmp_path / "a.json", {"a": 1}),
-        lambda: rundir.write_arrays(tmp_path / "a.json", a=np.zeros(9999)),
+        lambda: write_json(tmp_path / "a.json", {"a": 1}),
+        lambda: write_arrays(tmp_path / "a.json", a=np.zeros(9999)),
         lambda: write_tensors(tmp_path / "a.json", {"a": torch.zeros(9999)}),
     ):
         with pytest.raises(OSError) as caught:
@@ -387,7 +408,9 @@ def test_sweeping_spares_what_is_being_written(tmp_path: Path) -> None:
     assert not part.exists()
 
 
-def test_a_file_that_is_swept_before_it_is_locked_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_swept_before_it_is_locked_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lock, swept = fcntl.flock, []
 
     def late(file: object, how: int) -> None:
@@ -399,9 +422,6 @@ def test_a_file_that_is_swept_before_it_is_locked_is_begun_again(tmp_path: Path,
     monkeypatch.setattr(fcntl, "flock", late)
     write(tmp_path / "a.txt", lambda file: file.write(b"whole"))
     assert swept and os.listdir(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_bytes() == b"whole"
-
-
-# Secrets and pages
 
 
 KEY = "0123456789abcdef" * 2 + "deadbeef"
@@ -422,8 +442,16 @@ def test_a_key_is_in_no_file_and_on_no_terminal(tiny: list[str], tmp_path: Path,
 
 def test_secrets_are_redacted_by_name_and_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "s3cret-value")
-    monkeypatch.setattr(sys, "argv", ["run", f"wandb_api_key={KEY}", "name=s3cret-value", "model.drop=0.2", "+my.Password=abc"])
-    assert about(cpu().facts())["command"] == ["run", "wandb_api_key=***", "name=***", "model.drop=0.2", "+my.Password=***"]
+    monkeypatch.setattr(
+        sys, "argv", ["run", f"wandb_api_key={KEY}", "name=s3cret-value", "model.drop=0.2", "+my.Password=abc"]
+    )
+    assert about(cpu().facts())["command"] == [
+        "run",
+        "wandb_api_key=***",
+        "name=***",
+        "model.drop=0.2",
+        "+my.Password=***",
+    ]
     assert redacted("keys: 3, lr=0.1") == "keys: 3, lr=0.1"
 
 
@@ -447,17 +475,31 @@ def test_names_of_files_people_and_folders_are_text_in_the_report(people: Path, 
         name = f"{i} <script>alert('{i}')<&script>\"&amp;.jpg".replace("/", "")
         shutil.copy(photo, base / name)
         cell = name.replace('"', '""')
-        rows.append(f'"{cell}",none,{("male", "female")[i % 2]},{20 + 3 * i},"{i} {EVIL.replace(chr(34), chr(34) * 2)}"')
+        rows.append(
+            f'"{cell}",none,{("male", "female")[i % 2]},{20 + 3 * i},"{i} {EVIL.replace(chr(34), chr(34) * 2)}"'
+        )
     (base / "t.csv").write_text("\n".join(rows) + "\n")
     words = [word for word in TINY if not word.startswith(("data.", "batch"))]
     evil = tmp_path / "c<script>alert(3)"
-    run(compose(*words, "epochs=1", "batch=4", "data=table", f"data.file={base}/t.csv", f"runs_dir={tmp_path}/runs", f"cache_dir='{evil}'"))
+    run(
+        compose(
+            *words,
+            "epochs=1",
+            "batch=4",
+            "data=table",
+            f"data.file={base}/t.csv",
+            f"runs_dir={tmp_path}/runs",
+            f"cache_dir='{evil}'",
+        )
+    )
     page = (only(tmp_path / "runs") / "report.html").read_text()
     assert "&lt;script&gt;alert(" in page
     assert "<script" not in page and "<img src=x" not in page and 'alt="0 <' not in page
 
 
-def test_a_runs_own_plugins_are_not_imported(copied: tuple[list[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runs_own_plugins_are_not_imported(
+    copied: tuple[list[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = copied[1]
     (tmp_path / "payload.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -16,13 +16,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maskcls import cache, contents, experiment, provenance, rows
+from maskcls import cache, contents, experiment, provenance
+from maskcls.cache import pixels, sets
 from maskcls.cli import compose
 from maskcls.config import checked
-from maskcls.contents import file_digests
+from maskcls.contents import STORE, file_digests, load_known, read_digest
 from maskcls.errors import DataError, MaskclsError, RunError
+from maskcls.experiment import run
 from maskcls.parts import crop
 from maskcls.registry import Word
+from maskcls.rows import assemble, size_digest
 from maskcls.rundir import write_arrays
 from maskcls.runfiles import read_fold
 
@@ -34,7 +37,7 @@ FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChe
 def remembered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the files that were read for their digest; files of this second are remembered as older ones are."""
     monkeypatch.setattr(contents, "RECENT", -1.0)
-    read, seen = contents.read_digest, []
+    read, seen = read_digest, []
     monkeypatch.setattr(contents, "read_digest", lambda path: (seen.append(path), read(path))[1])
     return seen
 
@@ -64,7 +67,7 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path, remembered: list[s
 def test_a_file_of_this_moment_is_not_remembered(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     file_digests([str(tmp_path / "a")], tmp_path)
-    assert not contents.load_known(tmp_path / contents.STORE)
+    assert not load_known(tmp_path / STORE)
 
 
 @pytest.mark.parametrize("store", ["", "[]", "{}", '{"/a": 1}', '{"/a": ["x", "y"]}', '{"/a": ["1 2 3 4", null]}'])
@@ -72,7 +75,7 @@ def test_a_broken_store_is_begun_anew_and_one_that_cannot_be_written_is_done_wit
     store: str, tmp_path: Path
 ) -> None:
     (tmp_path / "a").write_bytes(b"1")
-    (tmp_path / contents.STORE).write_text(store)
+    (tmp_path / STORE).write_text(store)
     expected = file_digests([str(tmp_path / "a")], tmp_path)
     assert file_digests([str(tmp_path / "a")], tmp_path / "a" / "nowhere") == expected
 
@@ -142,14 +145,14 @@ def test_pixels_are_those_of_the_photos_as_they_are_now_and_follow_them_when_the
     photos: pd.DataFrame, tmp_path: Path
 ) -> None:
     root = tmp_path / "cache"
-    assert cache.pixels(photos, RESIZE, root)[:, 0, 0, 0].tolist() == [0, 50, 100, 150]
+    assert pixels(photos, RESIZE, root)[:, 0, 0, 0].tolist() == [0, 50, 100, 150]
     same_size_and_time(Path(photos["path"][1]), bitmap(7))
-    assert cache.pixels(photos, RESIZE, root)[:, 0, 0, 0].tolist() == [0, 7, 100, 150]
+    assert pixels(photos, RESIZE, root)[:, 0, 0, 0].tolist() == [0, 7, 100, 150]
     moved = tmp_path / "moved"
     moved.mkdir()
     there = photos.assign(path=[shutil.move(path, moved) for path in photos["path"]])
-    assert cache.pixels(there, RESIZE, root)[:, 0, 0, 0].tolist() == [0, 7, 100, 150]
-    assert len(cache.sets(root)) == 2, "the same photos elsewhere are not decoded again"
+    assert pixels(there, RESIZE, root)[:, 0, 0, 0].tolist() == [0, 7, 100, 150]
+    assert len(sets(root)) == 2, "the same photos elsewhere are not decoded again"
 
 
 def test_photos_that_change_while_they_are_decoded_make_no_cache(
@@ -164,16 +167,16 @@ def test_photos_that_change_while_they_are_decoded_make_no_cache(
     real, changed = cache.decoded, list[str]()
     monkeypatch.setattr(cache, "decoded", decoded)
     with pytest.raises(DataError, match=r"1 of 4 photos changed while the command ran, first .*3\.png"):
-        cache.pixels(photos, RESIZE, tmp_path / "cache")
+        pixels(photos, RESIZE, tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("pixels.npy"))
 
 
 def test_photos_that_changed_since_the_table_was_made_are_refused(photos: pd.DataFrame, tmp_path: Path) -> None:
     table = photos.assign(content=file_digests(list(photos["path"]), tmp_path))
-    cache.pixels(table, RESIZE, tmp_path / "cache")
+    pixels(table, RESIZE, tmp_path / "cache")
     same_size_and_time(Path(photos["path"][2]), bitmap(7))
     with pytest.raises(DataError, match="photos changed while the command ran"):
-        cache.pixels(table, RESIZE, tmp_path / "cache")
+        pixels(table, RESIZE, tmp_path / "cache")
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +191,7 @@ def trained(drawn: Path, people: Path, tmp_path_factory: pytest.TempPathFactory)
     words = [word for word in TINY if not word.startswith("data.")]
     words += ["data=competition", f"data.root={base}/photos", f"cache_dir={base}/cache", f"runs_dir={base}/runs", "epochs=1",
               f"model.pretrained={base}/w.pth"]  # fmt: skip
-    experiment.run(compose(*words))
+    run(compose(*words))
     shutil.copytree(base / "photos", base / "pristine" / "photos")
     shutil.copy(base / "w.pth", base / "pristine" / "w.pth")
     return base, words
@@ -240,7 +243,9 @@ OPS: dict[str, Callable[[Path, list[Path], int, int], object]] = {
     "swap two photos": lambda base, photos, i, j: swap(photos[i], photos[j]) if i != j else None,
     "touch": lambda base, photos, i, j: os.utime(photos[i], (j, j)),
     "copy onto another": lambda base, photos, i, j: shutil.copy2(photos[i], photos[j]) if i != j else None,
-    "reverse the rows": lambda base, photos, i, j: edit_rows(base / "photos/train/train.csv", lambda lines: lines[::-1]),
+    "reverse the rows": lambda base, photos, i, j: edit_rows(
+        base / "photos/train/train.csv", lambda lines: lines[::-1]
+    ),
     "change a label": lambda base, photos, i, j: edit_rows(base / "photos/train/train.csv", relabel),
     "alter the weights": lambda base, photos, i, j: alter(base / "w.pth"),
     "touch the weights": lambda base, photos, i, j: os.utime(base / "w.pth", (j, j)),
@@ -255,28 +260,36 @@ def test_a_finished_run_answers_for_the_same_contents_alone(
     base, words = trained
     restore(base)
     monkeypatch.setattr(experiment, "train", lambda *given: pytest.fail("it was trained again"))
-    score, before = experiment.run(compose(*words)), snapshot(base)
-    photos = [*sorted((base / "photos/train/images").rglob("*.jpg"))[:3], *sorted((base / "photos/eval/images").iterdir())[:3]]
+    score, before = run(compose(*words)), snapshot(base)
+    photos = [
+        *sorted((base / "photos/train/images").rglob("*.jpg"))[:3],
+        *sorted((base / "photos/eval/images").iterdir())[:3],
+    ]
     for kind, i, j in changes:
         OPS[kind](base, photos, i, j)
     if snapshot(base) == before:
-        assert experiment.run(compose(*words)) == score
+        assert run(compose(*words)) == score
     else:
         with pytest.raises(MaskclsError, match=r"over other data|holds other weights|two people"):
-            experiment.run(compose(*words))
+            run(compose(*words))
 
 
 @pytest.mark.parametrize("kind", sorted(OPS))
 def test_each_change_to_what_a_run_is_of_is_told(kind: str, trained: tuple[Path, list[str]]) -> None:
     base, words = trained
     restore(base)
-    photos = [*sorted((base / "photos/train/images").rglob("*.jpg"))[:3], *sorted((base / "photos/eval/images").iterdir())[:3]]
+    photos = [
+        *sorted((base / "photos/train/images").rglob("*.jpg"))[:3],
+        *sorted((base / "photos/eval/images").iterdir())[:3],
+    ]
     OPS[kind](base, photos, 1, 4)
     if "touch" in kind or "reverse" in kind:
-        experiment.run(compose(*words))
+        run(compose(*words))
         return
-    with pytest.raises(MaskclsError, match="model.pretrained holds other weights" if "weights" in kind else "over other data"):
-        experiment.run(compose(*words))
+    with pytest.raises(
+        MaskclsError, match="model.pretrained holds other weights" if "weights" in kind else "over other data"
+    ):
+        run(compose(*words))
     restore(base)
 
 
@@ -321,35 +334,44 @@ def test_a_fold_that_goes_on_with_other_software_is_noted(
     shutil.rmtree(run)
 
 
-def test_a_run_of_an_older_version_answers_with_a_sentence(trained: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_an_older_version_answers_with_a_sentence(
+    trained: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     base, words = trained
     restore(base)
     file = only(base) / "data.json"
     kept = file.read_text()
     cfg = checked(compose(*words))
-    old = {"hash": rows.size_digest(rows.assemble(cfg, lambda note: None)), "photos": json.loads(kept)["photos"]}
+    old = {"hash": size_digest(assemble(cfg, lambda note: None)), "photos": json.loads(kept)["photos"]}
     file.write_text(json.dumps(old))
-    experiment.run(compose(*words))
+    run(compose(*words))
     assert "is of an older version, which knew its photos by their sizes" in capsys.readouterr().out
     file.write_text(json.dumps(old | {"hash": "00000000"}))
     with pytest.raises(RunError, match="over other data"):
-        experiment.run(compose(*words))
+        run(compose(*words))
     file.write_text(kept)
 
 
 @pytest.mark.parametrize("key", ["model.init", "pseudo.run"])
-def test_another_run_of_the_same_name_is_not_the_same_source(key: str, trained: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_another_run_of_the_same_name_is_not_the_same_source(
+    key: str, trained: tuple[Path, list[str]], tmp_path: Path
+) -> None:
     base, words = trained
     restore(base)
     source = shutil.copytree(only(base), tmp_path / "one" / only(base).name)
-    words = [*words, "name=child", f"runs_dir={tmp_path}/runs", *(["pseudo=confident", "pseudo.threshold=0"] if key == "pseudo.run" else [])]
-    score = experiment.run(compose(*words, f"{key}={source}"))
+    words = [
+        *words,
+        "name=child",
+        f"runs_dir={tmp_path}/runs",
+        *(["pseudo=confident", "pseudo.threshold=0"] if key == "pseudo.run" else []),
+    ]
+    score = run(compose(*words, f"{key}={source}"))
     other = shutil.copytree(source, tmp_path / "two" / source.name)
-    assert experiment.run(compose(*words, f"{key}={other}")) == score, "the same content elsewhere is the same"
+    assert run(compose(*words, f"{key}={other}")) == score, "the same content elsewhere is the same"
     if key == "model.init":
         shutil.copy(other / "fold0" / "best.pt", other / "fold1" / "best.pt")
     else:
         arrays = read_fold(other / "fold1" / "oof.npz")
         write_arrays(other / "fold1" / "oof.npz", **arrays | {"eval_probs": arrays["eval_probs"][::-1]})
     with pytest.raises(RunError, match=f"{key} holds other weights or predictions now|over other data"):
-        experiment.run(compose(*words, f"{key}={other}"))
+        run(compose(*words, f"{key}={other}"))

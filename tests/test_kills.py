@@ -23,7 +23,16 @@ from maskcls.processes import cores
 from maskcls.reading import read_arrays, read_json, read_yaml
 from maskcls.state import loaded
 
-SAME = ("metrics.json", "oof.csv", "eval.csv", "data.json", "table.csv", "fold*/best.pt", "fold*/last.pt", "fold*/oof.npz")
+SAME = (
+    "metrics.json",
+    "oof.csv",
+    "eval.csv",
+    "data.json",
+    "table.csv",
+    "fold*/best.pt",
+    "fold*/last.pt",
+    "fold*/oof.npz",
+)
 READERS: dict[str, Callable[[Path], object]] = {
     ".json": read_json, ".yaml": read_yaml, ".npz": read_arrays, ".pt": loaded,
     ".csv": lambda path: path.read_text().endswith("\n") or pytest.fail(f"{path} is cut off"),
@@ -37,7 +46,9 @@ class Zygote:
 
     def __init__(self) -> None:
         call = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
-        self.process = subprocess.Popen(call, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            call, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def ask(self, **order: object) -> int:
         """Send an order and return its answer."""
@@ -109,7 +120,9 @@ def numbers(content: object) -> bytes:
 
 def names(place: Path) -> set[str]:
     """Return the names of all files of a run and its cache."""
-    return {str(file.relative_to(place)) for top in ("runs", "cache") for file in (place / top).rglob("*") if file.is_file()}
+    return {
+        str(file.relative_to(place)) for top in ("runs", "cache") for file in (place / top).rglob("*") if file.is_file()
+    }
 
 
 @pytest.fixture(scope="session")
@@ -235,7 +248,9 @@ def first_child(pid: int) -> int:
 def kill_worker(pid: int, place: Path, delay: float) -> int:
     """Kill a loader's worker of a run some seconds after it began, and return the run's process id."""
     end = time.monotonic() + 60
-    while not (place / "log").exists() or "decoding" not in (place / "log").read_text():  # from here on the only children are the loader's
+    while (
+        not (place / "log").exists() or "decoding" not in (place / "log").read_text()
+    ):  # from here on the only children are the loader's
         assert time.monotonic() < end
         time.sleep(0.002)
     first_child(pid)
@@ -248,7 +263,9 @@ def kill_worker(pid: int, place: Path, delay: float) -> int:
 
 def survive_worker(zygote: Zygote, drawn: Path, folder: Path, one: Whole, folds: int, delay: float) -> None:
     """Kill a loader's worker so many seconds after the first one began; the run ends, and is asked for again."""
-    for again in range(8):  # a run that was over before its worker was killed is tried again, with a kill twice as early
+    for again in range(
+        8
+    ):  # a run that was over before its worker was killed is tried again, with a kill twice as early
         place = folder / f"w{again}"
         call = words(drawn, place, folds, "hardware.workers=1")
         code = zygote.wait(kill_worker(zygote.start(place, call), place, delay / 2**again))
@@ -321,7 +338,9 @@ def test_killed_while_people_are_drawn_nobody_is_left_behind_and_asking_again_dr
         assert time.monotonic() < end, "a process waits for work for ever"
         time.sleep(0.05)
     assert not list(tmp_path.glob("people-*"))
-    again = subprocess.run(call, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=300)
+    again = subprocess.run(
+        call, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=300
+    )
     assert again.returncode == 0, again.stderr
     (drawn,) = tmp_path.glob("people-*")
     assert len(list(drawn.glob("train/images/*"))) == 15 and not list(tmp_path.glob(".people-*.part"))

@@ -19,12 +19,12 @@ from conftest import environment
 from omegaconf import DictConfig, OmegaConf
 from test_pairs import one_step
 
-from maskcls import rows
 from maskcls.cache import pixels
 from maskcls.cli import compose, home
 from maskcls.config import GROUPS, Config, checked, resolved
 from maskcls.errors import ConfigError
 from maskcls.ladder.rungs import check_single_run
+from maskcls.rows import assemble
 
 PUBLISHED = {
     "team": {
@@ -156,7 +156,9 @@ def test_a_rung_that_one_run_is_not_is_refused_with_the_command_that_does_it(wor
         return
     with pytest.raises(ConfigError) as caught:
         check_single_run(raw)
-    assert word in str(caught.value) and said.get("command", "python -m maskcls.run -m search=focal") in str(caught.value)
+    assert word in str(caught.value) and said.get("command", "python -m maskcls.run -m search=focal") in str(
+        caught.value
+    )
     if "init" in said:
         check_single_run(compose(word, *begun(word, tmp_path)))
 
@@ -191,7 +193,7 @@ def test_a_rung_learns(word: str, tiny: list[str], tmp_path: Path) -> None:
         place.mkdir()
         network = timm.create_model(cfg.model.params["arch"], num_classes=18)
         torch.save({"model": network.state_dict()}, place / "best.pt")
-    table = rows.assemble(cfg, lambda note: None)
+    table = assemble(cfg, lambda note: None)
     numbers = one_step(cfg, table, pixels(table, cfg.crop, Path(cfg.cache_dir)))
     assert np.isfinite(numbers["loss"]) and 0 <= numbers["f1"] <= 1
 

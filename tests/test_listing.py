@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from maskcls import ensemble
+from maskcls.ensemble import photos
 from maskcls.errors import DataError
 from maskcls.images import image_endings
 from maskcls.listing import describe_left_out, find_images
@@ -73,7 +73,7 @@ def test_predict_and_extra_take_the_same_photos_and_count_the_rest(
 ) -> None:
     images = list(map(str, find_images(folder)[0]))
     said = describe_left_out(Counter(OTHERS))
-    assert list(ensemble.photos([str(folder)])["path"]) == images
+    assert list(photos([str(folder)])["path"]) == images
     assert f"photos: {folder}: {said}" in capsys.readouterr().out
     notes: list[str] = []
     table = data.competition(lambda text: None, root=str(people))
@@ -82,7 +82,7 @@ def test_predict_and_extra_take_the_same_photos_and_count_the_rest(
     (folder / "none").mkdir()
     (folder / "none" / "a.txt").touch()
     with pytest.raises(DataError, match=r"there is no photo at .*none': left out 1 file: 1 .txt"):
-        ensemble.photos([str(folder / "none")])
+        photos([str(folder / "none")])
 
 
 def test_the_contact_sheet_takes_them_too(folder: Path, tmp_path: Path) -> None:

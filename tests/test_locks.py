@@ -27,19 +27,25 @@ def refuse(file, how):
     raise OSError(errno.ENOLCK, "No locks available")
 fcntl.flock = refuse
 """
-HOLD = ABSENCE + """
+HOLD = (
+    ABSENCE
+    + """
 from maskcls.rundir import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
 """
-COUNT = ABSENCE + """
+)
+COUNT = (
+    ABSENCE
+    + """
 from maskcls.rundir import locked
 total = Path(sys.argv[1])
 for _ in range(25):
     with locked(total.with_name("lock")):
         total.write_text(str(int(total.read_text()) + 1))
 """
+)
 RUN = ABSENCE + "from maskcls import run; run.main()"
 
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from maskcls import rows
 from maskcls.cache import pixels
 from maskcls.cli import compose
 from maskcls.config import Config, checked
@@ -18,6 +17,7 @@ from maskcls.errors import NumberError, RunError
 from maskcls.infer import colours, normalized
 from maskcls.loaders import Epochs
 from maskcls.loop import Fold, fit, seed_epoch
+from maskcls.rows import assemble
 from maskcls.state import State, build
 
 PLAIN = (
@@ -38,7 +38,7 @@ def begun(tiny: list[str]) -> Begun:
 
     def begin(*words: str) -> tuple[Config, Fold, State]:
         cfg = checked(compose(*tiny, *PLAIN, *words))
-        table = rows.assemble(cfg, lambda note: None)
+        table = assemble(cfg, lambda note: None)
         fold = Fold.of(table, pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, cfg.hardware())
         return cfg, fold, build(cfg, cfg.head(), cfg.hardware(), fold.size, 0)
 

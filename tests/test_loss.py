@@ -101,9 +101,6 @@ def test_weighted_cross_entropy_is_the_mean_of_weighted_terms() -> None:
     torch.testing.assert_close(ce(COUNTS, weights="effective")(logits, hot(indices, 8)), expected)
 
 
-# Weights of the classes
-
-
 @pytest.mark.parametrize("beta", [0.0, 0.9, 0.999, 0.9999])
 def test_effective_weights_follow_cui_et_al(beta: float) -> None:
     weight = class_weights(COUNTS, "effective", beta).double().numpy()
@@ -133,9 +130,6 @@ def test_weights_have_mean_one_over_the_photos_and_none_for_absent_classes(count
 
 def test_without_weights_each_class_weighs_one() -> None:
     assert class_weights(COUNTS, "none").tolist() == [1.0] * 8
-
-
-# Soft F1
 
 
 def numpy_f1(logits: Any, targets: Any, weight: Any) -> float:

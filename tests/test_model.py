@@ -76,9 +76,6 @@ def test_an_unknown_architecture_names_a_close_one(arch: str, close: str) -> Non
     assert fault.startswith(f"model.arch of timm: no architecture of timm '{arch}': did you mean {close}")
 
 
-# Weights
-
-
 def package_file() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     assert spec is not None and spec.submodule_search_locations
@@ -195,9 +192,6 @@ def test_a_package_must_hold_one_file_of_weights(
     assert "weights_of_mine" not in sys.modules, "a package's code is not run to find its file"
 
 
-# The hub
-
-
 @pytest.fixture
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return the timeouts with which an unreachable hub is asked; nothing is cached."""
@@ -224,9 +218,6 @@ def test_an_architecture_without_weights_on_the_hub_is_told_without_asking_it(no
     with pytest.raises(ConfigError, match="timm has no weights for vit_base_patch16_reg4_gap_256"):
         timm_(18, 32, 32, arch="vit_base_patch16_reg4_gap_256", pretrained=True)
     assert not nowhere
-
-
-# Frozen parts
 
 
 def step(net: torch.nn.Module) -> None:

@@ -206,8 +206,6 @@ def test_adamp_calls_a_closure_first_and_returns_its_loss() -> None:
     assert two.step() is None and torch.equal(mine, theirs)
 
 
-# Copies, states, and weights of any kind
-
 SETTINGS = {"lr": 0.05, "weight_decay": 0.1}
 
 
@@ -321,7 +319,10 @@ def test_adamp_takes_the_packages_steps_on_generated_weights(data: st.DataObject
     pair = AdamP(mine[:2], **options), adamp.AdamP(theirs[:2], **options)
     for _ in range(4):
         if len(pair[0].param_groups) == 1 and mine[2:] and draw(st.booleans(), "group is added"):
-            pair[0].add_param_group({"params": mine[2:], "lr": 0.02}), pair[1].add_param_group({"params": theirs[2:], "lr": 0.02})
+            (
+                pair[0].add_param_group({"params": mine[2:], "lr": 0.02}),
+                pair[1].add_param_group({"params": theirs[2:], "lr": 0.02}),
+            )
         for a, b in zip(mine, theirs, strict=True):
             kind = draw(st.sampled_from(["none", "zero", "any", "channel", "layer", "huge"]), "gradient")
             g = gradient(b.float(), kind if kind in ("channel", "layer") else "any", random).to(b)
@@ -333,7 +334,9 @@ def test_adamp_takes_the_packages_steps_on_generated_weights(data: st.DataObject
 
 
 def test_adamp_in_half_precision_is_near_the_package() -> None:
-    mine, theirs = ([torch.nn.Parameter(p.detach().bfloat16()) for p in weights(torch.contiguous_format)] for _ in range(2))
+    mine, theirs = (
+        [torch.nn.Parameter(p.detach().bfloat16()) for p in weights(torch.contiguous_format)] for _ in range(2)
+    )
     learn(AdamP(mine, 0.01), 2), learn(adamp.AdamP(theirs, lr=0.01), 2)
     assert_near(mine, theirs)
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maskcls import detect, overlays
+from maskcls.detect import word
 from maskcls.errors import ConfigError, DataError
+from maskcls.overlays import Landmarks, Look, choose, wear
 from maskcls.parts import data, overlay
 
 
@@ -87,23 +88,23 @@ def test_of_extra_takes_outside_faces_only(table: pd.DataFrame, tmp_path: Path) 
 
 
 def test_a_mask_covers_mouth_and_nose_as_its_style_says() -> None:
-    at = overlays.Landmarks((70, 80), (130, 80), (100, 115), (78, 145), (122, 145))
+    at = Landmarks((70, 80), (130, 80), (100, 115), (78, 145), (122, 145))
     photo = np.full((256, 200, 3), 120, np.uint8)
     for seed in range(20):
         for style in ("worn", "nose", "chin"):
             rng = np.random.default_rng(seed)
-            look = overlays.Look("surgical", (250, 250, 250), "plain", (0, 0, 0), (0, 0, 0))
-            changed = np.abs(overlays.wear(photo, at, look, style, rng).astype(int) - 120).max(2) > 30
+            look = Look("surgical", (250, 250, 250), "plain", (0, 0, 0), (0, 0, 0))
+            changed = np.abs(wear(photo, at, look, style, rng).astype(int) - 120).max(2) > 30
             assert changed[115, 100] == (style == "worn") and changed[145, 100] == (style != "chin")
             assert changed[172, 100] and not changed[80, 70:130].any()
 
 
 def test_a_mask_on_an_ear_can_be_seen() -> None:
     photo = np.full((200, 200, 3), 120, np.uint8)
-    at = overlays.Landmarks((55, 70), (145, 70), (100, 120), (66, 150), (134, 150))  # fills the photo
+    at = Landmarks((55, 70), (145, 70), (100, 120), (66, 150), (134, 150))  # fills the photo
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        changed = np.abs(overlays.wear(photo, at, overlays.choose(rng), "ear", rng).astype(int) - 120).max(2) > 8
+        changed = np.abs(wear(photo, at, choose(rng), "ear", rng).astype(int) - 120).max(2) > 8
         assert changed.mean() > 0.05 and not changed[150, 90:110].any()
 
 
@@ -111,4 +112,4 @@ def test_a_wrong_detector_is_told() -> None:
     faults: list[str] = []
     overlay.word.check({"name": "masks", "detector": "retina"}, faults)
     assert faults == ["overlay.detector of masks: no detector 'retina': did you mean retinaface?"]
-    assert set(detect.word.words) == {"mtcnn", "retinaface"}
+    assert set(word.words) == {"mtcnn", "retinaface"}

@@ -43,7 +43,7 @@ def value_of(argument: str) -> str:
 @example("/", " a")
 @example("/", "a ")
 @example("/", "a (1)/b, c")
-@example("/", "it's=\"x\"")
+@example("/", 'it\'s="x"')
 @example("/", "$HOME&~")
 def test_a_path_arrives_exactly_or_by_the_line_that_is_shown(start: str, path: str) -> None:
     typed = start + path
@@ -221,7 +221,9 @@ def test_bash_completes_by_the_script_that_is_installed(typed: str, command: Com
     test = f"{script.stdout}\nCOMP_LINE={line!r} COMP_POINT={len(line)}\n_maskcls_complete\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""
     from conftest import environment
 
-    done = subprocess.run(["bash", "-c", test], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", test], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.stdout.split() == [typed.partition("=")[2] + {"loss=fo": "cal", "team=foca": "l"}[typed]], done.stderr
 
 

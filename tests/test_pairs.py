@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from maskcls import rows
 from maskcls.cache import pixels
 from maskcls.cli import compose
 from maskcls.config import Config, checked
 from maskcls.experiment import run
 from maskcls.loop import Fold, fit
+from maskcls.rows import assemble
 from maskcls.state import build
 
 HEADS, LOSSES, MIXINGS = ("single", "triple"), ("ce", "focal", "f1"), ("none", "mixup")
@@ -52,7 +52,9 @@ def one_step(cfg: Config, table, photos) -> dict[str, float]:  # type: ignore[no
     state = build(cfg, head, hardware, small.size, 0)
     before = [parameter.detach().clone() for parameter in state.model.parameters()]
     numbers = next(fit(cfg, state, small, head, hardware, lambda batches: batches))
-    assert any(not torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True)), "nothing was learned"
+    assert any(not torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True)), (
+        "nothing was learned"
+    )
     return numbers
 
 
@@ -76,7 +78,7 @@ def test_each_word_goes_with_each_head_loss_and_mixing(words: str, tiny: list[st
     small = SMALL.get(words.split()[0], "").split()
     raw = compose(*kept, "batch=8", "epochs=1", *words.split(), *small)
     cfg = checked(raw)
-    table = rows.assemble(cfg, lambda note: None)
+    table = assemble(cfg, lambda note: None)
     photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
     for head, loss, mixing in itertools.product(HEADS, LOSSES, MIXINGS):
         raw["head"], raw["loss"]["name"] = {"name": head}, loss
@@ -89,11 +91,19 @@ def test_each_word_goes_with_each_head_loss_and_mixing(words: str, tiny: list[st
 def test_a_run_begins_from_the_same_folds_of_another_one(tiny: list[str], tmp_path: Path) -> None:
     run(compose(*tiny, "epochs=1"))
     (first,) = (tmp_path / "runs").iterdir()
-    run(compose(*tiny, "epochs=1", f"model.init={first}", "optimizer=sgd", "optimizer.lr=1e-12", f"runs_dir={tmp_path}/more"))
+    run(
+        compose(
+            *tiny, "epochs=1", f"model.init={first}", "optimizer=sgd", "optimizer.lr=1e-12", f"runs_dir={tmp_path}/more"
+        )
+    )
     (second,) = (tmp_path / "more").iterdir()
     for k in (0, 1):
         old, new = (torch.load(place / f"fold{k}" / "best.pt", weights_only=True)["model"] for place in (first, second))
-        assert all(torch.allclose(old[key], new[key], atol=1e-6) for key in old if "running" not in key and "num_batches" not in key)
+        assert all(
+            torch.allclose(old[key], new[key], atol=1e-6)
+            for key in old
+            if "running" not in key and "num_batches" not in key
+        )
 
 
 def test_beginning_from_folds_of_other_people_is_refused(tiny: list[str], tmp_path: Path) -> None:

@@ -18,15 +18,19 @@ from hypothesis import strategies as some
 from PIL import Image
 from test_relabel import competition as competition_people
 
-from maskcls import contact, report, rows, selection
+from maskcls import rows
 from maskcls.cli import compose
 from maskcls.config import Config, checked
+from maskcls.contact import listed
 from maskcls.errors import ConfigError, DataError
 from maskcls.identities import note_doubtful_ids, note_same_photos, unify_ids
 from maskcls.labels import encode
 from maskcls.parts import data, extra, labels, split
 from maskcls.registry import Word
+from maskcls.report import show
+from maskcls.rows import assemble
 from maskcls.rundir import RunDir
+from maskcls.selection import ranked
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 PEOPLE = 6
@@ -54,16 +58,16 @@ def read_people(base: Path, column: str, ids: list[str] | None = None) -> tuple[
     return read(base, f"path,label,{column}", *[f"{i}.png,{i % 18},{name}" for i, name in enumerate(ids)])
 
 
-# Columns
-
-
 @pytest.mark.parametrize(
-    "column", ["Person", "PERSON", "person ", "person_id", "Person ID", "subject", "Subject-ID", "\u200bperson", "ｐｅｒｓｏｎ"]
+    "column",
+    ["Person", "PERSON", "person ", "person_id", "Person ID", "subject", "Subject-ID", "\u200bperson", "ｐｅｒｓｏｎ"],
 )
 def test_a_spelling_of_a_column_is_read_and_told(base: Path, column: str) -> None:
     table, told = read_people(base, column)
     assert table["person"].nunique() == PEOPLE
-    assert told == ([] if column.strip() == "person" else [f"{base}/my.csv: reading column '{column.strip()}' as person"])
+    assert told == (
+        [] if column.strip() == "person" else [f"{base}/my.csv: reading column '{column.strip()}' as person"]
+    )
 
 
 @pytest.mark.parametrize("column", ["persn", "prson", "persons", "person_name", "the_person"])
@@ -118,8 +122,6 @@ def test_what_stands_beside_a_label_must_agree_with_it(base: Path, column: str, 
         read(base, f"path,label,{column}", f"0.png,0,{value}")
 
 
-# Ids of people
-
 SAME: list[Callable[[str], str]] = [
     str,
     lambda name: unicodedata.normalize("NFD", name),
@@ -129,7 +131,10 @@ SAME: list[Callable[[str], str]] = [
 
 
 @QUICK
-@given(some.lists(some.sampled_from(["José Á", "김 하나", "ÅB", "001498-1", "001498", "x 1"]), min_size=6, max_size=6), some.data())
+@given(
+    some.lists(some.sampled_from(["José Á", "김 하나", "ÅB", "001498-1", "001498", "x 1"]), min_size=6, max_size=6),
+    some.data(),
+)
 def test_spellings_that_are_surely_one_are_one(base: Path, names: list[str], data: some.DataObject) -> None:
     ids = [data.draw(some.sampled_from(SAME))(name) for name in [*names, *names]]
     table, _ = read_people(base, "person", ids)
@@ -169,9 +174,6 @@ def test_other_ids_raise_no_doubt(base: Path) -> None:
     assert not told
 
 
-# Paths
-
-
 @pytest.mark.parametrize(("file", "cell"), [("NFD", "NFC"), ("NFC", "NFD")])
 def test_a_path_is_found_in_the_other_unicode_form(tmp_path: Path, file: str, cell: str) -> None:
     name = "포토/é.png"
@@ -198,12 +200,11 @@ def test_the_competitions_layout_is_found_in_the_other_unicode_form(tmp_path: Pa
 
 def test_two_files_of_one_name_are_told(tmp_path: Path) -> None:
     names = [unicodedata.normalize(form, "30_0_é.png") for form in ("NFC", "NFD")]  # type: ignore[arg-type]
-    rows = [{"path": tmp_path / name, "person": "", "mask": 2, "gender": 0, "age": 30.0, "part": "extra"} for name in names]
+    rows = [
+        {"path": tmp_path / name, "person": "", "mask": 2, "gender": 0, "age": 30.0, "part": "extra"} for name in names
+    ]
     with pytest.raises(DataError, match="several files are called"):
         data.finished(rows, tmp_path)
-
-
-# What is not used
 
 
 def test_files_and_rows_that_are_not_used_are_counted(people: Path, tmp_path: Path) -> None:
@@ -228,7 +229,6 @@ def test_files_and_rows_that_are_not_used_are_counted(people: Path, tmp_path: Pa
     (root / "eval" / "info.csv").unlink()
     data.competition(told.append, root=str(root))
     assert f"{root}/eval is not used: it has no info.csv" in told
-
 
 
 def test_a_set_that_is_drawn_says_that_it_reads_no_variable(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +270,7 @@ def test_a_leak_is_shown_at_the_end_too(tmp_path: Path, capsys: pytest.CaptureFi
     notes = ["LEAK: split x puts 2 people on both sides", "LEAK: 1 photos are of several people", "labels: 0 photos"]
     oof = {"f1": 0.5, "accuracy": 0.5, "photos": 1}
     closing = {"folds": [], "eval": None, "oof": oof, "people_on_both_sides": 2, "notes": notes}
-    report.show(RunDir(tmp_path, "t", {}), closing)
+    show(RunDir(tmp_path, "t", {}), closing)
     shown = "".join(capsys.readouterr())
     assert shown.count("LEAK: ") == 2 and notes[1] in shown
 
@@ -279,16 +279,15 @@ def test_a_sheet_of_photos_finds_the_other_unicode_form(tmp_path: Path) -> None:
     path = tmp_path / unicodedata.normalize("NFD", "é.png")
     Image.new("RGB", (6, 8)).save(path)
     (tmp_path / "my.csv").write_text(unicodedata.normalize("NFD", "path\né.png\n"), encoding="utf-8")
-    assert contact.listed(tmp_path / "my.csv", "*", 5) == [str(path)]
-
-
-# Orders of rows
+    assert listed(tmp_path / "my.csv", "*", 5) == [str(path)]
 
 
 def persons(count: int, seed: int) -> pd.DataFrame:
     """Return a table of people with several photos each; the labels of some disagree."""
     random = np.random.default_rng(seed)
-    made = [(f"p{i}", mask, random.integers(0, 2), random.integers(0, 3)) for i in range(count) for mask in (0, 0, 1, 2)]
+    made = [
+        (f"p{i}", mask, random.integers(0, 2), random.integers(0, 3)) for i in range(count) for mask in (0, 0, 1, 2)
+    ]
     table = pd.DataFrame(made, columns=["person", "mask", "gender", "band"])
     steady = random.random(len(table)) < 0.8
     table["gender"] = np.where(steady, table.groupby("person")["gender"].transform("first"), table["gender"])
@@ -308,7 +307,7 @@ def test_folds_do_not_depend_on_the_order_of_rows(build: Any, count: int, seed: 
     mine, other = build(table, 3, 0), build(shuffled, 3, 0)
     pd.testing.assert_series_equal(other.loc[table.index], mine)
     assert other.index.equals(shuffled.index)
-    assert selection.ranked(shuffled, 0) == selection.ranked(table, 0)
+    assert ranked(shuffled, 0) == ranked(table, 0)
 
 
 @pytest.fixture(scope="module")
@@ -330,11 +329,8 @@ def test_the_table_of_a_run_does_not_depend_on_the_order_of_training_rows(
     table = persons(30, 0)
     shuffled = table.sample(frac=1, random_state=1).reset_index(drop=True)
     for more in ({}, {"people": 20}, {"exam": 0.3}):
-        mine, other = (rows.assemble(config(plain, t, build, **more), lambda note: None) for t in (table, shuffled))
+        mine, other = (assemble(config(plain, t, build, **more), lambda note: None) for t in (table, shuffled))
         pd.testing.assert_frame_equal(mine, other)
-
-
-# Patches
 
 
 @pytest.mark.parametrize("more", [{}, {"people": 9}, {"exam": 0.5}, {"people": 30, "exam": 0.5}])
@@ -343,7 +339,7 @@ def test_patches_mend_whoever_is_chosen(plain: Config, more: dict[str, Any], mon
     given = competition_people()
     word = Word("labels", "plain", {**plain.labels.params, "patches": "extended"}, labels.plain)
     told: list[str] = []
-    made = rows.assemble(config(plain, given, labels=word, folds=2, **more), told.append).set_index("id")
+    made = assemble(config(plain, given, labels=word, folds=2, **more), told.append).set_index("id")
     whole = labels.plain(given, lambda note: None, patches="extended").set_index("id")
     columns = ["mask", "gender", "age", "label"]
     pd.testing.assert_frame_equal(made[columns], whole.loc[made.index, columns])
@@ -356,9 +352,6 @@ def test_patches_without_effect_say_why() -> None:
     told: list[str] = []
     labels.plain(persons(3, 0), told.append, patches="core")
     assert "this data lacks 000020, 001498-1" in told[0]
-
-
-# The same photo twice
 
 
 def doubled(**second: Any) -> list[str]:
@@ -376,7 +369,10 @@ def doubled(**second: Any) -> list[str]:
         ({"person": "q", "fold": 1}, "LEAK: 1 photos are of several people and in several folds"),
         ({"person": "q"}, "1 photos are of several people"),
         ({"person": "q", "part": "eval", "fold": -1}, "LEAK: 1 photos are trained on and are scored evaluation photos"),
-        ({"person": "q", "part": "eval", "fold": -1, "scored": False}, "1 photos are trained on and are evaluation photos"),
+        (
+            {"person": "q", "part": "eval", "fold": -1, "scored": False},
+            "1 photos are trained on and are evaluation photos",
+        ),
         ({"label": 4}, "1 photos have several labels"),
         ({"part": "eval", "scored": True}, "LEAK: 1 photos are trained on and are scored evaluation photos"),
     ],
@@ -397,14 +393,14 @@ def test_copies_of_one_person_and_pseudo_labels_are_no_conflict() -> None:
 def test_a_run_over_a_photo_of_two_people_says_leak(place: str, people: Path, tmp_path: Path, tiny: list[str]) -> None:
     root = shutil.copytree(people, tmp_path / "data")
     faces = sorted((root / "train" / "images").glob("*/mask1.*"))
-    folds = rows.assemble(checked(compose(*tiny)), lambda note: None).set_index("id")["fold"]
+    folds = assemble(checked(compose(*tiny)), lambda note: None).set_index("id")["fold"]
     of = {face: folds[face.relative_to(root).as_posix()] for face in faces}
     first = faces[0]
     other = next(face for face in faces if of[face] != of[first] and face.suffix == first.suffix)
     shutil.copy(first, other if place == "train" else next((root / "eval" / "images").iterdir()))
     own = [word for word in tiny if not word.startswith(("data.", "cache_dir"))]
     told: list[str] = []
-    rows.assemble(checked(compose(*own, "data=competition", f"data.root={root}", f"cache_dir={tmp_path}")), told.append)
+    assemble(checked(compose(*own, "data=competition", f"data.root={root}", f"cache_dir={tmp_path}")), told.append)
     (leak,) = [note for note in told if note.startswith("LEAK: 1 photos")]
     assert f"{first.parent.name}/{first.name}" in leak
 

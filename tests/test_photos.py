@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from maskcls import photos
 from maskcls.errors import DataError
 from maskcls.images import LIMIT, image_formats
-from maskcls.photos import listen, look, looked, map_heard, photo, read_photo
+from maskcls.photos import Look, listen, look, looked, map_heard, photo, read_photo
 
 COLOUR = (200, 100, 50)
 
@@ -181,7 +181,7 @@ def test_a_photo_is_looked_at_once_until_it_changes(tmp_path: Path, monkeypatch:
         Path(path).write_bytes(saved("JPEG"))
     seen: list[str] = []
     monkeypatch.setattr(photos, "look", lambda path: seen.append(path) or look(path))
-    assert looked(paths * 2, tmp_path) == [photos.Look(32, 24, None)] * 6 == looked([*paths, *paths[::-1]], tmp_path)
+    assert looked(paths * 2, tmp_path) == [Look(32, 24, None)] * 6 == looked([*paths, *paths[::-1]], tmp_path)
     assert sorted(seen) == paths
     Path(paths[1]).write_bytes(b"")
     assert [bool(known.fault) for known in looked(paths, tmp_path)] == [False, True, False] and seen[3:] == [paths[1]]

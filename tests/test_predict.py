@@ -20,13 +20,12 @@ import torch
 import yaml
 from conftest import environment
 
-import maskcls
-from maskcls import ensemble
+from maskcls import experiment, load
 from maskcls.cli import compose
 from maskcls.config import checked
 from maskcls.contents import file_digests
+from maskcls.ensemble import predict, submit
 from maskcls.errors import DataError, MaskclsError, RunError
-from maskcls.experiment import run as train
 from maskcls.labels import AGES, CLASSES, GENDERS, MASKS
 from maskcls.ladder.outcome import out_of_fold
 from maskcls.parts.data import competition
@@ -77,7 +76,14 @@ def make(tmp_path: Path, people: Path) -> Make:
         train = table["part"] == "train"
         table["fold"] = by_person(table[train], folds, 0).reindex(table.index, fill_value=-1).astype("int64")
         table["scored"] = True
-        words = ("name=t", "model=timm", f"model.arch={ARCH}", "data=competition", f"data.root={people}", f"folds={folds}")
+        words = (
+            "name=t",
+            "model=timm",
+            f"model.arch={ARCH}",
+            "data=competition",
+            f"data.root={people}",
+            f"folds={folds}",
+        )
         table["content"] = file_digests(list(table["path"]), tmp_path / "cache")
         write_text(place / "config.yaml", yaml.safe_dump(checked(compose(*words)).filled()))
         write_text(place / "table.csv", table.drop(columns="path").to_csv(index=False))
@@ -98,7 +104,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     monkeypatch.chdir(tmp_path)
 
     def predicted(*words: str) -> Path:
-        ensemble.predict(compose(*words, "hardware=cpu", config="predict"))
+        predict(compose(*words, "hardware=cpu", config="predict"))
         return tmp_path
 
     return predicted
@@ -132,13 +138,21 @@ def test_the_submission_of_two_runs_is_the_mean_of_what_they_stored(
     assert "a-1" in shown and "b-2" in shown and "ensemble: mean" in shown and "nothing is learned" in shown
 
 
-def test_every_blend_predicts_and_returns_its_out_of_fold_score(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_blend_predicts_and_returns_its_out_of_fold_score(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sklearn.metrics import f1_score
 
     monkeypatch.chdir(tmp_path)
     a, b = make("a-1", 1), make("b-2", 2)
-    for words in (["blend=mean"], ["blend=rank"], ["blend=vote"], ["blend=fitted"], ["blend=weighted", "blend.weights=[2,1]"]):
-        score = ensemble.predict(compose("runs=[a-1,b-2]", "hardware=cpu", *words, config="predict"))
+    for words in (
+        ["blend=mean"],
+        ["blend=rank"],
+        ["blend=vote"],
+        ["blend=fitted"],
+        ["blend=weighted", "blend.weights=[2,1]"],
+    ):
+        score = predict(compose("runs=[a-1,b-2]", "hardware=cpu", *words, config="predict"))
         assert 0 < score < 1
     one, two = (pd.read_csv(run / "oof.csv") for run in (a, b))
     guess = (2 * one[COLUMNS].to_numpy() + two[COLUMNS].to_numpy()).argmax(1)
@@ -160,7 +174,9 @@ def test_the_order_is_info_csvs_also_where_it_is_another_one_than_the_runs(
 
 
 @pytest.mark.parametrize("fault", ["missing", "double"])
-def test_a_missing_or_double_row_is_refused_and_nothing_is_written(fault: str, make: Make, ask: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_missing_or_double_row_is_refused_and_nothing_is_written(
+    fault: str, make: Make, ask: Callable[..., Path], tmp_path: Path
+) -> None:
     run = make("a-1")
     rows = (run / "eval.csv").read_text().splitlines()
     rows = rows[:-1] if fault == "missing" else [*rows, rows[-1]]
@@ -174,14 +190,16 @@ def test_a_missing_or_double_row_is_refused_and_nothing_is_written(fault: str, m
 def test_two_photos_of_one_name_are_refused(tmp_path: Path) -> None:
     given = pd.DataFrame(np.full((2, 18), 1 / 18), columns=COLUMNS).assign(id=["a/x.jpg", "b/x.jpg"])
     with pytest.raises(DataError, match=r"two evaluation photos have the name x\.jpg"):
-        ensemble.submit(["a/x.jpg", "b/x.jpg"], given, tmp_path / "s.csv")
+        submit(["a/x.jpg", "b/x.jpg"], given, tmp_path / "s.csv")
 
 
 @pytest.mark.parametrize(
     ("column", "change"),
     [("fold", lambda fold: 1 - fold), ("label", lambda label: (label + 1) % 18), ("id", lambda name: name + "x")],
 )
-def test_runs_with_different_fold_tables_are_refused(column: str, change: Callable[[Any], Any], make: Make, ask: Callable[..., Path]) -> None:
+def test_runs_with_different_fold_tables_are_refused(
+    column: str, change: Callable[[Any], Any], make: Make, ask: Callable[..., Path]
+) -> None:
     make("a-1", 1)
     table = pd.read_csv(file := make("b-2", 2) / "table.csv")
     table.loc[3, column] = change(table.loc[3, column])
@@ -233,17 +251,19 @@ def test_the_checkpoints_own_preprocessing_is_used_and_nothing_is_downloaded(
     monkeypatch.setattr("maskcls.parts.model.reach", lambda arch: pytest.fail("the hub was asked"))
     run = make("a-1", crop={"name": "resize", "height": size[0], "width": size[1]})
     files = sorted((people / "eval" / "images").iterdir())[:5]
-    probs = maskcls.load(run)(files)
+    probs = load(run)(files)
     assert probs.shape == (5, 18) and probs.dtype == np.float32
     np.testing.assert_allclose(probs, reference(run, files, size), atol=1e-5)
 
 
 def test_photos_are_paths_or_arrays(make: Make, people: Path) -> None:
-    model = maskcls.load(make("a-1"))
+    model = load(make("a-1"))
     files = sorted((people / "eval" / "images").iterdir())[:3]
     arrays = [np.ascontiguousarray(cv2.imread(str(file))[:, :, ::-1]) for file in files]
     np.testing.assert_array_equal(model(files), model(arrays))
-    np.testing.assert_allclose(model(str(files[0])), model(files)[:1], rtol=1e-5)  # another size of batch rounds otherwise
+    np.testing.assert_allclose(
+        model(str(files[0])), model(files)[:1], rtol=1e-5
+    )  # another size of batch rounds otherwise
     assert model([]).shape == (0, 18)
     for wrong in ([arrays[0].astype(np.float32)], arrays[0], ["nowhere.jpg"]):
         with pytest.raises(DataError):
@@ -251,7 +271,9 @@ def test_photos_are_paths_or_arrays(make: Make, people: Path) -> None:
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    code = "import maskcls, sys; assert callable(maskcls.load); assert not {'torch', 'numpy', 'pandas'} & set(sys.modules)"
+    code = (
+        "import maskcls, sys; assert callable(maskcls.load); assert not {'torch', 'numpy', 'pandas'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
 
 
@@ -269,7 +291,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(make: Make, tmp_path: Path)
     run = make("a-1")
     torch.save(content(0, epoch=Bomb(tmp_path / "boom")), run / "fold1" / "best.pt")
     with pytest.raises(RunError, match=r"fold1/best\.pt is no readable checkpoint"):
-        maskcls.load(run)
+        load(run)
     assert not (tmp_path / "boom").exists()
 
 
@@ -288,10 +310,12 @@ def test_a_checkpoint_that_does_not_fit_is_refused(fault: str, make: Make, peopl
     if fault == "empty":
         torch.save({"epoch": 3}, run / "fold0" / "best.pt")
     with pytest.raises(RunError, match=re.escape(sentence)):
-        maskcls.load(run)(sorted((people / "eval" / "images").iterdir())[:1])
+        load(run)(sorted((people / "eval" / "images").iterdir())[:1])
 
 
-def test_any_photos_are_described_in_words(make: Make, ask: Callable[..., Path], people: Path, tmp_path: Path, drawn: Path) -> None:
+def test_any_photos_are_described_in_words(
+    make: Make, ask: Callable[..., Path], people: Path, tmp_path: Path, drawn: Path
+) -> None:
     run, folder = make("a-1"), tmp_path / "mine"
     files = sorted((people / "eval" / "images").iterdir())[:4]
     for file, name in zip(files, ("x.jpg", "deep/y.JPG", "deep/.hidden.jpg", "deep/notes.txt"), strict=True):
@@ -309,7 +333,9 @@ def test_any_photos_are_described_in_words(make: Make, ask: Callable[..., Path],
         assert (row.mask, row.gender, row.age) == (MASKS[row.ans // 6], GENDERS[row.ans // 3 % 2], AGES[row.ans % 3])
 
 
-def test_another_tta_is_computed_from_the_photos(make: Make, ask: Callable[..., Path], people: Path, drawn: Path) -> None:
+def test_another_tta_is_computed_from_the_photos(
+    make: Make, ask: Callable[..., Path], people: Path, drawn: Path
+) -> None:
     run = make("a-1")
     place = ask("runs=[a-1]", "tta=flip", f"cache_dir={drawn}/cache")
     files = [people / "eval" / "images" / name for name in info(people)]
@@ -317,7 +343,9 @@ def test_another_tta_is_computed_from_the_photos(make: Make, ask: Callable[..., 
     np.testing.assert_allclose(pd.read_csv(place / "probabilities.csv")[COLUMNS], expected, atol=1e-5)
 
 
-def test_runs_of_different_crops_each_see_their_own_pixels(make: Make, ask: Callable[..., Path], people: Path, drawn: Path) -> None:
+def test_runs_of_different_crops_each_see_their_own_pixels(
+    make: Make, ask: Callable[..., Path], people: Path, drawn: Path
+) -> None:
     a = make("a-1", 1)
     b = make("b-2", 2, crop={"name": "resize", "height": 48, "width": 20})
     for run in (a, b):
@@ -328,8 +356,10 @@ def test_runs_of_different_crops_each_see_their_own_pixels(make: Make, ask: Call
     np.testing.assert_allclose(pd.read_csv(place / "probabilities.csv")[COLUMNS], expected, atol=1e-5)
 
 
-def test_a_real_run_predicts_again_what_it_stored(tiny: list[str], tmp_path: Path, people: Path, command: Command) -> None:
-    train(compose(*tiny, "epochs=1", "tta=flip"))
+def test_a_real_run_predicts_again_what_it_stored(
+    tiny: list[str], tmp_path: Path, people: Path, command: Command
+) -> None:
+    experiment.run(compose(*tiny, "epochs=1", "tta=flip"))
     (run,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     whole = opened(run)
     probs = Predictor(whole, checked(compose(*tiny)).hardware())([people / name for name in whole.evaluation["id"]])
@@ -379,7 +409,9 @@ def test_photos_of_a_runs_own_data_that_changed_are_predicted_anew_for_each_of_i
     assert "a-1: 1 evaluation photos changed since it was trained" in capsys.readouterr().out
 
 
-def test_runs_of_photos_of_the_same_names_are_not_blended(make: Make, ask: Callable[..., Path], people: Path, tmp_path: Path) -> None:
+def test_runs_of_photos_of_the_same_names_are_not_blended(
+    make: Make, ask: Callable[..., Path], people: Path, tmp_path: Path
+) -> None:
     for name in ("a-1", "b-2"):
         make(name)
     ask("runs=[a-1,b-2]")
@@ -395,7 +427,14 @@ def test_a_runs_own_data_is_only_read(make: Make, ask: Callable[..., Path], tmp_
     (tmp_path / "secret").write_text("password: swordfish\n")
     run = make("a-1")
     config = yaml.safe_load((run / "config.yaml").read_text())
-    synthetic = {"name": "synthetic", "root": str(tmp_path / "victim"), "people": 3, "eval_people": 1, "height": 64, "width": 48}
+    synthetic = {
+        "name": "synthetic",
+        "root": str(tmp_path / "victim"),
+        "people": 3,
+        "eval_people": 1,
+        "height": 64,
+        "width": 48,
+    }
     for data in (synthetic, {"name": "table", "file": str(tmp_path / "secret")}):
         write_text(run / "config.yaml", yaml.safe_dump(config | {"data": data}))
         with pytest.raises(RunError, match=r"a-1: its photos cannot be read where its config\.yaml says") as caught:

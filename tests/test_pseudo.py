@@ -14,6 +14,7 @@ from maskcls.labels import encode
 from maskcls.parts import pseudo
 from maskcls.parts.labels import plain
 from maskcls.registry import Word
+from maskcls.rows import train_labels
 from maskcls.rundir import write_arrays, write_text
 from maskcls.runfiles import read_fold
 
@@ -72,7 +73,7 @@ def labels(result: pd.DataFrame, k: int) -> pd.Series:
     """Return what fold k trains the added rows towards, by the evaluation photos' ids."""
     extra = plain(result, print).query("part == 'extra'")
     mine = extra.iloc[np.flatnonzero(pseudo.taken(extra, k))]
-    label = rows.train_labels(pseudo.with_fold_labels(mine, k))
+    label = train_labels(pseudo.with_fold_labels(mine, k))
     return pd.Series(label, index=mine["id"].str.removeprefix("pseudo/"))
 
 
@@ -89,10 +90,14 @@ def test_each_fold_trains_on_what_the_same_fold_of_the_run_is_sure_of(table: pd.
     for k in range(2):
         sure = confidence(run, k).query("p >= 0.8")["guess"]
         assert 0 < len(sure) < PHOTOS
-        pd.testing.assert_series_equal(labels(result, k).sort_index(), sure.sort_index(), check_dtype=False, check_names=False)
+        pd.testing.assert_series_equal(
+            labels(result, k).sort_index(), sure.sort_index(), check_dtype=False, check_names=False
+        )
         counts.append(len(sure))
     assert counts[0] != counts[1] and len(extra) > max(counts)
-    assert notes[0].startswith(f"pseudo: each fold trains on {min(counts)} to {max(counts)} of {PHOTOS} evaluation photos")
+    assert notes[0].startswith(
+        f"pseudo: each fold trains on {min(counts)} to {max(counts)} of {PHOTOS} evaluation photos"
+    )
     assert (extra["part"] == "extra").all() and extra["age"].isna().all()
     original = extra["id"].str.removeprefix("pseudo/")
     np.testing.assert_array_equal(extra["label"], encode(extra["mask"], extra["gender"], extra["label"] % 3))
@@ -109,7 +114,10 @@ def test_a_fold_hears_nothing_of_the_other_folds_of_the_run(table: pd.DataFrame,
     assert not labels(before, 1).equals(labels(after, 1))
     for k, same in ((0, True), (1, False)):
         targets = [rows.targets(pseudo.with_fold_labels(plain(result, print), k)) for result in (before, after)]
-        sums = [target[np.flatnonzero(pseudo.taken(result, k))].sum(0) for target, result in zip(targets, (before, after), strict=True)]
+        sums = [
+            target[np.flatnonzero(pseudo.taken(result, k))].sum(0)
+            for target, result in zip(targets, (before, after), strict=True)
+        ]
         assert np.array_equal(*sums) == same
 
 
@@ -129,7 +137,9 @@ def test_soft_keeps_the_probabilities_of_the_added_rows_alone(table: pd.DataFram
         mine = np.flatnonzero(pseudo.taken(result, k) & (result["part"] == "extra"))
         arrays = read_fold(run / f"fold{k}" / "oof.npz")
         given = pd.DataFrame(arrays["eval_probs"], index=arrays["eval_ids"])
-        np.testing.assert_allclose(targets[mine], given.loc[result["id"].iloc[mine].str.removeprefix("pseudo/")], atol=1e-6)
+        np.testing.assert_allclose(
+            targets[mine], given.loc[result["id"].iloc[mine].str.removeprefix("pseudo/")], atol=1e-6
+        )
         certain = rows.targets(pseudo.with_fold_labels(hard, k))
         np.testing.assert_array_equal(targets[: len(table)], certain[: len(table)])
         assert set(certain.max(1)) == {1.0}
@@ -160,14 +170,21 @@ def test_a_run_of_photos_of_the_same_names_is_refused(table: pd.DataFrame, run: 
         asked(table, run=str(run))
 
 
-def test_a_run_of_an_older_version_is_taken_at_its_photos_names_and_the_note_says_so(table: pd.DataFrame, run: Path) -> None:
+def test_a_run_of_an_older_version_is_taken_at_its_photos_names_and_the_note_says_so(
+    table: pd.DataFrame, run: Path
+) -> None:
     pd.read_csv(run / "table.csv").drop(columns="content").to_csv(run / "table.csv", index=False)
-    assert "is of an older version, which knew its evaluation photos by their names alone" in asked(table, run=str(run))[1][0]
+    assert (
+        "is of an older version, which knew its evaluation photos by their names alone"
+        in asked(table, run=str(run))[1][0]
+    )
 
 
 def test_what_has_no_folds_of_its_own_is_refused(table: pd.DataFrame, run: Path) -> None:
     (run / "fold1" / "oof.npz").unlink()
-    with pytest.raises(RunError, match=r"no predictions of each of its folds .*fold1/oof.npz is missing.* a blend has seen"):
+    with pytest.raises(
+        RunError, match=r"no predictions of each of its folds .*fold1/oof.npz is missing.* a blend has seen"
+    ):
         asked(table, run=str(run))
 
 

@@ -56,9 +56,15 @@ def test_a_list_that_stands_in_two_places_is_written_twice_and_an_older_file_is_
     both = [1, 2]
     place = RunDir(tmp_path, "t", {})
     place.open({"a": both, "b": {"c": both}})
-    assert "*" not in (place / "config.yaml").read_text() and read_yaml(place / "config.yaml") == {"a": both, "b": {"c": both}}
+    assert "*" not in (place / "config.yaml").read_text() and read_yaml(place / "config.yaml") == {
+        "a": both,
+        "b": {"c": both},
+    }
     (tmp_path / "old.yaml").write_text(yaml.safe_dump({"a": both, "b": {"c": both}}))
-    assert "*id001" in (tmp_path / "old.yaml").read_text() and read_yaml(tmp_path / "old.yaml") == {"a": both, "b": {"c": both}}
+    assert "*id001" in (tmp_path / "old.yaml").read_text() and read_yaml(tmp_path / "old.yaml") == {
+        "a": both,
+        "b": {"c": both},
+    }
 
 
 @pytest.mark.parametrize(
@@ -105,7 +111,9 @@ def test_a_checkpoint_that_is_compressed_or_of_the_form_without_an_archive_is_re
 
 @FEW
 @given(data=some.data())
-def test_any_closing_is_shown_or_refused(data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path) -> None:
+def test_any_closing_is_shown_or_refused(
+    data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path
+) -> None:
     from maskcls.report import lines
 
     content = data.draw(changed(json.loads((finished[1] / "metrics.json").read_text())))
@@ -115,7 +123,9 @@ def test_any_closing_is_shown_or_refused(data: some.DataObject, finished: tuple[
 
 @FEW
 @given(data=some.data())
-def test_any_facts_are_shown_or_refused(data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path) -> None:
+def test_any_facts_are_shown_or_refused(
+    data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path
+) -> None:
     from maskcls.report import about
 
     place = RunDir(tmp_path, "t", {})
@@ -128,20 +138,30 @@ def test_any_facts_are_shown_or_refused(data: some.DataObject, finished: tuple[l
 
 @FEW
 @given(data=some.data())
-def test_any_config_loads_or_is_refused(data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path) -> None:
+def test_any_config_loads_or_is_refused(
+    data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path
+) -> None:
     place = finished[1]
     for name in ("table.csv", "metrics.json", "fold0", "fold1"):
         with contextlib.suppress(FileExistsError):
             (tmp_path / name).symlink_to(place / name)
     content = data.draw(changed(yaml.safe_load((place / "config.yaml").read_text())))
     with contextlib.suppress(yaml.YAMLError):
-        (tmp_path / "config.yaml").write_text(yaml.dump(content, allow_unicode=data.draw(some.booleans())), errors="ignore")
+        (tmp_path / "config.yaml").write_text(
+            yaml.dump(content, allow_unicode=data.draw(some.booleans())), errors="ignore"
+        )
     passes_or_says(lambda: Predictor(opened(tmp_path), cpu()))
 
 
 @FEW
-@given(row=some.integers(0, 125), column=some.sampled_from(["id", "person", "label", "part", "fold", "scored", "age"]), value=LEAF | TEXT)
-def test_any_cell_of_a_table_is_read_or_refused(row: int, column: str, value: Any, finished: tuple[list[str], Path], tmp_path: Path) -> None:
+@given(
+    row=some.integers(0, 125),
+    column=some.sampled_from(["id", "person", "label", "part", "fold", "scored", "age"]),
+    value=LEAF | TEXT,
+)
+def test_any_cell_of_a_table_is_read_or_refused(
+    row: int, column: str, value: Any, finished: tuple[list[str], Path], tmp_path: Path
+) -> None:
     table = pd.read_csv(finished[1] / "table.csv", dtype=str, keep_default_na=False)
     table.loc[row, column] = str(value)
     with (tmp_path / "table.csv").open("w", errors="ignore") as file:
@@ -150,7 +170,11 @@ def test_any_cell_of_a_table_is_read_or_refused(row: int, column: str, value: An
 
 
 @FEW
-@given(content=some.binary(max_size=300), suffix=some.sampled_from([".json", ".yaml", ".csv", ".npz", ".jsonl"]), front=some.sampled_from([b"", b"{", b"a: ", b"id,p0\n", b"PK\3\4"]))
+@given(
+    content=some.binary(max_size=300),
+    suffix=some.sampled_from([".json", ".yaml", ".csv", ".npz", ".jsonl"]),
+    front=some.sampled_from([b"", b"{", b"a: ", b"id,p0\n", b"PK\3\4"]),
+)
 def test_any_bytes_are_read_or_refused(content: bytes, suffix: str, front: bytes, tmp_path: Path) -> None:
     file = tmp_path / f"log{suffix}"
     file.write_bytes(front + content)

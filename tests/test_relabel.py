@@ -19,6 +19,7 @@ from maskcls.labels import band, encode
 from maskcls.loop import Fold
 from maskcls.loop import trained as training_batches
 from maskcls.parts import labels
+from maskcls.rows import RULER, assemble, scored_rows, train_labels, training_rows
 
 RULES = pd.read_csv(labels.PATCHES, dtype=str, keep_default_na=False)
 SHOTS = [*[(f"mask{i}", 0) for i in range(1, 6)], ("incorrect_mask", 1), ("normal", 2)]
@@ -53,7 +54,9 @@ def mended(given: pd.DataFrame, tier: str) -> tuple[pd.DataFrame, str]:
 def test_the_core_patches_mend_what_they_name() -> None:
     before = competition()
     after, told = mended(before, "core")
-    assert told.startswith("labels: 62 photos were mended by the 14 patches of tier core")  # 8 people × 7 and 3 × 2 photos
+    assert told.startswith(
+        "labels: 62 photos were mended by the 14 patches of tier core"
+    )  # 8 people × 7 and 3 × 2 photos
     person = after["person"].str.partition("_")[0]
     assert (after.loc[person.isin([f"00{n}" for n in range(6359, 6365)]), "gender"] == 0).all()
     assert (after.loc[person.isin(["001498-1", "004432"]), "gender"] == 1).all()
@@ -75,7 +78,9 @@ def test_patches_applied_twice_change_nothing_more(tier: str) -> None:
 
 
 def test_a_tree_of_other_people_is_left_alone_and_says_so() -> None:
-    others = table({"000020_female_Asian_50": (1, 50), "006359_female_Asian_18": (1, 18), "004432_male_Asian_43": (0, 43)})
+    others = table(
+        {"000020_female_Asian_50": (1, 50), "006359_female_Asian_18": (1, 18), "004432_male_Asian_43": (0, 43)}
+    )
     after, told = mended(others, "extended")
     assert told.startswith("labels: 0 photos")
     pd.testing.assert_frame_equal(after[list(others)], others)
@@ -101,15 +106,17 @@ def test_no_training_border_moves_what_is_scored(ages: list[int], border: int, s
 @pytest.mark.parametrize("border", [31, 45, 58, 75])
 def test_a_run_s_folds_and_scored_labels_are_the_same_with_any_border(border: int, tiny: list[str]) -> None:
     usual, moved = (
-        rows.assemble(checked(compose(*tiny, *words)), lambda note: None) for words in ((), (f"labels.border={border}",))
+        assemble(checked(compose(*tiny, *words)), lambda note: None) for words in ((), (f"labels.border={border}",))
     )
-    pd.testing.assert_frame_equal(moved[rows.RULER], usual[rows.RULER])
+    pd.testing.assert_frame_equal(moved[RULER], usual[RULER])
     for k in (0, 1):
-        assert np.array_equal(rows.scored_rows(moved, k), rows.scored_rows(usual, k))
+        assert np.array_equal(scored_rows(moved, k), scored_rows(usual, k))
     photos = np.zeros((len(usual), 4, 4, 3), np.uint8)
     one, two = (Fold.of(made, photos, 0, checked(compose(*tiny)).hardware()) for made in (usual, moved))
     assert np.array_equal(one.labels, two.labels)
-    assert np.array_equal(one.targets, two.targets) == (not usual["age"].between(min(border, 60), max(border, 60) - 1).any())
+    assert np.array_equal(one.targets, two.targets) == (
+        not usual["age"].between(min(border, 60), max(border, 60) - 1).any()
+    )
 
 
 def soft_ages(ages: Sequence[float], border: int = 60, part: str = "train", soft: float = 4.0) -> np.ndarray:
@@ -176,24 +183,24 @@ def test_the_sampler_draws_the_oldest_as_often_however_soft_their_ages(
     shares = []
     for soft in (0, 4, 20):
         cfg = checked(compose(*tiny, *words, "sampler=weighted", f"labels.soft={soft}"))
-        made = rows.assemble(cfg, lambda note: None)
+        made = assemble(cfg, lambda note: None)
         fold = Fold.of(made, np.zeros((len(made), 4, 4, 3), np.uint8), 0, cfg.hardware())
         elsewhere = np.roll(fold.targets, 1, axis=1)  # what photos are trained towards says nothing of how often
         batches, _ = training_batches(cfg, replace(fold, targets=elsewhere), cfg.hardware())
         drawn = [row for batches.epoch in range(20) for batch in batches for row, _ in batch]
-        shares.append(np.mean(rows.train_labels(made)[drawn] % 3 == 2))
+        shares.append(np.mean(train_labels(made)[drawn] % 3 == 2))
     assert shares[0] > 0.1 and shares[1:] == [shares[0]] * 2
 
 
 def test_dropped_ages_are_scored_and_not_trained_on(tiny: list[str], tmp_path: Path) -> None:
     cfg = checked(compose(*tiny, "labels.drop=[[27,29],[50,70]]"))
-    made = rows.assemble(cfg, lambda note: None)
+    made = assemble(cfg, lambda note: None)
     dropped = made["age"].between(27, 29) | made["age"].between(50, 70)
     train = made["part"] == "train"
     assert (dropped & train).any() and made.loc[train, "scored"].all()
     for k in (0, 1):
-        assert not dropped.iloc[rows.training_rows(made, k)].any()
-        assert set(rows.scored_rows(made, k)) == set(np.flatnonzero(train & (made["fold"] == k)))
+        assert not dropped.iloc[training_rows(made, k)].any()
+        assert set(scored_rows(made, k)) == set(np.flatnonzero(train & (made["fold"] == k)))
 
 
 def test_what_is_trained_towards_is_mask_and_gender_times_the_ages() -> None:

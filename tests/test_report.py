@@ -14,10 +14,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from maskcls import console, plots, report
+from maskcls import console, plots
 from maskcls.folds import sheet, spread
 from maskcls.labels import CLASSES, band, decode, encode
 from maskcls.metrics import confusion, per_class, scores
+from maskcls.plots import blame, reliability, years
+from maskcls.report import SCORES, WORST, answers, class_rows, lines, mistakes, sections, show, write
 from maskcls.rundir import RunDir
 
 EVIL = "<script>alert('1')&amp;\".jpg"
@@ -80,7 +82,9 @@ def finished(root: Path, table: pd.DataFrame, probs: np.ndarray, **more: Any) ->
     each = []
     for k in folds:
         held = (table["fold"] == k).to_numpy()
-        each.append({"fold": k, "photos": int(held.sum()), "epochs": 2, "epoch": [2]} | scores(truth[held], probs[held]))
+        each.append(
+            {"fold": k, "photos": int(held.sum()), "epochs": 2, "epoch": [2]} | scores(truth[held], probs[held])
+        )
         for epoch in (1, 2):
             loss = {"loss": 2 / epoch, "val_loss": 3 / epoch}
             run.append({"fold": k, "epoch": epoch, "f1": 0.2 * epoch, "seconds": 60} | loss)
@@ -101,8 +105,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, dict[str, A
     single = {"f1": 0.3456, "accuracy": 0.4567, "f1_sd": 0.0123, "accuracy_sd": 0.0234}
     rest = {"f1": 0.5123, "accuracy": 0.6, "mask_f1": 0.7, "gender_f1": 0.8, "age_f1": 0.9}
     evaluation = rest | {"photos": 12, "people": 6, "single": single}
-    run, metrics = finished(root, table, guesses(table), eval=evaluation, notes=[f"note {HOSTILE}", "a\x1b[31mb\u202e 마스크"])
-    report.write(run, metrics, table)
+    run, metrics = finished(
+        root, table, guesses(table), eval=evaluation, notes=[f"note {HOSTILE}", "a\x1b[31mb\u202e 마스크"]
+    )
+    write(run, metrics, table)
     return run, metrics, table, (run / "report.html").read_text(encoding="utf-8")
 
 
@@ -141,7 +147,7 @@ def test_hostile_names_show_as_text(plain: Any) -> None:
 def test_numbers_are_those_of_the_metrics(plain: Any) -> None:
     _, metrics, table, text = plain
     shown = " ".join(Page(text).shown.split())
-    for name in report.SCORES:
+    for name in SCORES:
         assert f"{metrics['oof'][name]:.4f}" in shown and f"{metrics['folds'][1][name]:.4f}" in shown
     mean = np.mean([row["mask_f1"] for row in metrics["folds"]])
     sd = np.std([row["mask_f1"] for row in metrics["folds"]], ddof=1)
@@ -154,10 +160,10 @@ def test_numbers_are_those_of_the_metrics(plain: Any) -> None:
 
 def test_worst_mistakes_are_the_surest_wrong_ones(plain: Any) -> None:
     run, _, table, text = plain
-    held = report.answers(run, table)
+    held = answers(run, table)
     wrong = held[held["label"] != held["guess"]]
-    rows = list(report.mistakes(held))
-    assert len(rows) == min(report.WORST, len(wrong)) > 3 and rows[0]["id"] == table["id"][0]
+    rows = list(mistakes(held))
+    assert len(rows) == min(WORST, len(wrong)) > 3 and rows[0]["id"] == table["id"][0]
     assert [row["sure"] for row in rows] == sorted(wrong["sure"], reverse=True)[: len(rows)]
     assert all(row["image"].startswith("data:image/jpeg") for row in rows)
     first, guess = CLASSES[table["label"][0]], CLASSES[(table["label"][0] + 1) % 18]
@@ -167,20 +173,20 @@ def test_worst_mistakes_are_the_surest_wrong_ones(plain: Any) -> None:
 def test_errors_are_counted_by_attribute() -> None:
     truth = encode([0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0])
     guess = encode([0, 1, 0, 0, 2], [0, 0, 1, 0, 1], [0, 0, 0, 2, 0])
-    counts = plots.blame(pd.DataFrame({"label": truth, "guess": guess}))
+    counts = blame(pd.DataFrame({"label": truth, "guess": guess}))
     assert counts == {"mask only": 1, "gender only": 1, "age only": 1, "several": 1}
 
 
 def test_calibration_is_that_of_the_definition() -> None:
     held = pd.DataFrame({"label": [0, 0, 0, 0], "guess": [0, 1, 0, 0], "sure": [0.55, 0.53, 1.0, 0.98]})
-    table, error = plots.reliability(held)
+    table, error = reliability(held)
     assert table["n"].tolist() == [2, 2] and table["right"].tolist() == [0.5, 1.0]
     assert error == pytest.approx((0.04 * 2 + 0.01 * 2) / 4)
 
 
 def test_age_errors_know_their_direction_and_skip_unknown_ages() -> None:
     held = pd.DataFrame({"age_truth": [0, 0, 1, 2, 1], "age_guess": [0, 1, 0, 1, 2]})
-    table = plots.years(held.assign(years=[29.0, 29.0, 30.0, 60.0, np.nan]))
+    table = years(held.assign(years=[29.0, 29.0, 30.0, 60.0, np.nan]))
     assert table.index.tolist() == [29, 30, 60] and table["n"].tolist() == [2, 1, 1]
     assert table["old"].tolist() == [0.5, 0, 0] and table["young"].tolist() == [0, 1, 1]
 
@@ -188,7 +194,7 @@ def test_age_errors_know_their_direction_and_skip_unknown_ages() -> None:
 def test_age_class_of_a_guess_is_that_of_the_marginal(plain: Any) -> None:
     run, _, table, _ = plain
     probs = guesses(table).reshape(-1, 3, 2, 3).sum((1, 2))
-    held = report.answers(run, table)
+    held = answers(run, table)
     assert held["age_guess"].tolist() == probs.argmax(1).tolist()
     assert held["age_truth"].tolist() == decode(table["label"])[2].tolist()
 
@@ -201,7 +207,7 @@ def test_lost_and_broken_photos_do_not_break_the_page(tmp_path: Path, monkeypatc
     Path(table["path"][1]).write_bytes(b"")
     Path(table["path"][2]).write_bytes(b"no photo")
     table.loc[3, "path"] = str(tmp_path)
-    report.write(run, metrics, table)
+    write(run, metrics, table)
     page = Page((run / "report.html").read_text(encoding="utf-8"))
     assert page.shown.count("cannot be read any more") == 4 and page.tags.count("img") == 4
 
@@ -212,10 +218,10 @@ def test_leaking_split_is_loud(
     stubbed(monkeypatch)
     table = photos(tmp_path / "data", 8)
     run, metrics = finished(tmp_path, table, guesses(table), people_on_both_sides=3)
-    report.write(run, metrics, table)
+    write(run, metrics, table)
     page = Page((run / "report.html").read_text(encoding="utf-8"))
     assert "This split leaks." in page.shown and "3 people stand on both sides" in page.shown
-    report.show(run, metrics)
+    show(run, metrics)
     assert "LEAK: 3 people stand on both sides" in capsys.readouterr().out
 
 
@@ -226,7 +232,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
     for name in ("log.jsonl", "config.yaml", "about.json"):
         (run / name).unlink()
     rest = table.assign(id="eval/" + table["id"], part="eval", fold=-1, scored=False)
-    report.write(run, metrics, pd.concat([table, rest], ignore_index=True))
+    write(run, metrics, pd.concat([table, rest], ignore_index=True))
     shown = Page((run / "report.html").read_text(encoding="utf-8")).shown
     assert "labels of the 8 evaluation photos are not known" in shown and "No photo of 8 is wrong" in shown
     assert "only their classes" in shown and "1 fold only" in shown and "nan" not in shown.lower()
@@ -235,7 +241,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
 
 def test_what_is_divided_by_nothing_is_a_dash() -> None:
     truth, probs = np.array([0, 0]), np.eye(18, dtype=np.float32)[[0, 1]]
-    rows = report.class_rows({"per_class": per_class(truth, probs), "confusion": confusion(truth, probs).tolist()})
+    rows = class_rows({"per_class": per_class(truth, probs), "confusion": confusion(truth, probs).tolist()})
     assert (rows[0]["recall"], rows[0]["precision"], rows[0]["guesses"]) == (0.5, 1.0, 1)
     assert rows[1]["recall"] is None and rows[1]["precision"] == 0 and rows[1]["f1"] == 0
     assert rows[2]["f1"] is None and rows[2]["precision"] is None
@@ -243,7 +249,7 @@ def test_what_is_divided_by_nothing_is_a_dash() -> None:
 
 def test_closing_table_is_narrow_and_complete(plain: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run, metrics, *_ = plain
-    report.show(run, metrics)
+    show(run, metrics)
     shown = capsys.readouterr().out.splitlines()
     table = [line for line in shown if line.startswith(("│", "┃", "┏", "┡", "└"))]
     names = [re.split(r"[│┃]", line)[1].strip() for line in table if line.startswith("│")]
@@ -255,7 +261,7 @@ def test_closing_table_is_narrow_and_complete(plain: Any, capsys: pytest.Capture
 
 def test_one_fold_has_no_mean_and_no_ensemble(plain: Any) -> None:
     metrics = plain[1] | {"folds": plain[1]["folds"][:1]}
-    assert [name for name, _ in report.lines(metrics)] == ["fold 0", "out of fold", "evaluation"]
+    assert [name for name, _ in lines(metrics)] == ["fold 0", "out of fold", "evaluation"]
 
 
 def test_other_ranks_print_nothing(
@@ -263,7 +269,7 @@ def test_other_ranks_print_nothing(
 ) -> None:
     run, metrics, *_ = plain
     monkeypatch.setenv("RANK", "1")
-    report.show(run, metrics | {"people_on_both_sides": 1})
+    show(run, metrics | {"people_on_both_sides": 1})
     assert capsys.readouterr().out == "" and not console.main_rank()
 
 
@@ -273,7 +279,7 @@ def test_config_is_shown_whole(tmp_path: Path) -> None:
     config = {"seed": 3, "plugins": [], **groups}
     run.open(config)
     assert yaml.safe_load((run / "config.yaml").read_text()) == config
-    assert report.sections(run) == [
+    assert sections(run) == [
         ("run", "", [("seed", "3"), ("plugins", "[]")]), ("model", "timm", [("drop", "0.1")]),
         ("split", "by_person", []), ("odd", "", [("p", "{}")]),
     ]  # fmt: skip

@@ -19,17 +19,22 @@ import pandas as pd
 import pytest
 from conftest import environment
 
-from maskcls import experiment, plots
+from maskcls import experiment
 from maskcls.config import Config
 from maskcls.errors import ConfigError, NumberError, RunError
+from maskcls.experiment import directory, photo_size
 from maskcls.labels import encode
-from maskcls.ladder import chart, publish, standing
+from maskcls.ladder import publish, standing
+from maskcls.ladder.chart import figure
 from maskcls.ladder.outcome import Outcome, difference
 from maskcls.ladder.plan import Asked, ground, planned, settled
+from maskcls.ladder.publish import reproduce, understood
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
+from maskcls.ladder.standing import BRIEF, apart, brief, captions, cell, keep, markdown, name, standings
 from maskcls.leak import meaning
 from maskcls.metrics import interval, macro_f1, tally
+from maskcls.plots import LIGHT
 from maskcls.predictor import opened
 from maskcls.reproduce import asked
 
@@ -78,10 +83,10 @@ def test_every_rung_of_every_ladder_is_planned_at_every_scale(scale: str, people
         assert trained == {rung.name for rung in rungs(ladder) if not rung.members}  # a blend is of other rungs' runs
     for step in steps:
         cfg, wished = settled(step.words), SCALES[scale]
-        high, wide = experiment.photo_size(cfg)
+        high, wide = photo_size(cfg)
         assert not wished.area or high * wide <= wished.area * 1.05
         assert not wished.epochs or cfg.epochs <= wished.epochs
-    same = {experiment.directory(settled(step.words)).id for step in steps if step.rung.name in ("folds", "oof")}
+    same = {directory(settled(step.words)).id for step in steps if step.rung.name in ("folds", "oof")}
     assert len(same) == 1, "an ensemble of folds is the run of its folds"
 
 
@@ -96,14 +101,14 @@ def test_what_is_wrong_is_told_at_once_and_by_name(command: Callable[..., subpro
     ):
         assert sentence in done.stderr
     with pytest.raises(ConfigError, match="no rung 'focl': did you mean focal"):
-        publish.understood(OWN | {"rungs": ("focl",)}, ())
+        understood(OWN | {"rungs": ("focl",)}, ())
     for given, sentence in (("seed=1", "give seeds=0"), ("fold=0", "a rung is all of its folds")):
         with pytest.raises(ConfigError, match=sentence):
-            publish.understood(OWN, (given,))
+            understood(OWN, (given,))
     with pytest.raises(ConfigError, match="no key 'laddr': did you mean ladder"):
-        publish.understood(OWN, ("laddr=team",))
+        understood(OWN, ("laddr=team",))
     with pytest.raises(ConfigError, match="seeds: nothing is asked for"):
-        publish.understood(OWN | {"seeds": ()}, ())
+        understood(OWN | {"seeds": ()}, ())
     with pytest.raises(ConfigError, match="'team' is no key=value"):
         asked(["team"])
     want = Asked(("team",), "smoke", (0,), (), ("optimizer.lrr=1",))
@@ -115,7 +120,7 @@ def test_what_is_wrong_is_told_at_once_and_by_name(command: Callable[..., subpro
 def test_it_climbs_records_and_answers_at_once_when_asked_again(
     given: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    publish.reproduce(OWN, given)
+    reproduce(OWN, given)
     first, kept = capsys.readouterr().out, records(given)
     assert "0 of 3 runs are done" in first and "to train: 3 runs, 4 folds" in first
     (one,) = json.loads((kept / "team" / "oof.json").read_text()).values()
@@ -126,12 +131,12 @@ def test_it_climbs_records_and_answers_at_once_when_asked_again(
     apart = one["scores"]["ensemble"]["f1"] - below["scores"]["single"]["f1"]
     assert one["difference"]["f1"] == pytest.approx(apart) and one["difference"]["rows"] == "evaluation"
     assert one["published"] == {"f1": 0.754, "accuracy": 79.175} and one["scale"]["name"] == "smoke"
-    shown = standing.brief("team", next(iter(standing.standings(kept, "team").values())))
+    shown = brief("team", next(iter(standings(kept, "team").values())))
     assert shown[3][:2] == ["folds", "0.750, 0.789"] and shown[5][2] == "not run" and "not run" in first
-    for name in ("ladders.html", "team.md", "team.png"):
-        assert (kept / name).stat().st_size > 500
+    for file in ("ladders.html", "team.md", "team.png"):
+        assert (kept / file).stat().st_size > 500
     logs = {path: path.read_text() for path in place(given).glob("*/log.jsonl")}
-    publish.reproduce(OWN, given)
+    reproduce(OWN, given)
     assert "3 of 3 runs are done" in capsys.readouterr().out
     assert logs == {path: path.read_text() for path in place(given).glob("*/log.jsonl")}
 
@@ -148,14 +153,14 @@ def test_a_rung_that_fails_is_told_and_the_others_go_on(
 
     monkeypatch.setattr(experiment, "perform", failing)
     with pytest.raises(RunError, match=r"1 rungs failed(.|\n)*team=age58: the loss is nan"):
-        publish.reproduce(OWN | {"rungs": ("baseline", "age58")}, given)
+        reproduce(OWN | {"rungs": ("baseline", "age58")}, given)
     assert (records(given) / "team" / "baseline.json").exists()
     assert not (records(given) / "team" / "age58.json").exists()
     assert "not run" in capsys.readouterr().out
 
 
 def test_seeds_are_runs_of_their_own_and_compared_in_pairs(given: tuple[str, ...]) -> None:
-    publish.reproduce(OWN | {"seeds": ("0", "1"), "rungs": ("baseline", "age58", "oof")}, given)
+    reproduce(OWN | {"seeds": ("0", "1"), "rungs": ("baseline", "age58", "oof")}, given)
     one, held = (only(records(given) / "team" / f"{name}.json") for name in ("oof", "age58"))
     assert one["seeds"] == 2 and len(one["runs"]) == 2 and one["scores"]["ensemble"]["tables"] == 2
     assert one["scores"]["oof"]["tables"] == 2 and one["scores"]["oof"]["f1_sd"] >= 0
@@ -169,14 +174,14 @@ def test_seeds_are_runs_of_their_own_and_compared_in_pairs(given: tuple[str, ...
 
 
 def test_asking_for_one_rung_later_keeps_its_difference_and_a_record_of_other_runs_goes(given: tuple[str, ...]) -> None:
-    publish.reproduce(OWN | {"rungs": ("baseline", "age58")}, given)
+    reproduce(OWN | {"rungs": ("baseline", "age58")}, given)
     first = only(records(given) / "team" / "age58.json")
-    publish.reproduce(OWN | {"rungs": ("age58",)}, given)
+    reproduce(OWN | {"rungs": ("age58",)}, given)
     assert only(records(given) / "team" / "age58.json") == first and first["difference"]["rows"] == "evaluation"
-    assert first["parent"] == "baseline" and "epochs=1" in first["given"] and "epochs=1" in standing.name(first)
+    assert first["parent"] == "baseline" and "epochs=1" in first["given"] and "epochs=1" in name(first)
     (run,) = first["runs"]
     shutil.rmtree(place(given) / run)
-    publish.reproduce(OWN | {"rungs": ("baseline",)}, given)
+    reproduce(OWN | {"rungs": ("baseline",)}, given)
     assert json.loads((records(given) / "team" / "age58.json").read_text()) == {}
 
 
@@ -203,7 +208,7 @@ def test_every_rung_with_a_parent_is_compared_with_it_and_an_ensemble_is_its_mem
     given: tuple[str, ...],
 ) -> None:
     words = tuple(word for word in given if not word.startswith("crop.out"))
-    publish.reproduce(OWN | {"ladder": ("workflow",), "rungs": ()}, words)
+    reproduce(OWN | {"ladder": ("workflow",), "rungs": ()}, words)
     kept = {rung.name: only(records(given) / "workflow" / f"{rung.name}.json") for rung in rungs("workflow")}
     for rung in rungs("workflow"):
         assert (rung.below is None) == (kept[rung.name]["difference"] is None)
@@ -219,7 +224,7 @@ def test_every_rung_with_a_parent_is_compared_with_it_and_an_ensemble_is_its_mem
 def test_scores_are_what_scikit_learn_says(given: tuple[str, ...]) -> None:
     from sklearn.metrics import f1_score
 
-    publish.reproduce(OWN | {"rungs": ("folds",)}, given)
+    reproduce(OWN | {"rungs": ("folds",)}, given)
     (run,) = (path.parent for path in place(given).glob("team-*/metrics.json"))
     outcome, metrics = Outcome.of([[opened(run)]], is_ensemble=False), json.loads((run / "metrics.json").read_text())
     assert outcome.oof.scores()["f1"] == pytest.approx(metrics["oof"]["f1"])
@@ -234,7 +239,7 @@ def test_runs_scored_on_different_rows_are_not_compared(
     given: tuple[str, ...], command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     unlabelled = (*given, "exam=null")
-    publish.reproduce(OWN | {"rungs": ("baseline", "age58", "focal", "folds", "oof")}, unlabelled)
+    reproduce(OWN | {"rungs": ("baseline", "age58", "focal", "folds", "oof")}, unlabelled)
     outcomes = {name: Outcome.of([[opened(place(given) / next(iter(only(records(given) / "team" / f"{name}.json")["runs"])))]], name == "oof")
                 for name in ("age58", "focal", "folds", "oof")}  # fmt: skip
     blind = {name: replace(outcome, single=None, ensemble=None) for name, outcome in outcomes.items()}
@@ -295,21 +300,21 @@ def test_the_table_tells_what_was_not_run_and_where_a_score_leaks(tmp_path: Path
         "difference": {"f1": 0.1, "interval": [-0.05, 0.2], "rows": "oof"}, "runs": {"a": 3.0}, "seeds": 1, "given": [],
         "hardware": ["<b>fast</b>"], "commit": ["abc"],
     }  # fmt: skip
-    standing.keep(tmp_path, record)
-    standing.keep(tmp_path, record | {"data": {"name": "other"}})
-    assert len(standing.standings(tmp_path, "team")) == 2
-    text = standing.markdown(tmp_path, "team")
+    keep(tmp_path, record)
+    keep(tmp_path, record | {"data": {"name": "other"}})
+    assert len(standings(tmp_path, "team")) == 2
+    text = markdown(tmp_path, "team")
     assert "| folds_faithful | 0.750 | 0.789 | 0.500 [0.400, 0.600] † |" in text and "LEAK" in text
     assert text.count("| not run |") == 2 * (len(rungs("team")) - 1)
     assert "+0.100 [-0.050, +0.200] out of fold to focal" in text
     assert "Machine: <b>fast</b>; 3 s" in text
-    standing.keep(tmp_path, record | {"rung": "focal", "seeds": 2, "hardware": ["slow"], "scores": {
+    keep(tmp_path, record | {"rung": "focal", "seeds": 2, "hardware": ["slow"], "scores": {
         "oof": scores | {"f1_sd": 0.025}, "answer": "oof"}})  # fmt: skip
-    (both, _) = standing.standings(tmp_path, "team").values()
-    assert "Machine: slow (focal); <b>fast</b> (folds_faithful)" in " ".join(standing.captions(both))
-    assert "0.500 ± 0.025 †" in standing.markdown(tmp_path, "team")
-    assert {line[0]: line[6:] for line in standing.brief("team", both)}["focal"] == ["2", "3"]
-    assert {len(line) for line in standing.brief("team", both)} == {len(standing.BRIEF)}
+    (both, _) = standings(tmp_path, "team").values()
+    assert "Machine: slow (focal); <b>fast</b> (folds_faithful)" in " ".join(captions(both))
+    assert "0.500 ± 0.025 †" in markdown(tmp_path, "team")
+    assert {line[0]: line[6:] for line in brief("team", both)}["focal"] == ["2", "3"]
+    assert {len(line) for line in brief("team", both)} == {len(BRIEF)}
     page = publish.page(tmp_path, ["team"])
     assert "<b>fast</b>" not in page and "&lt;b&gt;fast&lt;/b&gt;" in page and page.count("data:image/png") == 4
     never = publish.page(tmp_path, ["madgrad"])
@@ -320,7 +325,7 @@ def test_the_climb_is_drawn_as_published_and_as_measured_with_intervals() -> Non
     every = rungs("team")
     scores = {"f1": 0.5, "interval": [0.4, 0.65], "accuracy": 0.7}
     records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in every[:3] if not rung.faithful}
-    (ax,) = chart.figure("team", records, plots.LIGHT).axes
+    (ax,) = figure("team", records, LIGHT).axes
     drawn = {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()}
     published = [[i, rung.published["f1"]] for i, rung in enumerate(every) if "f1" in rung.published]
     told = [point for label, points in drawn.items() if "ours" not in str(label) for point in points]
@@ -372,24 +377,24 @@ def test_fewer_than_twenty_people_have_no_interval() -> None:
         mine, below = ([tally(truth, guess, persons.tolist())] for guess in guesses)
         assert (interval(mine) is None) == (interval(mine, below) is None) == (people < 20)
     scores = {"f1": 0.5, "interval": None, "accuracy": 0.7}
-    assert standing.cell(scores) == "0.500 (n < 20 people: no interval)"
-    assert standing.apart({"f1": 0.1, "interval": None, "rows": "oof"}) == "+0.100 (n < 20 people: no interval) out of fold"
+    assert cell(scores) == "0.500 (n < 20 people: no interval)"
+    assert apart({"f1": 0.1, "interval": None, "rows": "oof"}) == "+0.100 (n < 20 people: no interval) out of fold"
     assert "fewer than 20 people" in meaning(0.1, None)
     records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in rungs("team")[:3]}
-    (ax,) = chart.figure("team", records, plots.LIGHT).axes
+    (ax,) = figure("team", records, LIGHT).axes
     assert any(line.get_xydata().tolist()[0] == [0, 0.5] for line in ax.get_lines())
 
 
 def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_fold(people: Path) -> None:
-    from maskcls import rows, selection
     from maskcls.cli import compose
     from maskcls.config import checked
     from maskcls.parts.data import competition
+    from maskcls.rows import assemble
+    from maskcls.selection import chosen
 
     base = (f"data.root={people}", "data=competition", "batch=4", "folds=2")
     tables = [
-        rows.assemble(checked(compose("name=t", *base, "exam=0.3", f"seed={seed}")), lambda note: None)
-        for seed in (0, 1)
+        assemble(checked(compose("name=t", *base, "exam=0.3", f"seed={seed}")), lambda note: None) for seed in (0, 1)
     ]
     exams = [set(table.loc[table["part"] == "eval", "person"]) for table in tables]
     assert exams[0] == exams[1] and len(exams[0]) == round(0.3 * 14)
@@ -400,7 +405,7 @@ def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_f
             and (table.loc[table["part"] == "eval", "fold"] == -1).all()
         )
     plain = competition(lambda note: None, root=str(people))
-    few, more = (set(selection.chosen(plain, n, None).query("part == 'train'")["person"]) for n in (5, 9))
+    few, more = (set(chosen(plain, n, None).query("part == 'train'")["person"]) for n in (5, 9))
     assert few < more and len(few) == 5
     with pytest.raises(ConfigError, match="people: 99 are asked for and the data has 14"):
-        selection.chosen(plain, 99, None)
+        chosen(plain, 99, None)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from maskcls.cli import home
-from maskcls.ladder import publish, standing
+from maskcls.ladder.publish import page
+from maskcls.ladder.standing import markdown, show
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_words_of_a_result_are_text_in_the_page_and_in_markdown(results: tuple[P
     for record in records.values():
         record |= {"hardware": ["<script>a</script>"], "commit": ["<img src=x>"]}
     (folder / "team" / "focal.json").write_text(json.dumps(records))
-    for text in (standing.markdown(folder, "team"), publish.page(folder, ["team"])):
+    for text in (markdown(folder, "team"), page(folder, ["team"])):
         assert "&lt;script&gt;a" in text and "<script" not in text and "<img src=x" not in text
 
 
@@ -40,7 +41,7 @@ def test_a_wrong_result_of_a_ladder_is_refused(change: dict[str, Any], results: 
     folder, records = results
     file = folder / "team" / "focal.json"
     file.write_text(json.dumps({key: record | change for key, record in records.items()}))
-    assert str(file) in said_of(lambda: standing.markdown(folder, "team"))
+    assert str(file) in said_of(lambda: markdown(folder, "team"))
 
 
 @FEW
@@ -48,5 +49,5 @@ def test_a_wrong_result_of_a_ladder_is_refused(change: dict[str, Any], results: 
 def test_any_result_is_shown_or_refused(data: some.DataObject, results: tuple[Path, dict[str, Any]]) -> None:
     folder, records = results
     (folder / "team" / "focal.json").write_text(json.dumps(data.draw(changed(records))))
-    passes_or_says(lambda: standing.markdown(folder, "team"))
-    passes_or_says(lambda: standing.show(folder, "team"))
+    passes_or_says(lambda: markdown(folder, "team"))
+    passes_or_says(lambda: show(folder, "team"))

@@ -51,7 +51,9 @@ def cells(place: Path, name: str, row: int | slice, column: str, value: object) 
         ("scored", "maybe", "bool"), ("scored", "", "bool"),
     ],
 )  # fmt: skip
-def test_a_wrong_cell_of_the_table_is_named(column: str, value: object, why: str, linked: tuple[list[str], Path]) -> None:
+def test_a_wrong_cell_of_the_table_is_named(
+    column: str, value: object, why: str, linked: tuple[list[str], Path]
+) -> None:
     place = linked[1]
     file = cells(place, "table.csv", 3, column, value)
     said = said_of(lambda: opened(place))
@@ -131,7 +133,9 @@ HARMED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 @pytest.mark.parametrize("how", HARMED)
-def test_weights_that_a_model_would_take_and_not_work_with_are_refused(how: str, linked: tuple[list[str], Path]) -> None:
+def test_weights_that_a_model_would_take_and_not_work_with_are_refused(
+    how: str, linked: tuple[list[str], Path]
+) -> None:
     place = linked[1]
 
     def change(content: dict[str, Any]) -> None:
@@ -143,7 +147,8 @@ def test_weights_that_a_model_would_take_and_not_work_with_are_refused(how: str,
 
 
 @pytest.mark.parametrize(
-    "value", ["evil", "null", "3", "[fp32]", "{a: 1}", "${oc.env:HOME}", "${precision}", "${now:%Y}", "x" * 100_000, ".nan"]
+    "value",
+    ["evil", "null", "3", "[fp32]", "{a: 1}", "${oc.env:HOME}", "${precision}", "${now:%Y}", "x" * 100_000, ".nan"],
 )
 def test_a_wrong_precision_is_refused_and_nothing_is_resolved(value: str, linked: tuple[list[str], Path]) -> None:
     place = linked[1]
@@ -210,7 +215,9 @@ def arrays(place: Path, **changed: Any) -> Path:
         ("epoch", lambda _: np.array(1)), ("epoch", lambda _: np.array([1.5])), ("epoch", lambda _: None),
     ],
 )  # fmt: skip
-def test_wrong_arrays_of_a_fold_are_refused(name: str, change: Callable[[Any], Any], linked: tuple[list[str], Path]) -> None:
+def test_wrong_arrays_of_a_fold_are_refused(
+    name: str, change: Callable[[Any], Any], linked: tuple[list[str], Path]
+) -> None:
     place = linked[1]
     file = arrays(place, **{name: change(read_arrays(place / "fold1" / "oof.npz")[name])})
     run = RunDir(place.parent, "t", {})
@@ -240,7 +247,16 @@ def test_a_state_whose_scores_or_rates_are_not_this_trainings_is_refused(linked:
 
 def test_bad_lines_of_a_log_are_left_out_and_many_of_them_refused(tmp_path: Path) -> None:
     good = {"fold": 0, "epoch": 1, "f1": 0.5, "seconds": 1}
-    lines = [json.dumps(good), "{", "3", '{"fold": 0}', '{"fold": "0", "epoch": 2}', '{"fold": 0, "epoch": 2, "seconds": "x"}', "\0", "[" * 5000]
+    lines = [
+        json.dumps(good),
+        "{",
+        "3",
+        '{"fold": 0}',
+        '{"fold": "0", "epoch": 2}',
+        '{"fold": 0, "epoch": 2, "seconds": "x"}',
+        "\0",
+        "[" * 5000,
+    ]
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     assert epochs(tmp_path) == [good]
     (tmp_path / "log.jsonl").write_text("{\n" * 2000)
@@ -250,7 +266,9 @@ def test_bad_lines_of_a_log_are_left_out_and_many_of_them_refused(tmp_path: Path
     assert "at most 8 MiB" in said_of(lambda: epochs(tmp_path))
 
 
-@pytest.mark.parametrize("change", [{"command": 3}, {"command": [1]}, {"versions": "x"}, {"hardware": [1]}, {"seconds": "x"}, {"commit": {}}])
+@pytest.mark.parametrize(
+    "change", [{"command": 3}, {"command": [1]}, {"versions": "x"}, {"hardware": [1]}, {"seconds": "x"}, {"commit": {}}]
+)
 def test_wrong_facts_are_refused(change: dict[str, Any], linked: tuple[list[str], Path]) -> None:
     file = linked[1] / "about.json"
     replaced(file, json.dumps(json.loads(file.read_text()) | change))

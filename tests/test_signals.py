@@ -14,7 +14,7 @@ import pytest
 from conftest import environment
 
 from maskcls import signals
-from maskcls.rundir import epochs
+from maskcls.runfiles import epochs
 from maskcls.signals import Stopped, exit_code, stop_on_signals
 from maskcls.state import loaded
 
@@ -22,8 +22,11 @@ SENTENCE = "stopped; the same command goes on from the last whole epoch\n"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
-def start(tmp_path: Path, words: list[str], before: tuple[str, ...] = (), nohup: bool = False, folds: int = 1) -> subprocess.Popen[str]:
+def start(
+    tmp_path: Path, words: list[str], before: tuple[str, ...] = (), nohup: bool = False, folds: int = 1
+) -> subprocess.Popen[str]:
     """Start a run in a process group of its own and return it once so many folds have kept an epoch."""
+
     def reset() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore Ctrl-C
         signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)

@@ -12,12 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maskcls import cache, photos, rows
+from maskcls import cache
+from maskcls.cache import pixels
 from maskcls.cli import compose
 from maskcls.config import Config, checked
 from maskcls.errors import DataError, MaskclsError, PhotoError
 from maskcls.experiment import run
+from maskcls.images import Image
 from maskcls.parts import data
+from maskcls.photos import looked, read_photo
+from maskcls.rows import NAMED, assemble, digest, straddling
 
 
 @pytest.fixture
@@ -62,7 +66,7 @@ def test_more_bad_photos_than_a_report_names_are_listed_in_a_file(words: list[st
     with pytest.raises(DataError) as caught:
         run(compose(*words))
     file = tmp_path / "cache" / "unusable.txt"
-    assert len(caught.value.sentences) == rows.NAMED + 1 < len(spoiled)
+    assert len(caught.value.sentences) == NAMED + 1 < len(spoiled)
     assert str(caught.value.sentences[-1]).endswith(f"all of them are listed in {file}")
     assert [line.split()[0] for line in file.read_text().splitlines()] == list(map(str, spoiled))
 
@@ -90,22 +94,22 @@ def test_bad_photos_are_left_out_counted_and_left_out_again(words: list[str], mi
 
 def assembled(*words: str) -> tuple[Config, pd.DataFrame, list[str]]:
     cfg, told = checked(compose(*words)), []
-    return cfg, rows.assemble(cfg, told.append), told
+    return cfg, assemble(cfg, told.append), told
 
 
 def test_pixels_ids_and_folds_agree_without_the_bad_photos(words: list[str], mine: Path) -> None:
     ids = broken(mine)
     words = [word for word in words if not word.startswith("crop.")]
     cfg, table, _ = assembled(*words, "on_error=skip", "crop=none")
-    photos = cache.pixels(table, cfg.crop, Path(cfg.cache_dir))
-    assert not set(table["id"]) & set(ids) and rows.straddling(table) == 0 and len(photos) == len(table)
+    photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
+    assert not set(table["id"]) & set(ids) and straddling(table) == 0 and len(photos) == len(table)
     for at in (0, len(table) // 2, -1):
         assert np.array_equal(photos[at], cv2.imread(table["path"].iloc[at])[..., ::-1])
 
 
 def test_where_all_is_well_both_words_are_one_run(words: list[str]) -> None:
     tables = [assembled(*words, f"on_error={word}") for word in ("stop", "skip")]
-    assert rows.digest(tables[0][1]) == rows.digest(tables[1][1]) and tables[0][2] == tables[1][2]
+    assert digest(tables[0][1]) == digest(tables[1][1]) and tables[0][2] == tables[1][2]
     assert tables[0][0].science() == tables[1][0].science()
 
 
@@ -140,7 +144,7 @@ def test_a_set_of_bad_photos_alone_leaves_none(words: list[str], mine: Path) -> 
     for word in ("stop", "skip"):
         with pytest.raises(DataError) as caught:
             run(compose(*words, f"on_error={word}"))
-        assert len(caught.value.sentences) == rows.NAMED + 1
+        assert len(caught.value.sentences) == NAMED + 1
 
 
 LINKS: dict[str, Callable[[Path], str]] = {
@@ -196,7 +200,7 @@ def test_a_run_without_some_rows_is_the_run_of_a_table_without_them(words: list[
         if (mine / file).exists():
             table = pd.read_csv(mine / file, dtype=str)
             table[~table[column].isin(names)].to_csv(mine / file, index=False)
-    assert rows.digest(assembled(*words)[1]) == rows.digest(less) != rows.digest(whole)
+    assert digest(assembled(*words)[1]) == digest(less) != digest(whole)
 
 
 def test_rows_of_a_csv_and_of_extra_photos_may_lack_their_files(words: list[str], mine: Path, tmp_path: Path) -> None:
@@ -234,9 +238,9 @@ def test_a_table_whose_files_are_all_missing_leaves_none(words: list[str], mine:
 
 def spoil_late(monkeypatch: pytest.MonkeyPatch, names: list[str]) -> None:
     """Make photos that pass the look fail when their pixels are wanted."""
-    read = photos.read_photo
+    read = read_photo
 
-    def fail(path: str) -> photos.Image:
+    def fail(path: str) -> Image:
         if Path(path).name in names:
             raise PhotoError(f"{path} cannot be read as a photo: out of luck")
         return read(path)
@@ -262,7 +266,7 @@ def test_photos_that_fail_late_are_left_out_too(
     assert note.startswith("on_error: 2 of ") and all(name in note for name in ids) and "out of luck" in note
     assert run(compose(*words, "on_error=skip")) == score  # it answers, of the same table
     lost[0].write_bytes(lost[1].read_bytes())
-    looks = photos.looked(map(str, lost), tmp_path / "cache")
+    looks = looked(map(str, lost), tmp_path / "cache")
     assert looks[0].fault is None and "out of luck" in str(looks[1].fault)  # what has changed is looked at anew
 
 

@@ -19,6 +19,17 @@ from maskcls.errors import ConfigError, DataError
 from maskcls.labels import decode, encode
 from maskcls.parts import split
 from maskcls.registry import Word
+from maskcls.rows import (
+    assemble,
+    count,
+    digest,
+    eval_rows,
+    scored_rows,
+    straddling,
+    summary,
+    training_rows,
+    with_content,
+)
 
 BY_IMAGE = (split.stratified_label, split.stratified_age)
 
@@ -136,9 +147,6 @@ def test_a_holdout_that_cannot_be_made_is_a_config_error(share: float) -> None:
         split.holdout(persons([(0, 0, 7)] * 4 + [(1, 1, 7)] * 4), 5, 0, share=share)
 
 
-# The table of an experiment
-
-
 @pytest.fixture(scope="module")
 def base() -> Config:
     return checked(compose("name=t", "model=timm", "model.arch=test_resnet", "batch=4"))
@@ -166,12 +174,12 @@ def with_others(table: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize("build", [split.by_person, split.holdout])
 def test_no_person_is_trained_on_and_scored(base: Config, build: Any) -> None:
     told: list[str] = []
-    table = rows.assemble(config(base, some(30).reset_index(drop=True), build), told.append)
-    assert not told and rows.straddling(table) == 0
-    assert rows.count(table) == (5 if build is split.by_person else 1)
+    table = assemble(config(base, some(30).reset_index(drop=True), build), told.append)
+    assert not told and straddling(table) == 0
+    assert count(table) == (5 if build is split.by_person else 1)
     seen = np.zeros(len(table), int)
-    for k in range(rows.count(table)):
-        train, scored = rows.training_rows(table, k), rows.scored_rows(table, k)
+    for k in range(count(table)):
+        train, scored = training_rows(table, k), scored_rows(table, k)
         assert len(train) and len(scored) and not set(train) & set(scored)
         assert not set(table["person"].iloc[train]) & set(table["person"].iloc[scored])
         assert len(train) + len(scored) == len(table)
@@ -182,22 +190,22 @@ def test_no_person_is_trained_on_and_scored(base: Config, build: Any) -> None:
 
 
 def test_extra_rows_are_trained_on_and_never_scored_and_evaluation_is_neither(base: Config) -> None:
-    table = rows.assemble(config(base, with_others(some(20))), lambda note: None)
+    table = assemble(config(base, with_others(some(20))), lambda note: None)
     extra, rest = np.flatnonzero(table["part"] == "extra"), np.flatnonzero(table["part"] == "eval")
     assert (table["fold"].iloc[[*extra, *rest]] == -1).all() and not table["scored"].iloc[extra].any()
     for k in range(5):
-        assert set(extra) <= set(rows.training_rows(table, k)) and not set(rest) & set(rows.training_rows(table, k))
-        assert not {*extra, *rest} & set(rows.scored_rows(table, k))
-    assert rows.eval_rows(table).tolist() == rest.tolist()
+        assert set(extra) <= set(training_rows(table, k)) and not set(rest) & set(training_rows(table, k))
+        assert not {*extra, *rest} & set(scored_rows(table, k))
+    assert eval_rows(table).tolist() == rest.tolist()
     assert table["scored"].iloc[rest].tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize("build", BY_IMAGE)
 def test_a_leaking_split_is_noted(base: Config, build: Any) -> None:
     told: list[str] = []
-    table = rows.assemble(config(base, some(20), build), told.append)
-    assert len(told) == 1 and told[0].startswith(f"LEAK: split {build.__name__} puts {rows.straddling(table)} people")
-    assert rows.straddling(table) > 0
+    table = assemble(config(base, some(20), build), told.append)
+    assert len(told) == 1 and told[0].startswith(f"LEAK: split {build.__name__} puts {straddling(table)} people")
+    assert straddling(table) > 0
 
 
 def test_a_split_that_leaks_unawares_stops_the_run(base: Config) -> None:
@@ -205,24 +213,24 @@ def test_a_split_that_leaks_unawares_stops_the_run(base: Config) -> None:
         return pd.Series(np.arange(len(table)) % folds, table.index)
 
     with pytest.raises(DataError, match="split mine: 20 people stand on both sides of a fold"):
-        rows.assemble(config(base, some(20), mine), lambda note: None)
+        assemble(config(base, some(20), mine), lambda note: None)
 
 
 def test_a_training_photo_without_a_label_stops_the_run(base: Config) -> None:
     table = some(20)
     table.loc[3, "label"] = -1
     with pytest.raises(DataError, match="label"):
-        rows.assemble(config(base, table), lambda note: None)
+        assemble(config(base, table), lambda note: None)
 
 
 def test_a_batch_larger_than_a_fold_is_a_config_error(base: Config) -> None:
     with pytest.raises(ConfigError, match="batch: 113 photos are more than the 112 that fold 0 trains on"):
-        rows.assemble(config(base, some(20), batch=113), lambda note: None)
-    assert len(rows.assemble(config(base, some(20), batch=112), lambda note: None)) == 140
+        assemble(config(base, some(20), batch=113), lambda note: None)
+    assert len(assemble(config(base, some(20), batch=112), lambda note: None)) == 140
 
 
 def on_disk(base: Config, folder: Path) -> pd.DataFrame:
-    table = rows.assemble(config(base, some(10)), lambda note: None)
+    table = assemble(config(base, some(10)), lambda note: None)
     table["path"] = [str(folder / f"{i}.jpg") for i in range(len(table))]
     folder.mkdir()
     for i, path in enumerate(table["path"]):
@@ -232,22 +240,20 @@ def on_disk(base: Config, folder: Path) -> pd.DataFrame:
 
 def test_the_digest_is_of_rows_and_contents_and_not_of_the_folder(base: Config, tmp_path: Path) -> None:
     base = dataclasses.replace(base, cache_dir=str(tmp_path / "cache"))
-    here, there = (rows.with_content(on_disk(base, tmp_path / name), base) for name in "ab")
-    mine = rows.digest(here)
-    assert len(mine) == 8 and rows.digest(there) == mine
+    here, there = (with_content(on_disk(base, tmp_path / name), base) for name in "ab")
+    mine = digest(here)
+    assert len(mine) == 8 and digest(there) == mine
     other = here.copy()
     other.loc[0, "label"] += 1
-    assert rows.digest(other) != mine
-    assert rows.digest(here.assign(fold=here["fold"].iloc[::-1].to_numpy())) != mine
-    assert rows.digest(here.iloc[1:]) != mine
+    assert digest(other) != mine
+    assert digest(here.assign(fold=here["fold"].iloc[::-1].to_numpy())) != mine
+    assert digest(here.iloc[1:]) != mine
     for column in ("trained", "age0"):
-        assert rows.digest(here.assign(**{column: 1 - here[column]})) != mine
+        assert digest(here.assign(**{column: 1 - here[column]})) != mine
     Path(here["path"].iloc[3]).write_bytes(b"y" * Path(here["path"].iloc[3]).stat().st_size)
-    assert rows.digest(rows.with_content(here, base)) != mine
+    assert digest(with_content(here, base)) != mine
 
 
 def test_the_summary_counts(base: Config) -> None:
-    table = rows.assemble(config(base, with_others(persons([(0, 0, 7)] * 10))), lambda note: None)
-    assert rows.summary(table) == (
-        "70 photos of 10 people in 5 folds, 3 of 18 classes; 4 evaluation photos (2 with labels)"
-    )
+    table = assemble(config(base, with_others(persons([(0, 0, 7)] * 10))), lambda note: None)
+    assert summary(table) == ("70 photos of 10 people in 5 folds, 3 of 18 classes; 4 evaluation photos (2 with labels)")

@@ -38,7 +38,9 @@ def test_the_moving_average_follows_its_formula() -> None:
         step(cfg, one, i)
         age = max(i - 1, 0)  # warm-up: 1 − (1 + age)^(−2/3), at most the decay
         decay = min(1 - (1 + age) ** (-2 / 3), 0.6) if age else 0.0
-        shadow = [decay * old + (1 - decay) * new.detach() for old, new in zip(shadow, one.model.parameters(), strict=True)]
+        shadow = [
+            decay * old + (1 - decay) * new.detach() for old, new in zip(shadow, one.model.parameters(), strict=True)
+        ]
         for expected, found in zip(shadow, one.predictor.parameters(), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert any(not torch.equal(a, b) for a, b in zip(one.model.parameters(), one.predictor.parameters(), strict=True))
@@ -116,7 +118,10 @@ def test_an_optimizers_state_of_other_weights_is_refused(name: str, tmp_path: Pa
         two.restore(tmp_path / "last.pt")
 
 
-@pytest.mark.parametrize(("mine", "theirs", "reason"), [("ema=0.9", "ema=null", "expected no weights"), ("ema=null", "ema=0.9", "expected weights")])
+@pytest.mark.parametrize(
+    ("mine", "theirs", "reason"),
+    [("ema=0.9", "ema=null", "expected no weights"), ("ema=null", "ema=0.9", "expected weights")],
+)
 def test_a_moving_average_is_not_passed_over(mine: str, theirs: str, reason: str, tmp_path: Path) -> None:
     state(mine)[1].save(tmp_path / "last.pt")
     with pytest.raises(RunError, match=f"{reason} of a moving average"):

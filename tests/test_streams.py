@@ -36,7 +36,11 @@ def unencoded(tree: ast.AST) -> Iterator[int]:
         is_method = isinstance(node.func, ast.Attribute)
         opens = name == "open" and is_text_mode(node)
         reads = is_method and ((name == "read_text" and not node.args) or (name == "write_text" and len(node.args) < 2))
-        runs = any(word.arg in ("text", "universal_newlines") for word in node.keywords) and name in ("run", "Popen", "check_output")
+        runs = any(word.arg in ("text", "universal_newlines") for word in node.keywords) and name in (
+            "run",
+            "Popen",
+            "check_output",
+        )
         if opens or reads or runs:
             yield node.lineno
 
@@ -54,7 +58,17 @@ def test_what_names_no_encoding_is_found(line: str) -> None:
     assert [*unencoded(ast.parse(line))] == [1]
 
 
-@pytest.mark.parametrize("line", ["open('a', 'rb')", "p.open('ab+')", "pil.open(file)", "p.read_text('utf-8')", "write_text(p, 'a')", "os.open(a, b)"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open('a', 'rb')",
+        "p.open('ab+')",
+        "pil.open(file)",
+        "p.read_text('utf-8')",
+        "write_text(p, 'a')",
+        "os.open(a, b)",
+    ],
+)
 def test_what_needs_none_is_not(line: str) -> None:
     assert [*unencoded(ast.parse(line))] == []
 
@@ -80,12 +94,16 @@ PLACES: dict[str, tuple[dict[str, str], str]] = {
 }  # fmt: skip
 
 
-def call(place: str, euckr: dict[str, str], folder: Path, module: str, *words: str) -> subprocess.CompletedProcess[bytes]:
+def call(
+    place: str, euckr: dict[str, str], folder: Path, module: str, *words: str
+) -> subprocess.CompletedProcess[bytes]:
     """Run a command in one of the places."""
     variables, redirects = PLACES[place]
     variables = euckr if place == "EUC-KR" else variables
     shell = ["sh", "-c", f'exec "$@" {redirects}', "sh", sys.executable, "-m", f"maskcls.{module}", *words]
-    return subprocess.run(shell, cwd=folder, env=environment(**variables), capture_output=True, check=False, timeout=300)
+    return subprocess.run(
+        shell, cwd=folder, env=environment(**variables), capture_output=True, check=False, timeout=300
+    )
 
 
 QUICK = {
@@ -100,12 +118,16 @@ def test_a_command_ends_as_elsewhere(line: str, place: str, euckr: dict[str, str
     result = call(place, euckr, tmp_path, *line.split())
     assert b"Traceback" not in result.stderr and b"rror in" not in result.stderr
     assert result.returncode == QUICK[line], result.stderr
-    assert result.stdout or result.stderr or place == "nothing" or f"no std{'out' if QUICK[line] == 0 else 'err'}" == place
+    assert (
+        result.stdout or result.stderr or place == "nothing" or f"no std{'out' if QUICK[line] == 0 else 'err'}" == place
+    )
 
 
 @pytest.mark.parametrize("place", ["EUC-KR", "C", "ASCII"])
 def test_letters_that_a_terminal_lacks_are_escaped(place: str, euckr: dict[str, str], tmp_path: Path) -> None:
-    result = call(place, euckr, tmp_path, "run", "loss=ñ데".encode("utf-8" if place == "ASCII" else "ascii", "replace").decode())
+    result = call(
+        place, euckr, tmp_path, "run", "loss=ñ데".encode("utf-8" if place == "ASCII" else "ascii", "replace").decode()
+    )
     assert result.returncode == 2 and b"no loss" in result.stderr and b"Traceback" not in result.stderr
 
 
@@ -114,7 +136,9 @@ def done(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished run."""
     folder = tmp_path_factory.mktemp("done")
     words = [*TINY, "epochs=1", f"data.root={drawn}", f"runs_dir={folder}/runs", f"cache_dir={folder}/cache"]
-    result = subprocess.run([sys.executable, "-m", "maskcls.run", *words], env=environment(), cwd=folder, capture_output=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-m", "maskcls.run", *words], env=environment(), cwd=folder, capture_output=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     return folder
 

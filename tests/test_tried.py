@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from test_pairs import one_step
 
-from maskcls import rows
 from maskcls.cache import pixels
 from maskcls.cli import compose, home
 from maskcls.config import checked
+from maskcls.rows import assemble
 
-FILES = [f"{folder}={file.stem}" for folder in ("tried", "winner") for file in sorted((home("experiments") / folder).glob("*.yaml"))]
+FILES = [
+    f"{folder}={file.stem}"
+    for folder in ("tried", "winner")
+    for file in sorted((home("experiments") / folder).glob("*.yaml"))
+]
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def outside(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def test_it_runs(word: str, tiny: list[str], outside: Path) -> None:
     own = ("crop.", "model", "epochs", "name")
     cfg = checked(compose(word, *[given for given in tiny if not given.startswith(own)], "batch=2"))
-    table = rows.assemble(cfg, lambda note: None)
+    table = assemble(cfg, lambda note: None)
     numbers = one_step(cfg, table, pixels(table, cfg.crop, Path(cfg.cache_dir)))
     assert np.isfinite(numbers["loss"]) and 0 <= numbers["f1"] <= 1
 

@@ -25,7 +25,9 @@ class Left(nn.Module):
 
 def photos() -> np.ndarray:
     """Return photos that are not their own mirror images."""
-    return np.random.default_rng(0).integers(0, 256, (5, 16, 12, 3), dtype=np.uint8) // (1 + np.arange(12)[:, None] // 6).astype(np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (5, 16, 12, 3), dtype=np.uint8) // (
+        1 + np.arange(12)[:, None] // 6
+    ).astype(np.uint8)
 
 
 def probabilities(pixels: np.ndarray, views: tta.Views) -> np.ndarray:

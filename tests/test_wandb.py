@@ -140,7 +140,9 @@ def test_the_record_of_a_failed_run_says_so(failed: bool, tmp_path: Path) -> Non
 def synced(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m maskcls.sync` in a folder."""
     call = [sys.executable, "-m", "maskcls.sync"]
-    return subprocess.run(call, cwd=folder, env=environment(**variables), capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        call, cwd=folder, env=environment(**variables), capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def test_finished_runs_are_sent_later_and_once(tmp_path: Path) -> None:
@@ -148,7 +150,9 @@ def test_finished_runs_are_sent_later_and_once(tmp_path: Path) -> None:
     sink.log(EPOCH)
     sink.end({})
     with Server() as server:
-        assert "every record of a finished run" in synced(tmp_path, **server.variables).stdout  # this one is not finished
+        assert (
+            "every record of a finished run" in synced(tmp_path, **server.variables).stdout
+        )  # this one is not finished
         (place / "metrics.json").write_text("{}")
         first, rows = synced(tmp_path, **server.variables), server.rows
         again = synced(tmp_path, **server.variables)
@@ -164,7 +168,10 @@ def test_without_a_key_or_a_server_nothing_is_sent_and_it_is_said_at_once(tmp_pa
     (place / "metrics.json").write_text("{}")
     with Server() as gone:
         pass
-    outcomes = {"no key": {"WANDB_MODE": "online", "WANDB_API_KEY": "", "NETRC": str(tmp_path / "none")}, "cannot be reached": gone.variables}
+    outcomes = {
+        "no key": {"WANDB_MODE": "online", "WANDB_API_KEY": "", "NETRC": str(tmp_path / "none")},
+        "cannot be reached": gone.variables,
+    }
     for sentence, variables in outcomes.items():
         result = synced(tmp_path, **variables)
         assert result.returncode == 2 and sentence in result.stderr and "1 records wait" in result.stderr, result.stderr
@@ -172,7 +179,8 @@ def test_without_a_key_or_a_server_nothing_is_sent_and_it_is_said_at_once(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("delay", "heard"), [(0.0, 0), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.0, 1), (0.0, 2), (2.0, 1)))]
+    ("delay", "heard"),
+    [(0.0, 0), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.0, 1), (0.0, 2), (2.0, 1)))],
 )
 def test_a_server_that_dies_or_is_slow_stops_no_run_and_the_local_record_is_whole(
     delay: float, heard: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -202,7 +210,9 @@ def test_a_server_that_dies_or_is_slow_stops_no_run_and_the_local_record_is_whol
     assert KEY not in " ".join(told)
 
 
-def test_a_clock_that_jumps_back_gives_no_negative_times(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_jumps_back_gives_no_negative_times(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = itertools.count(2_000_000_000, -3600)
     monkeypatch.setattr(time, "time", lambda: next(now))
     run(compose(*tiny, "epochs=1"))
@@ -221,9 +231,7 @@ BAD_SETTINGS = {
 
 
 @pytest.mark.parametrize("kind", BAD_SETTINGS)
-def test_what_wandb_refuses_is_an_outage(
-    kind: str, tmp_path: Path
-) -> None:
+def test_what_wandb_refuses_is_an_outage(kind: str, tmp_path: Path) -> None:
     variables = dict(BAD_SETTINGS[kind])
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "__init__.py").write_text("raise RuntimeError('half installed')\n", encoding="utf-8")
@@ -244,7 +252,9 @@ def test_what_wandb_refuses_is_an_outage(
     assert told and all(line.startswith("wandb") for line in told) and "wandb failed" in told[-1], told
 
 
-@pytest.mark.parametrize("words", [{"project": "a/b"}, {"project": "p" * 200}, {"entity": "a b/c"}, {"tags": ["t" * 100]}])
+@pytest.mark.parametrize(
+    "words", [{"project": "a/b"}, {"project": "p" * 200}, {"entity": "a b/c"}, {"tags": ["t" * 100]}]
+)
 def test_what_wandb_refuses_in_the_config_is_an_outage(words: dict[str, Any], tmp_path: Path) -> None:
     told: list[str] = []
     sink = logger.wandb_(told.append, **words)

@@ -24,7 +24,17 @@ from maskcls.parts.model import load, timm_, weights_file
 from maskcls.weights import match_weights
 
 TINY = "test_efficientnet"
-PREFIXES = ["", "module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.", "net.", "model.", "backbone.", "a.b.c."]
+PREFIXES = [
+    "",
+    "module.",
+    "_orig_mod.",
+    "_orig_mod.module.",
+    "module._orig_mod.",
+    "net.",
+    "model.",
+    "backbone.",
+    "a.b.c.",
+]
 LAST = "classifier."
 
 
@@ -73,13 +83,23 @@ def test_a_common_prefix_is_stripped_and_said(
     assert len(said) == 1 and f"{len(body(source))} tensors {how}" in said[0]
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict", "net", "ema", "model_ema", "state_dict_ema", "anything"])
+@pytest.mark.parametrize(
+    "key", ["state_dict", "model", "model_state_dict", "net", "ema", "model_ema", "state_dict_ema", "anything"]
+)
 def test_weights_lie_under_a_key(key: str, source: dict[str, torch.Tensor], tmp_path: Path, said: list[str]) -> None:
-    content = {"epoch": 3, key: source, "arch": "x", "args": Namespace(lr=0.1), "optimizer": {"state": {0: {"m": torch.ones(2)}}}}
+    content = {
+        "epoch": 3,
+        key: source,
+        "arch": "x",
+        "args": Namespace(lr=0.1),
+        "optimizer": {"state": {0: {"m": torch.ones(2)}}},
+    }
     assert_loaded(fill(content, tmp_path), source)
 
 
-def test_the_moving_average_is_taken_as_timm_does_and_said(source: dict[str, torch.Tensor], tmp_path: Path, said: list[str]) -> None:
+def test_the_moving_average_is_taken_as_timm_does_and_said(
+    source: dict[str, torch.Tensor], tmp_path: Path, said: list[str]
+) -> None:
     other = {key: x + 1 for key, x in source.items()}
     for key, rest in (("state_dict_ema", "state_dict"), ("model_ema", "model")):
         averaged = {"n_averaged": torch.tensor(5)} | {f"module.{name}": x for name, x in source.items()}
@@ -108,7 +128,9 @@ def test_a_lightning_checkpoint_is_read(source: dict[str, torch.Tensor], tmp_pat
         (lambda s: {k: x * torch.nan if k == "bn1.weight" else x for k, x in s.items()}, "bn1.weight holds values that are not finite"),
     ],
 )  # fmt: skip
-def test_what_could_be_wrong_is_refused(content: Any, reason: str, source: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_what_could_be_wrong_is_refused(
+    content: Any, reason: str, source: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=f"model.pretrained: .*{reason}"):
         fill(content(source), tmp_path)
 
@@ -119,11 +141,17 @@ def rename(key: str) -> str:
     return ".".join([*(part if part.isdecimal() else f"x_{part}" for part in modules), kind])
 
 
-def test_key_order_decides_only_where_no_name_is_known(source: dict[str, torch.Tensor], tmp_path: Path, said: list[str]) -> None:
+def test_key_order_decides_only_where_no_name_is_known(
+    source: dict[str, torch.Tensor], tmp_path: Path, said: list[str]
+) -> None:
     foreign = {rename(key): x for key, x in source.items()}
     assert_loaded(fill(foreign, tmp_path), source)
     assert "in key order, for no name is known; 2 not used: x_classifier.weight, x_classifier.bias" in said[0]
-    for harmed in (dict(sorted(foreign.items())), dict(reversed(foreign.items())), {**foreign, "x_more.weight": torch.ones(1)}):
+    for harmed in (
+        dict(sorted(foreign.items())),
+        dict(reversed(foreign.items())),
+        {**foreign, "x_more.weight": torch.ones(1)},
+    ):
         with pytest.raises(ConfigError, match="no name is known"):
             fill(harmed, tmp_path)
     with pytest.raises(ConfigError, match="file keeps no order"):
@@ -153,7 +181,9 @@ def test_a_key_order_of_equal_shapes_is_not_trusted_blindly(keys: list[str]) -> 
 
 def test_a_tensor_of_another_shape_is_named(source: dict[str, torch.Tensor], tmp_path: Path) -> None:
     turned = {key: x.transpose(0, 1).contiguous() if key == "conv_head.weight" else x for key, x in source.items()}
-    with pytest.raises(ConfigError, match=r"1 of 73 tensors differ, first conv_head.weight \(expected \(256, 64, 1, 1\), got \(64, 256"):
+    with pytest.raises(
+        ConfigError, match=r"1 of 73 tensors differ, first conv_head.weight \(expected \(256, 64, 1, 1\), got \(64, 256"
+    ):
         fill(turned, tmp_path)
 
 
@@ -169,7 +199,9 @@ def test_a_generated_file_is_loaded_to_the_bit_or_refused(
     some = st.sampled_from([0, 0, 0, 1])
     for name in draw(st.lists(st.sampled_from(names), max_size=2 * draw(some)), "missing"):
         state.pop(name, None)
-    for name in draw(st.lists(st.sampled_from([name for name in state if state[name].dim() == 4]), max_size=draw(some)), "transposed"):
+    for name in draw(
+        st.lists(st.sampled_from([name for name in state if state[name].dim() == 4]), max_size=draw(some)), "transposed"
+    ):
         state[name] = state[name].transpose(0, 1)
     for name in draw(st.lists(st.sampled_from(["extra", "head.fc.weight", "conv_stem.w", "bn1"]), max_size=2), "extra"):
         state[name] = torch.ones(3)
@@ -177,7 +209,9 @@ def test_a_generated_file_is_loaded_to_the_bit_or_refused(
         keys = list(state)
         random.Random(draw(st.integers(0, 999))).shuffle(keys)
         state = {key: state[key] for key in keys}
-    prefix = draw(st.sampled_from(PREFIXES) | st.text("ab_", min_size=1, max_size=3).map(lambda text: f"{text}."), "prefix")
+    prefix = draw(
+        st.sampled_from(PREFIXES) | st.text("ab_", min_size=1, max_size=3).map(lambda text: f"{text}."), "prefix"
+    )
     content: Any = {prefix + key: x.contiguous() for key, x in state.items()}
     ending = draw(st.sampled_from([".pth", ".safetensors"]))
     if ending == ".pth":
@@ -194,9 +228,6 @@ def test_a_generated_file_is_loaded_to_the_bit_or_refused(
     assert len(said) == 1 and (f"; {unused} not used: " in said[0] if unused else "not used" not in said[0])
 
 
-# Files that are none
-
-
 def test_files_that_hold_no_weights_are_refused_quickly(tmp_path: Path, source: dict[str, torch.Tensor]) -> None:
     for ending in (".pth", ".safetensors"):
         os.mkfifo(tmp_path / f"pipe{ending}")
@@ -210,7 +241,9 @@ def test_files_that_hold_no_weights_are_refused_quickly(tmp_path: Path, source: 
     os.truncate(tmp_path / "cut.safetensors", 5000)
     begun = time.monotonic()
     for file in sorted(tmp_path.iterdir()):
-        with pytest.raises((ConfigError, ValueError), match=r"is no readable file of weights|is not a regular file") as caught:
+        with pytest.raises(
+            (ConfigError, ValueError), match=r"is no readable file of weights|is not a regular file"
+        ) as caught:
             load(timm.create_model(TINY), weights_file(str(file)), TINY)
         assert str(file) in str(caught.value) and "\n" not in str(caught.value)
     assert "save model.state_dict(), not the model" in str(refusal(tmp_path / "whole.pth"))
@@ -223,11 +256,10 @@ def refusal(file: Path) -> ConfigError:
     return caught.value
 
 
-# Packages
-
-
 @pytest.mark.parametrize("name", ["outer.inner", "outer.space.inner"])
-def test_a_package_inside_another_is_found_without_running_any(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_inside_another_is_found_without_running_any(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = tmp_path.joinpath(*name.split("."))
     place.mkdir(parents=True)
     for folder in (tmp_path / "outer", place):  # outer/space has no __init__.py: a namespace
@@ -240,9 +272,6 @@ def test_a_package_inside_another_is_found_without_running_any(name: str, tmp_pa
         model.word.check({"name": "timm", "arch": TINY, "pretrained": f"package:{wrong}"}, faults)
         assert len(faults) == 1 and f"there is no installed package '{wrong}'" in faults[0]
     assert not (tmp_path / "ran").exists() and not [key for key in sys.modules if key.startswith("outer")]
-
-
-# Weights of another run
 
 
 def test_a_run_of_a_larger_network_is_no_beginning(tmp_path: Path, said: list[str]) -> None:

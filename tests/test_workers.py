@@ -22,6 +22,7 @@ from maskcls import console, loaders, processes
 from maskcls.errors import RunError, mended
 from maskcls.loaders import AHEAD, HELD, Photos, Plain, affordable_workers, loader
 from maskcls.parts.hardware import Hardware, cpu
+from maskcls.processes import free_shared_memory
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (40, 16, 12, 3), dtype=np.uint8)
 ROWS = np.arange(40)
@@ -65,12 +66,12 @@ def test_fewer_workers_than_wanted_are_told_once(capsys: pytest.CaptureFixture[s
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /dev/shm")
 def test_a_full_or_missing_shm_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "SHARED", str(tmp_path / "none"))
-    assert processes.free_shared_memory() == 0
+    assert free_shared_memory() == 0
     monkeypatch.setattr(processes, "SHARED", str(tmp_path))
-    assert processes.free_shared_memory() > 0
+    assert free_shared_memory() > 0
     for free, told in ((2**20 - 1, 0), (2**20, 2**20)):
         monkeypatch.setattr(shutil, "disk_usage", lambda place, free=free: shutil._ntuple_diskusage(2**30, 0, free))  # type: ignore[attr-defined]
-        assert processes.free_shared_memory() == told
+        assert free_shared_memory() == told
 
 
 @FORKS
@@ -150,7 +151,7 @@ def in_small_shm() -> Callable[..., subprocess.CompletedProcess[str]]:
         pytest.skip("a /dev/shm of 2 MB needs the right to mount (unshare --mount)")
 
     def call(size: str, place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        script = f"mount -t tmpfs -o size={size} tmpfs /dev/shm && exec \"$@\""
+        script = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
         return subprocess.run(
             ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, *words],
             cwd=place, env=environment(), capture_output=True, text=True, timeout=240, check=False,

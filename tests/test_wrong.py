@@ -35,7 +35,11 @@ def misspelt(key: str) -> str:
 
 def helps(sentence: str, key: str) -> bool:
     """Tell whether a sentence has the right word as the nearest one, or, of two or three letters, among those there are."""
-    return f"did you mean {key}?" in sentence or f"did you mean '{key}'?" in sentence or (len(key) <= 3 and key in sentence.partition("(there is")[2])
+    return (
+        f"did you mean {key}?" in sentence
+        or f"did you mean '{key}'?" in sentence
+        or (len(key) <= 3 and key in sentence.partition("(there is")[2])
+    )
 
 
 def test_readme_counts_what_is_tried_here() -> None:

@@ -13,8 +13,20 @@ BUCKET = {
     "id": "UnVuOjE=", "name": "r", "displayName": "r", "sweepName": None, "description": None, "config": "{}", "historyLineCount": 0,
     "project": {"id": "UA==", **PROJECT},
 }  # fmt: skip
-ARTIFACT = {"id": "QQ==", "state": "COMMITTED", "artifactSequence": {"id": "Qg==", "latestArtifact": {"id": "QQ==", "versionIndex": 0}}}
-VIEWER = {"id": "VQ==", "entity": "me", "username": "me", "email": "", "admin": False, "flags": "{}", "teams": {"edges": []}}
+ARTIFACT = {
+    "id": "QQ==",
+    "state": "COMMITTED",
+    "artifactSequence": {"id": "Qg==", "latestArtifact": {"id": "QQ==", "versionIndex": 0}},
+}
+VIEWER = {
+    "id": "VQ==",
+    "entity": "me",
+    "username": "me",
+    "email": "",
+    "admin": False,
+    "flags": "{}",
+    "teams": {"edges": []},
+}
 
 
 class Server:
@@ -60,7 +72,16 @@ class Server:
             names = json.loads(body)["variables"].get("files") or []
             files = [{"name": name, "uploadUrl": f"{self.address}/put/{i}"} for i, name in enumerate(names)]
             return {"data": {"createRunFiles": {"runID": "UnVuOjE=", "uploadHeaders": [], "files": files}}}
-        return {"data": {"viewer": VIEWER, "serverInfo": None, "project": None, "model": None, "__schema": None, "__type": None}}
+        return {
+            "data": {
+                "viewer": VIEWER,
+                "serverInfo": None,
+                "project": None,
+                "model": None,
+                "__schema": None,
+                "__type": None,
+            }
+        }
 
     def __enter__(self) -> Server:
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()

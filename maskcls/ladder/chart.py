@@ -10,12 +10,13 @@ import numpy as np
 from maskcls import plots
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.ladder.standing import Record
+from maskcls.plots import Dress, legend, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def figure(ladder: str, records: Mapping[str, Record], dress: plots.Dress) -> Figure:
+def figure(ladder: str, records: Mapping[str, Record], dress: Dress) -> Figure:
     """Return the climb: the published scores and ours over the rungs, ours with intervals.
 
     A line joins only scores of one kind: by person or as published (leaking, hollow), evaluation or out of fold.
@@ -47,8 +48,8 @@ def figure(ladder: str, records: Mapping[str, Record], dress: plots.Dress) -> Fi
         )
     ax.set_xticks(range(len(every)), [rung.name for rung in every], rotation=25, ha="right")
     ax.set_ylim(0, 1)
-    plots.words(ax, dress, "", "macro F1", f"Ladder {ladder}")
-    plots.legend(ax, dress, loc="best")
+    words(ax, dress, "", "macro F1", f"Ladder {ladder}")
+    legend(ax, dress, loc="best")
     return canvas
 
 

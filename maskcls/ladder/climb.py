@@ -10,13 +10,15 @@ from typing import Any
 
 import torch
 
-from maskcls import console, experiment, rows
+from maskcls import console
 from maskcls.config import Config
 from maskcls.errors import MaskclsError
+from maskcls.experiment import directory, perform, photo_size
 from maskcls.ladder.plan import Step, settled
 from maskcls.ladder.rungs import Rung
 from maskcls.predictor import Finished, opened
 from maskcls.report import span
+from maskcls.rows import assemble, count, eval_rows, scored_rows, training_rows
 from maskcls.state import build
 
 QUICKER = 3  # times that a photo is predicted in the time that it is trained on
@@ -24,17 +26,17 @@ QUICKER = 3  # times that a photo is predicted in the time that it is trained on
 
 def work(cfg: Config) -> tuple[int, float]:
     """Return a run's folds, and the photos it trains on in all (a predicted photo counts as a part of one)."""
-    table = rows.assemble(cfg, lambda note: None)
-    folds, seen = rows.count(table), 0.0
+    table = assemble(cfg, lambda note: None)
+    folds, seen = count(table), 0.0
     for k in range(folds):
-        predicted = len(rows.scored_rows(table, k)) * (cfg.epochs + 1) + len(rows.eval_rows(table))
-        seen += len(rows.training_rows(table, k)) * cfg.epochs + predicted / QUICKER
+        predicted = len(scored_rows(table, k)) * (cfg.epochs + 1) + len(eval_rows(table))
+        seen += len(training_rows(table, k)) * cfg.epochs + predicted / QUICKER
     return folds, seen
 
 
 def pace(cfg: Config, known: dict[str, float]) -> float:
     """Return the photos/s of training a config's model here: one measured step after one that is not."""
-    (height, width), hardware = experiment.photo_size(cfg), cfg.hardware()
+    (height, width), hardware = photo_size(cfg), cfg.hardware()
     size = (height or 224, width or 224)
     key = f"{sorted(cfg.model.params.items(), key=str)} {size}"
     if key not in known:
@@ -66,7 +68,7 @@ def estimate(steps: Sequence[Step]) -> float:
 
 def climb(steps: Sequence[Step]) -> list[str]:
     """Train the steps that are not done and return a sentence for each that failed; the others go on."""
-    several = {(experiment.directory(settled(step.words)).id, str(step.init)): step for step in reversed(steps)}
+    several = {(directory(settled(step.words)).id, str(step.init)): step for step in reversed(steps)}
     every = list(reversed(several.values()))  # rungs can share a run
     failed: list[str] = []
     left = [step for step in every if not attempted(step.done, step, failed)]
@@ -77,7 +79,7 @@ def climb(steps: Sequence[Step]) -> list[str]:
         passed = span(time.monotonic() - begun)
         console.say(f"\n{step} ({i + 1}/{len(left)}): {step.rung.change}; {passed} of about {span(expected)}", "bold")
         with console.within(f"{step} ({i + 1}/{len(left)})"):
-            attempted(lambda step=step: experiment.perform(step.config()), step, failed)  # type: ignore[misc]
+            attempted(lambda step=step: perform(step.config()), step, failed)  # type: ignore[misc]
     return failed
 
 
@@ -107,5 +109,5 @@ def runs(steps: Sequence[Step], rung: Rung, seeds: Sequence[int]) -> list[list[F
                 return None
         except MaskclsError:  # the climb has said it
             return None
-        found.append([opened(experiment.directory(step.config()).path) for step in mine])
+        found.append([opened(directory(step.config()).path) for step in mine])
     return found

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls import rows as ruler
 from maskcls.errors import RunError
 from maskcls.labels import Floats, Ints
 from maskcls.metrics import Tally, interval, macro_f1, tally
 from maskcls.predictor import Finished, differ, ordered
+from maskcls.rows import count
 from maskcls.runfiles import epochs, read_about, read_fold
 
 Run = Sequence[Finished]  # the members of one answer: a run, or several that are blended
@@ -103,7 +103,7 @@ def blended(run: Run, rows: pd.DataFrame, name: str) -> Floats:
 def alone(run: Finished, ids: list[str]) -> list[Floats]:
     """Return each fold's own predictions of some evaluation rows."""
     tables = []
-    for k in range(ruler.count(run.table)):
+    for k in range(count(run.table)):
         arrays = read_fold(file := run.path / f"fold{k}" / "oof.npz")
         position = pd.Series(np.arange(len(arrays["eval_ids"])), index=arrays["eval_ids"])
         if not set(ids) <= set(position.index):

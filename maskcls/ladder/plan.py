@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from maskcls import experiment
 from maskcls.cli import compose
 from maskcls.config import Config, checked
 from maskcls.errors import ConfigError, DataError, MaskclsError, RunError
+from maskcls.experiment import directory, finished
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.ladder.scales import SCALES, earlier, overrides
 from maskcls.photos import photo
@@ -58,7 +58,7 @@ class Step:
         """Return the checked config; a RunError where the run that it begins with is not done."""
         if self.init is None:
             return settled(self.words)
-        if not (begun := experiment.directory(self.init.config()).path / "metrics.json").exists():
+        if not (begun := directory(self.init.config()).path / "metrics.json").exists():
             raise RunError(f"{self.rung.name} begins with the weights of {self.init.rung.name}, whose run is not done")
         return settled((*self.words, f"model.init={begun.parent}"))
 
@@ -68,7 +68,7 @@ class Step:
             cfg = self.config()
         except RunError:
             return False
-        return experiment.finished(cfg, experiment.directory(cfg)) is not None
+        return finished(cfg, directory(cfg)) is not None
 
 
 @cache

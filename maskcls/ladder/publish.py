@@ -7,17 +7,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from maskcls import console, plots
+from maskcls import console
 from maskcls.cli import home
 from maskcls.config import Config
 from maskcls.errors import ConfigError, MaskclsError, RunError, unknown
-from maskcls.ladder import chart, standing
+from maskcls.ladder import standing
+from maskcls.ladder.chart import figure
 from maskcls.ladder.climb import climb, runs
 from maskcls.ladder.outcome import Outcome
 from maskcls.ladder.plan import Asked, Ground, Step, ground, planned, settled, wanted
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
+from maskcls.ladder.standing import (
+    HEAD,
+    PLACES,
+    captions,
+    drop,
+    keep,
+    markdown,
+    name,
+    record,
+    rows,
+    show,
+    standings,
+    title,
+)
 from maskcls.parts.logger import Wandb
+from maskcls.plots import DARK, LIGHT, png
 from maskcls.report import uri
 from maskcls.rundir import writable, write, write_text
 
@@ -38,7 +54,7 @@ def reproduce(own: Words, given: tuple[str, ...]) -> None:
         failed = climb([step for step in steps if step.rung.name in wanted(step.rung.ladder, asked.only)])
         for ladder in asked.ladders:
             failed += conclude(ladder, steps, asked, land, place, kept)
-            standing.show(place, ladder)
+            show(place, ladder)
         pages(place, asked.ladders)
         log(steps[0], place, asked)
     if failed:
@@ -60,9 +76,9 @@ def log(step: Step, folder: Path, asked: Asked) -> None:
     """Log the closing tables to W&B, in the group of the runs, where their logger is W&B."""
     sink = settled(step.words).logger(console.say)
     if isinstance(sink, Wandb):
-        tables = {f"Ladder {ladder} {i}": standing.rows(ladder, records) for ladder in asked.ladders
-                  for i, records in enumerate(standing.standings(folder, ladder).values())}  # fmt: skip
-        sink.publish(f"{'-'.join(asked.ladders)}-{asked.scale}", folder, standing.HEAD, tables)
+        tables = {f"Ladder {ladder} {i}": rows(ladder, records) for ladder in asked.ladders
+                  for i, records in enumerate(standings(folder, ladder).values())}  # fmt: skip
+        sink.publish(f"{'-'.join(asked.ladders)}-{asked.scale}", folder, HEAD, tables)
 
 
 def understood(own: Words, given: tuple[str, ...]) -> Asked:
@@ -94,7 +110,7 @@ def conclude(
     """
     standing_runs = {rung.name: runs(steps, rung, asked.seeds) for rung in rungs(ladder)}
     outcomes: dict[str, Outcome] = {}
-    given = [word for word in asked.given if not standing.PLACES.match(word)]
+    given = [word for word in asked.given if not PLACES.match(word)]
     scale = {"name": asked.scale, "tells": SCALES[asked.scale].tells}
     about = {"data": {"name": land.name, "photo": list(land.photo)}, "scale": scale, "given": given}
     faults = []
@@ -106,22 +122,22 @@ def conclude(
             faults.append(f"{ladder}={rung.name}: {error}")
     for rung in rungs(ladder):
         if rung.name not in outcomes:
-            standing.drop(place, rung, standing.name(about))
+            drop(place, rung, name(about))
             continue
         below = outcomes.get(rung.below or "")
-        one = standing.record(rung, outcomes[rung.name], below, standing_runs[rung.name] or [], **about)
+        one = record(rung, outcomes[rung.name], below, standing_runs[rung.name] or [], **about)
         for folder in filter(None, (place, kept)):
-            standing.keep(folder, one)
+            keep(folder, one)
     return faults
 
 
 def pages(folder: Path, ladders: Sequence[str]) -> None:
     """Write each ladder's tables as a page and as Markdown, and its plots as PNG."""
     for ladder in ladders:
-        for i, records in enumerate(standing.standings(folder, ladder).values()):
-            image = plots.png(chart.figure(ladder, records, plots.LIGHT))
+        for i, records in enumerate(standings(folder, ladder).values()):
+            image = png(figure(ladder, records, LIGHT))
             write(folder / f"{ladder}{f'-{i}' if i else ''}.png", lambda file, image=image: file.write(image))  # type: ignore[misc]
-        write_text(folder / f"{ladder}.md", standing.markdown(folder, ladder) + "\n")
+        write_text(folder / f"{ladder}.md", markdown(folder, ladder) + "\n")
     write_text(folder / "ladders.html", page(folder, ladders))
     console.say(str(folder / "ladders.html"))
 
@@ -133,11 +149,9 @@ def page(folder: Path, ladders: Sequence[str]) -> str:
     tables = []
     for ladder in ladders:
         for key, records in standing.tables(folder, ladder).items():
-            images = [
-                uri("png", plots.png(chart.figure(ladder, records, dress))) for dress in (plots.LIGHT, plots.DARK)
-            ]
-            told = {"rows": standing.rows(ladder, records), "captions": standing.captions(records)}
-            tables.append({"name": standing.title(ladder, key), "images": images, **told})
+            images = [uri("png", png(figure(ladder, records, dress))) for dress in (LIGHT, DARK)]
+            told = {"rows": rows(ladder, records), "captions": captions(records)}
+            tables.append({"name": title(ladder, key), "images": images, **told})
     templates = FileSystemLoader(Path(__file__).parent)
     engine = Environment(autoescape=True, loader=templates, trim_blocks=True, finalize=console.escape_value)
-    return engine.get_template("ladder.html.j2").render(title="Ladders", head=standing.HEAD, tables=tables)
+    return engine.get_template("ladder.html.j2").render(title="Ladders", head=HEAD, tables=tables)

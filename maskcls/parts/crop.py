@@ -12,7 +12,8 @@ from pydantic import AfterValidator
 
 from maskcls.detect import Box, Detector, Face, Finder
 from maskcls.errors import DataError
-from maskcls.photos import Image, Look
+from maskcls.images import Image
+from maskcls.photos import Look
 from maskcls.registry import NonNegative, Registry, Side, Word
 
 word = Registry("crop")

@@ -16,15 +16,30 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from maskcls import console, people, sheets
+from maskcls import console
 from maskcls.cells import MASK_WORDS, classified, described, from_label
 from maskcls.errors import DataError, and_others, unknown
 from maskcls.identities import unify_ids
 from maskcls.images import image_endings
 from maskcls.labels import band, encode
 from maskcls.missing import report_missing
+from maskcls.people import write
 from maskcls.registry import Registry, Whole, Word
-from maskcls.sheets import Row, absent, code, complain, inside, printable, read, repeated, strays
+from maskcls.sheets import (
+    Row,
+    absent,
+    code,
+    complain,
+    inside,
+    note_blanks,
+    note_unused_files,
+    printable,
+    read,
+    repeated,
+    spell_as_on_disk,
+    spellings_in,
+    strays,
+)
 
 word = Registry("data")
 Note = Callable[[str], None]
@@ -73,7 +88,7 @@ def competition(
         who = and_others(list(dict.fromkeys(lost)))
         note(f"{len(lost)} photos are missing from the folders of train/images and were left out, of {who}")
     for images in (base / "train" / "images", base / "eval" / "images"):
-        sheets.note_unused_files(images, [row["path"] for row in photos], note)
+        note_unused_files(images, [row["path"] for row in photos], note)
     return finished(photos, base, links)
 
 
@@ -82,7 +97,7 @@ def labelled(train: list[Row], base: Path) -> list[dict[str, Any]]:
     faults, rows = repeated(train, "path"), []
     for where, cells in train:
         person = str(PurePosixPath(cells["path"]))
-        place = base / sheets.spell_as_on_disk(base, person)
+        place = base / spell_as_on_disk(base, person)
         known = described(cells, where, faults)
         if not inside(cells["path"]):
             faults.append(f"{where}: {absent('folder', base, cells['path'])}")
@@ -111,7 +126,7 @@ def evaluation(base: Path, note: Note) -> list[dict[str, Any]]:
         return []
     info = read(base / "eval" / "info.csv", ("ImageID",), ignored=("ans",), note=note)
     images, truth = base / "eval" / "images", answers(base / "eval" / "labels.csv", note)
-    there = sheets.spellings_in(str(images))
+    there = spellings_in(str(images))
     faults = repeated(info, "ImageID")
     for where, cells in info:
         if cells["ImageID"] not in there:
@@ -171,7 +186,7 @@ def drawn(place: Path, **what: int) -> None:
     with locked(place.parent / f".{place.name}.lock"):
         if not place.exists():
             console.say(f"drawing {what['people']} + {what['eval_people']} people into {place}")
-            people.write(place, **what, track=console.track)
+            write(place, **what, track=console.track)
 
 
 @word
@@ -197,7 +212,7 @@ def table(
     faults = repeated(given, "path")
     rows = [placed(cells, base, where, faults) for where, cells in given]
     complain(faults)
-    sheets.note_blanks(source, given, note)
+    note_blanks(source, given, note)
     return finished([row for row in rows if row["path"]], base, links)
 
 
@@ -207,7 +222,7 @@ def placed(cells: Mapping[str, str], base: Path, where: str, faults: list[str]) 
     Its path is None where the file is missing and the run leaves such rows out.
     """
     name, part = cells["path"], cells.get("part", "").lower() or "train"
-    path: Path | None = base / (sheets.spell_as_on_disk(base, name) if inside(name) else name)
+    path: Path | None = base / (spell_as_on_disk(base, name) if inside(name) else name)
     if not inside(name):
         faults.append(f"{where}: {absent('file', base, name)}")
     elif not os.path.isfile(str(path)):

@@ -18,11 +18,11 @@ import PIL
 
 from maskcls import console, detect, images, overlays
 from maskcls.contents import check_unchanged, file_digests
-from maskcls.detect import Detector, Finder
+from maskcls.detect import Detector, Finder, package_versions
 from maskcls.drawing import brush
 from maskcls.errors import ConfigError, DataError
 from maskcls.labels import MASKS, decode, encode
-from maskcls.overlays import Image, Landmarks
+from maskcls.overlays import Image, Landmarks, Style, choose, wear
 from maskcls.photos import read_photo
 from maskcls.processes import cores
 from maskcls.registry import Registry, Whole
@@ -30,7 +30,7 @@ from maskcls.rundir import fingerprint, locked
 
 word = Registry("overlay")
 Note = Callable[[str], None]
-SLIPS: dict[overlays.Style, float] = {"nose": 0.48, "chin": 0.34, "ear": 0.18}  # how a mask is worn incorrectly
+SLIPS: dict[Style, float] = {"nose": 0.48, "chin": 0.34, "ear": 0.18}  # how a mask is worn incorrectly
 QUALITY = 95  # of the JPEG files
 
 
@@ -75,7 +75,7 @@ def key(bare: pd.DataFrame, contents: list[str], wanted: list[str], detector: st
     code = [file.read_text(encoding="utf-8") for file in files]
     return fingerprint([
         list(bare["id"]), contents, wanted, detector, seed, code, cv2.__version__, PIL.__version__,
-        detect.package_versions(),
+        package_versions(),
     ])  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def draw(
 def dressed(image: Image, at: Landmarks, worn: bool, random: np.random.Generator) -> Image:
     """Return a photo with a random mask, worn or in one of the three ways of wearing it incorrectly."""
     style = "worn" if worn else list(SLIPS)[random.choice(len(SLIPS), p=list(SLIPS.values()))]
-    return overlays.wear(image, at, overlays.choose(random), style, random)
+    return wear(image, at, choose(random), style, random)
 
 
 def stem(name: str) -> str:

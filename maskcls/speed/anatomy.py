@@ -15,8 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskcls import console, experiment, folds, infer, loop, rows
+from maskcls import console, experiment, folds, loop, rows
 from maskcls.config import Config
+from maskcls.experiment import run
+from maskcls.infer import predict
+from maskcls.loop import Work, train_epoch, trained
 from maskcls.metrics import scores
 from maskcls.parts.optimizer import packaged
 from maskcls.speed.race import Job, Setting, configured, job, wait
@@ -63,13 +66,13 @@ def step(given: Job, package: bool = False) -> dict[str, float]:
         watch = Stopwatch(given.hardware.device)
         batches.epoch = epoch
         with hooked(watch, work, state.optimizer) as watched:
-            loop.train_epoch(given.cfg, state, watched, watch.over(source), len(batches), given.hardware)
+            train_epoch(given.cfg, state, watched, watch.over(source), len(batches), given.hardware)
         found.append(watch.seconds)
     return {part: statistics.median(row[part] for row in found[1:]) / len(batches) * 1000 for part in PARTS}
 
 
 @contextlib.contextmanager
-def hooked(watch: Stopwatch, work: loop.Work, optimizer: torch.optim.Optimizer) -> Iterator[loop.Work]:
+def hooked(watch: Stopwatch, work: Work, optimizer: torch.optim.Optimizer) -> Iterator[Work]:
     """Return the work of a loop whose model, objective and optimizer mark a stopwatch."""
 
     def objective(logits: Tensor, targets: Tensor) -> Tensor:
@@ -101,7 +104,7 @@ def evaluation(given: Job) -> dict[str, float]:
     for _ in range(4):
         watch = Stopwatch(given.hardware.device)
         watch.at = time.perf_counter()
-        probs = infer.predict(
+        probs = predict(
             state.predictor, cfg.head(), given.fold.unchanged, held, given.hardware, cfg.precision, cfg.tta()
         )
         watch.mark("predict")
@@ -116,7 +119,7 @@ def first_batch(cfg: Config, steps: int) -> tuple[Job, float]:
     """Return a job and the seconds until its first batch is there: table, cached photos (made if need be), loader."""
     begun = time.perf_counter()
     made = job(cfg, steps)
-    _, source = loop.trained(cfg, made.fold, made.hardware)
+    _, source = trained(cfg, made.fold, made.hardware)
     next(iter(source))
     return made, time.perf_counter() - begun
 
@@ -153,7 +156,7 @@ def started(config: dict[str, Any]) -> dict[str, float]:
         stack.enter_context(swapped(console, "say", lambda *_: None))
         begun = time.perf_counter()
         with contextlib.suppress(Reached):
-            experiment.run(config)
+            run(config)
         whole = time.perf_counter() - begun
     return seconds | {"rest": whole - sum(seconds.values()), "whole": whole}
 

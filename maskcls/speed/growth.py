@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from maskcls import cache, console, loop, rows
+from maskcls import console
+from maskcls.cache import pixels
 from maskcls.config import Config
+from maskcls.loop import Fold, train_epoch
 from maskcls.parts.data import synthetic
+from maskcls.rows import assemble, digest
 from maskcls.speed.race import Job, wait
 from maskcls.speed.rivals import built
 
@@ -56,11 +59,11 @@ def costs(cfg: Config) -> dict[str, float]:
     """Return seconds and MB of a run's stages over a set: table, cache, an epoch of loading, one of training."""
     found: dict[str, float] = {}
     hardware = cfg.hardware()
-    table = timed(found, "table_s", lambda: rows.assemble(cfg, lambda note: None))
-    timed(found, "digest_s", lambda: rows.digest(table))
-    photos = timed(found, "cache_cold_s", lambda: cache.pixels(table, cfg.crop, Path(cfg.cache_dir)))
-    timed(found, "cache_warm_s", lambda: cache.pixels(table, cfg.crop, Path(cfg.cache_dir)))
-    fold = loop.Fold.of(table, photos, 0, hardware)
+    table = timed(found, "table_s", lambda: assemble(cfg, lambda note: None))
+    timed(found, "digest_s", lambda: digest(table))
+    photos = timed(found, "cache_cold_s", lambda: pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    timed(found, "cache_warm_s", lambda: pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    fold = Fold.of(table, photos, 0, hardware)
     job = Job(cfg, hardware, fold, [], len(fold.train) // cfg.batch)
     found |= {"photos": len(table), "trained": job.steps * cfg.batch, "cache_mb": photos.nbytes / 1e6}
     state, work, batches, source = built(job)
@@ -69,7 +72,7 @@ def costs(cfg: Config) -> dict[str, float]:
     batches.epoch = 1
 
     def epoch() -> None:
-        loop.train_epoch(cfg, state, work, source, len(batches), hardware)
+        train_epoch(cfg, state, work, source, len(batches), hardware)
         wait(hardware.device)
 
     timed(found, "training_s", epoch)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from maskcls import rows
 from maskcls.cache import pixels
 from maskcls.cli import compose
 from maskcls.config import Config, checked
@@ -21,6 +20,7 @@ from maskcls.errors import ConfigError, RunError
 from maskcls.labels import CLASSES
 from maskcls.loop import Fold
 from maskcls.parts.hardware import Hardware
+from maskcls.rows import assemble
 
 Turn = Callable[[], Any]  # one epoch of a setting's steps
 WORDS = (
@@ -98,7 +98,7 @@ def replaced(words: Sequence[str], given: Sequence[str]) -> list[str]:
 
 def job(cfg: Config, steps: int) -> Job:
     """Return the job of a config; its photos are in the cache when this returns."""
-    table = rows.assemble(replace(cfg, batch=1), lambda note: None)  # a batch may be larger than the set
+    table = assemble(replace(cfg, batch=1), lambda note: None)  # a batch may be larger than the set
     hardware = cfg.hardware()
     fold = Fold.of(table, pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, hardware)
     chosen = np.resize(fold.train, steps * cfg.batch)
