@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcls import console
-from maskcls.errors import ConfigError
+from maskcls.core.errors import ConfigError
 from maskcls.rundir import write_json
 
 SETTINGS = {

@@ -28,13 +28,13 @@ import PIL
 from maskcls import console, detect, images
 from maskcls.console import say, track
 from maskcls.contents import check_unchanged, file_digests
+from maskcls.core.csv_reader import complain
+from maskcls.core.errors import DataError, PhotoError, RunError, unknown
+from maskcls.core.registry import Word
 from maskcls.detect import package_versions
-from maskcls.errors import DataError, PhotoError, RunError, unknown
 from maskcls.parts.crop import Crop, Found
 from maskcls.photos import keep_faults, map_heard, read_photo
-from maskcls.registry import Word
 from maskcls.rundir import fingerprint, locked, write_json
-from maskcls.sheets import complain
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from maskcls.completion import print_script, set_typed_line
 from maskcls.console import command, complain
-from maskcls.errors import ConfigError, DataError, MaskclsError, RunError, explain_unresolved, mended, unknown
+from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError, explain_unresolved, mended, unknown
 from maskcls.overrides import accept_text, exact_line, parse, split_flags, typed_form
 from maskcls.signals import await_signal
 from maskcls.streams import prepare_streams

@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from maskcls.errors import ConfigError, unknown
+from maskcls.core.errors import ConfigError, unknown
 
 # Hydra's own scripts complete `python file.py` alone. These ask its completion for the module that is on the line.
 SCRIPTS = {

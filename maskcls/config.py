@@ -14,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, Field
 
-from maskcls.errors import ConfigError, explain_unresolved
-from maskcls.labels import BORDERS
+from maskcls.core.errors import ConfigError, explain_unresolved
+from maskcls.core.registry import Count, Fraction, Positive, Share, Whole, Word, schema, validated
+from maskcls.core.task import BORDERS
 from maskcls.parts import (
     augmentation,
     blend,
@@ -38,7 +39,6 @@ from maskcls.parts import (
     tta,
 )
 from maskcls.plugins import import_plugins
-from maskcls.registry import Count, Fraction, Positive, Share, Whole, Word, schema, validated
 from maskcls.suggest import Keys
 
 MODULES = (

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from maskcls.errors import ConfigError, DataError, MaskclsError, mended
+from maskcls.core.errors import ConfigError, DataError, MaskclsError, mended
 from maskcls.secrets import redacted
 from maskcls.signals import await_signal, exit_code, stop_on_signals
 from maskcls.streams import prepare_streams

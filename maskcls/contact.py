@@ -16,13 +16,13 @@ import numpy as np
 import yaml
 
 from maskcls import console
+from maskcls.core.csv_reader import read, spell_as_on_disk
+from maskcls.core.errors import ConfigError, DataError
 from maskcls.detect import Finder, known
-from maskcls.errors import ConfigError, DataError
 from maskcls.listing import describe_left_out, find_images
 from maskcls.overlays import STYLES, Image, choose, wear
 from maskcls.parts import crop
 from maskcls.photos import photo
-from maskcls.sheets import read, spell_as_on_disk
 
 Versions = Callable[[Image], list[Image]]
 

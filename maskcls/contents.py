@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from maskcls.errors import DataError
+from maskcls.core.errors import DataError
 from maskcls.processes import cores
 from maskcls.rundir import fingerprint, locked, write_json
 

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from pydantic import AfterValidator
 
-from maskcls.errors import ConfigError, unknown
+from maskcls.core.errors import ConfigError, unknown
+from maskcls.core.registry import Registry
 from maskcls.overlays import Image, Landmarks
-from maskcls.registry import Registry
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 SIDE, FRAME = 200, 40  # pixels: a photo's shorter side as the detectors see it, and the border around it

@@ -8,11 +8,11 @@ import pandas as pd
 
 from maskcls import console
 from maskcls.contents import file_digests
-from maskcls.errors import DataError, RunError
-from maskcls.labels import Floats
+from maskcls.core.errors import DataError, RunError
+from maskcls.core.registry import Word
+from maskcls.core.task import Floats
 from maskcls.parts.data import read_only
 from maskcls.predictor import Finished, differ, ordered, restore_component
-from maskcls.registry import Word
 
 
 def load_evaluation(data: Word, cache: Path) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from maskcls import console, distrib, parallel, rows
 from maskcls.cache import Pixels, pixels
 from maskcls.config import Config, checked
-from maskcls.errors import ConfigError, PhotoError, RunError
+from maskcls.core.errors import ConfigError, PhotoError, RunError
 from maskcls.folds import metrics
 from maskcls.metrics import macro_f1
 from maskcls.origins import collect_origins

@@ -12,9 +12,9 @@ import pandas as pd
 from maskcls import console, distrib
 from maskcls.cache import Pixels
 from maskcls.config import Config
-from maskcls.errors import RunError
+from maskcls.core.errors import RunError
+from maskcls.core.task import CLASSES, Floats
 from maskcls.infer import predict
-from maskcls.labels import CLASSES, Floats
 from maskcls.loop import Fold, fit, renew_statistics
 from maskcls.metrics import confusion, per_class, scores
 from maskcls.parts.hardware import Hardware

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from maskcls import distrib
 from maskcls.cache import Pixels
-from maskcls.errors import NumberError
-from maskcls.labels import CLASSES, Floats, Ints
+from maskcls.core.errors import NumberError
+from maskcls.core.task import CLASSES, Floats, Ints
 from maskcls.loaders import Plain, loader
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head

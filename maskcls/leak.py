@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from maskcls import console
-from maskcls.errors import ConfigError
+from maskcls.core.errors import ConfigError
 
 SPLITS = {"folds of photos": "stratified_label", "folds of people": "by_person"}
 

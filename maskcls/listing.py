@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from maskcls.errors import DataError
+from maskcls.core.errors import DataError
 from maskcls.images import HEIC_HINT, image_endings
 
 LINK = "folder links"

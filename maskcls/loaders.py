@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from maskcls import console, distrib
 from maskcls.cache import Pixels
-from maskcls.errors import ConfigError
-from maskcls.labels import Ints
+from maskcls.core.errors import ConfigError
+from maskcls.core.task import Ints
 from maskcls.parts.augmentation import Augment, check_augmented
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.sampler import Order

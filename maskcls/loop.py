@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from maskcls import distrib
 from maskcls.cache import Pixels
 from maskcls.config import Config
-from maskcls.errors import NumberError
+from maskcls.core.errors import NumberError
+from maskcls.core.task import Floats, Ints
 from maskcls.infer import autocast, colours, cross_entropy, normalized, predict
-from maskcls.labels import Floats, Ints
 from maskcls.loaders import Batch, Epochs, derived, loader
 from maskcls.memory import room
 from maskcls.metrics import scores

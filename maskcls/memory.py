@@ -10,9 +10,9 @@ import torch
 
 from maskcls import distrib
 from maskcls.config import Config
-from maskcls.errors import RunError
+from maskcls.core.errors import RunError
+from maskcls.core.task import CLASSES
 from maskcls.infer import autocast
-from maskcls.labels import CLASSES
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Objective
 from maskcls.state import State

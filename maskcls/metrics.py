@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import stdtrit
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from maskcls.labels import ATTRIBUTES, CLASSES, Floats, Ints, decode, marginals
+from maskcls.core.task import ATTRIBUTES, CLASSES, Floats, Ints, decode, marginals
 
 Tally = npt.NDArray[np.float64]  # (people, 3, 18): for each class its hits, photos and guesses
 FEWEST = 20  # people below whom no interval is told: it would hold the truth too seldom

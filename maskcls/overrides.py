@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from maskcls.errors import ConfigError
+from maskcls.core.errors import ConfigError
 
 KEYED = re.compile(r"(\+{0,2}[A-Za-z_][\w./@-]*=)(.*)", re.DOTALL | re.ASCII)  # key= with its prefix, and a value
 SYNTAX = set(",[](){}=\"'\\")  # what means something in a value of Hydra

@@ -18,7 +18,7 @@ from rich.console import Console
 from maskcls import console, distrib
 from maskcls.cache import Pixels, pixels
 from maskcls.config import Config
-from maskcls.errors import MaskclsError, RunError, mended
+from maskcls.core.errors import MaskclsError, RunError, mended
 from maskcls.folds import fit_fold
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Log

@@ -16,7 +16,7 @@ import PIL
 
 from maskcls import images
 from maskcls.console import say, track
-from maskcls.errors import PhotoError
+from maskcls.core.errors import PhotoError
 from maskcls.images import JPEG, Image, decode_image, inspect_image, read_header
 from maskcls.processes import cores
 from maskcls.rundir import fingerprint, locked, write_json

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from maskcls.labels import ATTRIBUTES, BORDERS, CLASSES, decode
+from maskcls.core.task import ATTRIBUTES, BORDERS, CLASSES, decode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic.errors import PydanticUserError
 
-from maskcls.errors import ConfigError, MaskclsError
-from maskcls.registry import Builder, Registry, schema, signature
+from maskcls.core.errors import ConfigError, MaskclsError
+from maskcls.core.registry import Builder, Registry, schema, signature
 
 
 def import_plugins(names: Any, groups: Mapping[str, Registry]) -> None:

@@ -15,14 +15,14 @@ from torch import nn
 from maskcls import infer
 from maskcls.cache import Pixels
 from maskcls.config import GROUPS
-from maskcls.errors import ConfigError, DataError, RunError, unknown
+from maskcls.core.errors import ConfigError, DataError, RunError, unknown
+from maskcls.core.registry import Word
+from maskcls.core.task import CLASSES, Floats
 from maskcls.infer import DTYPES
-from maskcls.labels import CLASSES, Floats
 from maskcls.parts.crop import Crop
 from maskcls.parts.hardware import Hardware, auto
 from maskcls.photos import photo
 from maskcls.reading import check_plain, read_json, read_yaml, readable
-from maskcls.registry import Word
 from maskcls.rows import count
 from maskcls.runfiles import PROBS, check_colours, read_probabilities, read_table
 from maskcls.state import check_names, load_weights, loaded

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcls.config import Config
-from maskcls.errors import RunError
+from maskcls.core.errors import RunError
 from maskcls.origins import collect_origins
 from maskcls.reading import read_json
 from maskcls.rundir import RunDir, differing_origins, write_json

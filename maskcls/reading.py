@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from maskcls.errors import RunError
+from maskcls.core.errors import RunError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from maskcls import console, rundir
-from maskcls.errors import DataError
-from maskcls.labels import CLASSES, Floats, decode, marginals
+from maskcls.core.errors import DataError
+from maskcls.core.task import CLASSES, Floats, decode, marginals
 from maskcls.photos import read_photo
 from maskcls.plots import Story, blame, drawn, reliability
 from maskcls.reading import read_csv, read_yaml, readable

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 
 from maskcls import console
-from maskcls.errors import ConfigError
+from maskcls.core.errors import ConfigError
 
 OWN = {"ladder": "team,workflow,madgrad", "scale": "smoke", "rungs": "", "seeds": "0", "keep": "false"}
 

@@ -14,17 +14,17 @@ from maskcls import distrib
 from maskcls.config import Config
 from maskcls.console import escape_controls
 from maskcls.contents import file_digests
-from maskcls.errors import ConfigError, DataError
-from maskcls.identities import note_doubtful_ids, note_same_photos
-from maskcls.labels import CLASSES, SHAPE, Floats, Ints, decode, encode
-from maskcls.missing import skip_missing
+from maskcls.core.csv_reader import complain
+from maskcls.core.errors import ConfigError, DataError
+from maskcls.core.identities import note_doubtful_ids, note_same_photos
+from maskcls.core.missing_files import skip_missing
+from maskcls.core.task import CLASSES, SHAPE, Floats, Ints, decode, encode
 from maskcls.parts import crop, split
 from maskcls.parts.labels import AGE_COLUMNS
 from maskcls.parts.pseudo import SOFT, taken
 from maskcls.photos import looked
 from maskcls.rundir import write_text
 from maskcls.selection import after_patches, prepared
-from maskcls.sheets import complain
 
 NAMED = 20  # photos that one report names
 RULER = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scored"]

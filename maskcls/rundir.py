@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 import yaml
 
-from maskcls.errors import RunError
+from maskcls.core.errors import RunError
 from maskcls.locks import flock, has_ended, hold_marker, mark_part, read_writer
 from maskcls.reading import open_file, read_json
 from maskcls.runfiles import epochs, read_metrics

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 
-from maskcls.errors import RunError
-from maskcls.labels import CLASSES
+from maskcls.core.errors import RunError
+from maskcls.core.task import CLASSES
 from maskcls.reading import FormatError, check_plain, read_arrays, read_bytes, read_csv, read_json, readable
 from maskcls.shapes import About, Metrics, Record
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from maskcls.config import Config
-from maskcls.errors import ConfigError
+from maskcls.core.errors import ConfigError
+from maskcls.core.registry import Word
 from maskcls.parts import labels, split
-from maskcls.registry import Word
 
 
 def prepared(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from maskcls.config import Config
-from maskcls.errors import MaskclsError, RunError
+from maskcls.core.errors import MaskclsError, RunError
 from maskcls.parts.hardware import Hardware, hold_memory
 from maskcls.parts.head import Head
 from maskcls.reading import FormatError, check_plain, read_tensors

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from maskcls.registry import Registry, signature
+from maskcls.core.registry import Registry, signature
 
 # Keys, and what other programs call them. A name that is a parameter of a group, such as lr, needs no line here.
 FOREIGN = {

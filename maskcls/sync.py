@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maskcls import console
-from maskcls.errors import RunError
+from maskcls.core.errors import RunError
 from maskcls.parts.logger import settle
 
 LIMIT = 600  # seconds for one run

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from maskcls import console
 from maskcls.cli import home
-from maskcls.errors import ConfigError, unknown
+from maskcls.core.errors import ConfigError, unknown
 from maskcls.ladder.rungs import LADDERS
 from maskcls.rundir import write_text
 from maskcls.words import between

@@ -16,7 +16,7 @@ import yaml
 
 from maskcls import console
 from maskcls.cli import home
-from maskcls.errors import ConfigError, unknown
+from maskcls.core.errors import ConfigError, unknown
 from maskcls.rundir import write_text
 
 BEGIN, END = "<!-- words: python -m maskcls.words --write README.md -->", "<!-- /words -->"
@@ -25,7 +25,7 @@ BEGIN, END = "<!-- words: python -m maskcls.words --write README.md -->", "<!-- 
 def entries(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield (word, its line, its parameters with their values) for each YAML of a group."""
     from maskcls.config import GROUPS
-    from maskcls.registry import signature
+    from maskcls.core.registry import signature
 
     for file in sorted((home("conf") / group).glob("*.yaml")):
         text = file.read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as some
 
-from maskcls.errors import MaskclsError, RunError
+from maskcls.core.errors import MaskclsError, RunError
 
 Harm = Callable[[Path], None]
 SECONDS = 20  # for a reader, on a busy machine

@@ -13,8 +13,8 @@ from hypothesis import strategies as some
 
 from maskcls.cli import compose
 from maskcls.config import GROUPS, Config, checked
-from maskcls.errors import ConfigError
-from maskcls.registry import signature
+from maskcls.core.errors import ConfigError
+from maskcls.core.registry import signature
 
 HANGS = timedelta(seconds=20)
 QUICK = settings(max_examples=40, deadline=HANGS, suppress_health_check=list(HealthCheck))

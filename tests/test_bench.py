@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from maskcls.cli import compose
 from maskcls.config import checked
-from maskcls.errors import ConfigError
+from maskcls.core.errors import ConfigError
 from maskcls.speed import race as race_module
 from maskcls.speed.anatomy import PARTS, evaluation, start, step
 from maskcls.speed.race import Job, Setting, configured, fair, race, ratios

@@ -9,8 +9,8 @@ import pytest
 from scipy.optimize import approx_fprime
 from scipy.stats import rankdata
 
-from maskcls.errors import ConfigError
-from maskcls.labels import Floats, Ints
+from maskcls.core.errors import ConfigError
+from maskcls.core.task import Floats, Ints
 from maskcls.metrics import macro_f1
 from maskcls.parts import blend
 from maskcls.parts.blend import Blend

@@ -18,9 +18,9 @@ from PIL import Image
 
 from maskcls import cache
 from maskcls.cache import claimed, lock, pixels, sets
-from maskcls.errors import DataError
+from maskcls.core.errors import DataError
+from maskcls.core.registry import Word
 from maskcls.parts import crop
-from maskcls.registry import Word
 from maskcls.rundir import locked
 
 NONE = Word("crop", "none", {}, crop.none)

@@ -12,7 +12,7 @@ import torch
 
 from maskcls.cli import compose
 from maskcls.config import GROUPS, OUTSIDE, Config, checked
-from maskcls.errors import ConfigError
+from maskcls.core.errors import ConfigError
 from maskcls.experiment import run_content
 from maskcls.parts import loss
 from maskcls.rundir import fingerprint

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from maskcls import console
 from maskcls.console import escape_controls, escape_value
+from maskcls.core.errors import DataError
 from maskcls.ensemble import describe
-from maskcls.errors import DataError
 
 NAMES = {  # as it is, as it is shown
     "red": ("a\x1b[31mb.jpg", r"a\x1b[31mb.jpg"),

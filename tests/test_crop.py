@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskcls.errors import DataError
+from maskcls.core.errors import DataError
 from maskcls.parts.crop import center, none, resize
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maskcls.errors import DataError
+from maskcls.core.errors import DataError
 from maskcls.parts import data, extra
 
 NAMES = [

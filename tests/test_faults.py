@@ -11,7 +11,7 @@ import pytest
 
 from maskcls.cli import compose
 from maskcls.config import checked
-from maskcls.errors import MaskclsError
+from maskcls.core.errors import MaskclsError
 from maskcls.experiment import run
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -35,8 +35,8 @@ from foreign import (
 
 from maskcls import console
 from maskcls.cli import compose
+from maskcls.core.errors import mended
 from maskcls.ensemble import predict
-from maskcls.errors import mended
 from maskcls.experiment import run
 from maskcls.predictor import load, opened
 from maskcls.table import compare

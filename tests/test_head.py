@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from maskcls.labels import CLASSES, decode, encode, marginals
+from maskcls.core.task import CLASSES, decode, encode, marginals
 from maskcls.parts.head import Head, single, triple
 from maskcls.parts.loss import ce, class_weights
 

@@ -23,7 +23,7 @@ from conftest import TINY, environment
 
 from maskcls import console, rundir
 from maskcls.cli import compose
-from maskcls.errors import MaskclsError, RunError, mended
+from maskcls.core.errors import MaskclsError, RunError, mended
 from maskcls.experiment import run
 from maskcls.parts.hardware import cpu
 from maskcls.predictor import Predictor, load, opened

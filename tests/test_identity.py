@@ -21,10 +21,10 @@ from maskcls.cache import pixels, sets
 from maskcls.cli import compose
 from maskcls.config import checked
 from maskcls.contents import STORE, file_digests, load_known, read_digest
-from maskcls.errors import DataError, MaskclsError, RunError
+from maskcls.core.errors import DataError, MaskclsError, RunError
+from maskcls.core.registry import Word
 from maskcls.experiment import run
 from maskcls.parts import crop
-from maskcls.registry import Word
 from maskcls.rows import assemble, size_digest
 from maskcls.rundir import write_arrays
 from maskcls.runfiles import read_fold

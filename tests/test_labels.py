@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from maskcls.labels import AGES, ATTRIBUTES, CLASSES, GENDERS, MASKS, band, decode, encode, marginals, onehot
+from maskcls.core.task import AGES, ATTRIBUTES, CLASSES, GENDERS, MASKS, band, decode, encode, marginals, onehot
 
 
 @pytest.mark.parametrize(("age", "expected"), [(18, 0), (29, 0), (30, 1), (59, 1), (60, 2), (100, 2)])

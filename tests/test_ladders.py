@@ -22,7 +22,7 @@ from test_pairs import one_step
 from maskcls.cache import pixels
 from maskcls.cli import compose, home
 from maskcls.config import GROUPS, Config, checked, resolved
-from maskcls.errors import ConfigError
+from maskcls.core.errors import ConfigError
 from maskcls.ladder.rungs import check_single_run
 from maskcls.rows import assemble
 

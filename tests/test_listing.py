@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from maskcls.core.errors import DataError
 from maskcls.ensemble import photos
-from maskcls.errors import DataError
 from maskcls.images import image_endings
 from maskcls.listing import describe_left_out, find_images
 from maskcls.parts import data, extra

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskcls.errors import ConfigError, RunError, mended
+from maskcls.core.errors import ConfigError, RunError, mended
 from maskcls.loaders import Epochs, Plain, derived, loader
 from maskcls.parts.augmentation import albumentations_
 from maskcls.parts.hardware import cpu

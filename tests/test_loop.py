@@ -13,7 +13,7 @@ from torch.nn import functional
 from maskcls.cache import pixels
 from maskcls.cli import compose
 from maskcls.config import Config, checked
-from maskcls.errors import NumberError, RunError
+from maskcls.core.errors import NumberError, RunError
 from maskcls.infer import colours, normalized
 from maskcls.loaders import Epochs
 from maskcls.loop import Fold, fit, seed_epoch

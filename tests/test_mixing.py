@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from maskcls.labels import CLASSES
+from maskcls.core.task import CLASSES
 from maskcls.parts import mixing
 
 COUNT, HEIGHT, WIDTH = 12, 20, 30

@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from maskcls.errors import ConfigError
+from maskcls.core.errors import ConfigError
 from maskcls.parts import model
 from maskcls.parts.model import timm_, training
 

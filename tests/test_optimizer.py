@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from timm.optim.madgrad import MADGRAD
 
 from maskcls.adamp import AdamP
+from maskcls.core.registry import signature
 from maskcls.parts import optimizer
-from maskcls.registry import signature
 
 PAIRS: dict[str, tuple[dict[str, Any], Any]] = {
     "sgd": (

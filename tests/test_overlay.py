@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from maskcls.core.errors import ConfigError, DataError
 from maskcls.detect import word
-from maskcls.errors import ConfigError, DataError
 from maskcls.overlays import Landmarks, Look, choose, wear
 from maskcls.parts import data, overlay
 

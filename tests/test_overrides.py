@@ -18,9 +18,9 @@ from omegaconf import OmegaConf
 from maskcls.cli import compose, spelled, told
 from maskcls.completion import SCRIPTS
 from maskcls.config import GROUPS, Config, checked
-from maskcls.errors import ConfigError
+from maskcls.core.errors import ConfigError
+from maskcls.core.registry import signature
 from maskcls.overrides import accept_text, exact_line, parse, split_flags
-from maskcls.registry import signature
 from maskcls.suggest import FOREIGN, TARGETS, Keys
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -22,11 +22,11 @@ from maskcls import rows
 from maskcls.cli import compose
 from maskcls.config import Config, checked
 from maskcls.contact import listed
-from maskcls.errors import ConfigError, DataError
-from maskcls.identities import note_doubtful_ids, note_same_photos, unify_ids
-from maskcls.labels import encode
+from maskcls.core.errors import ConfigError, DataError
+from maskcls.core.identities import note_doubtful_ids, note_same_photos, unify_ids
+from maskcls.core.registry import Word
+from maskcls.core.task import encode
 from maskcls.parts import data, extra, labels, split
-from maskcls.registry import Word
 from maskcls.report import show
 from maskcls.rows import assemble
 from maskcls.rundir import RunDir

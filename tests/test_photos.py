@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from maskcls import photos
-from maskcls.errors import DataError
+from maskcls.core.errors import DataError
 from maskcls.images import LIMIT, image_formats
 from maskcls.photos import Look, listen, look, looked, map_heard, photo, read_photo
 

@@ -24,9 +24,9 @@ from maskcls import experiment, load
 from maskcls.cli import compose
 from maskcls.config import checked
 from maskcls.contents import file_digests
+from maskcls.core.errors import DataError, MaskclsError, RunError
+from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
 from maskcls.ensemble import predict, submit
-from maskcls.errors import DataError, MaskclsError, RunError
-from maskcls.labels import AGES, CLASSES, GENDERS, MASKS
 from maskcls.ladder.outcome import out_of_fold
 from maskcls.parts.data import competition
 from maskcls.parts.split import by_person

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from maskcls import rows
-from maskcls.errors import RunError
-from maskcls.labels import encode
+from maskcls.core.errors import RunError
+from maskcls.core.registry import Word
+from maskcls.core.task import encode
 from maskcls.parts import pseudo
 from maskcls.parts.labels import plain
-from maskcls.registry import Word
 from maskcls.rows import train_labels
 from maskcls.rundir import write_arrays, write_text
 from maskcls.runfiles import read_fold

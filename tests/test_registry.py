@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import AfterValidator
 
-from maskcls.registry import Count, Fraction, Positive, Registry, Share, Whole, signature
+from maskcls.core.registry import Count, Fraction, Positive, Registry, Share, Whole, signature
 
 
 def even(value: int) -> int:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from maskcls import rows
 from maskcls.cli import compose
 from maskcls.config import checked
-from maskcls.labels import band, encode
+from maskcls.core.task import band, encode
 from maskcls.loop import Fold
 from maskcls.loop import trained as training_batches
 from maskcls.parts import labels

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from maskcls import console, plots
+from maskcls.core.task import CLASSES, band, decode, encode
 from maskcls.folds import sheet, spread
-from maskcls.labels import CLASSES, band, decode, encode
 from maskcls.metrics import confusion, per_class, scores
 from maskcls.plots import blame, reliability, years
 from maskcls.report import SCORES, WORST, answers, class_rows, lines, mistakes, sections, show, write

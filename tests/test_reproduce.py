@@ -21,9 +21,9 @@ from conftest import environment
 
 from maskcls import experiment
 from maskcls.config import Config
-from maskcls.errors import ConfigError, NumberError, RunError
+from maskcls.core.errors import ConfigError, NumberError, RunError
+from maskcls.core.task import encode
 from maskcls.experiment import directory, photo_size
-from maskcls.labels import encode
 from maskcls.ladder import publish, standing
 from maskcls.ladder.chart import figure
 from maskcls.ladder.outcome import Outcome, difference

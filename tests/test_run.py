@@ -21,7 +21,7 @@ from hydra.types import RunMode
 
 from maskcls import cli
 from maskcls.cli import compose, spared
-from maskcls.errors import MaskclsError, NumberError
+from maskcls.core.errors import MaskclsError, NumberError
 from maskcls.experiment import run
 from maskcls.reading import read_arrays
 
@@ -239,7 +239,7 @@ def test_going_on_over_other_data_is_refused(tiny: list[str], tmp_path: Path, pe
 def test_a_finished_run_does_not_answer_for_other_data(tiny: list[str], tmp_path: Path, people: Path) -> None:
     import shutil
 
-    from maskcls.errors import RunError
+    from maskcls.core.errors import RunError
 
     base = tmp_path / "mine"
     shutil.copytree(people, base)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from maskcls import rundir
-from maskcls.errors import RunError
+from maskcls.core.errors import RunError
 from maskcls.reading import read_arrays
 from maskcls.rundir import RunDir, fingerprint, locked, write, write_arrays, write_json, write_text
 

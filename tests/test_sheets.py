@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from PIL import Image
 
-from maskcls.errors import DataError, MaskclsError
+from maskcls.core.errors import DataError, MaskclsError
 from maskcls.parts.data import COLUMNS, competition, table
 
 HANGS = timedelta(seconds=20)

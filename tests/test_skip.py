@@ -16,7 +16,7 @@ from maskcls import cache
 from maskcls.cache import pixels
 from maskcls.cli import compose
 from maskcls.config import Config, checked
-from maskcls.errors import DataError, MaskclsError, PhotoError
+from maskcls.core.errors import DataError, MaskclsError, PhotoError
 from maskcls.experiment import run
 from maskcls.images import Image
 from maskcls.parts import data

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from maskcls import rows
 from maskcls.cli import compose
 from maskcls.config import Config, checked
-from maskcls.errors import ConfigError, DataError
-from maskcls.labels import decode, encode
+from maskcls.core.errors import ConfigError, DataError
+from maskcls.core.registry import Word
+from maskcls.core.task import decode, encode
 from maskcls.parts import split
-from maskcls.registry import Word
 from maskcls.rows import (
     assemble,
     count,

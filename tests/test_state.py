@@ -9,7 +9,7 @@ import torch
 
 from maskcls.cli import compose
 from maskcls.config import checked
-from maskcls.errors import RunError
+from maskcls.core.errors import RunError
 from maskcls.folds import prune
 from maskcls.infer import autocast
 from maskcls.loop import descend

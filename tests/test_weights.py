@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from maskcls import console
-from maskcls.errors import ConfigError
+from maskcls.core.errors import ConfigError
 from maskcls.parts import model
 from maskcls.parts.model import load, timm_, weights_file
 from maskcls.weights import match_weights

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskcls import console, loaders, processes
-from maskcls.errors import RunError, mended
+from maskcls.core.errors import RunError, mended
 from maskcls.loaders import AHEAD, HELD, Photos, Plain, affordable_workers, loader
 from maskcls.parts.hardware import Hardware, cpu
 from maskcls.processes import free_shared_memory

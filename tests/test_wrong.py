@@ -11,9 +11,9 @@ import pytest
 
 from maskcls.cli import compose
 from maskcls.config import CLASHES, GROUPS, Config, checked
-from maskcls.errors import ConfigError, MaskclsError
+from maskcls.core.errors import ConfigError, MaskclsError
+from maskcls.core.registry import signature
 from maskcls.experiment import run
-from maskcls.registry import signature
 
 PLAIN = sorted(set(Config.__dataclass_fields__))
 PARAMETERS = [f"{group}.{word}.{key}" for group, registry in GROUPS.items() for word, build in registry.words.items()

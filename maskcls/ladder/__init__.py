@@ -1,1 +1,1 @@
-"""The published ladders: their rungs, their scales, the climb, what it came to, and where it stands."""
+"""Published ladders of results: plan, train, compare, report."""

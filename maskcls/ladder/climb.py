@@ -12,7 +12,7 @@ import torch
 
 from maskcls import console
 from maskcls.config import Config
-from maskcls.errors import MaskclsError
+from maskcls.core.errors import MaskclsError
 from maskcls.experiment import directory, perform, photo_size
 from maskcls.ladder.plan import Step, settled
 from maskcls.ladder.rungs import Rung

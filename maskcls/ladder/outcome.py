@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.errors import RunError
-from maskcls.labels import Floats, Ints
+from maskcls.core.errors import RunError
+from maskcls.core.task import Floats, Ints
 from maskcls.metrics import Tally, interval, macro_f1, tally
 from maskcls.predictor import Finished, differ, ordered
 from maskcls.rows import count

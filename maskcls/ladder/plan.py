@@ -12,7 +12,7 @@ from pathlib import Path
 
 from maskcls.cli import compose
 from maskcls.config import Config, checked
-from maskcls.errors import ConfigError, DataError, MaskclsError, RunError
+from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
 from maskcls.experiment import directory, finished
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.ladder.scales import SCALES, earlier, overrides

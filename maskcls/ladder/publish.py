@@ -10,7 +10,7 @@ from pathlib import Path
 from maskcls import console
 from maskcls.cli import home
 from maskcls.config import Config
-from maskcls.errors import ConfigError, MaskclsError, RunError, unknown
+from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown
 from maskcls.ladder import standing
 from maskcls.ladder.chart import figure
 from maskcls.ladder.climb import climb, runs

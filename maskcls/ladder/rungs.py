@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from maskcls.cli import home
-from maskcls.errors import ConfigError
+from maskcls.core.errors import ConfigError
 
 LADDERS = ("team", "workflow", "madgrad")
 HEAD = re.compile(r"^# (\w+): (.*)$", re.MULTILINE)

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator
 
-from maskcls.errors import unknown
-from maskcls.registry import Fraction, Registry
+from maskcls.core.errors import unknown
+from maskcls.core.registry import Fraction, Registry
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from maskcls.errors import ConfigError
-from maskcls.labels import CLASSES, Floats, Ints
+from maskcls.core.errors import ConfigError
+from maskcls.core.registry import NonNegative, Registry
+from maskcls.core.task import CLASSES, Floats, Ints
 from maskcls.metrics import macro_f1
-from maskcls.registry import NonNegative, Registry
 
 word = Registry("blend")
 Combine = Callable[[Floats], Floats]  # (M, K, 18) → (K, 18)

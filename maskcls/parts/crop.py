@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from pydantic import AfterValidator
 
+from maskcls.core.errors import DataError
+from maskcls.core.registry import NonNegative, Registry, Side, Word
 from maskcls.detect import Box, Detector, Face, Finder
-from maskcls.errors import DataError
 from maskcls.images import Image
 from maskcls.photos import Look
-from maskcls.registry import NonNegative, Registry, Side, Word
 
 word = Registry("crop")
 Crop = Callable[[Image], Image]

@@ -17,15 +17,8 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 
 from maskcls import console
-from maskcls.cells import MASK_WORDS, classified, described, from_label
-from maskcls.errors import DataError, and_others, unknown
-from maskcls.identities import unify_ids
-from maskcls.images import image_endings
-from maskcls.labels import band, encode
-from maskcls.missing import report_missing
-from maskcls.people import write
-from maskcls.registry import Registry, Whole, Word
-from maskcls.sheets import (
+from maskcls.core.csv_cells import MASK_WORDS, classified, described, from_label
+from maskcls.core.csv_reader import (
     Row,
     absent,
     code,
@@ -40,6 +33,13 @@ from maskcls.sheets import (
     spellings_in,
     strays,
 )
+from maskcls.core.errors import DataError, and_others, unknown
+from maskcls.core.identities import unify_ids
+from maskcls.core.missing_files import report_missing
+from maskcls.core.registry import Registry, Whole, Word
+from maskcls.core.task import band, encode
+from maskcls.images import image_endings
+from maskcls.people import write
 
 word = Registry("data")
 Note = Callable[[str], None]

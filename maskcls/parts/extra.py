@@ -15,13 +15,13 @@ import pandas as pd
 from pydantic import AfterValidator
 
 from maskcls import console
-from maskcls.errors import DataError, unknown
-from maskcls.labels import GENDERS, MASKS
+from maskcls.core.csv_reader import OLDEST, years
+from maskcls.core.errors import DataError, unknown
+from maskcls.core.registry import NonNegative, Registry
+from maskcls.core.task import GENDERS, MASKS
 from maskcls.listing import describe_left_out, find_images
 from maskcls.parts import data
 from maskcls.processes import cores
-from maskcls.registry import NonNegative, Registry
-from maskcls.sheets import OLDEST, years
 
 word = Registry("extra")
 Note = Callable[[str], None]

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import torch
 
 from maskcls import distrib
+from maskcls.core.errors import ConfigError, RunError
+from maskcls.core.registry import Count, Registry, Whole
 from maskcls.depthwise import hastened
-from maskcls.errors import ConfigError, RunError
 from maskcls.processes import cores
-from maskcls.registry import Count, Registry, Whole
 
 word = Registry("hardware")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskcls.labels import SHAPE
-from maskcls.registry import NonNegative, Registry
+from maskcls.core.registry import NonNegative, Registry
+from maskcls.core.task import SHAPE
 
 word = Registry("head")
 Objective = Callable[[Tensor, Tensor], Tensor]

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from maskcls.errors import and_others
-from maskcls.labels import AGES, ATTRIBUTES, BORDERS, band, decode, encode
-from maskcls.registry import NonNegative, Registry
+from maskcls.core.errors import and_others
+from maskcls.core.registry import NonNegative, Registry
+from maskcls.core.task import AGES, ATTRIBUTES, BORDERS, band, decode, encode
 
 word = Registry("labels")
 Note = Callable[[str], None]

@@ -11,8 +11,8 @@ from urllib.parse import urlparse
 
 import pandas as pd
 
-from maskcls.labels import CLASSES
-from maskcls.registry import Registry
+from maskcls.core.registry import Registry
+from maskcls.core.task import CLASSES
 from maskcls.rundir import RunDir
 
 word = Registry("logger")

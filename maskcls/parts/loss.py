@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from maskcls.registry import NonNegative, Registry, Share
+from maskcls.core.registry import NonNegative, Registry, Share
 
 word = Registry("loss")
 Loss = Callable[[Tensor, Tensor], Tensor]

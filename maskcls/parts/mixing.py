@@ -12,7 +12,7 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor
 
-from maskcls.registry import Fraction, Positive, Registry
+from maskcls.core.registry import Fraction, Positive, Registry
 
 word = Registry("mixing")
 Mix = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -17,9 +17,9 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from maskcls import console
-from maskcls.errors import ConfigError, unknown
+from maskcls.core.errors import ConfigError, unknown
+from maskcls.core.registry import Registry, Share
 from maskcls.reading import FormatError
-from maskcls.registry import Registry, Share
 from maskcls.weights import choose_set, match_weights, package_dir, read_content
 
 word = Registry("model")

@@ -10,7 +10,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from maskcls.adamp import AdamP
-from maskcls.registry import NonNegative, Positive, Registry, Share
+from maskcls.core.registry import NonNegative, Positive, Registry, Share
 
 word = Registry("optimizer")
 Params = Iterable[Parameter]

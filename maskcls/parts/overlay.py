@@ -18,14 +18,14 @@ import PIL
 
 from maskcls import console, detect, images, overlays
 from maskcls.contents import check_unchanged, file_digests
+from maskcls.core.errors import ConfigError, DataError
+from maskcls.core.registry import Registry, Whole
+from maskcls.core.task import MASKS, decode, encode
 from maskcls.detect import Detector, Finder, package_versions
 from maskcls.drawing import brush
-from maskcls.errors import ConfigError, DataError
-from maskcls.labels import MASKS, decode, encode
 from maskcls.overlays import Image, Landmarks, Style, choose, wear
 from maskcls.photos import read_photo
 from maskcls.processes import cores
-from maskcls.registry import Registry, Whole
 from maskcls.rundir import fingerprint, locked
 
 word = Registry("overlay")

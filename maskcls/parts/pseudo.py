@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator
 
-from maskcls.errors import DataError, RunError
-from maskcls.labels import AGES, CLASSES, decode
+from maskcls.core.errors import DataError, RunError
+from maskcls.core.registry import Count, Registry, Share
+from maskcls.core.task import AGES, CLASSES, decode
 from maskcls.parts.labels import AGE_COLUMNS
 from maskcls.reading import readable
-from maskcls.registry import Count, Registry, Share
 from maskcls.runfiles import PROBS, read_fold, read_table
 
 word = Registry("pseudo")

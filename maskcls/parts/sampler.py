@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from maskcls.labels import Ints
-from maskcls.registry import Fraction, Registry
+from maskcls.core.registry import Fraction, Registry
+from maskcls.core.task import Ints
 
 word = Registry("sampler")
 Order = Callable[[np.random.Generator], Ints]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from maskcls.registry import Count, Fraction, NonNegative, Registry, Whole
+from maskcls.core.registry import Count, Fraction, NonNegative, Registry, Whole
 
 word = Registry("scheduler")
 Schedule = Callable[[int, Sequence[float]], float]

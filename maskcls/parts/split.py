@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
-from maskcls.errors import ConfigError
-from maskcls.labels import Ints, decode
-from maskcls.registry import Registry, Share
+from maskcls.core.errors import ConfigError
+from maskcls.core.registry import Registry, Share
+from maskcls.core.task import Ints, decode
 
 word = Registry("split")
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from maskcls.registry import Registry
+from maskcls.core.registry import Registry
 
 word = Registry("tta")
 Factor = Annotated[float, Field(ge=0.5, le=2)]

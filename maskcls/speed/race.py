@@ -16,8 +16,8 @@ from torch import nn
 from maskcls.cache import pixels
 from maskcls.cli import compose
 from maskcls.config import Config, checked
-from maskcls.errors import ConfigError, RunError
-from maskcls.labels import CLASSES
+from maskcls.core.errors import ConfigError, RunError
+from maskcls.core.task import CLASSES
 from maskcls.loop import Fold
 from maskcls.parts.hardware import Hardware
 from maskcls.rows import assemble

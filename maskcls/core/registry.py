@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from maskcls.errors import ConfigError, nearest, unknown
+from maskcls.core.errors import ConfigError, nearest, unknown
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Whole = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes as a seed

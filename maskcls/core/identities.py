@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from maskcls.errors import and_others
+from maskcls.core.errors import and_others
 
 Note = Callable[[str], None]
 WHOLE = re.compile(r"([0-9]+)(?:\.0*)?")

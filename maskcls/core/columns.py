@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from maskcls.errors import DataError
+from maskcls.core.errors import DataError
 
 NEAR = 0.8  # likeness of two names from which one is taken for a slip of the other
 COLUMN_SYNONYMS = {

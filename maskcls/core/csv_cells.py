@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from maskcls.errors import unknown
-from maskcls.labels import CLASSES, GENDERS, band, decode
-from maskcls.sheets import OLDEST, code, years
+from maskcls.core.csv_reader import OLDEST, code, years
+from maskcls.core.errors import unknown
+from maskcls.core.task import CLASSES, GENDERS, band, decode
 
 MASK_WORDS = {"worn": 0, "wear": 0, "incorrect": 1, "none": 2, "normal": 2, "0": 0, "1": 1, "2": 2}
 GENDER_WORDS = {"male": 0, "female": 1, "0": 0, "1": 1}

@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from maskcls.columns import check_unused, rename_columns
-from maskcls.errors import DataError, and_others, nearest
+from maskcls.core.columns import check_unused, rename_columns
+from maskcls.core.errors import DataError, and_others, nearest
 
 OLDEST = 120
 JUNK = ("._", ".DS_Store")

@@ -1,0 +1,1 @@
+"""Vocabulary of the package: task, table, config, registry, errors. Imports no other folder."""
