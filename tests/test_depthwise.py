@@ -18,8 +18,8 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from maskcls import depthwise
-from maskcls.depthwise import Depthwise5, gradient, hastened
+from maskcls.ops import depthwise_conv
+from maskcls.ops.depthwise_conv import Depthwise5, gradient, hastened
 
 CHANNELS = 6
 
@@ -34,7 +34,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Return a list that grows with each part of a quick gradient: empty, torch's own way was taken."""
     taken: list[bool] = []
     real = gradient
-    monkeypatch.setattr(depthwise, "gradient", lambda *given: taken.append(True) or real(*given))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(depthwise_conv, "gradient", lambda *given: taken.append(True) or real(*given))  # type: ignore[func-returns-value]
     return taken
 
 

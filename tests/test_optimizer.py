@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.optim.madgrad import MADGRAD
 
-from maskcls.adamp import AdamP
 from maskcls.core.registry import signature
+from maskcls.ops.adamp import AdamP
 from maskcls.parts import optimizer
 
 PAIRS: dict[str, tuple[dict[str, Any], Any]] = {

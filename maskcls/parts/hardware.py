@@ -18,7 +18,7 @@ import torch
 from maskcls import distrib
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.registry import Count, Registry, Whole
-from maskcls.depthwise import hastened
+from maskcls.ops.depthwise_conv import hastened
 from maskcls.processes import cores
 
 word = Registry("hardware")

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from maskcls.adamp import AdamP
 from maskcls.core.registry import NonNegative, Positive, Registry, Share
+from maskcls.ops.adamp import AdamP
 
 word = Registry("optimizer")
 Params = Iterable[Parameter]

@@ -1,0 +1,1 @@
+"""Fast torch operators: AdamP without device synchronization, depthwise convolution gradients."""
