@@ -22,9 +22,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from maskcls import console
 from maskcls.core.errors import ConfigError
 from maskcls.rundir import write_json
+from maskcls.system import console
 
 SETTINGS = {
     "cpu": "mobilenetv3:200x100:32:24,resnet18:200x100:32:8,effnet_b4:400x200:4:6",

@@ -25,9 +25,7 @@ import numpy.typing as npt
 import pandas as pd
 import PIL
 
-from maskcls import console, detect, images
-from maskcls.console import say, track
-from maskcls.contents import check_unchanged, file_digests
+from maskcls import detect, images
 from maskcls.core.csv_reader import complain
 from maskcls.core.errors import DataError, PhotoError, RunError, unknown
 from maskcls.core.registry import Word
@@ -35,6 +33,9 @@ from maskcls.detect import package_versions
 from maskcls.parts.crop import Crop, Found
 from maskcls.photos import keep_faults, map_heard, read_photo
 from maskcls.rundir import fingerprint, locked, write_json
+from maskcls.system import console
+from maskcls.system.console import say, track
+from maskcls.system.file_digests import check_unchanged, file_digests
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -25,11 +25,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from maskcls.completion import print_script, set_typed_line
-from maskcls.console import command, complain
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError, explain_unresolved, mended, unknown
 from maskcls.overrides import accept_text, exact_line, parse, split_flags, typed_form
-from maskcls.signals import await_signal
-from maskcls.streams import prepare_streams
+from maskcls.system.console import command, complain
+from maskcls.system.signals import await_signal
+from maskcls.system.streams import prepare_streams
 
 FLAGS_WITH_FOLDER = ("--config-dir", "-cd")
 SWEEPS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import yaml
 
-from maskcls import console
 from maskcls.core.csv_reader import read, spell_as_on_disk
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.detect import Finder, known
@@ -23,6 +22,7 @@ from maskcls.listing import describe_left_out, find_images
 from maskcls.overlays import STYLES, Image, choose, wear
 from maskcls.parts import crop
 from maskcls.photos import photo
+from maskcls.system import console
 
 Versions = Callable[[Image], list[Image]]
 

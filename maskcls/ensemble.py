@@ -12,7 +12,6 @@ import pandas as pd
 from omegaconf import DictConfig
 from pydantic import AfterValidator
 
-from maskcls import console, distrib
 from maskcls.cache import pixels
 from maskcls.config import checked, resolved
 from maskcls.core.errors import ConfigError, DataError, RunError
@@ -26,6 +25,7 @@ from maskcls.parts.hardware import Hardware
 from maskcls.predictor import COLUMNS, Finished, Predictor, differ, opened, ordered, restore_component
 from maskcls.rows import straddling
 from maskcls.rundir import write_text
+from maskcls.system import console, distributed
 
 STANDINS = {"data": {"name": "synthetic"}, "tta": {"name": "none"}}  # checked where the runs' own words are meant
 RULER = ["person", "label", "fold", "scored"]
@@ -68,7 +68,7 @@ def predict(raw: DictConfig | Mapping[str, Any]) -> float:
         raise ConfigError("out: probabilities.csv is the name of the file beside it")
     listing = photos([cfg.photos] if isinstance(cfg.photos, str) else cfg.photos) if cfg.photos else None
     hardware = cfg.hardware()
-    distrib.start(hardware.device)
+    distributed.start(hardware.device)
     runs = [opened(name, cfg.runs_dir) for name in cfg.runs]
     ensemble, score = blended(cfg.blend, runs)
     tta = None if "tta" in own else cfg.tta

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from maskcls import console
-from maskcls.contents import file_digests
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Word
 from maskcls.core.task import Floats
 from maskcls.parts.data import read_only
 from maskcls.predictor import Finished, differ, ordered, restore_component
+from maskcls.system import console
+from maskcls.system.file_digests import file_digests
 
 
 def load_evaluation(data: Word, cache: Path) -> pd.DataFrame:

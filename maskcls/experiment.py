@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from maskcls import console, distrib, parallel, rows
+from maskcls import parallel, rows
 from maskcls.cache import Pixels, pixels
 from maskcls.config import Config, checked
 from maskcls.core.errors import ConfigError, PhotoError, RunError
@@ -26,12 +26,13 @@ from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Log, Sink
 from maskcls.parts.model import training
 from maskcls.provenance import about, check_data, describe_since, read_sessions, software_notes
-from maskcls.reading import read_text
 from maskcls.report import show, write
 from maskcls.rows import RULER, assemble, count, digest, size_digest, summary, uniform
 from maskcls.rundir import RunDir, locked, writable, write_json, write_text
 from maskcls.runfiles import read_fold, read_table
 from maskcls.state import build
+from maskcls.system import console, distributed
+from maskcls.system.safe_reading import read_text
 
 
 def run(raw: DictConfig | Mapping[str, Any]) -> float:
@@ -43,16 +44,16 @@ def perform(cfg: Config) -> float:
     """Do what a checked config asks for."""
     place = directory(cfg)
     hardware = cfg.hardware()
-    distrib.start(hardware.device)
+    distributed.start(hardware.device)
     try:
-        done = distrib.agreed(finished(cfg, place))
+        done = distributed.agreed(finished(cfg, place))
         if done is None:
             done = train(cfg, place, hardware)
         if done is not None:
             show(place, done)
         return alone(place, cfg.fold) if done is None or cfg.fold is not None else float(done["oof"]["f1"])
     finally:
-        distrib.stop()
+        distributed.stop()
 
 
 def directory(cfg: Config) -> RunDir:
@@ -109,7 +110,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
     finally:
         if sink:
             sink.end(closing or {}, failed)
-    return distrib.agreed(closing)
+    return distributed.agreed(closing)
 
 
 def load_photos(cfg: Config, place: RunDir, hardware: Hardware, notes: list[str]) -> tuple[pd.DataFrame, Pixels]:
@@ -150,7 +151,7 @@ def train_folds(cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels,
     """Train the wanted folds, one after the other or some at once."""
     wanted = list(range(count(table))) if cfg.fold is None else [cfg.fold]
     left = [k for k in wanted if not place.fold_done(k)]
-    if hardware.folds_at_once > 1 and len(left) > 1 and distrib.size() == 1:
+    if hardware.folds_at_once > 1 and len(left) > 1 and distributed.size() == 1:
         parallel.train_folds(cfg, place, table, left, min(hardware.folds_at_once, len(left)), log)
         return
     for k in wanted:
@@ -174,7 +175,7 @@ def rehearse(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = Non
             views = cfg.tta()(torch.zeros(1, 3, high, wide, device=hardware.device))
         with refused(f"model {cfg.model.name} refuses photos of {high} × {wide}"):
             model(views[0])
-        if cfg.batch == distrib.size():
+        if cfg.batch == distributed.size():
             with refused(f"batch: model {cfg.model.name} cannot be trained on one photo of {high} × {wide}"):
                 training(model)(views[0])
 

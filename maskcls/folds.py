@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls import console, distrib
 from maskcls.cache import Pixels
 from maskcls.config import Config
 from maskcls.core.errors import RunError
@@ -25,13 +24,14 @@ from maskcls.rows import count, digest, eval_rows, scored_rows, straddling
 from maskcls.rundir import RunDir, write_arrays, write_text
 from maskcls.runfiles import read_fold
 from maskcls.state import State, again, build, fitting, load_weights, loaded, mean_weights, save_weights
+from maskcls.system import console, distributed
 
 
 def fit_fold(
     cfg: Config, run: RunDir, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware, log: Log
 ) -> None:
     """Train fold k to its end and write its predictions; nothing is done where they stand."""
-    if distrib.agreed(run.fold_done(k)):
+    if distributed.agreed(run.fold_done(k)):
         return
     head, fold = cfg.head(), Fold.of(table, pixels, k, hardware)
     state = build(cfg, head, hardware, fold.size, k)
@@ -85,10 +85,10 @@ def conclude(
     cfg: Config, run: RunDir, state: State, fold: Fold, head: Head, hardware: Hardware, table: pd.DataFrame
 ) -> None:
     """Predict the held and the evaluation rows with the selected weights and write them: the fold is done."""
-    distrib.barrier()
+    distributed.barrier()
     folder, epochs, rest = run.fold(fold.number), state.chosen(cfg.select, cfg.average), eval_rows(table)
     model, best = state.predictor, folder / "best.pt"
-    made = distrib.agreed(best.exists() and stood(best, epochs))  # killed between this file and the next
+    made = distributed.agreed(best.exists() and stood(best, epochs))  # killed between this file and the next
     files = [best] if made else [folder / f"epoch{epoch}.pt" for epoch in epochs]
     with fitting(files[-1]):
         load_weights(model, mean_weights(files))
@@ -104,7 +104,7 @@ def conclude(
             folder / "oof.npz", ids=table["id"].to_numpy(str)[fold.held], probs=probs[:held],
             eval_ids=table["id"].to_numpy(str)[rest], eval_probs=probs[held:], epochs=state.epoch, epoch=epochs,
         )  # fmt: skip
-    distrib.barrier()
+    distributed.barrier()
 
 
 def stood(best: Path, epochs: Sequence[int]) -> bool:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskcls import distrib
 from maskcls.cache import Pixels
 from maskcls.core.errors import NumberError
 from maskcls.core.task import CLASSES, Floats, Ints
@@ -17,6 +16,7 @@ from maskcls.loaders import Plain, loader
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head
 from maskcls.parts.tta import Views
+from maskcls.system import distributed
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -51,7 +51,7 @@ def predict(
     Each rank predicts its share of the rows.
     """
     model.eval()
-    mine = rows[distrib.rank() :: distrib.size()]
+    mine = rows[distributed.rank() :: distributed.size()]
     alone = replace(hardware, workers=0)  # to copy photos out of the cache takes less than to send them
     batches = loader(photos, None, Plain(mine, hardware.eval_batch), alone)
     scale, parts = colours(model, hardware.device), []
@@ -63,7 +63,7 @@ def predict(
     probs = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, len(CLASSES)), np.float32)
     if not np.isfinite(probs).all():
         raise NumberError(f"{int((~np.isfinite(probs)).any(1).sum())} of {len(mine)} predictions are no numbers")
-    return distrib.gather(probs, len(rows))
+    return distributed.gather(probs, len(rows))
 
 
 def cross_entropy(truth: Ints, probs: Floats) -> float:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from maskcls import console
 from maskcls.core.errors import ConfigError
+from maskcls.system import console
 
 SPLITS = {"folds of photos": "stratified_label", "folds of people": "by_person"}
 

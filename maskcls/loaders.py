@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from maskcls import console, distrib
 from maskcls.cache import Pixels
 from maskcls.core.errors import ConfigError
 from maskcls.core.task import Ints
 from maskcls.parts.augmentation import Augment, check_augmented
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.sampler import Order
-from maskcls.processes import SHARED, end_with_parent, free_shared_memory
+from maskcls.system import console, distributed
+from maskcls.system.processes import SHARED, end_with_parent, free_shared_memory
 
 Item = tuple[int, int]
 Batch = tuple[Tensor, Tensor]
@@ -71,7 +71,7 @@ class Epochs(Sampler[list[Item]]):
         rows = self.rows[self.order(random)]
         seeds = random.integers(0, 2**31, len(rows))
         for start in range(0, len(self) * self.batch, self.batch):
-            mine = slice(start + distrib.rank(), start + self.batch, distrib.size())
+            mine = slice(start + distributed.rank(), start + self.batch, distributed.size())
             yield list(zip(rows[mine].tolist(), seeds[mine].tolist(), strict=True))
 
 

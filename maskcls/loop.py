@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from maskcls import distrib
 from maskcls.cache import Pixels
 from maskcls.config import Config
 from maskcls.core.errors import NumberError
@@ -30,6 +29,7 @@ from maskcls.parts.pseudo import with_fold_labels
 from maskcls.parts.scheduler import Schedule
 from maskcls.rows import scored_rows, targets, train_labels, training_rows
 from maskcls.state import State
+from maskcls.system import distributed
 
 Track = Callable[[Iterable[Batch]], Iterable[Batch]]
 
@@ -94,7 +94,7 @@ def fit(
         with room(cfg, hardware, state, work.objective, fold.size):
             losses, order = train_epoch(cfg, state, work, track(source), len(batches), hardware)
         loss = mean(losses, order, state, fold)
-        distrib.share_buffers(state.predictor)
+        distributed.share_buffers(state.predictor)
         rate = len(batches) * cfg.batch / (time.perf_counter() - begun)
         with room(cfg, hardware, state):
             probs = predict(state.predictor, head, fold.unchanged, fold.held, hardware, cfg.precision, views)
@@ -117,7 +117,7 @@ def prepared(cfg: Config, state: State, fold: Fold, head: Head, hardware: Hardwa
         scale=colours(state.model, hardware.device),
         objective=head.objective(cfg.loss, torch.from_numpy(fold.targets[fold.train].sum(0)).to(hardware.device)),
         schedule=cfg.scheduler(cfg.epochs * per_epoch, per_epoch),
-        model=hardware.compiled(distrib.wrap(state.model, hardware.device)),
+        model=hardware.compiled(distributed.wrap(state.model, hardware.device)),
     )  # fmt: skip
 
 
@@ -145,12 +145,12 @@ def renew_statistics(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardwa
             model(normalized(images, scale))
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum
-    distrib.share_buffers(model)
+    distributed.share_buffers(model)
 
 
 def seed_epoch(seed: int, fold: int, epoch: int) -> None:
     """Seed torch for an epoch (dropout, stochastic depth), so that a resumed epoch is the same epoch."""
-    torch.manual_seed(int(derived(seed, fold, epoch, distrib.rank()).integers(2**63)))
+    torch.manual_seed(int(derived(seed, fold, epoch, distributed.rank()).integers(2**63)))
 
 
 def train_epoch(
@@ -183,7 +183,7 @@ def mean(losses: Tensor, order: Sequence[Tensor], state: State, fold: Fold) -> f
 
     A NumberError names the first step whose loss is no number, and its photos.
     """
-    whole = float(distrib.mean(losses.mean()))
+    whole = float(distributed.mean(losses.mean()))
     if math.isfinite(whole):
         return whole
     (bad,) = np.nonzero(~np.isfinite(losses.cpu().numpy()))

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import torch
 
-from maskcls import distrib
 from maskcls.config import Config
 from maskcls.core.errors import RunError
 from maskcls.core.task import CLASSES
@@ -16,6 +15,7 @@ from maskcls.infer import autocast
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Objective
 from maskcls.state import State
+from maskcls.system import distributed
 
 
 @contextmanager
@@ -50,14 +50,14 @@ def room(
 
 def fitting(cfg: Config, hardware: Hardware, state: State, objective: Objective, size: tuple[int, int]) -> int:
     """Return the first of batch / 2, / 4, … whose step fits into the device's memory, 0 if none."""
-    count = cfg.batch // distrib.size() // 2
+    count = cfg.batch // distributed.size() // 2
     while count > 1:
         state.optimizer.zero_grad(set_to_none=True)
         if hardware.device.type == "cuda":
             torch.cuda.empty_cache()
         try:
             passed(cfg, hardware, state, objective, torch.Size((count, 3, *size)))
-            return count * distrib.size()
+            return count * distributed.size()
         except torch.OutOfMemoryError as error:
             traceback.clear_frames(error.__traceback__)
             count //= 2

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from maskcls.config import Config
-from maskcls.contents import file_digest, joint_digest
 from maskcls.parts.model import weights_file
+from maskcls.system.file_digests import file_digest, joint_digest
 
 
 def collect_origins(cfg: Config) -> dict[str, str]:

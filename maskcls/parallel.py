@@ -15,16 +15,16 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from maskcls import console, distrib
 from maskcls.cache import Pixels, pixels
 from maskcls.config import Config
 from maskcls.core.errors import MaskclsError, RunError, mended
 from maskcls.folds import fit_fold
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Log
-from maskcls.processes import end_with_parent
 from maskcls.rundir import RunDir, locked
-from maskcls.signals import UNWINDING, await_signal, exit_code, stop_on_signals
+from maskcls.system import console, distributed
+from maskcls.system.processes import end_with_parent
+from maskcls.system.signals import UNWINDING, await_signal, exit_code, stop_on_signals
 
 
 def train_fold(
@@ -33,7 +33,7 @@ def train_fold(
     """Train fold k under a lock that the first rank holds for all of them."""
     held = locked(place.fold(k) / "lock", lambda: console.say("this fold is trained elsewhere; waiting"))
     with held if console.main_rank() else nullcontext():
-        distrib.barrier()
+        distributed.barrier()
         fit_fold(cfg, place, table, photos, k, hardware, log)
 
 

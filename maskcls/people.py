@@ -19,7 +19,7 @@ import numpy as np
 from maskcls.drawing.faces import aim, invent
 from maskcls.drawing.portrait import develop, portrait
 from maskcls.overlays import Image, Style, choose, wear
-from maskcls.processes import cores, end_with_parent, free_shared_memory
+from maskcls.system.processes import cores, end_with_parent, free_shared_memory
 
 GENDERS = ("male", "female")
 SHARES = np.array([549, 410, 83, 732, 817, 109]) / 2700  # people of the competition by gender and age band

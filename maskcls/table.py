@@ -12,11 +12,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskcls import console
 from maskcls.cli import home
 from maskcls.core.errors import ConfigError, unknown
 from maskcls.ladder.rungs import LADDERS
 from maskcls.rundir import write_text
+from maskcls.system import console
 from maskcls.words import between
 
 MARKERS = "<!-- ladders: python -m maskcls.table --write README.md -->", "<!-- /ladders -->"

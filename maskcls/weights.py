@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskcls.reading import open_file, read_tensors
+from maskcls.system.safe_reading import open_file, read_tensors
 
 SETS = (  # keys under which checkpoints hold weights; a moving average first, as timm takes it
     "state_dict_ema", "model_ema", "ema_state_dict", "ema", "params_ema", "state_dict", "model_state_dict", "model",

@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from maskcls import console
 from maskcls.cli import home
 from maskcls.core.errors import ConfigError, unknown
 from maskcls.rundir import write_text
+from maskcls.system import console
 
 BEGIN, END = "<!-- words: python -m maskcls.words --write README.md -->", "<!-- /words -->"
 

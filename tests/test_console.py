@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from maskcls import console
-from maskcls.console import escape_controls, escape_value
 from maskcls.core.errors import DataError
 from maskcls.ensemble import describe
+from maskcls.system import console
+from maskcls.system.console import escape_controls, escape_value
 
 NAMES = {  # as it is, as it is shown
     "red": ("a\x1b[31mb.jpg", r"a\x1b[31mb.jpg"),

@@ -33,12 +33,12 @@ from foreign import (
     zeros,
 )
 
-from maskcls import console
 from maskcls.cli import compose
 from maskcls.core.errors import mended
 from maskcls.ensemble import predict
 from maskcls.experiment import run
 from maskcls.predictor import load, opened
+from maskcls.system import console
 from maskcls.table import compare
 
 HARMS = (pipe, folder, zeros, loop, door, empty, noise, huge, deep, deeper, listed, laughs, merges)

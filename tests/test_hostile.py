@@ -21,17 +21,18 @@ import torch
 import yaml
 from conftest import TINY, environment
 
-from maskcls import console, rundir
+from maskcls import rundir
 from maskcls.cli import compose
 from maskcls.core.errors import MaskclsError, RunError, mended
 from maskcls.experiment import run
 from maskcls.parts.hardware import cpu
 from maskcls.predictor import Predictor, load, opened
 from maskcls.provenance import about
-from maskcls.reading import YAML
 from maskcls.rundir import beside, sweep, writable, write, write_arrays, write_json
-from maskcls.secrets import redacted
 from maskcls.state import write_tensors
+from maskcls.system import console
+from maskcls.system.redaction import redacted
+from maskcls.system.safe_reading import YAML
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 PACKAGE = Path(rundir.__file__).parent

@@ -16,11 +16,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maskcls import cache, contents, experiment, provenance
+from maskcls import cache, experiment, provenance
 from maskcls.cache import pixels, sets
 from maskcls.cli import compose
 from maskcls.config import checked
-from maskcls.contents import STORE, file_digests, load_known, read_digest
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.registry import Word
 from maskcls.experiment import run
@@ -28,6 +27,8 @@ from maskcls.parts import crop
 from maskcls.rows import assemble, size_digest
 from maskcls.rundir import write_arrays
 from maskcls.runfiles import read_fold
+from maskcls.system import file_digests as file_digests_module
+from maskcls.system.file_digests import STORE, file_digests, load_known, read_digest
 
 RESIZE = Word("crop", "resize", {"height": 8, "width": 6}, crop.resize)
 FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -36,9 +37,9 @@ FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChe
 @pytest.fixture
 def remembered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the files that were read for their digest; files of this second are remembered as older ones are."""
-    monkeypatch.setattr(contents, "RECENT", -1.0)
+    monkeypatch.setattr(file_digests_module, "RECENT", -1.0)
     read, seen = read_digest, []
-    monkeypatch.setattr(contents, "read_digest", lambda path: (seen.append(path), read(path))[1])
+    monkeypatch.setattr(file_digests_module, "read_digest", lambda path: (seen.append(path), read(path))[1])
     return seen
 
 

@@ -19,9 +19,9 @@ import pytest
 import torch
 from conftest import TINY, environment
 
-from maskcls.processes import cores
-from maskcls.reading import read_arrays, read_json, read_yaml
 from maskcls.state import loaded
+from maskcls.system.processes import cores
+from maskcls.system.safe_reading import read_arrays, read_json, read_yaml
 
 SAME = (
     "metrics.json",

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY, environment
 
-from maskcls import console
-from maskcls.locks import ABSENT, has_ended, mark_part, read_writer
 from maskcls.rundir import beside, locked, sweep, write_text
+from maskcls.system import console
+from maskcls.system.locks import ABSENT, has_ended, mark_part, read_writer
 
 ABSENCE = """
 import errno, fcntl, sys

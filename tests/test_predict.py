@@ -23,7 +23,6 @@ from conftest import environment
 from maskcls import experiment, load
 from maskcls.cli import compose
 from maskcls.config import checked
-from maskcls.contents import file_digests
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
 from maskcls.ensemble import predict, submit
@@ -32,6 +31,7 @@ from maskcls.parts.data import competition
 from maskcls.parts.split import by_person
 from maskcls.predictor import Predictor, opened
 from maskcls.rundir import write_text
+from maskcls.system.file_digests import file_digests
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Make = Callable[..., Path]

@@ -22,9 +22,9 @@ from hypothesis import strategies as some
 from maskcls.parts.hardware import cpu
 from maskcls.parts.model import tensors
 from maskcls.predictor import Predictor, opened
-from maskcls.reading import FormatError, read_arrays, read_csv, read_json, read_tensors, read_yaml
 from maskcls.rundir import RunDir
 from maskcls.runfiles import epochs, read_about, read_fold, read_metrics, read_probabilities, read_records, read_table
+from maskcls.system.safe_reading import FormatError, read_arrays, read_csv, read_json, read_tensors, read_yaml
 
 
 @pytest.mark.parametrize("header", ["id,id", '"id', "id" + ",x" * 70, "i" * 5000, "a,b", "\xff"])

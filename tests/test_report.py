@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from maskcls import console, plots
+from maskcls import plots
 from maskcls.core.task import CLASSES, band, decode, encode
 from maskcls.folds import sheet, spread
 from maskcls.metrics import confusion, per_class, scores
 from maskcls.plots import blame, reliability, years
 from maskcls.report import SCORES, WORST, answers, class_rows, lines, mistakes, sections, show, write
 from maskcls.rundir import RunDir
+from maskcls.system import console
 
 EVIL = "<script>alert('1')&amp;\".jpg"
 HOSTILE = "</title><img src=http://evil.example/x onerror='boom()'>"

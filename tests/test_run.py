@@ -23,7 +23,7 @@ from maskcls import cli
 from maskcls.cli import compose, spared
 from maskcls.core.errors import MaskclsError, NumberError
 from maskcls.experiment import run
-from maskcls.reading import read_arrays
+from maskcls.system.safe_reading import read_arrays
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

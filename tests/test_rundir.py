@@ -15,8 +15,8 @@ import yaml
 
 from maskcls import rundir
 from maskcls.core.errors import RunError
-from maskcls.reading import read_arrays
 from maskcls.rundir import RunDir, fingerprint, locked, write, write_arrays, write_json, write_text
+from maskcls.system.safe_reading import read_arrays
 
 
 def test_a_fingerprint_is_of_content_and_not_of_order() -> None:

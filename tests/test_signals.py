@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from conftest import environment
 
-from maskcls import signals
 from maskcls.runfiles import epochs
-from maskcls.signals import Stopped, exit_code, stop_on_signals
 from maskcls.state import loaded
+from maskcls.system import signals
+from maskcls.system.signals import Stopped, exit_code, stop_on_signals
 
 SENTENCE = "stopped; the same command goes on from the last whole epoch\n"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

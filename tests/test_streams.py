@@ -13,7 +13,7 @@ import pytest
 from conftest import TINY, environment
 from rich.console import Console
 
-from maskcls import console
+from maskcls.system import console
 
 TOP = Path(__file__).parent.parent
 

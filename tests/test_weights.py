@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from maskcls import console
 from maskcls.core.errors import ConfigError
 from maskcls.parts import model
 from maskcls.parts.model import load, timm_, weights_file
+from maskcls.system import console
 from maskcls.weights import match_weights
 
 TINY = "test_efficientnet"

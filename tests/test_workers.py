@@ -18,11 +18,12 @@ from conftest import TINY, environment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskcls import console, loaders, processes
+from maskcls import loaders
 from maskcls.core.errors import RunError, mended
 from maskcls.loaders import AHEAD, HELD, Photos, Plain, affordable_workers, loader
 from maskcls.parts.hardware import Hardware, cpu
-from maskcls.processes import free_shared_memory
+from maskcls.system import console, processes
+from maskcls.system.processes import free_shared_memory
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (40, 16, 12, 3), dtype=np.uint8)
 ROWS = np.arange(40)

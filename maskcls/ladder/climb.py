@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from maskcls import console
 from maskcls.config import Config
 from maskcls.core.errors import MaskclsError
 from maskcls.experiment import directory, perform, photo_size
@@ -20,6 +19,7 @@ from maskcls.predictor import Finished, opened
 from maskcls.report import span
 from maskcls.rows import assemble, count, eval_rows, scored_rows, training_rows
 from maskcls.state import build
+from maskcls.system import console
 
 QUICKER = 3  # times that a photo is predicted in the time that it is trained on
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from maskcls import console
 from maskcls.cli import home
 from maskcls.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown
@@ -36,6 +35,7 @@ from maskcls.parts.logger import Wandb
 from maskcls.plots import DARK, LIGHT, png
 from maskcls.report import uri
 from maskcls.rundir import writable, write, write_text
+from maskcls.system import console
 
 Words = Mapping[str, tuple[str, ...]]
 

@@ -8,13 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from maskcls import console
 from maskcls.ladder.outcome import Outcome, facts
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.metrics import FEWEST
 from maskcls.predictor import Finished
 from maskcls.rundir import write_json
 from maskcls.runfiles import read_metrics, read_records
+from maskcls.system import console
 
 Record = dict[str, Any]
 BRIEF = (

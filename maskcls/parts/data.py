@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from maskcls import console
 from maskcls.core.csv_cells import MASK_WORDS, classified, described, from_label
 from maskcls.core.csv_reader import (
     Row,
@@ -40,6 +39,7 @@ from maskcls.core.registry import Registry, Whole, Word
 from maskcls.core.task import band, encode
 from maskcls.images import image_endings
 from maskcls.people import write
+from maskcls.system import console
 
 word = Registry("data")
 Note = Callable[[str], None]

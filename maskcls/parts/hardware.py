@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from maskcls import distrib
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.registry import Count, Registry, Whole
 from maskcls.ops.depthwise_conv import hastened
-from maskcls.processes import cores
+from maskcls.system import distributed
+from maskcls.system.processes import cores
 
 word = Registry("hardware")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -76,7 +76,7 @@ class Hardware:
         gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else None
         return {key: str(value) for key, value in asdict(self).items()} | {
             "gpu": gpu, "processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-            "ranks": distrib.size(),
+            "ranks": distributed.size(),
         }  # fmt: skip
 
 
@@ -138,9 +138,9 @@ def gpu(
     """
     if not torch.cuda.is_available():
         raise ConfigError("hardware: there is no GPU that torch can use; hardware=cpu or hardware=auto runs here")
-    if distrib.local() >= (there := torch.cuda.device_count()):
-        raise ConfigError(f"hardware: {distrib.size()} ranks are asked for and there are {there} GPUs")
-    device = torch.device("cuda", distrib.local())
+    if distributed.local() >= (there := torch.cuda.device_count()):
+        raise ConfigError(f"hardware: {distributed.size()} ranks are asked for and there are {there} GPUs")
+    device = torch.device("cuda", distributed.local())
     torch.cuda.set_device(device)
     count = min(8, cores() // 2) if workers is None else workers
     return Hardware(device, count, True, True, eval_batch or 256, compile, folds_at_once, resident)

@@ -16,10 +16,10 @@ from urllib.request import getproxies
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
-from maskcls import console
 from maskcls.core.errors import ConfigError, unknown
 from maskcls.core.registry import Registry, Share
-from maskcls.reading import FormatError
+from maskcls.system import console
+from maskcls.system.safe_reading import FormatError
 from maskcls.weights import choose_set, match_weights, package_dir, read_content
 
 word = Registry("model")

@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 import PIL
 
-from maskcls import console, detect, images, overlays
-from maskcls.contents import check_unchanged, file_digests
+from maskcls import detect, images, overlays
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Registry, Whole
 from maskcls.core.task import MASKS, decode, encode
@@ -25,8 +24,10 @@ from maskcls.detect import Detector, Finder, package_versions
 from maskcls.drawing import brush
 from maskcls.overlays import Image, Landmarks, Style, choose, wear
 from maskcls.photos import read_photo
-from maskcls.processes import cores
 from maskcls.rundir import fingerprint, locked
+from maskcls.system import console
+from maskcls.system.file_digests import check_unchanged, file_digests
+from maskcls.system.processes import cores
 
 word = Registry("overlay")
 Note = Callable[[str], None]

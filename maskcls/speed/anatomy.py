@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskcls import console, experiment, folds, loop, rows
+from maskcls import experiment, folds, loop, rows
 from maskcls.config import Config
 from maskcls.experiment import run
 from maskcls.infer import predict
@@ -24,6 +24,7 @@ from maskcls.metrics import scores
 from maskcls.parts.optimizer import packaged
 from maskcls.speed.race import Job, Setting, configured, job, wait
 from maskcls.speed.rivals import built
+from maskcls.system import console
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "rest")
 STAGES = ((experiment, "rehearse"), (rows, "assemble"), (rows, "digest"), (experiment, "pixels"), (folds, "build"))

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from maskcls import console
 from maskcls.cache import pixels
 from maskcls.config import Config
 from maskcls.loop import Fold, train_epoch
@@ -19,6 +18,7 @@ from maskcls.parts.data import synthetic
 from maskcls.rows import assemble, digest
 from maskcls.speed.race import Job, wait
 from maskcls.speed.rivals import built
+from maskcls.system import console
 
 HEAD = ("id", "gender", "race", "age", "path")
 SHOTS = 7  # photos of a person

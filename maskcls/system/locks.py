@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from filelock import SoftFileLock, Timeout
 
-from maskcls import console
+from maskcls.system import console
 
 ABSENT = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # Lustre without -o flock, some NFS and FUSE
 

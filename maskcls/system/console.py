@@ -17,9 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, mended
-from maskcls.secrets import redacted
-from maskcls.signals import await_signal, exit_code, stop_on_signals
-from maskcls.streams import prepare_streams
+from maskcls.system.redaction import redacted
+from maskcls.system.signals import await_signal, exit_code, stop_on_signals
+from maskcls.system.streams import prepare_streams
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None where standard output is closed

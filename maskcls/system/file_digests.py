@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from maskcls.core.errors import DataError
-from maskcls.processes import cores
 from maskcls.rundir import fingerprint, locked, write_json
+from maskcls.system.processes import cores
 
 STORE = "contents.json"
 RECENT = 3.0  # seconds: within them two writes can bear one time (of coarse clocks), so such a file is not remembered

@@ -1,0 +1,1 @@
+"""Terminal, files, processes and ranks."""
