@@ -25,13 +25,13 @@ import numpy.typing as npt
 import pandas as pd
 import PIL
 
-from maskcls import detect, images
 from maskcls.core.csv_reader import complain
 from maskcls.core.errors import DataError, PhotoError, RunError, unknown
 from maskcls.core.registry import Word
-from maskcls.detect import package_versions
+from maskcls.imaging import face_detection, image_decoding
+from maskcls.imaging.face_detection import package_versions
+from maskcls.imaging.image_io import keep_faults, map_heard, read_photo
 from maskcls.parts.crop import Crop, Found
-from maskcls.photos import keep_faults, map_heard, read_photo
 from maskcls.rundir import fingerprint, locked, write_json
 from maskcls.system import console
 from maskcls.system.console import say, track
@@ -67,7 +67,7 @@ def pixels(table: pd.DataFrame, crop: Word, root: Path, note: Callable[[str], No
 
 def source_code(crop: Word) -> list[str]:
     """Return the code and the versions that turn a file into pixels."""
-    files = [str(inspect.getsourcefile(source)) for source in (crop.build, detect, images)]
+    files = [str(inspect.getsourcefile(source)) for source in (crop.build, face_detection, image_decoding)]
     code = [Path(file).read_text(encoding="utf-8") for file in files]
     return [*code, cv2.__version__, PIL.__version__, *(package_versions() if "detector" in crop.params else ())]
 

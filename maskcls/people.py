@@ -18,7 +18,7 @@ import numpy as np
 
 from maskcls.drawing.faces import aim, invent
 from maskcls.drawing.portrait import develop, portrait
-from maskcls.overlays import Image, Style, choose, wear
+from maskcls.imaging.face_masks import Image, Style, choose, wear
 from maskcls.system.processes import cores, end_with_parent, free_shared_memory
 
 GENDERS = ("male", "female")

@@ -18,10 +18,10 @@ from maskcls.config import GROUPS
 from maskcls.core.errors import ConfigError, DataError, RunError, unknown
 from maskcls.core.registry import Word
 from maskcls.core.task import CLASSES, Floats
+from maskcls.imaging.image_io import photo
 from maskcls.infer import DTYPES
 from maskcls.parts.crop import Crop
 from maskcls.parts.hardware import Hardware, auto
-from maskcls.photos import photo
 from maskcls.rows import count
 from maskcls.runfiles import PROBS, check_colours, read_probabilities, read_table
 from maskcls.state import check_names, load_weights, loaded

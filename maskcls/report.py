@@ -15,7 +15,7 @@ import pandas as pd
 from maskcls import rundir
 from maskcls.core.errors import DataError
 from maskcls.core.task import CLASSES, Floats, decode, marginals
-from maskcls.photos import read_photo
+from maskcls.imaging.image_io import read_photo
 from maskcls.plots import Story, blame, drawn, reliability
 from maskcls.rundir import RunDir, write_text
 from maskcls.runfiles import PROBS, read_about

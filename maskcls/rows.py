@@ -16,10 +16,10 @@ from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos
 from maskcls.core.missing_files import skip_missing
 from maskcls.core.task import CLASSES, SHAPE, Floats, Ints, decode, encode
+from maskcls.imaging.image_io import looked
 from maskcls.parts import crop, split
 from maskcls.parts.labels import AGE_COLUMNS
 from maskcls.parts.pseudo import SOFT, taken
-from maskcls.photos import looked
 from maskcls.rundir import write_text
 from maskcls.selection import after_patches, prepared
 from maskcls.system import distributed

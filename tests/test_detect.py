@@ -17,10 +17,10 @@ from maskcls.cache import pixels
 from maskcls.contact import main
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Word
-from maskcls.detect import FRAME, Box, Detect, Face, Finder, face, points, prominent, upright, word
 from maskcls.drawing.faces import aim, invent
 from maskcls.drawing.portrait import portrait
-from maskcls.overlays import Image, Landmarks
+from maskcls.imaging.face_detection import FRAME, Box, Detect, Face, Finder, face, points, prominent, upright, word
+from maskcls.imaging.face_masks import Image, Landmarks
 from maskcls.parts import crop
 
 POINTS = [(40.0, 50.0), (60.0, 50.0), (50.0, 60.0), (43.0, 70.0), (57.0, 70.0)]

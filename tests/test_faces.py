@@ -13,7 +13,7 @@ import pytest
 
 from maskcls.drawing.faces import aim, invent
 from maskcls.drawing.portrait import develop, portrait
-from maskcls.overlays import STYLES, Landmarks, choose, wear
+from maskcls.imaging.face_masks import STYLES, Landmarks, choose, wear
 from maskcls.people import Person, roster, shoot, write
 
 STEMS = {"mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal"}

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from maskcls.core.errors import ConfigError, DataError
-from maskcls.detect import word
-from maskcls.overlays import Landmarks, Look, choose, wear
+from maskcls.imaging.face_detection import word
+from maskcls.imaging.face_masks import Landmarks, Look, choose, wear
 from maskcls.parts import data, overlay
 
 

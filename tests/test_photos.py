@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from maskcls import photos
 from maskcls.core.errors import DataError
-from maskcls.images import LIMIT, image_formats
-from maskcls.photos import Look, listen, look, looked, map_heard, photo, read_photo
+from maskcls.imaging import image_io
+from maskcls.imaging.image_decoding import LIMIT, image_formats
+from maskcls.imaging.image_io import Look, listen, look, looked, map_heard, photo, read_photo
 
 COLOUR = (200, 100, 50)
 
@@ -180,7 +180,7 @@ def test_a_photo_is_looked_at_once_until_it_changes(tmp_path: Path, monkeypatch:
     for path in paths:
         Path(path).write_bytes(saved("JPEG"))
     seen: list[str] = []
-    monkeypatch.setattr(photos, "look", lambda path: seen.append(path) or look(path))
+    monkeypatch.setattr(image_io, "look", lambda path: seen.append(path) or look(path))
     assert looked(paths * 2, tmp_path) == [Look(32, 24, None)] * 6 == looked([*paths, *paths[::-1]], tmp_path)
     assert sorted(seen) == paths
     Path(paths[1]).write_bytes(b"")
@@ -340,7 +340,7 @@ def test_what_passes_the_check_is_decoded_in_the_size_that_it_told(kind: str, tm
 def test_among_many_the_broken_ones_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(photos, "ROUND", 3)
+    monkeypatch.setattr(image_io, "ROUND", 3)
     good, raw = saved("JPEG", scene(), quality=95), b""
     seed = next(i for i in range(99) if (tmp_path / "x.jpg").write_bytes(raw := damaged(good, len(good) // 2, i)) and
                 listen(str(tmp_path / "x.jpg")).fault and look(str(tmp_path / "x.jpg")).fault is None)  # fmt: skip

@@ -18,9 +18,9 @@ from maskcls.cli import compose
 from maskcls.config import Config, checked
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
 from maskcls.experiment import run
-from maskcls.images import Image
+from maskcls.imaging.image_decoding import Image
+from maskcls.imaging.image_io import looked, read_photo
 from maskcls.parts import data
-from maskcls.photos import looked, read_photo
 from maskcls.rows import NAMED, assemble, digest, straddling
 
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskcls.drawing.attire import backdrop, dress
-from maskcls.drawing.brush import Floats, Frame, coverage, curve, enclose, fill, mirror, oval, quantize, shade
 from maskcls.drawing.faces import Identity, Shot
 from maskcls.drawing.features import brows, eyes, folds, mouth, nose, spectacles
 from maskcls.drawing.hairdo import hair_behind, hair_colours, hair_front
-from maskcls.overlays import Landmarks
+from maskcls.imaging.face_masks import Landmarks
+from maskcls.imaging.raster import Floats, Frame, coverage, curve, enclose, fill, mirror, oval, quantize, shade
 
 Image = NDArray[np.uint8]
 EARLESS = ("long", "bob")  # hair that covers the ears

@@ -14,9 +14,9 @@ from maskcls.cli import compose
 from maskcls.config import Config, checked
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
 from maskcls.experiment import directory, finished
+from maskcls.imaging.image_io import photo
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.ladder.scales import SCALES, earlier, overrides
-from maskcls.photos import photo
 
 EXAM = 0.2  # of the people, at a smaller scale, where the data has no labelled evaluation photos
 

@@ -12,9 +12,9 @@ from pydantic import AfterValidator
 
 from maskcls.core.errors import DataError
 from maskcls.core.registry import NonNegative, Registry, Side, Word
-from maskcls.detect import Box, Detector, Face, Finder
-from maskcls.images import Image
-from maskcls.photos import Look
+from maskcls.imaging.face_detection import Box, Detector, Face, Finder
+from maskcls.imaging.image_decoding import Image
+from maskcls.imaging.image_io import Look
 
 word = Registry("crop")
 Crop = Callable[[Image], Image]

@@ -37,7 +37,7 @@ from maskcls.core.identities import unify_ids
 from maskcls.core.missing_files import report_missing
 from maskcls.core.registry import Registry, Whole, Word
 from maskcls.core.task import band, encode
-from maskcls.images import image_endings
+from maskcls.imaging.image_decoding import image_endings
 from maskcls.people import write
 from maskcls.system import console
 

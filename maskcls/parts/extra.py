@@ -18,7 +18,7 @@ from maskcls.core.csv_reader import OLDEST, years
 from maskcls.core.errors import DataError, unknown
 from maskcls.core.registry import NonNegative, Registry
 from maskcls.core.task import GENDERS, MASKS
-from maskcls.listing import describe_left_out, find_images
+from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.parts import data
 from maskcls.system import console
 from maskcls.system.processes import cores

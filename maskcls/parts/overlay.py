@@ -16,14 +16,13 @@ import numpy as np
 import pandas as pd
 import PIL
 
-from maskcls import detect, images, overlays
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Registry, Whole
 from maskcls.core.task import MASKS, decode, encode
-from maskcls.detect import Detector, Finder, package_versions
-from maskcls.drawing import brush
-from maskcls.overlays import Image, Landmarks, Style, choose, wear
-from maskcls.photos import read_photo
+from maskcls.imaging import face_detection, face_masks, image_decoding, raster
+from maskcls.imaging.face_detection import Detector, Finder, package_versions
+from maskcls.imaging.face_masks import Image, Landmarks, Style, choose, wear
+from maskcls.imaging.image_io import read_photo
 from maskcls.rundir import fingerprint, locked
 from maskcls.system import console
 from maskcls.system.file_digests import check_unchanged, file_digests
@@ -72,7 +71,10 @@ def masks(
 
 def key(bare: pd.DataFrame, contents: list[str], wanted: list[str], detector: str, seed: int) -> str:
     """Return the name of a folder of drawn photos: it changes with its sources and with the code that draws."""
-    files = [Path(__file__), *(Path(str(module.__file__)) for module in (overlays, brush, detect, images))]
+    files = [
+        Path(__file__),
+        *(Path(str(module.__file__)) for module in (face_masks, raster, face_detection, image_decoding)),
+    ]
     code = [file.read_text(encoding="utf-8") for file in files]
     return fingerprint([
         list(bare["id"]), contents, wanted, detector, seed, code, cv2.__version__, PIL.__version__,

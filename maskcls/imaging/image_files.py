@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from maskcls.core.errors import DataError
-from maskcls.images import HEIC_HINT, image_endings
+from maskcls.imaging.image_decoding import HEIC_HINT, image_endings
 
 LINK = "folder links"
 

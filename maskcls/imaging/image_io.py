@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, TypeVar
 import cv2
 import PIL
 
-from maskcls import images
 from maskcls.core.errors import PhotoError
-from maskcls.images import JPEG, Image, decode_image, inspect_image, read_header
+from maskcls.imaging import image_decoding
+from maskcls.imaging.image_decoding import JPEG, Image, decode_image, inspect_image, read_header
 from maskcls.rundir import fingerprint, locked, write_json
 from maskcls.system.console import say, track
 from maskcls.system.processes import cores
@@ -146,7 +146,7 @@ def remembered(store: Path) -> dict[str, Any]:
 
 def code() -> str:
     """Return a mark of what judges a photo here."""
-    sources = [Path(str(file)).read_text(encoding="utf-8") for file in (__file__, images.__file__)]
+    sources = [Path(str(file)).read_text(encoding="utf-8") for file in (__file__, image_decoding.__file__)]
     return fingerprint([sources, cv2.__version__, PIL.__version__])
 
 

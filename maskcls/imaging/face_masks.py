@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from maskcls.drawing.brush import Box, Floats, coverage, curve, enclose, fill, quantize, ribbon, shade, shift
+from maskcls.imaging.raster import Box, Floats, coverage, curve, enclose, fill, quantize, ribbon, shade, shift
 
 Point = tuple[float, float]
 Style = Literal["worn", "nose", "chin", "ear"]

@@ -1,0 +1,1 @@
+"""Pixels in, pixels out: reading, resizing, face detection, drawn masks."""
