@@ -17,9 +17,9 @@ from maskcls.config import checked, resolved
 from maskcls.core.errors import ConfigError, DataError, RunError
 from maskcls.core.registry import Word
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, Floats, Ints, decode
+from maskcls.evaluation.metrics import scores
 from maskcls.evaluation_set import load_evaluation, load_own_evaluation, stored_probs
 from maskcls.imaging.image_files import describe_left_out, find_images
-from maskcls.metrics import scores
 from maskcls.parts.blend import Blend
 from maskcls.parts.hardware import Hardware
 from maskcls.predictor import COLUMNS, Finished, Predictor, differ, opened, ordered, restore_component

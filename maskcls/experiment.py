@@ -17,8 +17,8 @@ from maskcls import parallel, rows
 from maskcls.cache import Pixels, pixels
 from maskcls.config import Config, checked
 from maskcls.core.errors import ConfigError, PhotoError, RunError
+from maskcls.evaluation.metrics import macro_f1
 from maskcls.folds import metrics
-from maskcls.metrics import macro_f1
 from maskcls.origins import collect_origins
 from maskcls.parallel import train_fold
 from maskcls.parts.augmentation import Augment, check_augmented

@@ -13,9 +13,9 @@ from maskcls.cache import Pixels
 from maskcls.config import Config
 from maskcls.core.errors import RunError
 from maskcls.core.task import CLASSES, Floats
+from maskcls.evaluation.metrics import confusion, per_class, scores
 from maskcls.infer import predict
 from maskcls.loop import Fold, fit, renew_statistics
-from maskcls.metrics import confusion, per_class, scores
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head
 from maskcls.parts.logger import Log

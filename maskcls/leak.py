@@ -45,7 +45,7 @@ def gap(words: list[str]) -> None:
 def meaning(f1: float, interval: list[float] | None) -> str:
     """Return what a gap says."""
     if interval is None:
-        from maskcls.metrics import FEWEST
+        from maskcls.evaluation.metrics import FEWEST
 
         return f"The gap of {f1:+.3f} says nothing: it is of fewer than {FEWEST} people."
     if interval[0] > 0:

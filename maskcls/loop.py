@@ -17,10 +17,10 @@ from maskcls.cache import Pixels
 from maskcls.config import Config
 from maskcls.core.errors import NumberError
 from maskcls.core.task import Floats, Ints
+from maskcls.evaluation.metrics import scores
 from maskcls.infer import autocast, colours, cross_entropy, normalized, predict
 from maskcls.loaders import Batch, Epochs, derived, loader
 from maskcls.memory import room
-from maskcls.metrics import scores
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head, Objective
 from maskcls.parts.mixing import Mix

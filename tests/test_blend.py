@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from maskcls.core.errors import ConfigError
 from maskcls.core.task import Floats, Ints
-from maskcls.metrics import macro_f1
+from maskcls.evaluation.metrics import macro_f1
 from maskcls.parts import blend
 from maskcls.parts.blend import Blend
 

@@ -16,8 +16,8 @@ import yaml
 
 from maskcls import plots
 from maskcls.core.task import CLASSES, band, decode, encode
+from maskcls.evaluation.metrics import confusion, per_class, scores
 from maskcls.folds import sheet, spread
-from maskcls.metrics import confusion, per_class, scores
 from maskcls.plots import blame, reliability, years
 from maskcls.report import SCORES, WORST, answers, class_rows, lines, mistakes, sections, show, write
 from maskcls.rundir import RunDir

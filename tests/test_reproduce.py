@@ -23,6 +23,7 @@ from maskcls import experiment
 from maskcls.config import Config
 from maskcls.core.errors import ConfigError, NumberError, RunError
 from maskcls.core.task import encode
+from maskcls.evaluation.metrics import interval, macro_f1, tally
 from maskcls.experiment import directory, photo_size
 from maskcls.ladder import publish, standing
 from maskcls.ladder.chart import figure
@@ -33,7 +34,6 @@ from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
 from maskcls.ladder.standing import BRIEF, apart, brief, captions, cell, keep, markdown, name, standings
 from maskcls.leak import meaning
-from maskcls.metrics import interval, macro_f1, tally
 from maskcls.plots import LIGHT
 from maskcls.predictor import opened
 from maskcls.reproduce import asked

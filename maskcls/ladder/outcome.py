@@ -11,7 +11,7 @@ import pandas as pd
 
 from maskcls.core.errors import RunError
 from maskcls.core.task import Floats, Ints
-from maskcls.metrics import Tally, interval, macro_f1, tally
+from maskcls.evaluation.metrics import Tally, interval, macro_f1, tally
 from maskcls.predictor import Finished, differ, ordered
 from maskcls.rows import count
 from maskcls.runfiles import epochs, read_about, read_fold

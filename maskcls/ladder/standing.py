@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from maskcls.evaluation.metrics import FEWEST
 from maskcls.ladder.outcome import Outcome, facts
 from maskcls.ladder.rungs import Rung, rungs
-from maskcls.metrics import FEWEST
 from maskcls.predictor import Finished
 from maskcls.rundir import write_json
 from maskcls.runfiles import read_metrics, read_records

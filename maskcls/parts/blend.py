@@ -17,7 +17,7 @@ from pydantic import Field
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import NonNegative, Registry
 from maskcls.core.task import CLASSES, Floats, Ints
-from maskcls.metrics import macro_f1
+from maskcls.evaluation.metrics import macro_f1
 
 word = Registry("blend")
 Combine = Callable[[Floats], Floats]  # (M, K, 18) → (K, 18)
