@@ -17,11 +17,11 @@ from maskcls.cache import pixels
 from maskcls.contact import main
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Word
-from maskcls.drawing.faces import aim, invent
-from maskcls.drawing.portrait import portrait
 from maskcls.imaging.face_detection import FRAME, Box, Detect, Face, Finder, face, points, prominent, upright, word
 from maskcls.imaging.face_masks import Image, Landmarks
 from maskcls.parts import crop
+from maskcls.synthetic.appearance import aim, invent
+from maskcls.synthetic.portrait import portrait
 
 POINTS = [(40.0, 50.0), (60.0, 50.0), (50.0, 60.0), (43.0, 70.0), (57.0, 70.0)]
 BOX = (30.0, 30.0, 70.0, 85.0)

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from maskcls.drawing.faces import aim, invent
-from maskcls.drawing.portrait import develop, portrait
 from maskcls.imaging.face_masks import STYLES, Landmarks, choose, wear
-from maskcls.people import Person, roster, shoot, write
+from maskcls.synthetic.appearance import aim, invent
+from maskcls.synthetic.dataset import Person, roster, shoot, write
+from maskcls.synthetic.portrait import develop, portrait
 
 STEMS = {"mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal"}
 

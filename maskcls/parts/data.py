@@ -38,7 +38,7 @@ from maskcls.core.missing_files import report_missing
 from maskcls.core.registry import Registry, Whole, Word
 from maskcls.core.task import band, encode
 from maskcls.imaging.image_decoding import image_endings
-from maskcls.people import write
+from maskcls.synthetic.dataset import write
 from maskcls.system import console
 
 word = Registry("data")

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskcls.drawing.faces import Identity, Shot
 from maskcls.imaging.raster import Floats, Frame, curve, fill, shade
+from maskcls.synthetic.appearance import Identity, Shot
 
 _LENGTH = {"long": 2.3, "bob": 1.12, "perm": 0.75, "tied": 0.2}  # how far the hair reaches down, in face units
 _WHITE = np.array((186, 184, 184), np.float32)

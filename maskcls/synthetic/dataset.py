@@ -16,9 +16,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from maskcls.drawing.faces import aim, invent
-from maskcls.drawing.portrait import develop, portrait
 from maskcls.imaging.face_masks import Image, Style, choose, wear
+from maskcls.synthetic.appearance import aim, invent
+from maskcls.synthetic.portrait import develop, portrait
 from maskcls.system.processes import cores, end_with_parent, free_shared_memory
 
 GENDERS = ("male", "female")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from maskcls.drawing.faces import Identity, Shot
 from maskcls.imaging.raster import Floats, Frame, curve, enclose, fill, mirror, ribbon, shade, shift
+from maskcls.synthetic.appearance import Identity, Shot
 
 
 def backdrop(who: Identity, shot: Shot, height: int, width: int, rng: np.random.Generator) -> Floats:

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskcls.drawing.attire import backdrop, dress
-from maskcls.drawing.faces import Identity, Shot
-from maskcls.drawing.features import brows, eyes, folds, mouth, nose, spectacles
-from maskcls.drawing.hairdo import hair_behind, hair_colours, hair_front
 from maskcls.imaging.face_masks import Landmarks
 from maskcls.imaging.raster import Floats, Frame, coverage, curve, enclose, fill, mirror, oval, quantize, shade
+from maskcls.synthetic.appearance import Identity, Shot
+from maskcls.synthetic.clothing import backdrop, dress
+from maskcls.synthetic.facial_features import brows, eyes, folds, mouth, nose, spectacles
+from maskcls.synthetic.hair import hair_behind, hair_colours, hair_front
 
 Image = NDArray[np.uint8]
 EARLESS = ("long", "bob")  # hair that covers the ears

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from maskcls.drawing.faces import Identity, Shot
 from maskcls.imaging.raster import Floats, Frame, curve, fill, oval, ribbon, shade, shift
+from maskcls.synthetic.appearance import Identity, Shot
 
 _LASH = (30, 22, 22)
 
