@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcls.core.errors import ConfigError
-from maskcls.rundir import write_json
+from maskcls.storage.run import write_json
 from maskcls.system import console
 
 SETTINGS = {
@@ -69,7 +69,7 @@ def machine() -> dict[str, Any]:
     import torch
 
     from maskcls.parts.hardware import processor
-    from maskcls.provenance import commit
+    from maskcls.storage.provenance import commit
 
     versions = {name: metadata.version(name) for name in ("torch", "timm", "albumentations", "adamp")}
     return {

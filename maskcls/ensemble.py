@@ -24,7 +24,7 @@ from maskcls.parts.blend import Blend
 from maskcls.parts.hardware import Hardware
 from maskcls.predictor import COLUMNS, Finished, Predictor, differ, opened, ordered, restore_component
 from maskcls.rows import straddling
-from maskcls.rundir import write_text
+from maskcls.storage.run import write_text
 from maskcls.system import console, distributed
 
 STANDINS = {"data": {"name": "synthetic"}, "tta": {"name": "none"}}  # checked where the runs' own words are meant

@@ -19,18 +19,18 @@ from maskcls.config import Config, checked
 from maskcls.core.errors import ConfigError, PhotoError, RunError
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.folds import metrics
-from maskcls.origins import collect_origins
 from maskcls.parallel import train_fold
 from maskcls.parts.augmentation import Augment, check_augmented
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Log, Sink
 from maskcls.parts.model import training
-from maskcls.provenance import about, check_data, describe_since, read_sessions, software_notes
 from maskcls.report import show, write
 from maskcls.rows import RULER, assemble, count, digest, size_digest, summary, uniform
-from maskcls.rundir import RunDir, locked, writable, write_json, write_text
-from maskcls.runfiles import read_fold, read_table
 from maskcls.state import build
+from maskcls.storage.origins import collect_origins
+from maskcls.storage.provenance import about, check_data, describe_since, read_sessions, software_notes
+from maskcls.storage.run import RunDir, locked, writable, write_json, write_text
+from maskcls.storage.run_files import read_fold, read_table
 from maskcls.system import console, distributed
 from maskcls.system.safe_reading import read_text
 

@@ -19,11 +19,11 @@ from maskcls.loop import Fold, fit, renew_statistics
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.head import Head
 from maskcls.parts.logger import Log
-from maskcls.provenance import begin_session
 from maskcls.rows import count, digest, eval_rows, scored_rows, straddling
-from maskcls.rundir import RunDir, write_arrays, write_text
-from maskcls.runfiles import read_fold
 from maskcls.state import State, again, build, fitting, load_weights, loaded, mean_weights, save_weights
+from maskcls.storage.provenance import begin_session
+from maskcls.storage.run import RunDir, write_arrays, write_text
+from maskcls.storage.run_files import read_fold
 from maskcls.system import console, distributed
 
 

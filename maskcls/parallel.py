@@ -21,7 +21,7 @@ from maskcls.core.errors import MaskclsError, RunError, mended
 from maskcls.folds import fit_fold
 from maskcls.parts.hardware import Hardware
 from maskcls.parts.logger import Log
-from maskcls.rundir import RunDir, locked
+from maskcls.storage.run import RunDir, locked
 from maskcls.system import console, distributed
 from maskcls.system.processes import end_with_parent
 from maskcls.system.signals import UNWINDING, await_signal, exit_code, stop_on_signals

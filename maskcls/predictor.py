@@ -23,8 +23,8 @@ from maskcls.infer import DTYPES
 from maskcls.parts.crop import Crop
 from maskcls.parts.hardware import Hardware, auto
 from maskcls.rows import count
-from maskcls.runfiles import PROBS, check_colours, read_probabilities, read_table
 from maskcls.state import check_names, load_weights, loaded
+from maskcls.storage.run_files import PROBS, check_colours, read_probabilities, read_table
 from maskcls.system.safe_reading import check_plain, read_json, read_yaml, readable
 
 Photo = str | Path | npt.NDArray[np.uint8]

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls import rundir
 from maskcls.core.errors import DataError
 from maskcls.core.task import CLASSES, Floats, decode, marginals
 from maskcls.imaging.image_io import read_photo
 from maskcls.plots import Story, blame, drawn, reliability
-from maskcls.rundir import RunDir, write_text
-from maskcls.runfiles import PROBS, read_about
+from maskcls.storage import run as run_module
+from maskcls.storage.run import RunDir, write_text
+from maskcls.storage.run_files import PROBS, read_about
 from maskcls.system import console
 from maskcls.system.safe_reading import read_csv, read_yaml, readable
 
@@ -76,7 +76,7 @@ def write(run: RunDir, metrics: Numbers, table: pd.DataFrame) -> None:
     held = answers(run, table)
     images: dict[str, list[str]] = {}
     for name, pair in drawn(Story(metrics, epochs_of(run, metrics), held)):
-        rundir.write(run / "plots" / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
+        run_module.write(run / "plots" / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
         images[name] = [uri("png", image) for image in pair]
     write_text(run / "report.html", page(run, metrics, table, held, images))
 

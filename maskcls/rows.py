@@ -20,8 +20,8 @@ from maskcls.imaging.image_io import looked
 from maskcls.parts import crop, split
 from maskcls.parts.labels import AGE_COLUMNS
 from maskcls.parts.pseudo import SOFT, taken
-from maskcls.rundir import write_text
 from maskcls.selection import after_patches, prepared
+from maskcls.storage.run import write_text
 from maskcls.system import distributed
 from maskcls.system.console import escape_controls
 from maskcls.system.file_digests import file_digests

@@ -15,7 +15,7 @@ from pathlib import Path
 from maskcls.cli import home
 from maskcls.core.errors import ConfigError, unknown
 from maskcls.ladder.rungs import LADDERS
-from maskcls.rundir import write_text
+from maskcls.storage.run import write_text
 from maskcls.system import console
 from maskcls.words import between
 

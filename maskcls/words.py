@@ -16,7 +16,7 @@ import yaml
 
 from maskcls.cli import home
 from maskcls.core.errors import ConfigError, unknown
-from maskcls.rundir import write_text
+from maskcls.storage.run import write_text
 from maskcls.system import console
 
 BEGIN, END = "<!-- words: python -m maskcls.words --write README.md -->", "<!-- /words -->"

@@ -21,7 +21,7 @@ from maskcls.cache import claimed, lock, pixels, sets
 from maskcls.core.errors import DataError
 from maskcls.core.registry import Word
 from maskcls.parts import crop
-from maskcls.rundir import locked
+from maskcls.storage.run import locked
 
 NONE = Word("crop", "none", {}, crop.none)
 CENTER = Word("crop", "center", {"height": 20, "width": 10}, crop.center)

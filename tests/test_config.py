@@ -15,7 +15,7 @@ from maskcls.config import GROUPS, OUTSIDE, Config, checked
 from maskcls.core.errors import ConfigError
 from maskcls.experiment import run_content
 from maskcls.parts import loss
-from maskcls.rundir import fingerprint
+from maskcls.storage.run import fingerprint
 
 Raw = dict[str, Any]
 QUICK = ("name=t", "model=timm", "model.arch=test_resnet")

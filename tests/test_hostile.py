@@ -21,21 +21,21 @@ import torch
 import yaml
 from conftest import TINY, environment
 
-from maskcls import rundir
 from maskcls.cli import compose
 from maskcls.core.errors import MaskclsError, RunError, mended
 from maskcls.experiment import run
 from maskcls.parts.hardware import cpu
 from maskcls.predictor import Predictor, load, opened
-from maskcls.provenance import about
-from maskcls.rundir import beside, sweep, writable, write, write_arrays, write_json
 from maskcls.state import write_tensors
+from maskcls.storage import run as run_module
+from maskcls.storage.provenance import about
+from maskcls.storage.run import beside, sweep, writable, write, write_arrays, write_json
 from maskcls.system import console
 from maskcls.system.redaction import redacted
 from maskcls.system.safe_reading import YAML
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-PACKAGE = Path(rundir.__file__).parent
+PACKAGE = Path(run_module.__file__).parent
 
 
 class Bomb:
@@ -380,7 +380,7 @@ def test_a_slow_disk_changes_no_number(
 
 def test_a_full_disk_is_named_whatever_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's own device that is always full stands for the disk."""
-    monkeypatch.setattr(rundir, "beside", lambda path: (Path("/dev/full").open("wb"), tmp_path / "none"))  # noqa: SIM115
+    monkeypatch.setattr(run_module, "beside", lambda path: (Path("/dev/full").open("wb"), tmp_path / "none"))  # noqa: SIM115
     for save in (
         lambda: write_json(tmp_path / "a.json", {"a": 1}),
         lambda: write_arrays(tmp_path / "a.json", a=np.zeros(9999)),

@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maskcls import cache, experiment, provenance
+from maskcls import cache, experiment
 from maskcls.cache import pixels, sets
 from maskcls.cli import compose
 from maskcls.config import checked
@@ -25,8 +25,9 @@ from maskcls.core.registry import Word
 from maskcls.experiment import run
 from maskcls.parts import crop
 from maskcls.rows import assemble, size_digest
-from maskcls.rundir import write_arrays
-from maskcls.runfiles import read_fold
+from maskcls.storage import provenance
+from maskcls.storage.run import write_arrays
+from maskcls.storage.run_files import read_fold
 from maskcls.system import file_digests as file_digests_module
 from maskcls.system.file_digests import STORE, file_digests, load_known, read_digest
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, environment
 
-from maskcls.rundir import beside, locked, sweep, write_text
+from maskcls.storage.run import beside, locked, sweep, write_text
 from maskcls.system import console
 from maskcls.system.locks import ABSENT, has_ended, mark_part, read_writer
 

@@ -29,8 +29,8 @@ from maskcls.core.task import encode
 from maskcls.parts import data, extra, labels, split
 from maskcls.report import show
 from maskcls.rows import assemble
-from maskcls.rundir import RunDir
 from maskcls.selection import ranked
+from maskcls.storage.run import RunDir
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 PEOPLE = 6

@@ -30,7 +30,7 @@ from maskcls.ladder.outcome import out_of_fold
 from maskcls.parts.data import competition
 from maskcls.parts.split import by_person
 from maskcls.predictor import Predictor, opened
-from maskcls.rundir import write_text
+from maskcls.storage.run import write_text
 from maskcls.system.file_digests import file_digests
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

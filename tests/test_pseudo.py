@@ -15,8 +15,8 @@ from maskcls.core.task import encode
 from maskcls.parts import pseudo
 from maskcls.parts.labels import plain
 from maskcls.rows import train_labels
-from maskcls.rundir import write_arrays, write_text
-from maskcls.runfiles import read_fold
+from maskcls.storage.run import write_arrays, write_text
+from maskcls.storage.run_files import read_fold
 
 PHOTOS = 60
 

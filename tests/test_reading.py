@@ -22,8 +22,16 @@ from hypothesis import strategies as some
 from maskcls.parts.hardware import cpu
 from maskcls.parts.model import tensors
 from maskcls.predictor import Predictor, opened
-from maskcls.rundir import RunDir
-from maskcls.runfiles import epochs, read_about, read_fold, read_metrics, read_probabilities, read_records, read_table
+from maskcls.storage.run import RunDir
+from maskcls.storage.run_files import (
+    epochs,
+    read_about,
+    read_fold,
+    read_metrics,
+    read_probabilities,
+    read_records,
+    read_table,
+)
 from maskcls.system.safe_reading import FormatError, read_arrays, read_csv, read_json, read_tensors, read_yaml
 
 

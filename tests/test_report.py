@@ -20,7 +20,7 @@ from maskcls.evaluation.metrics import confusion, per_class, scores
 from maskcls.folds import sheet, spread
 from maskcls.plots import blame, reliability, years
 from maskcls.report import SCORES, WORST, answers, class_rows, lines, mistakes, sections, show, write
-from maskcls.rundir import RunDir
+from maskcls.storage.run import RunDir
 from maskcls.system import console
 
 EVIL = "<script>alert('1')&amp;\".jpg"

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import yaml
 
-from maskcls import rundir
 from maskcls.core.errors import RunError
-from maskcls.rundir import RunDir, fingerprint, locked, write, write_arrays, write_json, write_text
+from maskcls.storage import run as run_module
+from maskcls.storage.run import RunDir, fingerprint, locked, write, write_arrays, write_json, write_text
 from maskcls.system.safe_reading import read_arrays
 
 
@@ -162,7 +162,7 @@ with locked(Path(sys.argv[1])):
 def test_a_lock_is_waited_for_and_dies_with_its_process(tmp_path: Path) -> None:
     lock = tmp_path / "deep" / ".lock"
     command = [sys.executable, "-c", HOLD, str(lock)]
-    top = str(Path(rundir.__file__).parent.parent)
+    top = str(Path(run_module.__file__).parent.parent)
     with subprocess.Popen(
         command, cwd=top, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:  # fmt: skip

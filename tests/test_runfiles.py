@@ -23,9 +23,9 @@ from maskcls.folds import gathered
 from maskcls.parts.hardware import cpu
 from maskcls.parts.pseudo import guesses
 from maskcls.predictor import load, opened
-from maskcls.rundir import RunDir
-from maskcls.runfiles import epochs, read_about, read_metrics, read_table
 from maskcls.state import build
+from maskcls.storage.run import RunDir
+from maskcls.storage.run_files import epochs, read_about, read_metrics, read_table
 from maskcls.sync import send
 from maskcls.system.safe_reading import read_arrays
 

@@ -23,7 +23,7 @@ from maskcls.cli import compose
 from maskcls.experiment import run
 from maskcls.parts import logger
 from maskcls.parts.logger import Wandb, settle
-from maskcls.rundir import RunDir
+from maskcls.storage.run import RunDir
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

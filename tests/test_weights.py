@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from maskcls.core.errors import ConfigError
 from maskcls.parts import model
 from maskcls.parts.model import load, timm_, weights_file
+from maskcls.storage.weight_matching import match_weights
 from maskcls.system import console
-from maskcls.weights import match_weights
 
 TINY = "test_efficientnet"
 PREFIXES = [

@@ -14,7 +14,7 @@ from maskcls.core.task import Floats, Ints
 from maskcls.evaluation.metrics import Tally, interval, macro_f1, tally
 from maskcls.predictor import Finished, differ, ordered
 from maskcls.rows import count
-from maskcls.runfiles import epochs, read_about, read_fold
+from maskcls.storage.run_files import epochs, read_about, read_fold
 
 Run = Sequence[Finished]  # the members of one answer: a run, or several that are blended
 

@@ -34,7 +34,7 @@ from maskcls.ladder.standing import (
 from maskcls.parts.logger import Wandb
 from maskcls.plots import DARK, LIGHT, png
 from maskcls.report import uri
-from maskcls.rundir import writable, write, write_text
+from maskcls.storage.run import writable, write, write_text
 from maskcls.system import console
 
 Words = Mapping[str, tuple[str, ...]]

@@ -12,8 +12,8 @@ from maskcls.evaluation.metrics import FEWEST
 from maskcls.ladder.outcome import Outcome, facts
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.predictor import Finished
-from maskcls.rundir import write_json
-from maskcls.runfiles import read_metrics, read_records
+from maskcls.storage.run import write_json
+from maskcls.storage.run_files import read_metrics, read_records
 from maskcls.system import console
 
 Record = dict[str, Any]

@@ -13,7 +13,7 @@ import pandas as pd
 
 from maskcls.core.registry import Registry
 from maskcls.core.task import CLASSES
-from maskcls.rundir import RunDir
+from maskcls.storage.run import RunDir
 
 word = Registry("logger")
 Note = Callable[[str], None]

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from maskcls.core.errors import ConfigError, unknown
 from maskcls.core.registry import Registry, Share
+from maskcls.storage.weight_matching import choose_set, match_weights, package_dir, read_content
 from maskcls.system import console
 from maskcls.system.safe_reading import FormatError
-from maskcls.weights import choose_set, match_weights, package_dir, read_content
 
 word = Registry("model")
 WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")

@@ -15,7 +15,7 @@ from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Count, Registry, Share
 from maskcls.core.task import AGES, CLASSES, decode
 from maskcls.parts.labels import AGE_COLUMNS
-from maskcls.runfiles import PROBS, read_fold, read_table
+from maskcls.storage.run_files import PROBS, read_fold, read_table
 from maskcls.system.safe_reading import readable
 
 word = Registry("pseudo")

@@ -16,8 +16,8 @@ from typing import Any
 
 from maskcls.config import Config
 from maskcls.core.errors import RunError
-from maskcls.origins import collect_origins
-from maskcls.rundir import RunDir, differing_origins, write_json
+from maskcls.storage.origins import collect_origins
+from maskcls.storage.run import RunDir, differing_origins, write_json
 from maskcls.system.redaction import redacted
 from maskcls.system.safe_reading import read_json
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from maskcls.core.errors import RunError
 from maskcls.core.task import CLASSES
-from maskcls.shapes import About, Metrics, Record
+from maskcls.storage.schemas import About, Metrics, Record
 from maskcls.system.safe_reading import FormatError, check_plain, read_arrays, read_bytes, read_csv, read_json, readable
 
 if TYPE_CHECKING:

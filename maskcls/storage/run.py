@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from maskcls.core.errors import RunError
-from maskcls.runfiles import epochs, read_metrics
+from maskcls.storage.run_files import epochs, read_metrics
 from maskcls.system.locks import flock, has_ended, hold_marker, mark_part, read_writer
 from maskcls.system.safe_reading import open_file, read_json
 
