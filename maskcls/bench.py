@@ -68,7 +68,7 @@ def machine() -> dict[str, Any]:
     """Return what the figures are of: processor, cores, threads, versions, and how busy it was."""
     import torch
 
-    from maskcls.parts.hardware import processor
+    from maskcls.components.hardware import processor
     from maskcls.storage.provenance import commit
 
     versions = {name: metadata.version(name) for name in ("torch", "timm", "albumentations", "adamp")}

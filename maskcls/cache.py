@@ -25,13 +25,13 @@ import numpy.typing as npt
 import pandas as pd
 import PIL
 
+from maskcls.components.crop import Crop, Found
 from maskcls.core.csv_reader import complain
 from maskcls.core.errors import DataError, PhotoError, RunError, unknown
 from maskcls.core.registry import Word
 from maskcls.imaging import face_detection, image_decoding
 from maskcls.imaging.face_detection import package_versions
 from maskcls.imaging.image_io import keep_faults, map_heard, read_photo
-from maskcls.parts.crop import Crop, Found
 from maskcls.storage.run import fingerprint, locked, write_json
 from maskcls.system import console
 from maskcls.system.console import say, track

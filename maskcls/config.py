@@ -14,10 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, Field
 
-from maskcls.core.errors import ConfigError, explain_unresolved
-from maskcls.core.registry import Count, Fraction, Positive, Share, Whole, Word, schema, validated
-from maskcls.core.task import BORDERS
-from maskcls.parts import (
+from maskcls.components import (
     augmentation,
     blend,
     crop,
@@ -38,6 +35,9 @@ from maskcls.parts import (
     split,
     tta,
 )
+from maskcls.core.errors import ConfigError, explain_unresolved
+from maskcls.core.registry import Count, Fraction, Positive, Share, Whole, Word, schema, validated
+from maskcls.core.task import BORDERS
 from maskcls.plugins import import_plugins
 from maskcls.suggest import Keys
 

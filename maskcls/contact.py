@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 import yaml
 
+from maskcls.components import crop
 from maskcls.core.csv_reader import read, spell_as_on_disk
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.imaging.face_detection import Finder, known
 from maskcls.imaging.face_masks import STYLES, Image, choose, wear
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.imaging.image_io import photo
-from maskcls.parts import crop
 from maskcls.system import console
 
 Versions = Callable[[Image], list[Image]]

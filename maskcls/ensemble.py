@@ -13,6 +13,8 @@ from omegaconf import DictConfig
 from pydantic import AfterValidator
 
 from maskcls.cache import pixels
+from maskcls.components.blend import Blend
+from maskcls.components.hardware import Hardware
 from maskcls.config import checked, resolved
 from maskcls.core.errors import ConfigError, DataError, RunError
 from maskcls.core.registry import Word
@@ -20,8 +22,6 @@ from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, Floats, Ints, decod
 from maskcls.evaluation.metrics import scores
 from maskcls.evaluation_set import load_evaluation, load_own_evaluation, stored_probs
 from maskcls.imaging.image_files import describe_left_out, find_images
-from maskcls.parts.blend import Blend
-from maskcls.parts.hardware import Hardware
 from maskcls.predictor import COLUMNS, Finished, Predictor, differ, opened, ordered, restore_component
 from maskcls.rows import straddling
 from maskcls.storage.run import write_text

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from maskcls.components.data import read_only
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Word
 from maskcls.core.task import Floats
-from maskcls.parts.data import read_only
 from maskcls.predictor import Finished, differ, ordered, restore_component
 from maskcls.system import console
 from maskcls.system.file_digests import file_digests

@@ -15,15 +15,15 @@ from omegaconf import DictConfig
 
 from maskcls import parallel, rows
 from maskcls.cache import Pixels, pixels
+from maskcls.components.augmentation import Augment, check_augmented
+from maskcls.components.hardware import Hardware
+from maskcls.components.logger import Log, Sink
+from maskcls.components.model import training
 from maskcls.config import Config, checked
 from maskcls.core.errors import ConfigError, PhotoError, RunError
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.folds import metrics
 from maskcls.parallel import train_fold
-from maskcls.parts.augmentation import Augment, check_augmented
-from maskcls.parts.hardware import Hardware
-from maskcls.parts.logger import Log, Sink
-from maskcls.parts.model import training
 from maskcls.report import show, write
 from maskcls.rows import RULER, assemble, count, digest, size_digest, summary, uniform
 from maskcls.state import build

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 
 from maskcls.cache import Pixels
+from maskcls.components.hardware import Hardware
+from maskcls.components.head import Head
+from maskcls.components.logger import Log
 from maskcls.config import Config
 from maskcls.core.errors import RunError
 from maskcls.core.task import CLASSES, Floats
 from maskcls.evaluation.metrics import confusion, per_class, scores
 from maskcls.infer import predict
 from maskcls.loop import Fold, fit, renew_statistics
-from maskcls.parts.hardware import Hardware
-from maskcls.parts.head import Head
-from maskcls.parts.logger import Log
 from maskcls.rows import count, digest, eval_rows, scored_rows, straddling
 from maskcls.state import State, again, build, fitting, load_weights, loaded, mean_weights, save_weights
 from maskcls.storage.provenance import begin_session

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from maskcls.cache import Pixels
+from maskcls.components.hardware import Hardware
+from maskcls.components.head import Head
+from maskcls.components.tta import Views
 from maskcls.core.errors import NumberError
 from maskcls.core.task import CLASSES, Floats, Ints
 from maskcls.loaders import Plain, loader
-from maskcls.parts.hardware import Hardware
-from maskcls.parts.head import Head
-from maskcls.parts.tta import Views
 from maskcls.system import distributed
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

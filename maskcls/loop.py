@@ -14,6 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from maskcls.cache import Pixels
+from maskcls.components.hardware import Hardware
+from maskcls.components.head import Head, Objective
+from maskcls.components.mixing import Mix
+from maskcls.components.model import training
+from maskcls.components.pseudo import with_fold_labels
+from maskcls.components.scheduler import Schedule
 from maskcls.config import Config
 from maskcls.core.errors import NumberError
 from maskcls.core.task import Floats, Ints
@@ -21,12 +27,6 @@ from maskcls.evaluation.metrics import scores
 from maskcls.infer import autocast, colours, cross_entropy, normalized, predict
 from maskcls.loaders import Batch, Epochs, derived, loader
 from maskcls.memory import room
-from maskcls.parts.hardware import Hardware
-from maskcls.parts.head import Head, Objective
-from maskcls.parts.mixing import Mix
-from maskcls.parts.model import training
-from maskcls.parts.pseudo import with_fold_labels
-from maskcls.parts.scheduler import Schedule
 from maskcls.rows import scored_rows, targets, train_labels, training_rows
 from maskcls.state import State
 from maskcls.system import distributed

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 import torch
 
+from maskcls.components.hardware import Hardware
+from maskcls.components.head import Objective
 from maskcls.config import Config
 from maskcls.core.errors import RunError
 from maskcls.core.task import CLASSES
 from maskcls.infer import autocast
-from maskcls.parts.hardware import Hardware
-from maskcls.parts.head import Objective
 from maskcls.state import State
 from maskcls.system import distributed
 

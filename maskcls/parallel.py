@@ -16,11 +16,11 @@ import torch
 from rich.console import Console
 
 from maskcls.cache import Pixels, pixels
+from maskcls.components.hardware import Hardware
+from maskcls.components.logger import Log
 from maskcls.config import Config
 from maskcls.core.errors import MaskclsError, RunError, mended
 from maskcls.folds import fit_fold
-from maskcls.parts.hardware import Hardware
-from maskcls.parts.logger import Log
 from maskcls.storage.run import RunDir, locked
 from maskcls.system import console, distributed
 from maskcls.system.processes import end_with_parent

@@ -14,14 +14,14 @@ from torch import nn
 
 from maskcls import infer
 from maskcls.cache import Pixels
+from maskcls.components.crop import Crop
+from maskcls.components.hardware import Hardware, auto
 from maskcls.config import GROUPS
 from maskcls.core.errors import ConfigError, DataError, RunError, unknown
 from maskcls.core.registry import Word
 from maskcls.core.task import CLASSES, Floats
 from maskcls.imaging.image_io import photo
 from maskcls.infer import DTYPES
-from maskcls.parts.crop import Crop
-from maskcls.parts.hardware import Hardware, auto
 from maskcls.rows import count
 from maskcls.state import check_names, load_weights, loaded
 from maskcls.storage.run_files import PROBS, check_colours, read_probabilities, read_table

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from maskcls.components import crop, split
+from maskcls.components.labels import AGE_COLUMNS
+from maskcls.components.pseudo import SOFT, taken
 from maskcls.config import Config
 from maskcls.core.csv_reader import complain
 from maskcls.core.errors import ConfigError, DataError
@@ -17,9 +20,6 @@ from maskcls.core.identities import note_doubtful_ids, note_same_photos
 from maskcls.core.missing_files import skip_missing
 from maskcls.core.task import CLASSES, SHAPE, Floats, Ints, decode, encode
 from maskcls.imaging.image_io import looked
-from maskcls.parts import crop, split
-from maskcls.parts.labels import AGE_COLUMNS
-from maskcls.parts.pseudo import SOFT, taken
 from maskcls.selection import after_patches, prepared
 from maskcls.storage.run import write_text
 from maskcls.system import distributed

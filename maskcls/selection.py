@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from maskcls.components import labels, split
 from maskcls.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Word
-from maskcls.parts import labels, split
 
 
 def prepared(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:

@@ -13,10 +13,10 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
+from maskcls.components.hardware import Hardware, hold_memory
+from maskcls.components.head import Head
 from maskcls.config import Config
 from maskcls.core.errors import MaskclsError, RunError
-from maskcls.parts.hardware import Hardware, hold_memory
-from maskcls.parts.head import Head
 from maskcls.storage.run import write
 from maskcls.system.safe_reading import FormatError, check_plain, read_tensors
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from maskcls.components.logger import settle
 from maskcls.core.errors import RunError
-from maskcls.parts.logger import settle
 from maskcls.system import console
 
 LIMIT = 600  # seconds for one run

@@ -26,7 +26,7 @@ TINY = (
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder (data.root) in which the tiny set lies; the command finds it there and draws nothing."""
-    from maskcls.parts.data import synthetic
+    from maskcls.components.data import synthetic
 
     root = tmp_path_factory.mktemp("data")
     synthetic(lambda note: None, root=str(root), seed=0, **SIZE)

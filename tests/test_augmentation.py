@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from maskcls.cli import home
+from maskcls.components import augmentation, model
+from maskcls.components.augmentation import albumentations_
+from maskcls.components.crop import center
 from maskcls.core.registry import Word
 from maskcls.infer import colours, normalized
-from maskcls.parts import augmentation, model
-from maskcls.parts.augmentation import albumentations_
-from maskcls.parts.crop import center
 
 FILES = sorted((home("conf") / "augmentation").glob("*.yaml"))
 MEAN, STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)

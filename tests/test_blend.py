@@ -9,11 +9,11 @@ import pytest
 from scipy.optimize import approx_fprime
 from scipy.stats import rankdata
 
+from maskcls.components import blend
+from maskcls.components.blend import Blend
 from maskcls.core.errors import ConfigError
 from maskcls.core.task import Floats, Ints
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.parts import blend
-from maskcls.parts.blend import Blend
 
 Case = tuple[Floats, Ints, list[str]]
 

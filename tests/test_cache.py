@@ -18,9 +18,9 @@ from PIL import Image
 
 from maskcls import cache
 from maskcls.cache import claimed, lock, pixels, sets
+from maskcls.components import crop
 from maskcls.core.errors import DataError
 from maskcls.core.registry import Word
-from maskcls.parts import crop
 from maskcls.storage.run import locked
 
 NONE = Word("crop", "none", {}, crop.none)

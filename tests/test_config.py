@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from maskcls.cli import compose
+from maskcls.components import loss
 from maskcls.config import GROUPS, OUTSIDE, Config, checked
 from maskcls.core.errors import ConfigError
 from maskcls.experiment import run_content
-from maskcls.parts import loss
 from maskcls.storage.run import fingerprint
 
 Raw = dict[str, Any]

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from maskcls.components.crop import center, none, resize
 from maskcls.core.errors import DataError
-from maskcls.parts.crop import center, none, resize
 
 
 def image(height: int, width: int) -> np.ndarray:

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from maskcls.components.data import COLUMNS, competition, table
 from maskcls.core.errors import DataError
 from maskcls.core.task import band, encode
-from maskcls.parts.data import COLUMNS, competition, table
 
 STEMS = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
 PEOPLE = [

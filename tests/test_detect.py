@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 
 from maskcls.cache import pixels
+from maskcls.components import crop
 from maskcls.contact import main
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Word
 from maskcls.imaging.face_detection import FRAME, Box, Detect, Face, Finder, face, points, prominent, upright, word
 from maskcls.imaging.face_masks import Image, Landmarks
-from maskcls.parts import crop
 from maskcls.synthetic.appearance import aim, invent
 from maskcls.synthetic.portrait import portrait
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from maskcls.components import data, extra
 from maskcls.core.errors import DataError
-from maskcls.parts import data, extra
 
 NAMES = [
     "25_0_2_1.jpg",

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from maskcls.components.head import Head, single, triple
+from maskcls.components.loss import ce, class_weights
 from maskcls.core.task import CLASSES, decode, encode, marginals
-from maskcls.parts.head import Head, single, triple
-from maskcls.parts.loss import ce, class_weights
 
 LABELS = torch.arange(18)
 

@@ -22,9 +22,9 @@ import yaml
 from conftest import TINY, environment
 
 from maskcls.cli import compose
+from maskcls.components.hardware import cpu
 from maskcls.core.errors import MaskclsError, RunError, mended
 from maskcls.experiment import run
-from maskcls.parts.hardware import cpu
 from maskcls.predictor import Predictor, load, opened
 from maskcls.state import write_tensors
 from maskcls.storage import run as run_module

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from maskcls import cache, experiment
 from maskcls.cache import pixels, sets
 from maskcls.cli import compose
+from maskcls.components import crop
 from maskcls.config import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.registry import Word
 from maskcls.experiment import run
-from maskcls.parts import crop
 from maskcls.rows import assemble, size_digest
 from maskcls.storage import provenance
 from maskcls.storage.run import write_arrays

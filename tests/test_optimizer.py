@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.optim.madgrad import MADGRAD
 
+from maskcls.components import optimizer
 from maskcls.core.registry import signature
 from maskcls.ops.adamp import AdamP
-from maskcls.parts import optimizer
 
 PAIRS: dict[str, tuple[dict[str, Any], Any]] = {
     "sgd": (

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from maskcls.components import data, overlay
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.imaging.face_detection import word
 from maskcls.imaging.face_masks import Landmarks, Look, choose, wear
-from maskcls.parts import data, overlay
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ from test_relabel import competition as competition_people
 
 from maskcls import rows
 from maskcls.cli import compose
+from maskcls.components import data, extra, labels, split
 from maskcls.config import Config, checked
 from maskcls.contact import listed
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos, unify_ids
 from maskcls.core.registry import Word
 from maskcls.core.task import encode
-from maskcls.parts import data, extra, labels, split
 from maskcls.report import show
 from maskcls.rows import assemble
 from maskcls.selection import ranked

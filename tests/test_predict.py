@@ -22,13 +22,13 @@ from conftest import environment
 
 from maskcls import experiment, load
 from maskcls.cli import compose
+from maskcls.components.data import competition
+from maskcls.components.split import by_person
 from maskcls.config import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
 from maskcls.ensemble import predict, submit
 from maskcls.ladder.outcome import out_of_fold
-from maskcls.parts.data import competition
-from maskcls.parts.split import by_person
 from maskcls.predictor import Predictor, opened
 from maskcls.storage.run import write_text
 from maskcls.system.file_digests import file_digests

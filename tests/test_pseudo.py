@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from maskcls import rows
+from maskcls.components import pseudo
+from maskcls.components.labels import plain
 from maskcls.core.errors import RunError
 from maskcls.core.registry import Word
 from maskcls.core.task import encode
-from maskcls.parts import pseudo
-from maskcls.parts.labels import plain
 from maskcls.rows import train_labels
 from maskcls.storage.run import write_arrays, write_text
 from maskcls.storage.run_files import read_fold

@@ -19,8 +19,8 @@ from foreign import FEW, LEAF, TEXT, changed, passes_or_says, said_of
 from hypothesis import given
 from hypothesis import strategies as some
 
-from maskcls.parts.hardware import cpu
-from maskcls.parts.model import tensors
+from maskcls.components.hardware import cpu
+from maskcls.components.model import tensors
 from maskcls.predictor import Predictor, opened
 from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import (

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from maskcls import rows
 from maskcls.cli import compose
+from maskcls.components import labels
 from maskcls.config import checked
 from maskcls.core.task import band, encode
 from maskcls.loop import Fold
 from maskcls.loop import trained as training_batches
-from maskcls.parts import labels
 from maskcls.rows import RULER, assemble, scored_rows, train_labels, training_rows
 
 RULES = pd.read_csv(labels.PATCHES, dtype=str, keep_default_na=False)

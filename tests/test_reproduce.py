@@ -387,8 +387,8 @@ def test_fewer_than_twenty_people_have_no_interval() -> None:
 
 def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_fold(people: Path) -> None:
     from maskcls.cli import compose
+    from maskcls.components.data import competition
     from maskcls.config import checked
-    from maskcls.parts.data import competition
     from maskcls.rows import assemble
     from maskcls.selection import chosen
 

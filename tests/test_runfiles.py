@@ -18,10 +18,10 @@ import yaml
 from foreign import folder, hurried, pipe, replaced, rewritten, said_of, zeros
 
 from maskcls.cli import compose
+from maskcls.components.hardware import cpu
+from maskcls.components.pseudo import guesses
 from maskcls.config import checked
 from maskcls.folds import gathered
-from maskcls.parts.hardware import cpu
-from maskcls.parts.pseudo import guesses
 from maskcls.predictor import load, opened
 from maskcls.state import build
 from maskcls.storage.run import RunDir

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from maskcls.parts.sampler import shuffle, weighted
+from maskcls.components.sampler import shuffle, weighted
 
 LABELS = np.repeat([0, 3, 4, 17], [60, 25, 10, 5])
 

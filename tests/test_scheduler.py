@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from maskcls.parts import scheduler
-from maskcls.parts.scheduler import Schedule
+from maskcls.components import scheduler
+from maskcls.components.scheduler import Schedule
 
 EPOCHS, PER_EPOCH = 12, 7
 STEPS = EPOCHS * PER_EPOCH

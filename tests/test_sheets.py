@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from PIL import Image
 
+from maskcls.components.data import COLUMNS, competition, table
 from maskcls.core.errors import DataError, MaskclsError
-from maskcls.parts.data import COLUMNS, competition, table
 
 HANGS = timedelta(seconds=20)
 QUICK = settings(max_examples=80, deadline=HANGS, suppress_health_check=list(HealthCheck))
@@ -91,7 +91,7 @@ def test_a_root_that_is_no_folder_is_named(root: str, base: Path) -> None:
 
 
 def test_a_name_that_is_no_utf8_is_told(base: Path, tmp_path: Path) -> None:
-    from maskcls.parts.extra import folder
+    from maskcls.components.extra import folder
 
     shutil.copy(base / "a.jpg", bytes(tmp_path) + b"/30_0_\xff.jpg")
     with pytest.raises(DataError, match="its name is no UTF-8: rename it"):

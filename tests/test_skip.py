@@ -15,12 +15,12 @@ import pytest
 from maskcls import cache
 from maskcls.cache import pixels
 from maskcls.cli import compose
+from maskcls.components import data
 from maskcls.config import Config, checked
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
 from maskcls.experiment import run
 from maskcls.imaging.image_decoding import Image
 from maskcls.imaging.image_io import looked, read_photo
-from maskcls.parts import data
 from maskcls.rows import NAMED, assemble, digest, straddling
 
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from maskcls import rows
 from maskcls.cli import compose
+from maskcls.components import split
 from maskcls.config import Config, checked
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Word
 from maskcls.core.task import decode, encode
-from maskcls.parts import split
 from maskcls.rows import (
     assemble,
     count,

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from maskcls.components import tta
+from maskcls.components.hardware import cpu
+from maskcls.components.head import single
 from maskcls.infer import predict
-from maskcls.parts import tta
-from maskcls.parts.hardware import cpu
-from maskcls.parts.head import single
 
 
 class Left(nn.Module):

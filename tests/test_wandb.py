@@ -20,9 +20,9 @@ from wandb.proto.wandb_internal_pb2 import Record
 from wandbserver import KEY, Server
 
 from maskcls.cli import compose
+from maskcls.components import logger
+from maskcls.components.logger import Wandb, settle
 from maskcls.experiment import run
-from maskcls.parts import logger
-from maskcls.parts.logger import Wandb, settle
 from maskcls.storage.run import RunDir
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

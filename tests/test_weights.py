@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from maskcls.components import model
+from maskcls.components.model import load, timm_, weights_file
 from maskcls.core.errors import ConfigError
-from maskcls.parts import model
-from maskcls.parts.model import load, timm_, weights_file
 from maskcls.storage.weight_matching import match_weights
 from maskcls.system import console
 

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskcls import loaders
+from maskcls.components.hardware import Hardware, cpu
 from maskcls.core.errors import RunError, mended
 from maskcls.loaders import AHEAD, HELD, Photos, Plain, affordable_workers, loader
-from maskcls.parts.hardware import Hardware, cpu
 from maskcls.system import console, processes
 from maskcls.system.processes import free_shared_memory
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from maskcls.cli import home
+from maskcls.components.logger import Wandb
 from maskcls.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown
 from maskcls.ladder import standing
@@ -31,7 +32,6 @@ from maskcls.ladder.standing import (
     standings,
     title,
 )
-from maskcls.parts.logger import Wandb
 from maskcls.plots import DARK, LIGHT, png
 from maskcls.report import uri
 from maskcls.storage.run import writable, write, write_text

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from maskcls import experiment, folds, loop, rows
+from maskcls.components.optimizer import packaged
 from maskcls.config import Config
 from maskcls.evaluation.metrics import scores
 from maskcls.experiment import run
 from maskcls.infer import predict
 from maskcls.loop import Work, train_epoch, trained
-from maskcls.parts.optimizer import packaged
 from maskcls.speed.race import Job, Setting, configured, job, wait
 from maskcls.speed.rivals import built
 from maskcls.system import console

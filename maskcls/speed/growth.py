@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from maskcls.cache import pixels
+from maskcls.components.data import synthetic
 from maskcls.config import Config
 from maskcls.loop import Fold, train_epoch
-from maskcls.parts.data import synthetic
 from maskcls.rows import assemble, digest
 from maskcls.speed.race import Job, wait
 from maskcls.speed.rivals import built

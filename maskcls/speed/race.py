@@ -15,11 +15,11 @@ from torch import nn
 
 from maskcls.cache import pixels
 from maskcls.cli import compose
+from maskcls.components.hardware import Hardware
 from maskcls.config import Config, checked
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.task import CLASSES
 from maskcls.loop import Fold
-from maskcls.parts.hardware import Hardware
 from maskcls.rows import assemble
 
 Turn = Callable[[], Any]  # one epoch of a setting's steps

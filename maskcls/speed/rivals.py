@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from maskcls.components.model import training
 from maskcls.infer import autocast
 from maskcls.loaders import Epochs
 from maskcls.loop import Work, prepared, train_epoch, trained
-from maskcls.parts.model import training
 from maskcls.speed.race import Job, Setting, Turn, configured, job, wait
 from maskcls.state import State, build
 

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator
 
+from maskcls.components import data
 from maskcls.core.csv_reader import OLDEST, years
 from maskcls.core.errors import DataError, unknown
 from maskcls.core.registry import NonNegative, Registry
 from maskcls.core.task import GENDERS, MASKS
 from maskcls.imaging.image_files import describe_left_out, find_images
-from maskcls.parts import data
 from maskcls.system import console
 from maskcls.system.processes import cores
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator
 
+from maskcls.components.labels import AGE_COLUMNS
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Count, Registry, Share
 from maskcls.core.task import AGES, CLASSES, decode
-from maskcls.parts.labels import AGE_COLUMNS
 from maskcls.storage.run_files import PROBS, read_fold, read_table
 from maskcls.system.safe_reading import readable
 

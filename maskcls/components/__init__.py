@@ -1,0 +1,1 @@
+"""What each conf group builds: conf/<group>/<option>.yaml ↔ components/<group>.py."""

@@ -1,1 +1,0 @@
-"""What the words of conf/<group>/ mean: one module for each group, of the same name."""
