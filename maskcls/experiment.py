@@ -24,7 +24,7 @@ from maskcls.core.errors import ConfigError, PhotoError, RunError
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.folds import metrics
 from maskcls.parallel import train_fold
-from maskcls.report import show, write
+from maskcls.reporting.run_report import show, write
 from maskcls.rows import RULER, assemble, count, digest, size_digest, summary, uniform
 from maskcls.state import build
 from maskcls.storage.origins import collect_origins

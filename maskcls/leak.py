@@ -19,10 +19,10 @@ def gap(words: list[str]) -> None:
     from maskcls.cli import compose
     from maskcls.config import Config, checked
     from maskcls.experiment import directory, perform
-    from maskcls.ladder.outcome import Outcome, difference
     from maskcls.ladder.rungs import check_single_run
     from maskcls.ladder.standing import apart, cell
     from maskcls.predictor import opened
+    from maskcls.reporting.comparison import Outcome, difference
 
     found = {}
     for name, split in SPLITS.items():

@@ -27,7 +27,7 @@ from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos, unify_ids
 from maskcls.core.registry import Word
 from maskcls.core.task import encode
-from maskcls.report import show
+from maskcls.reporting.run_report import show
 from maskcls.rows import assemble
 from maskcls.selection import ranked
 from maskcls.storage.run import RunDir

@@ -28,8 +28,8 @@ from maskcls.config import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
 from maskcls.ensemble import predict, submit
-from maskcls.ladder.outcome import out_of_fold
 from maskcls.predictor import Predictor, opened
+from maskcls.reporting.comparison import out_of_fold
 from maskcls.storage.run import write_text
 from maskcls.system.file_digests import file_digests
 

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from maskcls import plots
 from maskcls.core.task import CLASSES, band, decode, encode
 from maskcls.evaluation.metrics import confusion, per_class, scores
 from maskcls.folds import sheet, spread
-from maskcls.plots import blame, reliability, years
-from maskcls.report import SCORES, WORST, answers, class_rows, lines, mistakes, sections, show, write
+from maskcls.reporting import figures
+from maskcls.reporting.figures import blame, reliability, years
+from maskcls.reporting.run_report import SCORES, WORST, answers, class_rows, lines, mistakes, sections, show, write
 from maskcls.storage.run import RunDir
 from maskcls.system import console
 
@@ -115,7 +115,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, dict[str, A
 
 def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figures where they are not what is tested."""
-    monkeypatch.setattr(plots, "drawn", lambda story: iter(()))
+    monkeypatch.setattr(figures, "drawn", lambda story: iter(()))
 
 
 def test_figures_are_written(plain: Any) -> None:

@@ -27,15 +27,15 @@ from maskcls.evaluation.metrics import interval, macro_f1, tally
 from maskcls.experiment import directory, photo_size
 from maskcls.ladder import publish, standing
 from maskcls.ladder.chart import figure
-from maskcls.ladder.outcome import Outcome, difference
 from maskcls.ladder.plan import Asked, ground, planned, settled
 from maskcls.ladder.publish import reproduce, understood
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
 from maskcls.ladder.standing import BRIEF, apart, brief, captions, cell, keep, markdown, name, standings
 from maskcls.leak import meaning
-from maskcls.plots import LIGHT
 from maskcls.predictor import opened
+from maskcls.reporting.comparison import Outcome, difference
+from maskcls.reporting.figures import LIGHT
 from maskcls.reproduce import asked
 
 SMALLER = ("model=timm", "model.arch=test_efficientnet", "epochs=1", "folds=2", "batch=16", "crop.height=64", "crop.width=48",

@@ -57,7 +57,7 @@ def child(order: dict[str, Any]) -> int:
 def serve() -> None:
     """Fork and wait as the lines ask."""
     import maskcls.experiment
-    import maskcls.plots
+    import maskcls.reporting.figures
     import maskcls.run  # noqa: F401
 
     for line in iter(sys.stdin.readline, ""):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maskcls import plots
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.ladder.standing import Record
-from maskcls.plots import Dress, legend, words
+from maskcls.reporting import figures
+from maskcls.reporting.figures import Dress, legend, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ def figure(ladder: str, records: Mapping[str, Record], dress: Dress) -> Figure:
     A line joins only scores of one kind: by person or as published (leaking, hollow), evaluation or out of fold.
     """
     every = rungs(ladder)
-    canvas, (ax,) = plots.canvas(dress, max(6.0, 1.1 * len(every)), 4.2)
+    canvas, (ax,) = figures.canvas(dress, max(6.0, 1.1 * len(every)), 4.2)
     for faithful in (False, True):
         known = [
             (i, rung.published["f1"])

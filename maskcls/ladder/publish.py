@@ -14,7 +14,6 @@ from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown
 from maskcls.ladder import standing
 from maskcls.ladder.chart import figure
 from maskcls.ladder.climb import climb, runs
-from maskcls.ladder.outcome import Outcome
 from maskcls.ladder.plan import Asked, Ground, Step, ground, planned, settled, wanted
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
@@ -32,8 +31,9 @@ from maskcls.ladder.standing import (
     standings,
     title,
 )
-from maskcls.plots import DARK, LIGHT, png
-from maskcls.report import uri
+from maskcls.reporting.comparison import Outcome
+from maskcls.reporting.figures import DARK, LIGHT, png
+from maskcls.reporting.run_report import uri
 from maskcls.storage.run import writable, write, write_text
 from maskcls.system import console
 

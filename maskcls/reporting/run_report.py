@@ -15,7 +15,7 @@ import pandas as pd
 from maskcls.core.errors import DataError
 from maskcls.core.task import CLASSES, Floats, decode, marginals
 from maskcls.imaging.image_io import read_photo
-from maskcls.plots import Story, blame, drawn, reliability
+from maskcls.reporting.figures import Story, blame, drawn, reliability
 from maskcls.storage import run as run_module
 from maskcls.storage.run import RunDir, write_text
 from maskcls.storage.run_files import PROBS, read_about

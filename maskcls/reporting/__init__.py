@@ -1,0 +1,1 @@
+"""Run pages, figures, terminal summaries and comparisons of runs."""
