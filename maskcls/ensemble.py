@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 from maskcls.cache import pixels
 from maskcls.components.blend import Blend
 from maskcls.components.hardware import Hardware
-from maskcls.config import checked, resolved
+from maskcls.config.groups import checked, resolved
 from maskcls.core.errors import ConfigError, DataError, RunError
 from maskcls.core.registry import Word
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, Floats, Ints, decode

@@ -19,7 +19,7 @@ from maskcls.components.augmentation import Augment, check_augmented
 from maskcls.components.hardware import Hardware
 from maskcls.components.logger import Log, Sink
 from maskcls.components.model import training
-from maskcls.config import Config, checked
+from maskcls.config.groups import Config, checked
 from maskcls.core.errors import ConfigError, PhotoError, RunError
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.folds import metrics

@@ -13,7 +13,7 @@ from maskcls.cache import Pixels
 from maskcls.components.hardware import Hardware
 from maskcls.components.head import Head
 from maskcls.components.logger import Log
-from maskcls.config import Config
+from maskcls.config.groups import Config
 from maskcls.core.errors import RunError
 from maskcls.core.task import CLASSES, Floats
 from maskcls.evaluation.metrics import confusion, per_class, scores

@@ -16,8 +16,8 @@ SPLITS = {"folds of photos": "stratified_label", "folds of people": "by_person"}
 
 def gap(words: list[str]) -> None:
     """Train both, and print their scores, the gap with its interval, and what it means."""
-    from maskcls.cli import compose
-    from maskcls.config import Config, checked
+    from maskcls.config.compose import compose
+    from maskcls.config.groups import Config, checked
     from maskcls.experiment import directory, perform
     from maskcls.ladder.rungs import check_single_run
     from maskcls.ladder.standing import apart, cell

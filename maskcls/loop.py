@@ -20,7 +20,7 @@ from maskcls.components.mixing import Mix
 from maskcls.components.model import training
 from maskcls.components.pseudo import with_fold_labels
 from maskcls.components.scheduler import Schedule
-from maskcls.config import Config
+from maskcls.config.groups import Config
 from maskcls.core.errors import NumberError
 from maskcls.core.task import Floats, Ints
 from maskcls.evaluation.metrics import scores

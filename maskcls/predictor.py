@@ -16,7 +16,7 @@ from maskcls import infer
 from maskcls.cache import Pixels
 from maskcls.components.crop import Crop
 from maskcls.components.hardware import Hardware, auto
-from maskcls.config import GROUPS
+from maskcls.config.groups import GROUPS
 from maskcls.core.errors import ConfigError, DataError, RunError, unknown
 from maskcls.core.registry import Word
 from maskcls.core.task import CLASSES, Floats

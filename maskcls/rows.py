@@ -13,7 +13,7 @@ import pandas as pd
 from maskcls.components import crop, split
 from maskcls.components.labels import AGE_COLUMNS
 from maskcls.components.pseudo import SOFT, taken
-from maskcls.config import Config
+from maskcls.config.groups import Config
 from maskcls.core.csv_reader import complain
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from maskcls.cli import app
+from maskcls.config.compose import app
 
 
 def task(cfg: DictConfig) -> float:

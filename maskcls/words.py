@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from maskcls.cli import home
+from maskcls.config.compose import home
 from maskcls.core.errors import ConfigError, unknown
 from maskcls.storage.run import write_text
 from maskcls.system import console
@@ -24,7 +24,7 @@ BEGIN, END = "<!-- words: python -m maskcls.words --write README.md -->", "<!-- 
 
 def entries(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield (word, its line, its parameters with their values) for each YAML of a group."""
-    from maskcls.config import GROUPS
+    from maskcls.config.groups import GROUPS
     from maskcls.core.registry import signature
 
     for file in sorted((home("conf") / group).glob("*.yaml")):
@@ -36,7 +36,7 @@ def entries(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def markdown() -> str:
     """Return the table of all groups: word, meaning."""
-    from maskcls.config import GROUPS
+    from maskcls.config.groups import GROUPS
 
     lines = ["| group | word | what it is |", "|---|---|---|"]
     for group in GROUPS:
@@ -47,7 +47,7 @@ def markdown() -> str:
 
 def detail(group: str) -> None:
     """Print the words of one group with their parameters."""
-    from maskcls.config import GROUPS
+    from maskcls.config.groups import GROUPS
 
     if group not in GROUPS:
         raise ConfigError(unknown("group", group, GROUPS))

@@ -49,7 +49,7 @@ def tiny(drawn: Path, tmp_path: Path) -> list[str]:
 @pytest.fixture(scope="session")
 def finished(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     """Return the words and the folder of a finished run of one epoch; to be copied, never changed."""
-    from maskcls.cli import compose
+    from maskcls.config.compose import compose
     from maskcls.experiment import run
 
     folder = tmp_path_factory.mktemp("finished")

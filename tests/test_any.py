@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from maskcls.cli import compose
-from maskcls.config import GROUPS, Config, checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import GROUPS, Config, checked
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import signature
 

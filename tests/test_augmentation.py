@@ -11,10 +11,10 @@ import pytest
 import torch
 import yaml
 
-from maskcls.cli import home
 from maskcls.components import augmentation, model
 from maskcls.components.augmentation import albumentations_
 from maskcls.components.crop import center
+from maskcls.config.compose import home
 from maskcls.core.registry import Word
 from maskcls.infer import colours, normalized
 

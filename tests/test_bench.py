@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from maskcls.cli import compose
-from maskcls.config import checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import checked
 from maskcls.core.errors import ConfigError
 from maskcls.speed import race as race_module
 from maskcls.speed.anatomy import PARTS, evaluation, start, step

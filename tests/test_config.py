@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from maskcls.cli import compose
 from maskcls.components import loss
-from maskcls.config import GROUPS, OUTSIDE, Config, checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import GROUPS, OUTSIDE, Config, checked
 from maskcls.core.errors import ConfigError
 from maskcls.experiment import run_content
 from maskcls.storage.run import fingerprint

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from maskcls.cli import compose
-from maskcls.config import checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import checked
 from maskcls.core.errors import MaskclsError
 from maskcls.experiment import run
 

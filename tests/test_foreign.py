@@ -33,7 +33,7 @@ from foreign import (
     zeros,
 )
 
-from maskcls.cli import compose
+from maskcls.config.compose import compose
 from maskcls.core.errors import mended
 from maskcls.ensemble import predict
 from maskcls.experiment import run

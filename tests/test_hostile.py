@@ -21,8 +21,8 @@ import torch
 import yaml
 from conftest import TINY, environment
 
-from maskcls.cli import compose
 from maskcls.components.hardware import cpu
+from maskcls.config.compose import compose
 from maskcls.core.errors import MaskclsError, RunError, mended
 from maskcls.experiment import run
 from maskcls.predictor import Predictor, load, opened

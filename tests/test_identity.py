@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from maskcls import cache, experiment
 from maskcls.cache import pixels, sets
-from maskcls.cli import compose
 from maskcls.components import crop
-from maskcls.config import checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.registry import Word
 from maskcls.experiment import run

@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from test_pairs import one_step
 
 from maskcls.cache import pixels
-from maskcls.cli import compose, home
-from maskcls.config import GROUPS, Config, checked, resolved
+from maskcls.config.compose import compose, home
+from maskcls.config.groups import GROUPS, Config, checked, resolved
 from maskcls.core.errors import ConfigError
 from maskcls.ladder.rungs import check_single_run
 from maskcls.rows import assemble

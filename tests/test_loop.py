@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional
 
 from maskcls.cache import pixels
-from maskcls.cli import compose
-from maskcls.config import Config, checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import Config, checked
 from maskcls.core.errors import NumberError, RunError
 from maskcls.infer import colours, normalized
 from maskcls.loaders import Epochs

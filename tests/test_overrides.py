@@ -15,13 +15,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from maskcls.cli import compose, spelled, told
-from maskcls.completion import SCRIPTS
-from maskcls.config import GROUPS, Config, checked
+from maskcls.config.completion import SCRIPTS
+from maskcls.config.compose import compose, spelled, told
+from maskcls.config.groups import GROUPS, Config, checked
+from maskcls.config.override_grammar import accept_text, exact_line, parse, split_flags
+from maskcls.config.suggestions import FOREIGN, TARGETS, Keys
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import signature
-from maskcls.overrides import accept_text, exact_line, parse, split_flags
-from maskcls.suggest import FOREIGN, TARGETS, Keys
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SIGNS = " ,=[]{}()~$&#!;:<>|?*%+@^`'\"-_.가힣데이터ñżдλ字😀👩‍🔬\u0301"

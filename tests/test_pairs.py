@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from maskcls.cache import pixels
-from maskcls.cli import compose
-from maskcls.config import Config, checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import Config, checked
 from maskcls.experiment import run
 from maskcls.loop import Fold, fit
 from maskcls.rows import assemble

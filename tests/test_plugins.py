@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from maskcls.config import GROUPS
+from maskcls.config.groups import GROUPS
+from maskcls.config.plugins import builder_error, import_plugins
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Registry
-from maskcls.plugins import builder_error, import_plugins
 
 NAME = "a_plugin_of_the_tests"
 HEAD = "from __future__ import annotations\nimport torch\nfrom typing import Any, Literal\nfrom maskcls.parts.loss import word\n"

@@ -21,10 +21,10 @@ import yaml
 from conftest import environment
 
 from maskcls import experiment, load
-from maskcls.cli import compose
 from maskcls.components.data import competition
 from maskcls.components.split import by_person
-from maskcls.config import checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
 from maskcls.ensemble import predict, submit

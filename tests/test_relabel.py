@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskcls import rows
-from maskcls.cli import compose
 from maskcls.components import labels
-from maskcls.config import checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import checked
 from maskcls.core.task import band, encode
 from maskcls.loop import Fold
 from maskcls.loop import trained as training_batches

@@ -20,7 +20,7 @@ import pytest
 from conftest import environment
 
 from maskcls import experiment
-from maskcls.config import Config
+from maskcls.config.groups import Config
 from maskcls.core.errors import ConfigError, NumberError, RunError
 from maskcls.core.task import encode
 from maskcls.evaluation.metrics import interval, macro_f1, tally
@@ -386,9 +386,9 @@ def test_fewer_than_twenty_people_have_no_interval() -> None:
 
 
 def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_fold(people: Path) -> None:
-    from maskcls.cli import compose
     from maskcls.components.data import competition
-    from maskcls.config import checked
+    from maskcls.config.compose import compose
+    from maskcls.config.groups import checked
     from maskcls.rows import assemble
     from maskcls.selection import chosen
 

@@ -19,8 +19,8 @@ import yaml
 from conftest import environment
 from hydra.types import RunMode
 
-from maskcls import cli
-from maskcls.cli import compose, spared
+from maskcls.config import compose as compose_module
+from maskcls.config.compose import compose, spared
 from maskcls.core.errors import MaskclsError, NumberError
 from maskcls.experiment import run
 from maskcls.system.safe_reading import read_arrays
@@ -268,7 +268,7 @@ def test_a_sweep_goes_on_past_a_job_that_fails_and_ends_with_two(
 def test_the_sweeper_hears_nought_of_a_job_that_fails_and_never_nan(monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
     told = SimpleNamespace(mode=RunMode.MULTIRUN, launcher=launcher, job=SimpleNamespace(num=1))
-    monkeypatch.setattr(cli.HydraConfig, "get", lambda: told)
+    monkeypatch.setattr(compose_module.HydraConfig, "get", lambda: told)
     failed: list[MaskclsError] = []
     assert spared(NumberError("the loss of epoch 1 is nan"), failed) == 0.0
     assert [str(error) for error in failed] == ["the loss of epoch 1 is nan"]

@@ -17,10 +17,10 @@ import torch
 import yaml
 from foreign import folder, hurried, pipe, replaced, rewritten, said_of, zeros
 
-from maskcls.cli import compose
 from maskcls.components.hardware import cpu
 from maskcls.components.pseudo import guesses
-from maskcls.config import checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import checked
 from maskcls.folds import gathered
 from maskcls.predictor import load, opened
 from maskcls.state import build

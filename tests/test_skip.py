@@ -14,9 +14,9 @@ import pytest
 
 from maskcls import cache
 from maskcls.cache import pixels
-from maskcls.cli import compose
 from maskcls.components import data
-from maskcls.config import Config, checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import Config, checked
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
 from maskcls.experiment import run
 from maskcls.imaging.image_decoding import Image

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskcls import rows
-from maskcls.cli import compose
 from maskcls.components import split
-from maskcls.config import Config, checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import Config, checked
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Word
 from maskcls.core.task import decode, encode

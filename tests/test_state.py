@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskcls.cli import compose
-from maskcls.config import checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import checked
 from maskcls.core.errors import RunError
 from maskcls.folds import prune
 from maskcls.infer import autocast

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from maskcls.cli import compose, home
-from maskcls.config import GROUPS, MODULES, checked, resolved
+from maskcls.config.compose import compose, home
+from maskcls.config.groups import GROUPS, MODULES, checked, resolved
 from maskcls.ladder.rungs import LADDERS
 from maskcls.ladder.standing import markdown as markdown_of
 from maskcls.table import MARKERS

@@ -9,8 +9,8 @@ import pytest
 from test_pairs import one_step
 
 from maskcls.cache import pixels
-from maskcls.cli import compose, home
-from maskcls.config import checked
+from maskcls.config.compose import compose, home
+from maskcls.config.groups import checked
 from maskcls.rows import assemble
 
 FILES = [

@@ -19,9 +19,9 @@ from google.protobuf.json_format import MessageToDict
 from wandb.proto.wandb_internal_pb2 import Record
 from wandbserver import KEY, Server
 
-from maskcls.cli import compose
 from maskcls.components import logger
 from maskcls.components.logger import Wandb, settle
+from maskcls.config.compose import compose
 from maskcls.experiment import run
 from maskcls.storage.run import RunDir
 

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from maskcls.cli import compose
-from maskcls.config import CLASHES, GROUPS, Config, checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import CLASHES, GROUPS, Config, checked
 from maskcls.core.errors import ConfigError, MaskclsError
 from maskcls.core.registry import signature
 from maskcls.experiment import run

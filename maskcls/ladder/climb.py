@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from maskcls.config import Config
+from maskcls.config.groups import Config
 from maskcls.core.errors import MaskclsError
 from maskcls.experiment import directory, perform, photo_size
 from maskcls.ladder.plan import Step, settled

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from maskcls.cli import compose
-from maskcls.config import Config, checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import Config, checked
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
 from maskcls.experiment import directory, finished
 from maskcls.imaging.image_io import photo

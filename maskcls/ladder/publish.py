@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from maskcls.cli import home
 from maskcls.components.logger import Wandb
-from maskcls.config import Config
+from maskcls.config.compose import home
+from maskcls.config.groups import Config
 from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown
 from maskcls.ladder import standing
 from maskcls.ladder.chart import figure

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from maskcls import experiment, folds, loop, rows
 from maskcls.components.optimizer import packaged
-from maskcls.config import Config
+from maskcls.config.groups import Config
 from maskcls.evaluation.metrics import scores
 from maskcls.experiment import run
 from maskcls.infer import predict

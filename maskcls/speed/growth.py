@@ -13,7 +13,7 @@ from typing import Any
 
 from maskcls.cache import pixels
 from maskcls.components.data import synthetic
-from maskcls.config import Config
+from maskcls.config.groups import Config
 from maskcls.loop import Fold, train_epoch
 from maskcls.rows import assemble, digest
 from maskcls.speed.race import Job, wait

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from maskcls.cache import pixels
-from maskcls.cli import compose
 from maskcls.components.hardware import Hardware
-from maskcls.config import Config, checked
+from maskcls.config.compose import compose
+from maskcls.config.groups import Config, checked
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.task import CLASSES
 from maskcls.loop import Fold

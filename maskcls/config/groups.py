@@ -35,11 +35,11 @@ from maskcls.components import (
     split,
     tta,
 )
+from maskcls.config.plugins import import_plugins
+from maskcls.config.suggestions import Keys
 from maskcls.core.errors import ConfigError, explain_unresolved
 from maskcls.core.registry import Count, Fraction, Positive, Share, Whole, Word, schema, validated
 from maskcls.core.task import BORDERS
-from maskcls.plugins import import_plugins
-from maskcls.suggest import Keys
 
 MODULES = (
     data, extra, pseudo, labels, split, overlay, crop, augmentation, mixing, sampler, model, head, loss, optimizer,

@@ -24,9 +24,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from maskcls.completion import print_script, set_typed_line
+from maskcls.config.completion import print_script, set_typed_line
+from maskcls.config.override_grammar import accept_text, exact_line, parse, split_flags, typed_form
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError, explain_unresolved, mended, unknown
-from maskcls.overrides import accept_text, exact_line, parse, split_flags, typed_form
 from maskcls.system.console import command, complain
 from maskcls.system.signals import await_signal
 from maskcls.system.streams import prepare_streams
@@ -227,7 +227,7 @@ def others(right: list[str], config: str) -> tuple[str, ...]:
     """Return the faults of an experiment's config besides those of its overrides; none where nothing composes."""
     if config != "config" or not right:
         return ()
-    from maskcls.config import checked
+    from maskcls.config.groups import checked
 
     try:
         checked(compose(*right))
