@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from maskcls import parallel, rows
+from maskcls import parallel
 from maskcls.cache import Pixels, pixels
 from maskcls.components.augmentation import Augment, check_augmented
 from maskcls.components.hardware import Hardware
@@ -21,11 +21,12 @@ from maskcls.components.logger import Log, Sink
 from maskcls.components.model import training
 from maskcls.config.groups import Config, checked
 from maskcls.core.errors import ConfigError, PhotoError, RunError
+from maskcls.data import assemble as assemble_module
+from maskcls.data.assemble import RULER, assemble, count, digest, size_digest, summary, uniform
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.folds import metrics
 from maskcls.parallel import train_fold
 from maskcls.reporting.run_report import show, write
-from maskcls.rows import RULER, assemble, count, digest, size_digest, summary, uniform
 from maskcls.state import build
 from maskcls.storage.origins import collect_origins
 from maskcls.storage.provenance import about, check_data, describe_since, read_sessions, software_notes
@@ -227,8 +228,8 @@ def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], beg
     """Write tables, report and, last, metrics.json, once every fold is done; whoever comes last does it."""
     with locked(place / "lock"):
         done = place.metrics()
-        if done is None and all(place.fold_done(k) for k in range(rows.count(table))):
-            count = rows.count(table)
+        if done is None and all(place.fold_done(k) for k in range(assemble_module.count(table))):
+            count = assemble_module.count(table)
             check_data(cfg, place, count, digest(table))
             done = metrics(place, cfg, table, [*notes, *software_notes(place, count)])
             place.about(folds={str(k): read_sessions(place, k) for k in range(count)})

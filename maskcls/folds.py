@@ -16,10 +16,10 @@ from maskcls.components.logger import Log
 from maskcls.config.groups import Config
 from maskcls.core.errors import RunError
 from maskcls.core.task import CLASSES, Floats
+from maskcls.data.assemble import count, digest, eval_rows, scored_rows, straddling
 from maskcls.evaluation.metrics import confusion, per_class, scores
 from maskcls.infer import predict
 from maskcls.loop import Fold, fit, renew_statistics
-from maskcls.rows import count, digest, eval_rows, scored_rows, straddling
 from maskcls.state import State, again, build, fitting, load_weights, loaded, mean_weights, save_weights
 from maskcls.storage.provenance import begin_session
 from maskcls.storage.run import RunDir, write_arrays, write_text

@@ -15,7 +15,7 @@ from maskcls.components.head import Head
 from maskcls.components.tta import Views
 from maskcls.core.errors import NumberError
 from maskcls.core.task import CLASSES, Floats, Ints
-from maskcls.loaders import Plain, loader
+from maskcls.data.loader import Plain, loader
 from maskcls.system import distributed
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

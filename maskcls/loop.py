@@ -23,11 +23,11 @@ from maskcls.components.scheduler import Schedule
 from maskcls.config.groups import Config
 from maskcls.core.errors import NumberError
 from maskcls.core.task import Floats, Ints
+from maskcls.data.assemble import scored_rows, targets, train_labels, training_rows
+from maskcls.data.loader import Batch, Epochs, derived, loader
 from maskcls.evaluation.metrics import scores
 from maskcls.infer import autocast, colours, cross_entropy, normalized, predict
-from maskcls.loaders import Batch, Epochs, derived, loader
 from maskcls.memory import room
-from maskcls.rows import scored_rows, targets, train_labels, training_rows
 from maskcls.state import State
 from maskcls.system import distributed
 

@@ -23,8 +23,8 @@ from maskcls.config.compose import compose
 from maskcls.config.groups import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.registry import Word
+from maskcls.data.assemble import assemble, size_digest
 from maskcls.experiment import run
-from maskcls.rows import assemble, size_digest
 from maskcls.storage import provenance
 from maskcls.storage.run import write_arrays
 from maskcls.storage.run_files import read_fold

@@ -23,8 +23,8 @@ from maskcls.cache import pixels
 from maskcls.config.compose import compose, home
 from maskcls.config.groups import GROUPS, Config, checked, resolved
 from maskcls.core.errors import ConfigError
+from maskcls.data.assemble import assemble
 from maskcls.ladder.rungs import check_single_run
-from maskcls.rows import assemble
 
 PUBLISHED = {
     "team": {

@@ -13,7 +13,7 @@ from maskcls.components.augmentation import albumentations_
 from maskcls.components.hardware import cpu
 from maskcls.components.sampler import shuffle, weighted
 from maskcls.core.errors import ConfigError, RunError, mended
-from maskcls.loaders import Epochs, Plain, derived, loader
+from maskcls.data.loader import Epochs, Plain, derived, loader
 
 LABELS = np.repeat([0, 5, 17], [12, 8, 5])
 ROWS = np.flatnonzero(np.arange(40) % 8 < 5)  # 25 of 40 photos

@@ -14,10 +14,10 @@ from maskcls.cache import pixels
 from maskcls.config.compose import compose
 from maskcls.config.groups import Config, checked
 from maskcls.core.errors import NumberError, RunError
+from maskcls.data.assemble import assemble
+from maskcls.data.loader import Epochs
 from maskcls.infer import colours, normalized
-from maskcls.loaders import Epochs
 from maskcls.loop import Fold, fit, seed_epoch
-from maskcls.rows import assemble
 from maskcls.state import State, build
 
 PLAIN = (

@@ -13,9 +13,9 @@ import torch
 from maskcls.cache import pixels
 from maskcls.config.compose import compose
 from maskcls.config.groups import Config, checked
+from maskcls.data.assemble import assemble
 from maskcls.experiment import run
 from maskcls.loop import Fold, fit
-from maskcls.rows import assemble
 from maskcls.state import build
 
 HEADS, LOSSES, MIXINGS = ("single", "triple"), ("ce", "focal", "f1"), ("none", "mixup")

@@ -18,7 +18,6 @@ from hypothesis import strategies as some
 from PIL import Image
 from test_relabel import competition as competition_people
 
-from maskcls import rows
 from maskcls.components import data, extra, labels, split
 from maskcls.config.compose import compose
 from maskcls.config.groups import Config, checked
@@ -27,9 +26,10 @@ from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos, unify_ids
 from maskcls.core.registry import Word
 from maskcls.core.task import encode
+from maskcls.data import assemble as assemble_module
+from maskcls.data.assemble import assemble
+from maskcls.data.selection import ranked
 from maskcls.reporting.run_report import show
-from maskcls.rows import assemble
-from maskcls.selection import ranked
 from maskcls.storage.run import RunDir
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -325,7 +325,7 @@ def config(base: Config, table: pd.DataFrame, build: Any = split.by_person, **va
 def test_the_table_of_a_run_does_not_depend_on_the_order_of_training_rows(
     plain: Config, build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "usable", lambda cfg, table, note: table)
+    monkeypatch.setattr(assemble_module, "usable", lambda cfg, table, note: table)
     table = persons(30, 0)
     shuffled = table.sample(frac=1, random_state=1).reset_index(drop=True)
     for more in ({}, {"people": 20}, {"exam": 0.3}):
@@ -335,7 +335,7 @@ def test_the_table_of_a_run_does_not_depend_on_the_order_of_training_rows(
 
 @pytest.mark.parametrize("more", [{}, {"people": 9}, {"exam": 0.5}, {"people": 30, "exam": 0.5}])
 def test_patches_mend_whoever_is_chosen(plain: Config, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "usable", lambda cfg, table, note: table)
+    monkeypatch.setattr(assemble_module, "usable", lambda cfg, table, note: table)
     given = competition_people()
     word = Word("labels", "plain", {**plain.labels.params, "patches": "extended"}, labels.plain)
     told: list[str] = []

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maskcls import rows
 from maskcls.components import pseudo
 from maskcls.components.labels import plain
 from maskcls.core.errors import RunError
 from maskcls.core.registry import Word
 from maskcls.core.task import encode
-from maskcls.rows import train_labels
+from maskcls.data import assemble
+from maskcls.data.assemble import train_labels
 from maskcls.storage.run import write_arrays, write_text
 from maskcls.storage.run_files import read_fold
 
@@ -113,7 +113,7 @@ def test_a_fold_hears_nothing_of_the_other_folds_of_the_run(table: pd.DataFrame,
     pd.testing.assert_series_equal(labels(before, 0), labels(after, 0))
     assert not labels(before, 1).equals(labels(after, 1))
     for k, same in ((0, True), (1, False)):
-        targets = [rows.targets(pseudo.with_fold_labels(plain(result, print), k)) for result in (before, after)]
+        targets = [assemble.targets(pseudo.with_fold_labels(plain(result, print), k)) for result in (before, after)]
         sums = [
             target[np.flatnonzero(pseudo.taken(result, k))].sum(0)
             for target, result in zip(targets, (before, after), strict=True)
@@ -133,14 +133,14 @@ def test_soft_keeps_the_probabilities_of_the_added_rows_alone(table: pd.DataFram
     result = plain(asked(table, run=str(run), threshold=0.8, soft=True)[0], print)
     hard = plain(asked(table, run=str(run), threshold=0.8)[0], print)
     for k in range(2):
-        targets = rows.targets(pseudo.with_fold_labels(result, k))
+        targets = assemble.targets(pseudo.with_fold_labels(result, k))
         mine = np.flatnonzero(pseudo.taken(result, k) & (result["part"] == "extra"))
         arrays = read_fold(run / f"fold{k}" / "oof.npz")
         given = pd.DataFrame(arrays["eval_probs"], index=arrays["eval_ids"])
         np.testing.assert_allclose(
             targets[mine], given.loc[result["id"].iloc[mine].str.removeprefix("pseudo/")], atol=1e-6
         )
-        certain = rows.targets(pseudo.with_fold_labels(hard, k))
+        certain = assemble.targets(pseudo.with_fold_labels(hard, k))
         np.testing.assert_array_equal(targets[: len(table)], certain[: len(table)])
         assert set(certain.max(1)) == {1.0}
 

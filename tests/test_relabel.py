@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskcls import rows
 from maskcls.components import labels
 from maskcls.config.compose import compose
 from maskcls.config.groups import checked
 from maskcls.core.task import band, encode
+from maskcls.data import assemble as assemble_module
+from maskcls.data.assemble import RULER, assemble, scored_rows, train_labels, training_rows
 from maskcls.loop import Fold
 from maskcls.loop import trained as training_batches
-from maskcls.rows import RULER, assemble, scored_rows, train_labels, training_rows
 
 RULES = pd.read_csv(labels.PATCHES, dtype=str, keep_default_na=False)
 SHOTS = [*[(f"mask{i}", 0) for i in range(1, 6)], ("incorrect_mask", 1), ("normal", 2)]
@@ -205,7 +205,7 @@ def test_dropped_ages_are_scored_and_not_trained_on(tiny: list[str], tmp_path: P
 
 def test_what_is_trained_towards_is_mask_and_gender_times_the_ages() -> None:
     made = labels.plain(table({"a": (1, 59)}), print, soft=4.0)
-    targets = rows.targets(made)
+    targets = assemble_module.targets(made)
     for row, target in zip(made.itertuples(), targets, strict=True):
         expected = np.zeros((3, 2, 3))
         expected[row.mask, row.gender] = [0, 0.625, 0.375]

@@ -389,8 +389,8 @@ def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_f
     from maskcls.components.data import competition
     from maskcls.config.compose import compose
     from maskcls.config.groups import checked
-    from maskcls.rows import assemble
-    from maskcls.selection import chosen
+    from maskcls.data.assemble import assemble
+    from maskcls.data.selection import chosen
 
     base = (f"data.root={people}", "data=competition", "batch=4", "folds=2")
     tables = [

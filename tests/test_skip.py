@@ -18,10 +18,10 @@ from maskcls.components import data
 from maskcls.config.compose import compose
 from maskcls.config.groups import Config, checked
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
+from maskcls.data.assemble import NAMED, assemble, digest, straddling
 from maskcls.experiment import run
 from maskcls.imaging.image_decoding import Image
 from maskcls.imaging.image_io import looked, read_photo
-from maskcls.rows import NAMED, assemble, digest, straddling
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskcls import rows
 from maskcls.components import split
 from maskcls.config.compose import compose
 from maskcls.config.groups import Config, checked
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Word
 from maskcls.core.task import decode, encode
-from maskcls.rows import (
+from maskcls.data import assemble as assemble_module
+from maskcls.data.assemble import (
     assemble,
     count,
     digest,
@@ -155,7 +155,7 @@ def base() -> Config:
 @pytest.fixture(autouse=True)
 def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows here speak of no files on disk."""
-    monkeypatch.setattr(rows, "usable", lambda cfg, table, note: table)
+    monkeypatch.setattr(assemble_module, "usable", lambda cfg, table, note: table)
 
 
 def config(base: Config, table: pd.DataFrame, build: Any = split.by_person, **values: Any) -> Config:

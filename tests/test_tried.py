@@ -11,7 +11,7 @@ from test_pairs import one_step
 from maskcls.cache import pixels
 from maskcls.config.compose import compose, home
 from maskcls.config.groups import checked
-from maskcls.rows import assemble
+from maskcls.data.assemble import assemble
 
 FILES = [
     f"{folder}={file.stem}"

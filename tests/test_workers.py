@@ -18,10 +18,10 @@ from conftest import TINY, environment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskcls import loaders
 from maskcls.components.hardware import Hardware, cpu
 from maskcls.core.errors import RunError, mended
-from maskcls.loaders import AHEAD, HELD, Photos, Plain, affordable_workers, loader
+from maskcls.data import loader as loader_module
+from maskcls.data.loader import AHEAD, HELD, Photos, Plain, affordable_workers, loader
 from maskcls.system import console, processes
 from maskcls.system.processes import free_shared_memory
 
@@ -38,7 +38,7 @@ def forgotten() -> None:
 def count_workers(free: int, hardware: Hardware, batch: int = 8) -> int:
     """Return how many workers a loader of small photos gets where so many bytes can be shared."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loaders, "free_shared_memory", lambda: free)
+        patch.setattr(loader_module, "free_shared_memory", lambda: free)
         return affordable_workers(Photos(PIXELS, None), Plain(ROWS, batch), hardware)
 
 
@@ -92,11 +92,11 @@ def test_shared_memory_that_fills_up_on_the_way_is_a_sentence(monkeypatch: pytes
 @pytest.mark.slow
 def test_a_batch_that_does_not_come_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def sleep(image: np.ndarray, seed: int) -> np.ndarray:
-        if loaders.get_worker_info():
+        if loader_module.get_worker_info():
             time.sleep(600)
         return image
 
-    monkeypatch.setattr(loaders, "PATIENCE", 1)
+    monkeypatch.setattr(loader_module, "PATIENCE", 1)
     with pytest.raises(RuntimeError) as caught:
         list(loader(PIXELS, sleep, Plain(ROWS, 8), cpu(workers=1)))
     assert "sent no batch for some minutes" in str(mended(caught.value))

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskcls import experiment, folds, loop, rows
+from maskcls import experiment, folds, loop
 from maskcls.components.optimizer import packaged
 from maskcls.config.groups import Config
+from maskcls.data import assemble
 from maskcls.evaluation.metrics import scores
 from maskcls.experiment import run
 from maskcls.infer import predict
@@ -27,7 +28,13 @@ from maskcls.speed.rivals import built
 from maskcls.system import console
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "rest")
-STAGES = ((experiment, "rehearse"), (rows, "assemble"), (rows, "digest"), (experiment, "pixels"), (folds, "build"))
+STAGES = (
+    (experiment, "rehearse"),
+    (assemble, "assemble"),
+    (assemble, "digest"),
+    (experiment, "pixels"),
+    (folds, "build"),
+)
 
 
 class Stopwatch:

@@ -19,8 +19,8 @@ from maskcls.config.compose import compose
 from maskcls.config.groups import Config, checked
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.task import CLASSES
+from maskcls.data.assemble import assemble
 from maskcls.loop import Fold
-from maskcls.rows import assemble
 
 Turn = Callable[[], Any]  # one epoch of a setting's steps
 WORDS = (

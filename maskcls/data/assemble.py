@@ -19,8 +19,8 @@ from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos
 from maskcls.core.missing_files import skip_missing
 from maskcls.core.task import CLASSES, SHAPE, Floats, Ints, decode, encode
+from maskcls.data.selection import after_patches, prepared
 from maskcls.imaging.image_io import looked
-from maskcls.selection import after_patches, prepared
 from maskcls.storage.run import write_text
 from maskcls.system import distributed
 from maskcls.system.console import escape_controls

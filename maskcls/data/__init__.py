@@ -1,0 +1,1 @@
+"""Config → image table → cached pixels → batches."""
