@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from maskcls.predictor import Predictor
+    from maskcls.inference.predictor import Predictor
 
 
 __version__ = "0.1.0"
@@ -25,6 +25,6 @@ def load(run: str | Path, runs_dir: str | Path = "runs") -> Predictor:
     `run` is its folder, or its name below `runs_dir`; RunError for any other. The mean of the folds, with the
     preprocessing that they were trained with, on the GPU where there is one.
     """
-    from maskcls import predictor
+    from maskcls.inference import predictor
 
     return predictor.load(run, runs_dir)

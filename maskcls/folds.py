@@ -18,7 +18,7 @@ from maskcls.core.errors import RunError
 from maskcls.core.task import CLASSES, Floats
 from maskcls.data.assemble import count, digest, eval_rows, scored_rows, straddling
 from maskcls.evaluation.metrics import confusion, per_class, scores
-from maskcls.infer import predict
+from maskcls.inference.forward import predict
 from maskcls.loop import Fold, fit, renew_statistics
 from maskcls.state import State, again, build, fitting, load_weights, loaded, mean_weights, save_weights
 from maskcls.storage.provenance import begin_session

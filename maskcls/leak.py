@@ -19,9 +19,9 @@ def gap(words: list[str]) -> None:
     from maskcls.config.compose import compose
     from maskcls.config.groups import Config, checked
     from maskcls.experiment import directory, perform
+    from maskcls.inference.predictor import opened
     from maskcls.ladder.rungs import check_single_run
     from maskcls.ladder.standing import apart, cell
-    from maskcls.predictor import opened
     from maskcls.reporting.comparison import Outcome, difference
 
     found = {}

@@ -26,7 +26,7 @@ from maskcls.core.task import Floats, Ints
 from maskcls.data.assemble import scored_rows, targets, train_labels, training_rows
 from maskcls.data.loader import Batch, Epochs, derived, loader
 from maskcls.evaluation.metrics import scores
-from maskcls.infer import autocast, colours, cross_entropy, normalized, predict
+from maskcls.inference.forward import autocast, colours, cross_entropy, normalized, predict
 from maskcls.memory import room
 from maskcls.state import State
 from maskcls.system import distributed

@@ -39,8 +39,8 @@ def arguments() -> argparse.Namespace:
 
 def compare(names: Sequence[str], runs_dir: str) -> None:
     """Print the scores of finished runs, and each one's difference to the one before it, on the same rows only."""
+    from maskcls.inference.predictor import opened
     from maskcls.ladder.standing import apart, cell
-    from maskcls.predictor import opened
     from maskcls.reporting.comparison import Outcome
 
     lines, before = [], None

@@ -16,7 +16,7 @@ from maskcls.components.augmentation import albumentations_
 from maskcls.components.crop import center
 from maskcls.config.compose import home
 from maskcls.core.registry import Word
-from maskcls.infer import colours, normalized
+from maskcls.inference.forward import colours, normalized
 
 FILES = sorted((home("conf") / "augmentation").glob("*.yaml"))
 MEAN, STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)

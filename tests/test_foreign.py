@@ -35,9 +35,9 @@ from foreign import (
 
 from maskcls.config.compose import compose
 from maskcls.core.errors import mended
-from maskcls.ensemble import predict
 from maskcls.experiment import run
-from maskcls.predictor import load, opened
+from maskcls.inference.ensemble import predict
+from maskcls.inference.predictor import load, opened
 from maskcls.system import console
 from maskcls.table import compare
 

@@ -25,7 +25,7 @@ from maskcls.components.hardware import cpu
 from maskcls.config.compose import compose
 from maskcls.core.errors import MaskclsError, RunError, mended
 from maskcls.experiment import run
-from maskcls.predictor import Predictor, load, opened
+from maskcls.inference.predictor import Predictor, load, opened
 from maskcls.state import write_tensors
 from maskcls.storage import run as run_module
 from maskcls.storage.provenance import about

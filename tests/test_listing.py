@@ -13,10 +13,10 @@ from PIL import Image
 
 from maskcls.components import data, extra
 from maskcls.core.errors import DataError
-from maskcls.ensemble import photos
 from maskcls.imaging.image_decoding import image_endings
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.imaging.image_io import look
+from maskcls.inference.ensemble import photos
 
 ENDINGS = sorted({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 OTHERS = {".txt": 2, ".mov": 1, ".heic": 1, "without an ending": 1}

@@ -16,7 +16,7 @@ from maskcls.config.groups import Config, checked
 from maskcls.core.errors import NumberError, RunError
 from maskcls.data.assemble import assemble
 from maskcls.data.loader import Epochs
-from maskcls.infer import colours, normalized
+from maskcls.inference.forward import colours, normalized
 from maskcls.loop import Fold, fit, seed_epoch
 from maskcls.state import State, build
 

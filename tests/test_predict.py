@@ -27,8 +27,8 @@ from maskcls.config.compose import compose
 from maskcls.config.groups import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
-from maskcls.ensemble import predict, submit
-from maskcls.predictor import Predictor, opened
+from maskcls.inference.ensemble import predict, submit
+from maskcls.inference.predictor import Predictor, opened
 from maskcls.reporting.comparison import out_of_fold
 from maskcls.storage.run import write_text
 from maskcls.system.file_digests import file_digests

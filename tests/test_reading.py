@@ -21,7 +21,7 @@ from hypothesis import strategies as some
 
 from maskcls.components.hardware import cpu
 from maskcls.components.model import tensors
-from maskcls.predictor import Predictor, opened
+from maskcls.inference.predictor import Predictor, opened
 from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import (
     epochs,

@@ -25,6 +25,7 @@ from maskcls.core.errors import ConfigError, NumberError, RunError
 from maskcls.core.task import encode
 from maskcls.evaluation.metrics import interval, macro_f1, tally
 from maskcls.experiment import directory, photo_size
+from maskcls.inference.predictor import opened
 from maskcls.ladder import publish, standing
 from maskcls.ladder.chart import figure
 from maskcls.ladder.plan import Asked, ground, planned, settled
@@ -33,7 +34,6 @@ from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
 from maskcls.ladder.standing import BRIEF, apart, brief, captions, cell, keep, markdown, name, standings
 from maskcls.leak import meaning
-from maskcls.predictor import opened
 from maskcls.reporting.comparison import Outcome, difference
 from maskcls.reporting.figures import LIGHT
 from maskcls.reproduce import asked

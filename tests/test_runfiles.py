@@ -22,7 +22,7 @@ from maskcls.components.pseudo import guesses
 from maskcls.config.compose import compose
 from maskcls.config.groups import checked
 from maskcls.folds import gathered
-from maskcls.predictor import load, opened
+from maskcls.inference.predictor import load, opened
 from maskcls.state import build
 from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import epochs, read_about, read_metrics, read_table

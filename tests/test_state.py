@@ -11,7 +11,7 @@ from maskcls.config.compose import compose
 from maskcls.config.groups import checked
 from maskcls.core.errors import RunError
 from maskcls.folds import prune
-from maskcls.infer import autocast
+from maskcls.inference.forward import autocast
 from maskcls.loop import descend
 from maskcls.state import State, build, mean_weights
 

@@ -10,7 +10,7 @@ from torch import nn
 from maskcls.components import tta
 from maskcls.components.hardware import cpu
 from maskcls.components.head import single
-from maskcls.infer import predict
+from maskcls.inference.forward import predict
 
 
 class Left(nn.Module):

@@ -14,9 +14,9 @@ from maskcls.config.groups import Config
 from maskcls.core.errors import MaskclsError
 from maskcls.data.assemble import assemble, count, eval_rows, scored_rows, training_rows
 from maskcls.experiment import directory, perform, photo_size
+from maskcls.inference.predictor import Finished, opened
 from maskcls.ladder.plan import Step, settled
 from maskcls.ladder.rungs import Rung
-from maskcls.predictor import Finished, opened
 from maskcls.reporting.run_report import span
 from maskcls.state import build
 from maskcls.system import console

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from maskcls.evaluation.metrics import FEWEST
+from maskcls.inference.predictor import Finished
 from maskcls.ladder.rungs import Rung, rungs
-from maskcls.predictor import Finished
 from maskcls.reporting.comparison import Outcome, facts
 from maskcls.storage.run import write_json
 from maskcls.storage.run_files import read_metrics, read_records

@@ -21,7 +21,7 @@ from maskcls.config.groups import Config
 from maskcls.data import assemble
 from maskcls.evaluation.metrics import scores
 from maskcls.experiment import run
-from maskcls.infer import predict
+from maskcls.inference.forward import predict
 from maskcls.loop import Work, train_epoch, trained
 from maskcls.speed.race import Job, Setting, configured, job, wait
 from maskcls.speed.rivals import built

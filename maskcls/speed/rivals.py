@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskcls.components.model import training
 from maskcls.data.loader import Epochs
-from maskcls.infer import autocast
+from maskcls.inference.forward import autocast
 from maskcls.loop import Work, prepared, train_epoch, trained
 from maskcls.speed.race import Job, Setting, Turn, configured, job, wait
 from maskcls.state import State, build

@@ -21,9 +21,9 @@ from maskcls.core.registry import Word
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, Floats, Ints, decode
 from maskcls.data.assemble import straddling
 from maskcls.evaluation.metrics import scores
-from maskcls.evaluation_set import load_evaluation, load_own_evaluation, stored_probs
 from maskcls.imaging.image_files import describe_left_out, find_images
-from maskcls.predictor import COLUMNS, Finished, Predictor, differ, opened, ordered, restore_component
+from maskcls.inference.evaluation_set import load_evaluation, load_own_evaluation, stored_probs
+from maskcls.inference.predictor import COLUMNS, Finished, Predictor, differ, opened, ordered, restore_component
 from maskcls.storage.run import write_text
 from maskcls.system import console, distributed
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 from torch import nn
 
-from maskcls import infer
 from maskcls.cache import Pixels
 from maskcls.components.crop import Crop
 from maskcls.components.hardware import Hardware, auto
@@ -22,7 +21,8 @@ from maskcls.core.registry import Word
 from maskcls.core.task import CLASSES, Floats
 from maskcls.data.assemble import count
 from maskcls.imaging.image_io import photo
-from maskcls.infer import DTYPES
+from maskcls.inference import forward
+from maskcls.inference.forward import DTYPES
 from maskcls.state import check_names, load_weights, loaded
 from maskcls.storage.run_files import PROBS, check_colours, read_probabilities, read_table
 from maskcls.system.safe_reading import check_plain, read_json, read_yaml, readable
@@ -169,7 +169,7 @@ class Predictor:
             self.size = size
         photos, total = self.hardware.held(pixels), np.zeros((len(pixels), len(CLASSES)))
         for model, head in zip(self.models, self.heads, strict=True):
-            total += infer.predict(model, head, photos, every, self.hardware, self.precision, self.views)
+            total += forward.predict(model, head, photos, every, self.hardware, self.precision, self.views)
         return (total / len(self.models)).astype(np.float32)
 
     def built(self, content: Mapping[str, Any], file: Path, size: tuple[int, int]) -> nn.Module:

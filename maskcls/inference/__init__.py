@@ -1,0 +1,1 @@
+"""Trained models → probabilities → prediction files."""
