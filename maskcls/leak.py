@@ -18,7 +18,7 @@ def gap(words: list[str]) -> None:
     """Train both, and print their scores, the gap with its interval, and what it means."""
     from maskcls.config.compose import compose
     from maskcls.config.groups import Config, checked
-    from maskcls.experiment import directory, perform
+    from maskcls.engine.runner import directory, perform
     from maskcls.inference.predictor import opened
     from maskcls.ladder.rungs import check_single_run
     from maskcls.ladder.standing import apart, cell

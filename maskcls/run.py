@@ -16,7 +16,7 @@ def task(cfg: DictConfig) -> float:
     from maskcls.ladder.rungs import check_single_run
 
     check_single_run(cfg)
-    from maskcls.experiment import run
+    from maskcls.engine.runner import run
 
     return run(cfg)
 

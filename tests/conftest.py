@@ -50,7 +50,7 @@ def tiny(drawn: Path, tmp_path: Path) -> list[str]:
 def finished(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     """Return the words and the folder of a finished run of one epoch; to be copied, never changed."""
     from maskcls.config.compose import compose
-    from maskcls.experiment import run
+    from maskcls.engine.runner import run
 
     folder = tmp_path_factory.mktemp("finished")
     words = [*TINY, "epochs=1", f"data.root={drawn}", f"cache_dir={drawn}/cache"]

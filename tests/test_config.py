@@ -14,7 +14,7 @@ from maskcls.components import loss
 from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS, OUTSIDE, Config, checked
 from maskcls.core.errors import ConfigError
-from maskcls.experiment import run_content
+from maskcls.engine.runner import run_content
 from maskcls.storage.run import fingerprint
 
 Raw = dict[str, Any]

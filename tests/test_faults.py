@@ -12,7 +12,7 @@ import pytest
 from maskcls.config.compose import compose
 from maskcls.config.groups import checked
 from maskcls.core.errors import MaskclsError
-from maskcls.experiment import run
+from maskcls.engine.runner import run
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

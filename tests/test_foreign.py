@@ -35,7 +35,7 @@ from foreign import (
 
 from maskcls.config.compose import compose
 from maskcls.core.errors import mended
-from maskcls.experiment import run
+from maskcls.engine.runner import run
 from maskcls.inference.ensemble import predict
 from maskcls.inference.predictor import load, opened
 from maskcls.system import console

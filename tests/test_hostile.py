@@ -24,9 +24,9 @@ from conftest import TINY, environment
 from maskcls.components.hardware import cpu
 from maskcls.config.compose import compose
 from maskcls.core.errors import MaskclsError, RunError, mended
-from maskcls.experiment import run
+from maskcls.engine.runner import run
+from maskcls.engine.train_state import write_tensors
 from maskcls.inference.predictor import Predictor, load, opened
-from maskcls.state import write_tensors
 from maskcls.storage import run as run_module
 from maskcls.storage.provenance import about
 from maskcls.storage.run import beside, sweep, writable, write, write_arrays, write_json

@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maskcls import cache, experiment
+from maskcls import cache
 from maskcls.cache import pixels, sets
 from maskcls.components import crop
 from maskcls.config.compose import compose
@@ -24,7 +24,8 @@ from maskcls.config.groups import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.registry import Word
 from maskcls.data.assemble import assemble, size_digest
-from maskcls.experiment import run
+from maskcls.engine import runner
+from maskcls.engine.runner import run
 from maskcls.storage import provenance
 from maskcls.storage.run import write_arrays
 from maskcls.storage.run_files import read_fold
@@ -261,7 +262,7 @@ def test_a_finished_run_answers_for_the_same_contents_alone(
 ) -> None:
     base, words = trained
     restore(base)
-    monkeypatch.setattr(experiment, "train", lambda *given: pytest.fail("it was trained again"))
+    monkeypatch.setattr(runner, "train", lambda *given: pytest.fail("it was trained again"))
     score, before = run(compose(*words)), snapshot(base)
     photos = [
         *sorted((base / "photos/train/images").rglob("*.jpg"))[:3],
@@ -299,13 +300,13 @@ def test_folds_of_two_contents_never_close_a_run(trained: tuple[Path, list[str]]
     base, words = trained
     restore(base)
     words = [*words, "name=half"]
-    experiment.run(compose(*words, "fold=0"))
+    runner.run(compose(*words, "fold=0"))
     (run,) = base.glob("runs/half-*")
     alter(sorted((base / "photos/train/images").rglob("*.jpg"))[0])
     for lost in ("", "data.json"):  # a message on a broken data.json says to delete it
         (run / lost).unlink() if lost else None
         with pytest.raises(RunError, match="over other data"):
-            experiment.run(compose(*words))
+            runner.run(compose(*words))
         assert not (run / "metrics.json").exists()
         assert lost or not (run / "fold1" / "oof.npz").exists()
     restore(base)
@@ -318,10 +319,10 @@ def test_a_fold_that_goes_on_with_other_software_is_noted(
     base, words = trained
     restore(base)
     words = [*words, "name=mixed"]
-    experiment.run(compose(*words, "fold=0"))
+    runner.run(compose(*words, "fold=0"))
     monkeypatch.setattr(provenance, "code_digest", lambda plugins: "0123abcd")
     monkeypatch.setattr(provenance, "versions", lambda: {"torch": "9.9"})
-    experiment.run(compose(*words))
+    runner.run(compose(*words))
     (run,) = base.glob("runs/mixed-*")
     (note,) = [note for note in json.loads((run / "metrics.json").read_text())["notes"] if note.startswith("software")]
     first, second = note.removeprefix("software: the folds were not trained by the same: ").split("; ")
@@ -331,7 +332,7 @@ def test_a_fold_that_goes_on_with_other_software_is_noted(
     assert kept["1"][0]["code"] == "0123abcd" != kept["0"][0]["code"] and kept["0"][0]["hardware"]
     monkeypatch.undo()
     capsys.readouterr()
-    experiment.run(compose(*words))
+    runner.run(compose(*words))
     assert "was trained by other software (code 0123abcd → " in capsys.readouterr().out
     shutil.rmtree(run)
 

@@ -16,9 +16,9 @@ from maskcls.config.groups import Config, checked
 from maskcls.core.errors import NumberError, RunError
 from maskcls.data.assemble import assemble
 from maskcls.data.loader import Epochs
+from maskcls.engine.train_state import State, build
+from maskcls.engine.training_loop import Fold, fit, seed_epoch
 from maskcls.inference.forward import colours, normalized
-from maskcls.loop import Fold, fit, seed_epoch
-from maskcls.state import State, build
 
 PLAIN = (
     "head=single",

@@ -14,9 +14,9 @@ from maskcls.cache import pixels
 from maskcls.config.compose import compose
 from maskcls.config.groups import Config, checked
 from maskcls.data.assemble import assemble
-from maskcls.experiment import run
-from maskcls.loop import Fold, fit
-from maskcls.state import build
+from maskcls.engine.runner import run
+from maskcls.engine.train_state import build
+from maskcls.engine.training_loop import Fold, fit
 
 HEADS, LOSSES, MIXINGS = ("single", "triple"), ("ce", "focal", "f1"), ("none", "mixup")
 WORDS = {

@@ -20,13 +20,14 @@ import torch
 import yaml
 from conftest import environment
 
-from maskcls import experiment, load
+from maskcls import load
 from maskcls.components.data import competition
 from maskcls.components.split import by_person
 from maskcls.config.compose import compose
 from maskcls.config.groups import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
+from maskcls.engine import runner
 from maskcls.inference.ensemble import predict, submit
 from maskcls.inference.predictor import Predictor, opened
 from maskcls.reporting.comparison import out_of_fold
@@ -359,7 +360,7 @@ def test_runs_of_different_crops_each_see_their_own_pixels(
 def test_a_real_run_predicts_again_what_it_stored(
     tiny: list[str], tmp_path: Path, people: Path, command: Command
 ) -> None:
-    experiment.run(compose(*tiny, "epochs=1", "tta=flip"))
+    runner.run(compose(*tiny, "epochs=1", "tta=flip"))
     (run,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     whole = opened(run)
     probs = Predictor(whole, checked(compose(*tiny)).hardware())([people / name for name in whole.evaluation["id"]])

@@ -18,8 +18,8 @@ from maskcls.config.groups import checked
 from maskcls.core.task import band, encode
 from maskcls.data import assemble as assemble_module
 from maskcls.data.assemble import RULER, assemble, scored_rows, train_labels, training_rows
-from maskcls.loop import Fold
-from maskcls.loop import trained as training_batches
+from maskcls.engine.training_loop import Fold
+from maskcls.engine.training_loop import trained as training_batches
 
 RULES = pd.read_csv(labels.PATCHES, dtype=str, keep_default_na=False)
 SHOTS = [*[(f"mask{i}", 0) for i in range(1, 6)], ("incorrect_mask", 1), ("normal", 2)]

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from maskcls.core.task import CLASSES, band, decode, encode
+from maskcls.engine.fold import sheet, spread
 from maskcls.evaluation.metrics import confusion, per_class, scores
-from maskcls.folds import sheet, spread
 from maskcls.reporting import figures
 from maskcls.reporting.figures import blame, reliability, years
 from maskcls.reporting.run_report import SCORES, WORST, answers, class_rows, lines, mistakes, sections, show, write

@@ -19,12 +19,12 @@ import pandas as pd
 import pytest
 from conftest import environment
 
-from maskcls import experiment
 from maskcls.config.groups import Config
 from maskcls.core.errors import ConfigError, NumberError, RunError
 from maskcls.core.task import encode
+from maskcls.engine import runner
+from maskcls.engine.runner import directory, photo_size
 from maskcls.evaluation.metrics import interval, macro_f1, tally
-from maskcls.experiment import directory, photo_size
 from maskcls.inference.predictor import opened
 from maskcls.ladder import publish, standing
 from maskcls.ladder.chart import figure
@@ -144,14 +144,14 @@ def test_it_climbs_records_and_answers_at_once_when_asked_again(
 def test_a_rung_that_fails_is_told_and_the_others_go_on(
     given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    perform = experiment.perform
+    perform = runner.perform
 
     def failing(cfg: object) -> float:
         if cfg.labels.name == "age58" or cfg.labels.params.get("border") == 58:  # type: ignore[attr-defined]
             raise NumberError("the loss is nan")
         return perform(cfg)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(experiment, "perform", failing)
+    monkeypatch.setattr(runner, "perform", failing)
     with pytest.raises(RunError, match=r"1 rungs failed(.|\n)*team=age58: the loss is nan"):
         reproduce(OWN | {"rungs": ("baseline", "age58")}, given)
     assert (records(given) / "team" / "baseline.json").exists()

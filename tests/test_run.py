@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from maskcls.config import compose as compose_module
 from maskcls.config.compose import compose, spared
 from maskcls.core.errors import MaskclsError, NumberError
-from maskcls.experiment import run
+from maskcls.engine.runner import run
 from maskcls.system.safe_reading import read_arrays
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -21,9 +21,9 @@ from maskcls.components.hardware import cpu
 from maskcls.components.pseudo import guesses
 from maskcls.config.compose import compose
 from maskcls.config.groups import checked
-from maskcls.folds import gathered
+from maskcls.engine.fold import gathered
+from maskcls.engine.train_state import build
 from maskcls.inference.predictor import load, opened
-from maskcls.state import build
 from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import epochs, read_about, read_metrics, read_table
 from maskcls.sync import send

@@ -19,7 +19,7 @@ from maskcls.config.compose import compose
 from maskcls.config.groups import Config, checked
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
 from maskcls.data.assemble import NAMED, assemble, digest, straddling
-from maskcls.experiment import run
+from maskcls.engine.runner import run
 from maskcls.imaging.image_decoding import Image
 from maskcls.imaging.image_io import looked, read_photo
 

@@ -10,10 +10,10 @@ import torch
 from maskcls.config.compose import compose
 from maskcls.config.groups import checked
 from maskcls.core.errors import RunError
-from maskcls.folds import prune
+from maskcls.engine.fold import prune
+from maskcls.engine.train_state import State, build, mean_weights
+from maskcls.engine.training_loop import descend
 from maskcls.inference.forward import autocast
-from maskcls.loop import descend
-from maskcls.state import State, build, mean_weights
 
 SIZE = (32, 24)
 
@@ -158,7 +158,7 @@ def test_weights_are_averaged_number_by_number(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_model_learns_too(tiny: list[str], tmp_path: Path) -> None:
-    from maskcls.experiment import run
+    from maskcls.engine.runner import run
 
     words = ("model.arch=mobilenetv3_small_050", "epochs=1", "fold=0", "hardware.compile=true")
     assert 0 <= run(compose(*tiny, *words)) <= 1

@@ -22,7 +22,7 @@ from wandbserver import KEY, Server
 from maskcls.components import logger
 from maskcls.components.logger import Wandb, settle
 from maskcls.config.compose import compose
-from maskcls.experiment import run
+from maskcls.engine.runner import run
 from maskcls.storage.run import RunDir
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -13,7 +13,7 @@ from maskcls.config.compose import compose
 from maskcls.config.groups import CLASHES, GROUPS, Config, checked
 from maskcls.core.errors import ConfigError, MaskclsError
 from maskcls.core.registry import signature
-from maskcls.experiment import run
+from maskcls.engine.runner import run
 
 PLAIN = sorted(set(Config.__dataclass_fields__))
 PARAMETERS = [f"{group}.{word}.{key}" for group, registry in GROUPS.items() for word, build in registry.words.items()

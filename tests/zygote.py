@@ -56,7 +56,7 @@ def child(order: dict[str, Any]) -> int:
 
 def serve() -> None:
     """Fork and wait as the lines ask."""
-    import maskcls.experiment
+    import maskcls.engine.runner
     import maskcls.reporting.figures
     import maskcls.run  # noqa: F401
 

@@ -20,10 +20,10 @@ from maskcls.core.errors import ConfigError, DataError, RunError, unknown
 from maskcls.core.registry import Word
 from maskcls.core.task import CLASSES, Floats
 from maskcls.data.assemble import count
+from maskcls.engine.train_state import check_names, load_weights, loaded
 from maskcls.imaging.image_io import photo
 from maskcls.inference import forward
 from maskcls.inference.forward import DTYPES
-from maskcls.state import check_names, load_weights, loaded
 from maskcls.storage.run_files import PROBS, check_colours, read_probabilities, read_table
 from maskcls.system.safe_reading import check_plain, read_json, read_yaml, readable
 

@@ -13,12 +13,12 @@ import torch
 from maskcls.config.groups import Config
 from maskcls.core.errors import MaskclsError
 from maskcls.data.assemble import assemble, count, eval_rows, scored_rows, training_rows
-from maskcls.experiment import directory, perform, photo_size
+from maskcls.engine.runner import directory, perform, photo_size
+from maskcls.engine.train_state import build
 from maskcls.inference.predictor import Finished, opened
 from maskcls.ladder.plan import Step, settled
 from maskcls.ladder.rungs import Rung
 from maskcls.reporting.run_report import span
-from maskcls.state import build
 from maskcls.system import console
 
 QUICKER = 3  # times that a photo is predicted in the time that it is trained on

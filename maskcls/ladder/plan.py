@@ -13,7 +13,7 @@ from pathlib import Path
 from maskcls.config.compose import compose
 from maskcls.config.groups import Config, checked
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
-from maskcls.experiment import directory, finished
+from maskcls.engine.runner import directory, finished
 from maskcls.imaging.image_io import photo
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.ladder.scales import SCALES, earlier, overrides

@@ -15,25 +15,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskcls import experiment, folds, loop
 from maskcls.components.optimizer import packaged
 from maskcls.config.groups import Config
 from maskcls.data import assemble
+from maskcls.engine import fold, runner, training_loop
+from maskcls.engine.runner import run
+from maskcls.engine.training_loop import Work, train_epoch, trained
 from maskcls.evaluation.metrics import scores
-from maskcls.experiment import run
 from maskcls.inference.forward import predict
-from maskcls.loop import Work, train_epoch, trained
 from maskcls.speed.race import Job, Setting, configured, job, wait
 from maskcls.speed.rivals import built
 from maskcls.system import console
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "rest")
 STAGES = (
-    (experiment, "rehearse"),
+    (runner, "rehearse"),
     (assemble, "assemble"),
     (assemble, "digest"),
-    (experiment, "pixels"),
-    (folds, "build"),
+    (runner, "pixels"),
+    (fold, "build"),
 )
 
 
@@ -160,7 +160,7 @@ def started(config: dict[str, Any]) -> dict[str, float]:
     with contextlib.ExitStack() as stack:
         for module, name in STAGES:
             stack.enter_context(swapped(module, name, clocked(getattr(module, name), name, seconds)))
-        stack.enter_context(swapped(loop, "train_epoch", stop))
+        stack.enter_context(swapped(training_loop, "train_epoch", stop))
         stack.enter_context(swapped(console, "say", lambda *_: None))
         begun = time.perf_counter()
         with contextlib.suppress(Reached):

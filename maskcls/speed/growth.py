@@ -15,7 +15,7 @@ from maskcls.cache import pixels
 from maskcls.components.data import synthetic
 from maskcls.config.groups import Config
 from maskcls.data.assemble import assemble, digest
-from maskcls.loop import Fold, train_epoch
+from maskcls.engine.training_loop import Fold, train_epoch
 from maskcls.speed.race import Job, wait
 from maskcls.speed.rivals import built
 from maskcls.system import console

@@ -20,7 +20,7 @@ from maskcls.config.groups import Config, checked
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.task import CLASSES
 from maskcls.data.assemble import assemble
-from maskcls.loop import Fold
+from maskcls.engine.training_loop import Fold
 
 Turn = Callable[[], Any]  # one epoch of a setting's steps
 WORDS = (

@@ -24,10 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskcls.components.model import training
 from maskcls.data.loader import Epochs
+from maskcls.engine.train_state import State, build
+from maskcls.engine.training_loop import Work, prepared, train_epoch, trained
 from maskcls.inference.forward import autocast
-from maskcls.loop import Work, prepared, train_epoch, trained
 from maskcls.speed.race import Job, Setting, Turn, configured, job, wait
-from maskcls.state import State, build
 
 
 class Decoded(Dataset[tuple[Tensor, int]]):

@@ -17,10 +17,10 @@ from maskcls.config.groups import Config
 from maskcls.core.errors import RunError
 from maskcls.core.task import CLASSES, Floats
 from maskcls.data.assemble import count, digest, eval_rows, scored_rows, straddling
+from maskcls.engine.train_state import State, again, build, fitting, load_weights, loaded, mean_weights, save_weights
+from maskcls.engine.training_loop import Fold, fit, renew_statistics
 from maskcls.evaluation.metrics import confusion, per_class, scores
 from maskcls.inference.forward import predict
-from maskcls.loop import Fold, fit, renew_statistics
-from maskcls.state import State, again, build, fitting, load_weights, loaded, mean_weights, save_weights
 from maskcls.storage.provenance import begin_session
 from maskcls.storage.run import RunDir, write_arrays, write_text
 from maskcls.storage.run_files import read_fold

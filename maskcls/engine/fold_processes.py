@@ -20,7 +20,7 @@ from maskcls.components.hardware import Hardware
 from maskcls.components.logger import Log
 from maskcls.config.groups import Config
 from maskcls.core.errors import MaskclsError, RunError, mended
-from maskcls.folds import fit_fold
+from maskcls.engine.fold import fit_fold
 from maskcls.storage.run import RunDir, locked
 from maskcls.system import console, distributed
 from maskcls.system.processes import end_with_parent

@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from maskcls import parallel
 from maskcls.cache import Pixels, pixels
 from maskcls.components.augmentation import Augment, check_augmented
 from maskcls.components.hardware import Hardware
@@ -23,11 +22,12 @@ from maskcls.config.groups import Config, checked
 from maskcls.core.errors import ConfigError, PhotoError, RunError
 from maskcls.data import assemble as assemble_module
 from maskcls.data.assemble import RULER, assemble, count, digest, size_digest, summary, uniform
+from maskcls.engine import fold_processes
+from maskcls.engine.fold import metrics
+from maskcls.engine.fold_processes import train_fold
+from maskcls.engine.train_state import build
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.folds import metrics
-from maskcls.parallel import train_fold
 from maskcls.reporting.run_report import show, write
-from maskcls.state import build
 from maskcls.storage.origins import collect_origins
 from maskcls.storage.provenance import about, check_data, describe_since, read_sessions, software_notes
 from maskcls.storage.run import RunDir, locked, writable, write_json, write_text
@@ -153,7 +153,7 @@ def train_folds(cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels,
     wanted = list(range(count(table))) if cfg.fold is None else [cfg.fold]
     left = [k for k in wanted if not place.fold_done(k)]
     if hardware.folds_at_once > 1 and len(left) > 1 and distributed.size() == 1:
-        parallel.train_folds(cfg, place, table, left, min(hardware.folds_at_once, len(left)), log)
+        fold_processes.train_folds(cfg, place, table, left, min(hardware.folds_at_once, len(left)), log)
         return
     for k in wanted:
         train_fold(cfg, place, table, photos, k, hardware, log)

@@ -13,8 +13,8 @@ from maskcls.components.head import Objective
 from maskcls.config.groups import Config
 from maskcls.core.errors import RunError
 from maskcls.core.task import CLASSES
+from maskcls.engine.train_state import State
 from maskcls.inference.forward import autocast
-from maskcls.state import State
 from maskcls.system import distributed
 
 

@@ -25,10 +25,10 @@ from maskcls.core.errors import NumberError
 from maskcls.core.task import Floats, Ints
 from maskcls.data.assemble import scored_rows, targets, train_labels, training_rows
 from maskcls.data.loader import Batch, Epochs, derived, loader
+from maskcls.engine.out_of_memory import room
+from maskcls.engine.train_state import State
 from maskcls.evaluation.metrics import scores
 from maskcls.inference.forward import autocast, colours, cross_entropy, normalized, predict
-from maskcls.memory import room
-from maskcls.state import State
 from maskcls.system import distributed
 
 Track = Callable[[Iterable[Batch]], Iterable[Batch]]

@@ -1,0 +1,1 @@
+"""One run: folds, training loop, out-of-fold predictions, closing metrics."""
