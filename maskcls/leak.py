@@ -20,8 +20,8 @@ def gap(words: list[str]) -> None:
     from maskcls.config.groups import Config, checked
     from maskcls.engine.runner import directory, perform
     from maskcls.inference.predictor import opened
+    from maskcls.ladder.results import apart, cell
     from maskcls.ladder.rungs import check_single_run
-    from maskcls.ladder.standing import apart, cell
     from maskcls.reporting.comparison import Outcome, difference
 
     found = {}

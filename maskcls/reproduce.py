@@ -36,7 +36,7 @@ def main() -> None:
         print((__doc__ or "").strip())
         return
     own, given = asked(sys.argv[1:])
-    from maskcls.ladder.publish import reproduce  # torch is imported only for real work
+    from maskcls.ladder.reproduction import reproduce  # torch is imported only for real work
 
     reproduce(own, given)
 

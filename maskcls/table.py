@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
 def compare(names: Sequence[str], runs_dir: str) -> None:
     """Print the scores of finished runs, and each one's difference to the one before it, on the same rows only."""
     from maskcls.inference.predictor import opened
-    from maskcls.ladder.standing import apart, cell
+    from maskcls.ladder.results import apart, cell
     from maskcls.reporting.comparison import Outcome
 
     lines, before = [], None
@@ -72,8 +72,8 @@ def main() -> None:
     if asked.runs:
         compare(asked.runs, asked.runs_dir)
         return
-    from maskcls.ladder.publish import page
-    from maskcls.ladder.standing import markdown, show, standings
+    from maskcls.ladder.reproduction import page
+    from maskcls.ladder.results import markdown, show, standings
 
     ladders = asked.ladder or LADDERS
     if not any(standings(asked.results, ladder) for ladder in ladders):

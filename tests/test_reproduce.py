@@ -26,13 +26,13 @@ from maskcls.engine import runner
 from maskcls.engine.runner import directory, photo_size
 from maskcls.evaluation.metrics import interval, macro_f1, tally
 from maskcls.inference.predictor import opened
-from maskcls.ladder import publish, standing
-from maskcls.ladder.chart import figure
+from maskcls.ladder import reproduction, results
+from maskcls.ladder.figure import figure
 from maskcls.ladder.plan import Asked, ground, planned, settled
-from maskcls.ladder.publish import reproduce, understood
+from maskcls.ladder.reproduction import reproduce, understood
+from maskcls.ladder.results import BRIEF, apart, brief, captions, cell, keep, markdown, name, standings
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
-from maskcls.ladder.standing import BRIEF, apart, brief, captions, cell, keep, markdown, name, standings
 from maskcls.leak import meaning
 from maskcls.reporting.comparison import Outcome, difference
 from maskcls.reporting.figures import LIGHT
@@ -170,7 +170,7 @@ def test_seeds_are_runs_of_their_own_and_compared_in_pairs(given: tuple[str, ...
         held["difference"],
         [held["scores"]["single"]["f1"], only(records(given) / "team/baseline.json")["scores"]["single"]["f1"]],
     )
-    assert apart["f1"] == pytest.approx(each[0] - each[1]) and apart["sd"] >= 0 and "±" in standing.apart(apart)
+    assert apart["f1"] == pytest.approx(each[0] - each[1]) and apart["sd"] >= 0 and "±" in results.apart(apart)
 
 
 def test_asking_for_one_rung_later_keeps_its_difference_and_a_record_of_other_runs_goes(given: tuple[str, ...]) -> None:
@@ -315,9 +315,9 @@ def test_the_table_tells_what_was_not_run_and_where_a_score_leaks(tmp_path: Path
     assert "0.500 ± 0.025 †" in markdown(tmp_path, "team")
     assert {line[0]: line[6:] for line in brief("team", both)}["focal"] == ["2", "3"]
     assert {len(line) for line in brief("team", both)} == {len(BRIEF)}
-    page = publish.page(tmp_path, ["team"])
+    page = reproduction.page(tmp_path, ["team"])
     assert "<b>fast</b>" not in page and "&lt;b&gt;fast&lt;/b&gt;" in page and page.count("data:image/png") == 4
-    never = publish.page(tmp_path, ["madgrad"])
+    never = reproduction.page(tmp_path, ["madgrad"])
     assert never.count("not run") >= len(rungs("madgrad")) and never.count("data:image/png") == 2
 
 

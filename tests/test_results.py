@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from maskcls.config.compose import home
-from maskcls.ladder.publish import page
-from maskcls.ladder.standing import markdown, show
+from maskcls.ladder.reproduction import page
+from maskcls.ladder.results import markdown, show
 
 
 @pytest.fixture

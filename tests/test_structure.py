@@ -12,8 +12,8 @@ import yaml
 
 from maskcls.config.compose import compose, home
 from maskcls.config.groups import GROUPS, MODULES, checked, resolved
+from maskcls.ladder.results import markdown as markdown_of
 from maskcls.ladder.rungs import LADDERS
-from maskcls.ladder.standing import markdown as markdown_of
 from maskcls.table import MARKERS
 from maskcls.words import BEGIN, END, markdown
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from maskcls.ladder.results import Record
 from maskcls.ladder.rungs import Rung, rungs
-from maskcls.ladder.standing import Record
 from maskcls.reporting import figures
 from maskcls.reporting.figures import Dress, legend, words
 

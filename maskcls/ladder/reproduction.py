@@ -11,13 +11,11 @@ from maskcls.components.logger import Wandb
 from maskcls.config.compose import home
 from maskcls.config.groups import Config
 from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown
-from maskcls.ladder import standing
-from maskcls.ladder.chart import figure
-from maskcls.ladder.climb import climb, runs
+from maskcls.ladder import results
+from maskcls.ladder.execution import climb, runs
+from maskcls.ladder.figure import figure
 from maskcls.ladder.plan import Asked, Ground, Step, ground, planned, settled, wanted
-from maskcls.ladder.rungs import LADDERS, rungs
-from maskcls.ladder.scales import SCALES
-from maskcls.ladder.standing import (
+from maskcls.ladder.results import (
     HEAD,
     PLACES,
     captions,
@@ -31,6 +29,8 @@ from maskcls.ladder.standing import (
     standings,
     title,
 )
+from maskcls.ladder.rungs import LADDERS, rungs
+from maskcls.ladder.scales import SCALES
 from maskcls.reporting.comparison import Outcome
 from maskcls.reporting.figures import DARK, LIGHT, png
 from maskcls.reporting.run_report import uri
@@ -148,7 +148,7 @@ def page(folder: Path, ladders: Sequence[str]) -> str:
 
     tables = []
     for ladder in ladders:
-        for key, records in standing.tables(folder, ladder).items():
+        for key, records in results.tables(folder, ladder).items():
             images = [uri("png", png(figure(ladder, records, dress))) for dress in (LIGHT, DARK)]
             told = {"rows": rows(ladder, records), "captions": captions(records)}
             tables.append({"name": title(ladder, key), "images": images, **told})
