@@ -87,7 +87,7 @@ def line(facts: Mapping[str, Any]) -> str:
 
 def settings(given: Asked, default: str) -> list[Any]:
     """Return the settings that are asked for."""
-    from maskcls.speed.race import Setting
+    from maskcls.benchmark.harness import Setting
 
     return [Setting.of(text) for text in (given.settings or default).split(",")]
 
@@ -102,11 +102,10 @@ def speed(given: Asked) -> dict[str, Any]:
 
 def measured(setting: Any, given: Asked) -> dict[str, Any]:
     """Measure and print one setting."""
-    from maskcls.speed import anatomy
-    from maskcls.speed import race as race_module
-    from maskcls.speed.anatomy import first_batch, step
-    from maskcls.speed.race import Lane, configured, fair, quartiles, race, ratios
-    from maskcls.speed.rivals import RIVALS, serve
+    from maskcls.benchmark import harness, profiling
+    from maskcls.benchmark.baselines import RIVALS, serve
+    from maskcls.benchmark.harness import Lane, configured, fair, quartiles, race, ratios
+    from maskcls.benchmark.profiling import first_batch, step
 
     fair(given.words)
     with tempfile.TemporaryDirectory() as place:
@@ -117,9 +116,9 @@ def measured(setting: Any, given: Asked) -> dict[str, Any]:
         lanes = {name: Lane(serve, name, setting, words) for name in RIVALS}
         rounds = race(lanes, given.rounds, setting.steps * setting.batch)
         memory = {name: lane.end() for name, lane in lanes.items()}
-        job = race_module.job(cfg, setting.steps)
+        job = harness.job(cfg, setting.steps)
         steps = {cfg.optimizer.name: step(job), "adamp package": step(job, package=True)}
-        evaluation = anatomy.evaluation(job)
+        evaluation = profiling.evaluation(job)
     result = {
         "setting": str(setting), "rounds": rounds, "rates": {n: quartiles([r[n] for r in rounds]) for n in RIVALS},
         "ratios": {n: ratios(rounds, "maskcls", n) for n in RIVALS if n != "maskcls"},
@@ -172,11 +171,11 @@ def apart(*arguments: str) -> dict[str, float]:
 
 def start(given: Asked) -> dict[str, Any]:
     """Print the seconds from a run's beginning to its first batch: a sweep's first job, and its later ones."""
-    from maskcls.speed import anatomy
-    from maskcls.speed.race import quartiles
+    from maskcls.benchmark import profiling
+    from maskcls.benchmark.harness import quartiles
 
     (setting, *_) = settings(given, LARGE)
-    first, *later = anatomy.start(setting, given.words, given.rounds)
+    first, *later = profiling.start(setting, given.words, given.rounds)
     stages = {name: quartiles([row[name] for row in later]) for name in first}
     rows = [[name, f"{first[name]:.2f}", spread(stages[name], 2)] for name in first]
     console.table("seconds to the first batch", ["stage", "first job", "later jobs: median (quartiles)"], rows)
@@ -189,7 +188,7 @@ def scale(given: Asked) -> dict[str, Any]:
     results = []
     for photos in given.photos:
         with tempfile.TemporaryDirectory() as place:
-            from maskcls.speed.growth import enlarged
+            from maskcls.benchmark.scaling import enlarged
 
             count = enlarged(Path(place) / "set", photos, given.people, "data")
             console.say(f"measuring {count} photos")
@@ -205,8 +204,8 @@ def scale(given: Asked) -> dict[str, Any]:
 
 def size(given: Asked) -> dict[str, float]:
     """Return the costs of one set, of this process alone."""
-    from maskcls.speed.growth import costs
-    from maskcls.speed.race import configured
+    from maskcls.benchmark.harness import configured
+    from maskcls.benchmark.scaling import costs
 
     (setting,) = settings(given, LARGE)
     return costs(configured(setting, given.words))

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from maskcls.benchmark import harness
+from maskcls.benchmark.baselines import RIVALS, Decoded, linked
+from maskcls.benchmark.harness import Job, Setting, configured, fair, race, ratios
+from maskcls.benchmark.profiling import PARTS, evaluation, start, step
 from maskcls.config.compose import compose
 from maskcls.config.groups import checked
 from maskcls.core.errors import ConfigError
-from maskcls.speed import race as race_module
-from maskcls.speed.anatomy import PARTS, evaluation, start, step
-from maskcls.speed.race import Job, Setting, configured, fair, race, ratios
-from maskcls.speed.rivals import RIVALS, Decoded, linked
 
 SETTING = "timm:32x24:4:2"
 WORDS = ["model.arch=test_efficientnet", "hardware=cpu", "data=competition"]
@@ -31,7 +31,7 @@ def words(people: Path, tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def job(words: list[str]) -> Job:
-    return race_module.job(configured(Setting.of(SETTING), words), 2)
+    return harness.job(configured(Setting.of(SETTING), words), 2)
 
 
 def test_ratios_are_of_rates_within_a_round() -> None:
@@ -104,9 +104,9 @@ def test_the_second_job_of_a_sweep_decodes_nothing(words: list[str]) -> None:
 
 
 def test_a_larger_set_is_copied_with_other_bytes_and_the_same_pictures(tmp_path: Path) -> None:
+    from maskcls.benchmark.scaling import enlarged
     from maskcls.cache import pixels
     from maskcls.components.data import competition
-    from maskcls.speed.growth import enlarged
 
     count = enlarged(tmp_path / "set", 15, 1, str(tmp_path / "data"))
     table = competition(lambda note: None, root=str(tmp_path / "set"))

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from maskcls.benchmark.harness import Job, Setting, Turn, configured, job, wait
 from maskcls.components.model import training
 from maskcls.data.loader import Epochs
 from maskcls.engine.train_state import State, build
 from maskcls.engine.training_loop import Work, prepared, train_epoch, trained
 from maskcls.inference.forward import autocast
-from maskcls.speed.race import Job, Setting, Turn, configured, job, wait
 
 
 class Decoded(Dataset[tuple[Tensor, int]]):
@@ -160,7 +160,7 @@ RIVALS: dict[str, Callable[[Job, Path], Turn]] = {"team": team, "timm": timm_, "
 
 def serve(pipe: Connection, name: str, setting: Setting, words: Sequence[str]) -> None:
     """Take turns of one contender as they are asked for and tell their seconds; at the end tell its memory in MB."""
-    from maskcls.speed.growth import peak, workers
+    from maskcls.benchmark.scaling import peak, workers
 
     given = job(configured(setting, words), setting.steps)
     device = given.hardware.device

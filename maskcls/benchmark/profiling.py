@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskcls.benchmark.baselines import built
+from maskcls.benchmark.harness import Job, Setting, configured, job, wait
 from maskcls.components.optimizer import packaged
 from maskcls.config.groups import Config
 from maskcls.data import assemble
@@ -23,8 +25,6 @@ from maskcls.engine.runner import run
 from maskcls.engine.training_loop import Work, train_epoch, trained
 from maskcls.evaluation.metrics import scores
 from maskcls.inference.forward import predict
-from maskcls.speed.race import Job, Setting, configured, job, wait
-from maskcls.speed.rivals import built
 from maskcls.system import console
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "rest")

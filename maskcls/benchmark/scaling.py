@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from maskcls.benchmark.baselines import built
+from maskcls.benchmark.harness import Job, wait
 from maskcls.cache import pixels
 from maskcls.components.data import synthetic
 from maskcls.config.groups import Config
 from maskcls.data.assemble import assemble, digest
 from maskcls.engine.training_loop import Fold, train_epoch
-from maskcls.speed.race import Job, wait
-from maskcls.speed.rivals import built
 from maskcls.system import console
 
 HEAD = ("id", "gender", "race", "age", "path")

@@ -1,1 +1,0 @@
-"""The bench: contenders in a race, the anatomy of a step, and how costs grow with the set."""
