@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from maskcls import cache
-from maskcls.cache import claimed, lock, pixels, sets
+from maskcls.cli import cache
+from maskcls.cli.cache import claimed, lock, pixels, sets
 from maskcls.components import crop
 from maskcls.core.errors import DataError
 from maskcls.core.registry import Word

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maskcls.cache import pixels
+from maskcls.cli.cache import pixels
+from maskcls.cli.preview import main
 from maskcls.components import crop
-from maskcls.contact import main
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Word
 from maskcls.imaging.face_detection import FRAME, Box, Detect, Face, Finder, face, points, prominent, upright, word

@@ -33,13 +33,13 @@ from foreign import (
     zeros,
 )
 
+from maskcls.cli.table import compare
 from maskcls.config.compose import compose
 from maskcls.core.errors import mended
 from maskcls.engine.runner import run
 from maskcls.inference.ensemble import predict
 from maskcls.inference.predictor import load, opened
 from maskcls.system import console
-from maskcls.table import compare
 
 HARMS = (pipe, folder, zeros, loop, door, empty, noise, huge, deep, deeper, listed, laughs, merges)
 FAST = (pipe, huge, noise)

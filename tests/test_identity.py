@@ -16,8 +16,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maskcls import cache
-from maskcls.cache import pixels, sets
+from maskcls.cli import cache
+from maskcls.cli.cache import pixels, sets
 from maskcls.components import crop
 from maskcls.config.compose import compose
 from maskcls.config.groups import checked

@@ -19,7 +19,7 @@ from conftest import environment
 from omegaconf import DictConfig, OmegaConf
 from test_pairs import one_step
 
-from maskcls.cache import pixels
+from maskcls.cli.cache import pixels
 from maskcls.config.compose import compose, home
 from maskcls.config.groups import GROUPS, Config, checked, resolved
 from maskcls.core.errors import ConfigError

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from maskcls.cache import pixels
+from maskcls.cli.cache import pixels
 from maskcls.config.compose import compose
 from maskcls.config.groups import Config, checked
 from maskcls.core.errors import NumberError, RunError

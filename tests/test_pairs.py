@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskcls.cache import pixels
+from maskcls.cli.cache import pixels
 from maskcls.config.compose import compose
 from maskcls.config.groups import Config, checked
 from maskcls.data.assemble import assemble

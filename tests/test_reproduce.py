@@ -19,6 +19,8 @@ import pandas as pd
 import pytest
 from conftest import environment
 
+from maskcls.cli.leakage import meaning
+from maskcls.cli.reproduce import asked
 from maskcls.config.groups import Config
 from maskcls.core.errors import ConfigError, NumberError, RunError
 from maskcls.core.task import encode
@@ -33,10 +35,8 @@ from maskcls.ladder.reproduction import reproduce, understood
 from maskcls.ladder.results import BRIEF, apart, brief, captions, cell, keep, markdown, name, standings
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
-from maskcls.leak import meaning
 from maskcls.reporting.comparison import Outcome, difference
 from maskcls.reporting.figures import LIGHT
-from maskcls.reproduce import asked
 
 SMALLER = ("model=timm", "model.arch=test_efficientnet", "epochs=1", "folds=2", "batch=16", "crop.height=64", "crop.width=48",
            "crop.out=[32,24]")  # fmt: skip

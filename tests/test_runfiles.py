@@ -17,6 +17,7 @@ import torch
 import yaml
 from foreign import folder, hurried, pipe, replaced, rewritten, said_of, zeros
 
+from maskcls.cli.sync import send
 from maskcls.components.hardware import cpu
 from maskcls.components.pseudo import guesses
 from maskcls.config.compose import compose
@@ -26,7 +27,6 @@ from maskcls.engine.train_state import build
 from maskcls.inference.predictor import load, opened
 from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import epochs, read_about, read_metrics, read_table
-from maskcls.sync import send
 from maskcls.system.safe_reading import read_arrays
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maskcls import cache
-from maskcls.cache import pixels
+from maskcls.cli import cache
+from maskcls.cli.cache import pixels
 from maskcls.components import data
 from maskcls.config.compose import compose
 from maskcls.config.groups import Config, checked

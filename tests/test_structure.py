@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from maskcls.cli.options import BEGIN, END, markdown
+from maskcls.cli.table import MARKERS
 from maskcls.config.compose import compose, home
 from maskcls.config.groups import GROUPS, MODULES, checked, resolved
 from maskcls.ladder.results import markdown as markdown_of
 from maskcls.ladder.rungs import LADDERS
-from maskcls.table import MARKERS
-from maskcls.words import BEGIN, END, markdown
 
 TOP = Path(__file__).parent.parent
 LEVELS = {

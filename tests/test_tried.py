@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_pairs import one_step
 
-from maskcls.cache import pixels
+from maskcls.cli.cache import pixels
 from maskcls.config.compose import compose, home
 from maskcls.config.groups import checked
 from maskcls.data.assemble import assemble

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from maskcls.cache import pixels
+from maskcls.cli.cache import pixels
 from maskcls.components.hardware import Hardware
 from maskcls.config.compose import compose
 from maskcls.config.groups import Config, checked

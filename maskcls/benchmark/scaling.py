@@ -13,7 +13,7 @@ from typing import Any
 
 from maskcls.benchmark.baselines import built
 from maskcls.benchmark.harness import Job, wait
-from maskcls.cache import pixels
+from maskcls.cli.cache import pixels
 from maskcls.components.data import synthetic
 from maskcls.config.groups import Config
 from maskcls.data.assemble import assemble, digest

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.cache import Pixels
+from maskcls.cli.cache import Pixels
 from maskcls.components.hardware import Hardware
 from maskcls.components.head import Head
 from maskcls.components.logger import Log

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from maskcls.cache import Pixels, pixels
+from maskcls.cli.cache import Pixels, pixels
 from maskcls.components.hardware import Hardware
 from maskcls.components.logger import Log
 from maskcls.config.groups import Config

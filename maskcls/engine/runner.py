@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from maskcls.cache import Pixels, pixels
+from maskcls.cli.cache import Pixels, pixels
 from maskcls.components.augmentation import Augment, check_augmented
 from maskcls.components.hardware import Hardware
 from maskcls.components.logger import Log, Sink

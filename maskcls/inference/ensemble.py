@@ -12,7 +12,7 @@ import pandas as pd
 from omegaconf import DictConfig
 from pydantic import AfterValidator
 
-from maskcls.cache import pixels
+from maskcls.cli.cache import pixels
 from maskcls.components.blend import Blend
 from maskcls.components.hardware import Hardware
 from maskcls.config.groups import checked, resolved

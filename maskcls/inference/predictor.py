@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from torch import nn
 
-from maskcls.cache import Pixels
+from maskcls.cli.cache import Pixels
 from maskcls.components.crop import Crop
 from maskcls.components.hardware import Hardware, auto
 from maskcls.config.groups import GROUPS

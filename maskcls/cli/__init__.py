@@ -1,0 +1,1 @@
+"""One module per subcommand: parse arguments, call one function, print."""
