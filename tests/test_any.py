@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from maskcls.config.compose import compose
-from maskcls.config.groups import GROUPS, Config, checked
+from maskcls.config.groups import GROUPS, checked
+from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
-from maskcls.core.registry import signature
+from maskcls.core.schema import signature
 
 HANGS = timedelta(seconds=20)
 QUICK = settings(max_examples=40, deadline=HANGS, suppress_health_check=list(HealthCheck))

@@ -12,7 +12,8 @@ import torch
 
 from maskcls.components import loss
 from maskcls.config.compose import compose
-from maskcls.config.groups import GROUPS, OUTSIDE, Config, checked
+from maskcls.config.groups import GROUPS, checked
+from maskcls.core.config import OUTSIDE, Config
 from maskcls.core.errors import ConfigError
 from maskcls.engine.runner import run_content
 from maskcls.storage.run import fingerprint

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maskcls.components.data import COLUMNS, competition, table
+from maskcls.components.data import competition, table
 from maskcls.core.errors import DataError
+from maskcls.core.table import COLUMNS
 from maskcls.core.task import band, encode
 
 STEMS = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")

@@ -23,7 +23,8 @@ from maskcls.config.compose import compose
 from maskcls.config.groups import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.registry import Word
-from maskcls.data.assemble import assemble, size_digest
+from maskcls.core.table import size_digest
+from maskcls.data.assemble import assemble
 from maskcls.engine import runner
 from maskcls.engine.runner import run
 from maskcls.storage import provenance

@@ -21,7 +21,8 @@ from test_pairs import one_step
 
 from maskcls.cli.cache import pixels
 from maskcls.config.compose import compose, home
-from maskcls.config.groups import GROUPS, Config, checked, resolved
+from maskcls.config.groups import GROUPS, checked, resolved
+from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.data.assemble import assemble
 from maskcls.ladder.rungs import check_single_run

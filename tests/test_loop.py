@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from maskcls.cli.cache import pixels
 from maskcls.config.compose import compose
-from maskcls.config.groups import Config, checked
+from maskcls.config.groups import checked
+from maskcls.core.config import Config
 from maskcls.core.errors import NumberError, RunError
 from maskcls.data.assemble import assemble
 from maskcls.data.loader import Epochs

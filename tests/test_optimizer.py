@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from timm.optim.madgrad import MADGRAD
 
 from maskcls.components import optimizer
-from maskcls.core.registry import signature
+from maskcls.core.schema import signature
 from maskcls.ops.adamp import AdamP
 
 PAIRS: dict[str, tuple[dict[str, Any], Any]] = {

@@ -17,11 +17,12 @@ from omegaconf import OmegaConf
 
 from maskcls.config.completion import SCRIPTS
 from maskcls.config.compose import compose, spelled, told
-from maskcls.config.groups import GROUPS, Config, checked
+from maskcls.config.groups import GROUPS, checked
 from maskcls.config.override_grammar import accept_text, exact_line, parse, split_flags
 from maskcls.config.suggestions import FOREIGN, TARGETS, Keys
+from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
-from maskcls.core.registry import signature
+from maskcls.core.schema import signature
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SIGNS = " ,=[]{}()~$&#!;:<>|?*%+@^`'\"-_.가힣데이터ñżдλ字😀👩‍🔬\u0301"

@@ -12,7 +12,8 @@ import torch
 
 from maskcls.cli.cache import pixels
 from maskcls.config.compose import compose
-from maskcls.config.groups import Config, checked
+from maskcls.config.groups import checked
+from maskcls.core.config import Config
 from maskcls.data.assemble import assemble
 from maskcls.engine.runner import run
 from maskcls.engine.train_state import build

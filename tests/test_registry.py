@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import AfterValidator
 
-from maskcls.core.registry import Count, Fraction, Positive, Registry, Share, Whole, signature
+from maskcls.core.registry import Registry
+from maskcls.core.schema import Count, Fraction, Positive, Share, Whole, signature
 
 
 def even(value: int) -> int:

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from maskcls.components import labels
 from maskcls.config.compose import compose
 from maskcls.config.groups import checked
+from maskcls.core import table as table_module
+from maskcls.core.table import AGE_COLUMNS, RULER, scored_rows, train_labels, training_rows
 from maskcls.core.task import band, encode
-from maskcls.data import assemble as assemble_module
-from maskcls.data.assemble import RULER, assemble, scored_rows, train_labels, training_rows
+from maskcls.data.assemble import assemble
 from maskcls.engine.training_loop import Fold
 from maskcls.engine.training_loop import trained as training_batches
 
@@ -89,7 +90,7 @@ def test_a_tree_of_other_people_is_left_alone_and_says_so() -> None:
 def test_the_border_moves_for_training_and_never_for_scoring() -> None:
     given = table({"a": (0, 57), "b": (0, 58), "c": (0, 60), "d": (1, 29)})
     after = labels.plain(given, print, border=58)
-    ages = after[labels.AGE_COLUMNS].to_numpy()[::7]
+    ages = after[AGE_COLUMNS].to_numpy()[::7]
     assert ages.tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 1], [1, 0, 0]]
     pd.testing.assert_series_equal(after["label"], given["label"])
 
@@ -123,7 +124,7 @@ def soft_ages(ages: Sequence[float], border: int = 60, part: str = "train", soft
     """Return the distribution over age classes of a person of each age, (N, 3)."""
     given = table({f"p{i}": (0, 40) for i in range(len(ages))}).iloc[::7].assign(age=ages, part=part)
     given["label"] = encode(given["mask"], given["gender"], band(given["age"]))
-    return labels.plain(given, lambda note: None, border=border, soft=soft)[labels.AGE_COLUMNS].to_numpy()
+    return labels.plain(given, lambda note: None, border=border, soft=soft)[AGE_COLUMNS].to_numpy()
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_dropped_ages_are_scored_and_not_trained_on(tiny: list[str], tmp_path: P
 
 def test_what_is_trained_towards_is_mask_and_gender_times_the_ages() -> None:
     made = labels.plain(table({"a": (1, 59)}), print, soft=4.0)
-    targets = assemble_module.targets(made)
+    targets = table_module.targets(made)
     for row, target in zip(made.itertuples(), targets, strict=True):
         expected = np.zeros((3, 2, 3))
         expected[row.mask, row.gender] = [0, 0.625, 0.375]

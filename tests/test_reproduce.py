@@ -21,7 +21,7 @@ from conftest import environment
 
 from maskcls.cli.leakage import meaning
 from maskcls.cli.reproduce import asked
-from maskcls.config.groups import Config
+from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, NumberError, RunError
 from maskcls.core.task import encode
 from maskcls.engine import runner

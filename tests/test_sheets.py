@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from PIL import Image
 
-from maskcls.components.data import COLUMNS, competition, table
+from maskcls.components.data import competition, table
 from maskcls.core.errors import DataError, MaskclsError
+from maskcls.core.table import COLUMNS
 
 HANGS = timedelta(seconds=20)
 QUICK = settings(max_examples=80, deadline=HANGS, suppress_health_check=list(HealthCheck))

@@ -16,9 +16,11 @@ from maskcls.cli import cache
 from maskcls.cli.cache import pixels
 from maskcls.components import data
 from maskcls.config.compose import compose
-from maskcls.config.groups import Config, checked
+from maskcls.config.groups import checked
+from maskcls.core.config import Config
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
-from maskcls.data.assemble import NAMED, assemble, digest, straddling
+from maskcls.core.table import digest, straddling
+from maskcls.data.assemble import NAMED, assemble
 from maskcls.engine.runner import run
 from maskcls.imaging.image_decoding import Image
 from maskcls.imaging.image_io import looked, read_photo

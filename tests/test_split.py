@@ -14,22 +14,14 @@ from hypothesis import strategies as st
 
 from maskcls.components import split
 from maskcls.config.compose import compose
-from maskcls.config.groups import Config, checked
+from maskcls.config.groups import checked
+from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Word
+from maskcls.core.table import count, digest, eval_rows, scored_rows, straddling, summary, training_rows
 from maskcls.core.task import decode, encode
 from maskcls.data import assemble as assemble_module
-from maskcls.data.assemble import (
-    assemble,
-    count,
-    digest,
-    eval_rows,
-    scored_rows,
-    straddling,
-    summary,
-    training_rows,
-    with_content,
-)
+from maskcls.data.assemble import assemble, with_content
 
 BY_IMAGE = (split.stratified_label, split.stratified_age)
 

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from maskcls.config.compose import compose
-from maskcls.config.groups import CLASHES, GROUPS, Config, checked
+from maskcls.config.groups import CLASHES, GROUPS, checked
+from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError
-from maskcls.core.registry import signature
+from maskcls.core.schema import signature
 from maskcls.engine.runner import run
 
 PLAIN = sorted(set(Config.__dataclass_fields__))

@@ -18,7 +18,7 @@ from torch import Tensor
 from maskcls.benchmark.baselines import built
 from maskcls.benchmark.harness import Job, Setting, configured, job, wait
 from maskcls.components.optimizer import packaged
-from maskcls.config.groups import Config
+from maskcls.core.config import Config
 from maskcls.data import assemble
 from maskcls.engine import fold, runner, training_loop
 from maskcls.engine.runner import run

@@ -15,8 +15,9 @@ from maskcls.benchmark.baselines import built
 from maskcls.benchmark.harness import Job, wait
 from maskcls.cli.cache import pixels
 from maskcls.components.data import synthetic
-from maskcls.config.groups import Config
-from maskcls.data.assemble import assemble, digest
+from maskcls.core.config import Config
+from maskcls.core.table import digest
+from maskcls.data.assemble import assemble
 from maskcls.engine.training_loop import Fold, train_epoch
 from maskcls.system import console
 

@@ -25,7 +25,7 @@ BEGIN, END = "<!-- words: python -m maskcls.words --write README.md -->", "<!-- 
 def entries(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield (word, its line, its parameters with their values) for each YAML of a group."""
     from maskcls.config.groups import GROUPS
-    from maskcls.core.registry import signature
+    from maskcls.core.schema import signature
 
     for file in sorted((home("conf") / group).glob("*.yaml")):
         text = file.read_text(encoding="utf-8")

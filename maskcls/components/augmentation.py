@@ -13,7 +13,8 @@ import numpy.typing as npt
 from pydantic import AfterValidator
 
 from maskcls.core.errors import unknown
-from maskcls.core.registry import Fraction, Registry
+from maskcls.core.registry import Registry
+from maskcls.core.schema import Fraction
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from pydantic import Field
 
 from maskcls.core.errors import ConfigError
-from maskcls.core.registry import NonNegative, Registry
+from maskcls.core.registry import Registry
+from maskcls.core.schema import NonNegative
 from maskcls.core.task import CLASSES, Floats, Ints
 from maskcls.evaluation.metrics import macro_f1
 

@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import AfterValidator
 
 from maskcls.core.errors import DataError
-from maskcls.core.registry import NonNegative, Registry, Side, Word
+from maskcls.core.registry import Registry, Word
+from maskcls.core.schema import NonNegative, Side
 from maskcls.imaging.face_detection import Box, Detector, Face, Finder
 from maskcls.imaging.image_decoding import Image
 from maskcls.imaging.image_io import Look

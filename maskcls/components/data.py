@@ -35,7 +35,9 @@ from maskcls.core.csv_reader import (
 from maskcls.core.errors import DataError, and_others, unknown
 from maskcls.core.identities import unify_ids
 from maskcls.core.missing_files import report_missing
-from maskcls.core.registry import Registry, Whole, Word
+from maskcls.core.registry import Registry, Word
+from maskcls.core.schema import Whole
+from maskcls.core.table import COLUMNS
 from maskcls.core.task import band, encode
 from maskcls.imaging.image_decoding import image_endings
 from maskcls.synthetic.dataset import write
@@ -43,8 +45,6 @@ from maskcls.system import console
 
 word = Registry("data")
 Note = Callable[[str], None]
-
-COLUMNS = ["id", "path", "person", "mask", "gender", "age", "label", "part"]
 OPTIONAL = ("label", "mask", "gender", "age", "person", "part")
 SHOTS = {f"mask{i}": 0 for i in range(1, 6)} | {"incorrect_mask": 1, "normal": 2}
 MOST = 100_000  # drawn people

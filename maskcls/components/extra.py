@@ -17,7 +17,8 @@ from pydantic import AfterValidator
 from maskcls.components import data
 from maskcls.core.csv_reader import OLDEST, years
 from maskcls.core.errors import DataError, unknown
-from maskcls.core.registry import NonNegative, Registry
+from maskcls.core.registry import Registry
+from maskcls.core.schema import NonNegative
 from maskcls.core.task import GENDERS, MASKS
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.system import console

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch
 
 from maskcls.core.errors import ConfigError, RunError
-from maskcls.core.registry import Count, Registry, Whole
+from maskcls.core.registry import Registry
+from maskcls.core.schema import Count, Whole
 from maskcls.ops.depthwise_conv import hastened
 from maskcls.system import distributed
 from maskcls.system.processes import cores

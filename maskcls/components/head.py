@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskcls.core.registry import NonNegative, Registry
+from maskcls.core.registry import Registry
+from maskcls.core.schema import NonNegative
 from maskcls.core.task import SHAPE
 
 word = Registry("head")

@@ -11,14 +11,15 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 
 from maskcls.core.errors import and_others
-from maskcls.core.registry import NonNegative, Registry
+from maskcls.core.registry import Registry
+from maskcls.core.schema import NonNegative
+from maskcls.core.table import AGE_COLUMNS
 from maskcls.core.task import AGES, ATTRIBUTES, BORDERS, band, decode, encode
 
 word = Registry("labels")
 Note = Callable[[str], None]
 TIERS = ("none", "core", "extended")
 PATCHES = Path(__file__).parent / "patches.csv"
-AGE_COLUMNS = [f"age{i}" for i in range(len(AGES))]
 
 
 def spans(values: list[list[int]]) -> list[list[int]]:

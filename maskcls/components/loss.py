@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from maskcls.core.registry import NonNegative, Registry, Share
+from maskcls.core.registry import Registry
+from maskcls.core.schema import NonNegative, Share
 
 word = Registry("loss")
 Loss = Callable[[Tensor, Tensor], Tensor]

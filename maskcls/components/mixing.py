@@ -12,7 +12,8 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor
 
-from maskcls.core.registry import Fraction, Positive, Registry
+from maskcls.core.registry import Registry
+from maskcls.core.schema import Fraction, Positive
 
 word = Registry("mixing")
 Mix = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]

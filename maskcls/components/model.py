@@ -17,7 +17,8 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from maskcls.core.errors import ConfigError, unknown
-from maskcls.core.registry import Registry, Share
+from maskcls.core.registry import Registry
+from maskcls.core.schema import Share
 from maskcls.storage.weight_matching import choose_set, match_weights, package_dir, read_content
 from maskcls.system import console
 from maskcls.system.safe_reading import FormatError

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from maskcls.core.registry import NonNegative, Positive, Registry, Share
+from maskcls.core.registry import Registry
+from maskcls.core.schema import NonNegative, Positive, Share
 from maskcls.ops.adamp import AdamP
 
 word = Registry("optimizer")

@@ -17,7 +17,8 @@ import pandas as pd
 import PIL
 
 from maskcls.core.errors import ConfigError, DataError
-from maskcls.core.registry import Registry, Whole
+from maskcls.core.registry import Registry
+from maskcls.core.schema import Whole
 from maskcls.core.task import MASKS, decode, encode
 from maskcls.imaging import face_detection, face_masks, image_decoding, raster
 from maskcls.imaging.face_detection import Detector, Finder, package_versions

@@ -11,18 +11,16 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator
 
-from maskcls.components.labels import AGE_COLUMNS
 from maskcls.core.errors import DataError, RunError
-from maskcls.core.registry import Count, Registry, Share
-from maskcls.core.task import AGES, CLASSES, decode
+from maskcls.core.registry import Registry
+from maskcls.core.schema import Count, Share
+from maskcls.core.table import FOLD_LABEL, FOLD_SOFT, OUT, OWN
+from maskcls.core.task import CLASSES, decode
 from maskcls.storage.run_files import PROBS, read_fold, read_table
 from maskcls.system.safe_reading import readable
 
 word = Registry("pseudo")
 Note = Callable[[str], None]
-SOFT = [f"soft{i}" for i in range(len(CLASSES))]  # what a row is trained towards, NaN where its label says that
-FOLD_LABEL, FOLD_SOFT = "pseudo{}", "soft{}_{}"  # columns: a fold's label of a row; its probabilities
-OWN, OUT = -1, -2  # in place of a fold's label: the row's own label is meant; the fold does not train on the row
 
 
 def predicted(run: str) -> str:
@@ -119,28 +117,6 @@ def labelled(picked: pd.DataFrame, sure: list[pd.DataFrame], soft: bool) -> pd.D
         names = [FOLD_SOFT.format(k, i) for k in range(len(sure)) for i in range(len(CLASSES))]
         extra[names] = np.concatenate(probs, axis=1)
     return extra
-
-
-def with_fold_labels(table: pd.DataFrame, k: int) -> pd.DataFrame:
-    """Return a table with the labels that fold k trains pseudo-labelled rows towards."""
-    if (column := FOLD_LABEL.format(k)) not in table:
-        return table
-    rows = (table[column] >= 0).to_numpy()
-    label = table["label"].where(~rows, table[column])
-    mask, gender, age = decode(label.clip(0))
-    ages = np.where(rows[:, None], np.eye(len(AGES))[age], table[AGE_COLUMNS]).astype(np.float32)
-    table = table.assign(label=label, mask=np.where(rows, mask, table["mask"]),
-                         gender=np.where(rows, gender, table["gender"]),
-                         age_class=np.where(rows, age, table["age_class"]))  # fmt: skip
-    table[AGE_COLUMNS] = ages
-    soft = [FOLD_SOFT.format(k, i) for i in range(len(CLASSES))]
-    return table.rename(columns=dict(zip(soft, SOFT, strict=True)))
-
-
-def taken(table: pd.DataFrame, k: int) -> pd.Series[bool]:
-    """Return which rows fold k may train on: of pseudo-labelled ones, those that its own source is sure of."""
-    column = FOLD_LABEL.format(k)
-    return table[column] != OUT if column in table else pd.Series(True, index=table.index)
 
 
 def told(run: str, sure: list[pd.DataFrame], photos: int, threshold: float) -> str:

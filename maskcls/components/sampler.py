@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from maskcls.core.registry import Fraction, Registry
+from maskcls.core.registry import Registry
+from maskcls.core.schema import Fraction
 from maskcls.core.task import Ints
 
 word = Registry("sampler")

@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from maskcls.core.registry import Count, Fraction, NonNegative, Registry, Whole
+from maskcls.core.registry import Registry
+from maskcls.core.schema import Count, Fraction, NonNegative, Whole
 
 word = Registry("scheduler")
 Schedule = Callable[[int, Sequence[float]], float]

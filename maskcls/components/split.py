@@ -9,7 +9,8 @@ import pandas as pd
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
 from maskcls.core.errors import ConfigError
-from maskcls.core.registry import Registry, Share
+from maskcls.core.registry import Registry
+from maskcls.core.schema import Share
 from maskcls.core.task import Ints, decode
 
 word = Registry("split")

@@ -13,7 +13,8 @@ from typing import Any
 from pydantic.errors import PydanticUserError
 
 from maskcls.core.errors import ConfigError, MaskclsError
-from maskcls.core.registry import Builder, Registry, schema, signature
+from maskcls.core.registry import Builder, Registry
+from maskcls.core.schema import schema, signature
 
 
 def import_plugins(names: Any, groups: Mapping[str, Registry]) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from maskcls.core.registry import Registry, signature
+from maskcls.core.registry import Registry
+from maskcls.core.schema import signature
 
 # Keys, and what other programs call them. A name that is a parameter of a group, such as lr, needs no line here.
 FOREIGN = {

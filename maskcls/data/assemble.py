@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,14 +9,12 @@ import numpy as np
 import pandas as pd
 
 from maskcls.components import crop, split
-from maskcls.components.labels import AGE_COLUMNS
-from maskcls.components.pseudo import SOFT, taken
-from maskcls.config.groups import Config
+from maskcls.core.config import Config
 from maskcls.core.csv_reader import complain
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos
 from maskcls.core.missing_files import skip_missing
-from maskcls.core.task import CLASSES, SHAPE, Floats, Ints, decode, encode
+from maskcls.core.table import count, straddling, training_rows
 from maskcls.data.selection import after_patches, prepared
 from maskcls.imaging.image_io import looked
 from maskcls.storage.run import write_text
@@ -27,7 +23,6 @@ from maskcls.system.console import escape_controls
 from maskcls.system.file_digests import file_digests
 
 NAMED = 20  # photos that one report names
-RULER = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scored"]
 
 
 def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
@@ -134,11 +129,6 @@ def uniform(cfg: Config, table: pd.DataFrame) -> tuple[int, int] | None:
     return next(iter(sizes))
 
 
-def straddling(table: pd.DataFrame) -> int:
-    """Count the people with photos in more than one fold."""
-    return int((table[table["part"] == "train"].groupby("person")["fold"].nunique() > 1).sum())
-
-
 def enough(table: pd.DataFrame, cfg: Config) -> None:
     """Raise a ConfigError where a fold has less than one batch to train on."""
     if cfg.batch % distributed.size():
@@ -149,73 +139,3 @@ def enough(table: pd.DataFrame, cfg: Config) -> None:
             raise ConfigError(f"batch: {cfg.batch} photos are more than the {have} that fold {k} trains on")
         if have // cfg.batch < cfg.accumulate:
             raise ConfigError(f"accumulate: {cfg.accumulate} batches are more than the {have // cfg.batch} of an epoch")
-
-
-def count(table: pd.DataFrame) -> int:
-    """Return the number of folds that are scored."""
-    return int(table["fold"].max()) + 1
-
-
-def training_rows(table: pd.DataFrame, k: int) -> np.ndarray:
-    """Return the positions of the rows that fold k trains on."""
-    return np.flatnonzero(table["trained"] & (table["fold"] != k) & taken(table, k))
-
-
-def targets(table: pd.DataFrame) -> Floats:
-    """Return what each row is trained towards, (N, 18): mask and gender as labelled, age as a distribution."""
-    mask, gender, _ = decode(table["label"].clip(0))
-    cube = np.zeros((len(table), *SHAPE), np.float32)
-    cube[np.arange(len(table)), mask, gender] = table[AGE_COLUMNS].to_numpy()
-    whole = cube.reshape(len(table), -1)
-    if SOFT[0] in table:
-        given = table[SOFT[0]].notna().to_numpy()
-        whole[given] = table.loc[given, SOFT].to_numpy(np.float32)
-    return whole
-
-
-def train_labels(table: pd.DataFrame) -> Ints:
-    """Return the class that training counts each row to, (N,), however soft its target is."""
-    mask, gender, _ = decode(table["label"].clip(0))
-    return encode(mask, gender, table["age_class"])
-
-
-def scored_rows(table: pd.DataFrame, k: int) -> np.ndarray:
-    """Return the positions of the rows that fold k is scored on."""
-    return np.flatnonzero((table["part"] == "train") & (table["fold"] == k) & table["scored"])
-
-
-def eval_rows(table: pd.DataFrame) -> np.ndarray:
-    """Return the positions of the evaluation rows."""
-    return np.flatnonzero(table["part"] == "eval")
-
-
-def digest(table: pd.DataFrame) -> str:
-    """Return 8 hexadecimal digits of all that a table says of its photos and of what their files hold.
-
-    Where the files lie is left out.
-    """
-    more = table[sorted(set(table.columns) - {*RULER, "content", "path"})]  # what training alone goes by
-    numbers = more.select_dtypes(["number", "bool"])
-    words = table[[*RULER, "content", *more.columns.difference(numbers.columns)]]
-    whole = hashlib.sha256(words.to_csv(index=False, lineterminator="\n").encode())
-    values = numbers.to_numpy(np.float64, copy=True)
-    values[np.isnan(values)] = np.nan  # of the many bit patterns, one
-    whole.update(" ".join(numbers.columns).encode() + values.tobytes())
-    return whole.hexdigest()[:8]
-
-
-def size_digest(table: pd.DataFrame) -> str:
-    """Return the digest of runs from before photos were known by content: of rows and the sizes of their files."""
-    sizes = [os.stat(path).st_size for path in table["path"]]
-    text = table[RULER].assign(size=sizes).to_csv(index=False, lineterminator="\n")
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def summary(table: pd.DataFrame) -> str:
-    """Return one line on what a table holds."""
-    train, rest = table[table["part"] == "train"], table[table["part"] == "eval"]
-    present = len(np.unique(train["label"]))
-    return (
-        f"{len(train)} photos of {train['person'].nunique()} people in {count(table)} folds, {present} of "
-        f"{len(CLASSES)} classes; {len(rest)} evaluation photos ({int(rest['scored'].sum())} with labels)"
-    )

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from maskcls.components import labels, split
-from maskcls.config.groups import Config
+from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Word
 

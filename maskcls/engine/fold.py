@@ -13,10 +13,10 @@ from maskcls.cli.cache import Pixels
 from maskcls.components.hardware import Hardware
 from maskcls.components.head import Head
 from maskcls.components.logger import Log
-from maskcls.config.groups import Config
+from maskcls.core.config import Config
 from maskcls.core.errors import RunError
+from maskcls.core.table import count, digest, eval_rows, scored_rows, straddling
 from maskcls.core.task import CLASSES, Floats
-from maskcls.data.assemble import count, digest, eval_rows, scored_rows, straddling
 from maskcls.engine.train_state import State, again, build, fitting, load_weights, loaded, mean_weights, save_weights
 from maskcls.engine.training_loop import Fold, fit, renew_statistics
 from maskcls.evaluation.metrics import confusion, per_class, scores

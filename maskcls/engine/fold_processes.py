@@ -18,7 +18,7 @@ from rich.console import Console
 from maskcls.cli.cache import Pixels, pixels
 from maskcls.components.hardware import Hardware
 from maskcls.components.logger import Log
-from maskcls.config.groups import Config
+from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError, RunError, mended
 from maskcls.engine.fold import fit_fold
 from maskcls.storage.run import RunDir, locked

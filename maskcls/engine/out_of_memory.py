@@ -10,7 +10,7 @@ import torch
 
 from maskcls.components.hardware import Hardware
 from maskcls.components.head import Objective
-from maskcls.config.groups import Config
+from maskcls.core.config import Config
 from maskcls.core.errors import RunError
 from maskcls.core.task import CLASSES
 from maskcls.engine.train_state import State

@@ -18,10 +18,12 @@ from maskcls.components.augmentation import Augment, check_augmented
 from maskcls.components.hardware import Hardware
 from maskcls.components.logger import Log, Sink
 from maskcls.components.model import training
-from maskcls.config.groups import Config, checked
+from maskcls.config.groups import checked
+from maskcls.core import table as table_module
+from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, PhotoError, RunError
-from maskcls.data import assemble as assemble_module
-from maskcls.data.assemble import RULER, assemble, count, digest, size_digest, summary, uniform
+from maskcls.core.table import RULER, count, digest, size_digest, summary
+from maskcls.data.assemble import assemble, uniform
 from maskcls.engine import fold_processes
 from maskcls.engine.fold import metrics
 from maskcls.engine.fold_processes import train_fold
@@ -228,8 +230,8 @@ def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], beg
     """Write tables, report and, last, metrics.json, once every fold is done; whoever comes last does it."""
     with locked(place / "lock"):
         done = place.metrics()
-        if done is None and all(place.fold_done(k) for k in range(assemble_module.count(table))):
-            count = assemble_module.count(table)
+        if done is None and all(place.fold_done(k) for k in range(table_module.count(table))):
+            count = table_module.count(table)
             check_data(cfg, place, count, digest(table))
             done = metrics(place, cfg, table, [*notes, *software_notes(place, count)])
             place.about(folds={str(k): read_sessions(place, k) for k in range(count)})

@@ -15,7 +15,7 @@ from torch import nn
 
 from maskcls.components.hardware import Hardware, hold_memory
 from maskcls.components.head import Head
-from maskcls.config.groups import Config
+from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError, RunError
 from maskcls.storage.run import write
 from maskcls.system.safe_reading import FormatError, check_plain, read_tensors

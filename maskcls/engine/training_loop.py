@@ -18,12 +18,11 @@ from maskcls.components.hardware import Hardware
 from maskcls.components.head import Head, Objective
 from maskcls.components.mixing import Mix
 from maskcls.components.model import training
-from maskcls.components.pseudo import with_fold_labels
 from maskcls.components.scheduler import Schedule
-from maskcls.config.groups import Config
+from maskcls.core.config import Config
 from maskcls.core.errors import NumberError
+from maskcls.core.table import scored_rows, targets, train_labels, training_rows, with_fold_labels
 from maskcls.core.task import Floats, Ints
-from maskcls.data.assemble import scored_rows, targets, train_labels, training_rows
 from maskcls.data.loader import Batch, Epochs, derived, loader
 from maskcls.engine.out_of_memory import room
 from maskcls.engine.train_state import State

@@ -18,12 +18,12 @@ from maskcls.components.hardware import Hardware
 from maskcls.config.groups import checked, resolved
 from maskcls.core.errors import ConfigError, DataError, RunError
 from maskcls.core.registry import Word
+from maskcls.core.table import differ, straddling
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, Floats, Ints, decode
-from maskcls.data.assemble import straddling
 from maskcls.evaluation.metrics import scores
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.inference.evaluation_set import load_evaluation, load_own_evaluation, stored_probs
-from maskcls.inference.predictor import COLUMNS, Finished, Predictor, differ, opened, ordered, restore_component
+from maskcls.inference.predictor import COLUMNS, Finished, Predictor, opened, ordered, restore_component
 from maskcls.storage.run import write_text
 from maskcls.system import console, distributed
 

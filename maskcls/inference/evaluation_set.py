@@ -9,8 +9,9 @@ import pandas as pd
 from maskcls.components.data import read_only
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Word
+from maskcls.core.table import differ
 from maskcls.core.task import Floats
-from maskcls.inference.predictor import Finished, differ, ordered, restore_component
+from maskcls.inference.predictor import Finished, ordered, restore_component
 from maskcls.system import console
 from maskcls.system.file_digests import file_digests
 

@@ -18,8 +18,8 @@ from maskcls.components.hardware import Hardware, auto
 from maskcls.config.groups import GROUPS
 from maskcls.core.errors import ConfigError, DataError, RunError, unknown
 from maskcls.core.registry import Word
+from maskcls.core.table import count
 from maskcls.core.task import CLASSES, Floats
-from maskcls.data.assemble import count
 from maskcls.engine.train_state import check_names, load_weights, loaded
 from maskcls.imaging.image_io import photo
 from maskcls.inference import forward
@@ -69,11 +69,6 @@ def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
         raise RunError(f"{place / 'config.yaml'}: precision must be one of {', '.join(DTYPES)}")
     read_json(place / "metrics.json")
     return Finished(place, config, read_table(place / "table.csv"))
-
-
-def differ(mine: pd.Series, other: pd.Series) -> npt.NDArray[np.bool_]:
-    """Return where two columns `content` differ; a photo whose content one of them does not know is taken as equal."""
-    return ((mine != other) & (mine != "") & (other != "")).to_numpy(bool)
 
 
 def found(name: str | Path, runs_dir: Path) -> Path:

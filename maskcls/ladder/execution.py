@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from maskcls.config.groups import Config
+from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError
-from maskcls.data.assemble import assemble, count, eval_rows, scored_rows, training_rows
+from maskcls.core.table import count, eval_rows, scored_rows, training_rows
+from maskcls.data.assemble import assemble
 from maskcls.engine.runner import directory, perform, photo_size
 from maskcls.engine.train_state import build
 from maskcls.inference.predictor import Finished, opened

@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 
 from maskcls.config.compose import compose
-from maskcls.config.groups import Config, checked
+from maskcls.config.groups import checked
+from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
 from maskcls.engine.runner import directory, finished
 from maskcls.imaging.image_io import photo

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from maskcls.components.logger import Wandb
 from maskcls.config.compose import home
-from maskcls.config.groups import Config
+from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown
 from maskcls.ladder import results
 from maskcls.ladder.execution import climb, runs

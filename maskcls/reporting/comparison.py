@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from maskcls.core.errors import RunError
+from maskcls.core.table import count, differ
 from maskcls.core.task import Floats, Ints
-from maskcls.data.assemble import count
 from maskcls.evaluation.metrics import Tally, interval, macro_f1, tally
-from maskcls.inference.predictor import Finished, differ, ordered
+from maskcls.inference.predictor import Finished, ordered
 from maskcls.storage.run_files import epochs, read_about, read_fold
 
 Run = Sequence[Finished]  # the members of one answer: a run, or several that are blended

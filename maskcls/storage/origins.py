@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcls.components.model import weights_file
-from maskcls.config.groups import Config
+from maskcls.core.config import Config
 from maskcls.system.file_digests import file_digest, joint_digest
 
 

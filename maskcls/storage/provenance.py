@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from maskcls.config.groups import Config
+from maskcls.core.config import Config
 from maskcls.core.errors import RunError
 from maskcls.storage.origins import collect_origins
 from maskcls.storage.run import RunDir, differing_origins, write_json

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from maskcls.core.registry import Fraction, NonNegative
+from maskcls.core.schema import Fraction, NonNegative
 
 Index = Annotated[int, Field(ge=0, lt=2**32)]
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
