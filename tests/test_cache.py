@@ -21,7 +21,7 @@ from maskcls.cli.cache import claimed, lock, pixels, sets
 from maskcls.components import crop
 from maskcls.core.errors import DataError
 from maskcls.core.registry import Word
-from maskcls.storage.run import locked
+from maskcls.system.files import locked
 
 NONE = Word("crop", "none", {}, crop.none)
 CENTER = Word("crop", "center", {"height": 20, "width": 10}, crop.center)

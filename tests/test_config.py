@@ -16,7 +16,7 @@ from maskcls.config.groups import GROUPS, checked
 from maskcls.core.config import OUTSIDE, Config
 from maskcls.core.errors import ConfigError
 from maskcls.engine.runner import run_content
-from maskcls.storage.run import fingerprint
+from maskcls.system.files import fingerprint
 
 Raw = dict[str, Any]
 QUICK = ("name=t", "model=timm", "model.arch=test_resnet")

@@ -29,8 +29,8 @@ from maskcls.engine.train_state import write_tensors
 from maskcls.inference.predictor import Predictor, load, opened
 from maskcls.storage import run as run_module
 from maskcls.storage.provenance import about
-from maskcls.storage.run import beside, sweep, writable, write, write_arrays, write_json
-from maskcls.system import console
+from maskcls.system import console, files
+from maskcls.system.files import beside, sweep, writable, write, write_arrays, write_json
 from maskcls.system.redaction import redacted
 from maskcls.system.safe_reading import YAML
 
@@ -380,7 +380,7 @@ def test_a_slow_disk_changes_no_number(
 
 def test_a_full_disk_is_named_whatever_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's own device that is always full stands for the disk."""
-    monkeypatch.setattr(run_module, "beside", lambda path: (Path("/dev/full").open("wb"), tmp_path / "none"))  # noqa: SIM115
+    monkeypatch.setattr(files, "beside", lambda path: (Path("/dev/full").open("wb"), tmp_path / "none"))  # noqa: SIM115
     for save in (
         lambda: write_json(tmp_path / "a.json", {"a": 1}),
         lambda: write_arrays(tmp_path / "a.json", a=np.zeros(9999)),

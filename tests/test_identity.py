@@ -28,10 +28,10 @@ from maskcls.data.assemble import assemble
 from maskcls.engine import runner
 from maskcls.engine.runner import run
 from maskcls.storage import provenance
-from maskcls.storage.run import write_arrays
 from maskcls.storage.run_files import read_fold
 from maskcls.system import file_digests as file_digests_module
 from maskcls.system.file_digests import STORE, file_digests, load_known, read_digest
+from maskcls.system.files import write_arrays
 
 RESIZE = Word("crop", "resize", {"height": 8, "width": 6}, crop.resize)
 FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY, environment
 
-from maskcls.storage.run import beside, locked, sweep, write_text
 from maskcls.system import console
+from maskcls.system.files import beside, locked, sweep, write_text
 from maskcls.system.locks import ABSENT, has_ended, mark_part, read_writer
 
 ABSENCE = """

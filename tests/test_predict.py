@@ -31,8 +31,8 @@ from maskcls.engine import runner
 from maskcls.inference.ensemble import predict, submit
 from maskcls.inference.predictor import Predictor, opened
 from maskcls.reporting.comparison import out_of_fold
-from maskcls.storage.run import write_text
 from maskcls.system.file_digests import file_digests
+from maskcls.system.files import write_text
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Make = Callable[..., Path]

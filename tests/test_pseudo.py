@@ -15,8 +15,8 @@ from maskcls.core.errors import RunError
 from maskcls.core.registry import Word
 from maskcls.core.table import OWN, taken, train_labels, with_fold_labels
 from maskcls.core.task import encode
-from maskcls.storage.run import write_arrays, write_text
 from maskcls.storage.run_files import read_fold
+from maskcls.system.files import write_arrays, write_text
 
 PHOTOS = 60
 

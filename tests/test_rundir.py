@@ -15,7 +15,8 @@ import yaml
 
 from maskcls.core.errors import RunError
 from maskcls.storage import run as run_module
-from maskcls.storage.run import RunDir, fingerprint, locked, write, write_arrays, write_json, write_text
+from maskcls.storage.run import RunDir
+from maskcls.system.files import fingerprint, locked, write, write_arrays, write_json, write_text
 from maskcls.system.safe_reading import read_arrays
 
 

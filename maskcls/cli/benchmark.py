@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from maskcls.core.errors import ConfigError
-from maskcls.storage.run import write_json
 from maskcls.system import console
+from maskcls.system.files import write_json
 
 SETTINGS = {
     "cpu": "mobilenetv3:200x100:32:24,resnet18:200x100:32:8,effnet_b4:400x200:4:6",

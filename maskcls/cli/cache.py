@@ -32,10 +32,10 @@ from maskcls.core.registry import Word
 from maskcls.imaging import face_detection, image_decoding
 from maskcls.imaging.face_detection import package_versions
 from maskcls.imaging.image_io import keep_faults, map_heard, read_photo
-from maskcls.storage.run import fingerprint, locked, write_json
 from maskcls.system import console
 from maskcls.system.console import say, track
 from maskcls.system.file_digests import check_unchanged, file_digests
+from maskcls.system.files import fingerprint, locked, write_json
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -16,8 +16,8 @@ import yaml
 
 from maskcls.config.compose import home
 from maskcls.core.errors import ConfigError, unknown
-from maskcls.storage.run import write_text
 from maskcls.system import console
+from maskcls.system.files import between
 
 BEGIN, END = "<!-- words: python -m maskcls.words --write README.md -->", "<!-- /words -->"
 
@@ -59,16 +59,6 @@ def shown(item: tuple[str, Any]) -> str:
     """Return a parameter as it is written in a config."""
     key, value = item
     return f"{key}: {'(must be given)' if value is ... else 'null' if value is None else value}"
-
-
-def between(path: Path, markers: tuple[str, str], table: str) -> None:
-    """Put a table between the two markers of a file."""
-    begin, end = markers
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if begin not in text or end not in text:
-        raise ConfigError(f"{path} lacks the markers {begin} and {end}")
-    before, rest = text.split(begin, 1)
-    write_text(path, f"{before}{begin}\n{table}\n{end}{rest.split(end, 1)[1]}")
 
 
 @console.command

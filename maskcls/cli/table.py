@@ -12,12 +12,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskcls.cli.options import between
 from maskcls.config.compose import home
 from maskcls.core.errors import ConfigError, unknown
 from maskcls.ladder.rungs import LADDERS
-from maskcls.storage.run import write_text
 from maskcls.system import console
+from maskcls.system.files import between, write_text
 
 MARKERS = "<!-- ladders: python -m maskcls.table --write README.md -->", "<!-- /ladders -->"
 

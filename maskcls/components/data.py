@@ -181,7 +181,7 @@ def read_only(source: Word) -> Word:
 
 def drawn(place: Path, **what: int) -> None:
     """Draw the embedded set unless it stands; two processes do not draw it twice."""
-    from maskcls.storage.run import locked
+    from maskcls.system.files import locked
 
     with locked(place.parent / f".{place.name}.lock"):
         if not place.exists():

@@ -14,6 +14,7 @@ import pandas as pd
 from maskcls.core.registry import Registry
 from maskcls.core.task import CLASSES
 from maskcls.storage.run import RunDir
+from maskcls.system.network import has_netrc
 
 word = Registry("logger")
 Note = Callable[[str], None]
@@ -166,13 +167,3 @@ def server() -> str:
         return str(wandb_setup.singleton().settings.base_url)
     except (ImportError, AttributeError):
         return str(wandb.Settings().base_url)
-
-
-def has_netrc(host: str) -> bool:
-    """Tell whether the user's netrc file holds a login for a host."""
-    import netrc
-
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

@@ -24,9 +24,9 @@ from maskcls.imaging import face_detection, face_masks, image_decoding, raster
 from maskcls.imaging.face_detection import Detector, Finder, package_versions
 from maskcls.imaging.face_masks import Image, Landmarks, Style, choose, wear
 from maskcls.imaging.image_io import read_photo
-from maskcls.storage.run import fingerprint, locked
 from maskcls.system import console
 from maskcls.system.file_digests import check_unchanged, file_digests
+from maskcls.system.files import fingerprint, locked
 from maskcls.system.processes import cores
 
 word = Registry("overlay")

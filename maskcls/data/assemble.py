@@ -17,10 +17,10 @@ from maskcls.core.missing_files import skip_missing
 from maskcls.core.table import count, straddling, training_rows
 from maskcls.data.selection import after_patches, prepared
 from maskcls.imaging.image_io import looked
-from maskcls.storage.run import write_text
 from maskcls.system import distributed
 from maskcls.system.console import escape_controls
 from maskcls.system.file_digests import file_digests
+from maskcls.system.files import write_text
 
 NAMED = 20  # photos that one report names
 

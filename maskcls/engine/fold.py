@@ -22,9 +22,10 @@ from maskcls.engine.training_loop import Fold, fit, renew_statistics
 from maskcls.evaluation.metrics import confusion, per_class, scores
 from maskcls.inference.forward import predict
 from maskcls.storage.provenance import begin_session
-from maskcls.storage.run import RunDir, write_arrays, write_text
+from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import read_fold
 from maskcls.system import console, distributed
+from maskcls.system.files import write_arrays, write_text
 
 
 def fit_fold(

@@ -21,8 +21,9 @@ from maskcls.components.logger import Log
 from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError, RunError, mended
 from maskcls.engine.fold import fit_fold
-from maskcls.storage.run import RunDir, locked
+from maskcls.storage.run import RunDir
 from maskcls.system import console, distributed
+from maskcls.system.files import locked
 from maskcls.system.processes import end_with_parent
 from maskcls.system.signals import UNWINDING, await_signal, exit_code, stop_on_signals
 

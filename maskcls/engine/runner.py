@@ -32,9 +32,10 @@ from maskcls.evaluation.metrics import macro_f1
 from maskcls.reporting.run_report import show, write
 from maskcls.storage.origins import collect_origins
 from maskcls.storage.provenance import about, check_data, describe_since, read_sessions, software_notes
-from maskcls.storage.run import RunDir, locked, writable, write_json, write_text
+from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import read_fold, read_table
 from maskcls.system import console, distributed
+from maskcls.system.files import locked, writable, write_json, write_text
 from maskcls.system.safe_reading import read_text
 
 

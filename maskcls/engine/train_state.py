@@ -17,7 +17,7 @@ from maskcls.components.hardware import Hardware, hold_memory
 from maskcls.components.head import Head
 from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError, RunError
-from maskcls.storage.run import write
+from maskcls.system.files import write
 from maskcls.system.safe_reading import FormatError, check_plain, read_tensors
 
 MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"}  # of the shape of their weight

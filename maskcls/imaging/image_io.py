@@ -17,8 +17,8 @@ import PIL
 from maskcls.core.errors import PhotoError
 from maskcls.imaging import image_decoding
 from maskcls.imaging.image_decoding import JPEG, Image, decode_image, inspect_image, read_header
-from maskcls.storage.run import fingerprint, locked, write_json
 from maskcls.system.console import say, track
+from maskcls.system.files import fingerprint, locked, write_json
 from maskcls.system.processes import cores
 from maskcls.system.stderr import capture_stderr
 

@@ -24,8 +24,8 @@ from maskcls.evaluation.metrics import scores
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.inference.evaluation_set import load_evaluation, load_own_evaluation, stored_probs
 from maskcls.inference.predictor import COLUMNS, Finished, Predictor, opened, ordered, restore_component
-from maskcls.storage.run import write_text
 from maskcls.system import console, distributed
+from maskcls.system.files import write_text
 
 STANDINS = {"data": {"name": "synthetic"}, "tta": {"name": "none"}}  # checked where the runs' own words are meant
 RULER = ["person", "label", "fold", "scored"]

@@ -19,8 +19,8 @@ from maskcls.engine.train_state import build
 from maskcls.inference.predictor import Finished, opened
 from maskcls.ladder.plan import Step, settled
 from maskcls.ladder.rungs import Rung
-from maskcls.reporting.run_report import span
 from maskcls.system import console
+from maskcls.system.console import span
 
 QUICKER = 3  # times that a photo is predicted in the time that it is trained on
 

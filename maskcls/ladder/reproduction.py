@@ -34,8 +34,8 @@ from maskcls.ladder.scales import SCALES
 from maskcls.reporting.comparison import Outcome
 from maskcls.reporting.figures import DARK, LIGHT, png
 from maskcls.reporting.run_report import uri
-from maskcls.storage.run import writable, write, write_text
 from maskcls.system import console
+from maskcls.system.files import writable, write, write_text
 
 Words = Mapping[str, tuple[str, ...]]
 

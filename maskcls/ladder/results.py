@@ -12,9 +12,9 @@ from maskcls.evaluation.metrics import FEWEST
 from maskcls.inference.predictor import Finished
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.reporting.comparison import Outcome, facts
-from maskcls.storage.run import write_json
 from maskcls.storage.run_files import read_metrics, read_records
 from maskcls.system import console
+from maskcls.system.files import write_json
 
 Record = dict[str, Any]
 BRIEF = (

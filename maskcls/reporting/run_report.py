@@ -16,10 +16,11 @@ from maskcls.core.errors import DataError
 from maskcls.core.task import CLASSES, Floats, decode, marginals
 from maskcls.imaging.image_io import read_photo
 from maskcls.reporting.figures import Story, blame, drawn, reliability
-from maskcls.storage import run as run_module
-from maskcls.storage.run import RunDir, write_text
+from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import PROBS, read_about
-from maskcls.system import console
+from maskcls.system import console, files
+from maskcls.system.console import span
+from maskcls.system.files import write_text
 from maskcls.system.safe_reading import read_csv, read_yaml, readable
 
 Numbers = dict[str, Any]
@@ -76,7 +77,7 @@ def write(run: RunDir, metrics: Numbers, table: pd.DataFrame) -> None:
     held = answers(run, table)
     images: dict[str, list[str]] = {}
     for name, pair in drawn(Story(metrics, epochs_of(run, metrics), held)):
-        run_module.write(run / "plots" / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
+        files.write(run / "plots" / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
         images[name] = [uri("png", image) for image in pair]
     write_text(run / "report.html", page(run, metrics, table, held, images))
 
@@ -240,12 +241,3 @@ def about(run: RunDir) -> list[tuple[str, str]]:
 def joined(facts: Mapping[str, Any] | None) -> str:
     """Return facts in one line, those that are not known left out."""
     return ", ".join(f"{name} {value}" for name, value in (facts or {}).items() if value is not None)
-
-
-def span(seconds: float | None) -> str:
-    """Return a time in words."""
-    if seconds is None:
-        return ""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"

@@ -17,7 +17,8 @@ from typing import Any
 from maskcls.core.config import Config
 from maskcls.core.errors import RunError
 from maskcls.storage.origins import collect_origins
-from maskcls.storage.run import RunDir, differing_origins, write_json
+from maskcls.storage.run import RunDir, differing_origins
+from maskcls.system.files import write_json
 from maskcls.system.redaction import redacted
 from maskcls.system.safe_reading import read_json
 

@@ -3,104 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
 import yaml
 
 from maskcls.core.errors import RunError
 from maskcls.storage.run_files import epochs, read_metrics
-from maskcls.system.locks import flock, has_ended, hold_marker, mark_part, read_writer
-from maskcls.system.safe_reading import open_file, read_json
-
-UMASK = os.umask(0)
-os.umask(UMASK)  # it can only be read by setting it
-
-
-def fingerprint(content: Any) -> str:
-    """Return 8 hexadecimal digits of the content of a JSON-like value, whatever the order of its keys."""
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file whole or not at all: beside its place, flushed to the disk, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file, part = beside(path)
-    try:
-        with file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(part, 0o666 & ~UMASK)
-            os.replace(part, path)
-    except OSError as error:
-        size = part.stat().st_size / 1e6 if part.exists() else 0.0
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, f"{error.strerror} after {size:.1f} MB", str(path)) from error
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def beside(path: Path) -> tuple[IO[bytes], Path]:
-    """Return a new file `.name.*.part` beside a place, locked until it is closed or its process dies."""
-    while True:
-        handle, name = tempfile.mkstemp(prefix=mark_part(path.name), suffix=".part", dir=path.parent)
-        file = os.fdopen(handle, "wb")
-        flock(file, wait=True)
-        if os.fstat(file.fileno()).st_nlink:
-            return file, Path(name)
-        file.close()  # swept before it was locked
-
-
-def sweep(folder: Path) -> None:
-    """Remove what killed processes were writing below a folder; what a living one writes is locked, and stays."""
-    for part in folder.rglob(".*.part"):
-        with contextlib.suppress(OSError, ValueError), open_file(part) as file:
-            if flock(file, wait=False) or has_ended(*read_writer(part)):
-                part.unlink()
-
-
-def writable(**folders: str) -> None:
-    """Make the folders that some keys name; raise a RunError for one that cannot be written to."""
-    for key, folder in folders.items():
-        try:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{key}: {folder} cannot be made: {error.strerror}") from error
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise RunError(f"{key}: {folder} cannot be written to: give another folder, as {key}=…")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    write(path, lambda file: file.write(text.encode()))
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all; NaN is refused."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-@contextlib.contextmanager
-def locked(path: Path, waiting: Callable[[], Any] = lambda: None) -> Iterator[None]:
-    """Hold a lock file; it is freed by the system when its process dies. `waiting()` is called when it is taken."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        try:
-            native = flock(file, wait=False)
-        except BlockingIOError:
-            waiting()
-            native = flock(file, wait=True)
-        with contextlib.nullcontext() if native else hold_marker(path.with_name(f"{path.name}.soft"), waiting):
-            yield
+from maskcls.system.files import fingerprint, sweep, write_json, write_text
+from maskcls.system.safe_reading import read_json
 
 
 class Plain(yaml.SafeDumper):
@@ -204,8 +118,3 @@ def differing_origins(mine: Mapping[str, str], theirs: Any) -> list[str]:
     """Return the keys whose digests differ; one that only one side knows of is left out."""
     known = theirs if isinstance(theirs, Mapping) else {}
     return [key for key, digest in mine.items() if known.get(key, digest) != digest]
-
-
-def write_arrays(path: Path, **arrays: Any) -> None:
-    """Write a .npz whole or not at all."""
-    write(path, lambda file: np.savez(file, **arrays))

@@ -194,3 +194,12 @@ def answer(main: Callable[[], Any]) -> Any:
             await_signal()
         complain(mended(error))
         sys.exit(2)
+
+
+def span(seconds: float | None) -> str:
+    """Return a time in words."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from maskcls.core.errors import DataError
-from maskcls.storage.run import fingerprint, locked, write_json
+from maskcls.system.files import fingerprint, locked, write_json
 from maskcls.system.processes import cores
 
 STORE = "contents.json"

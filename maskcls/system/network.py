@@ -1,0 +1,15 @@
+"""Network probes: servers and credentials."""
+
+from __future__ import annotations
+
+import os
+
+
+def has_netrc(host: str) -> bool:
+    """Tell whether the user's netrc file holds a login for a host."""
+    import netrc
+
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
