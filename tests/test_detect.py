@@ -19,7 +19,9 @@ from maskcls.components import crop
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Word
 from maskcls.imaging.face_detection import FRAME, Box, Detect, Face, Finder, face, points, prominent, upright, word
-from maskcls.imaging.face_masks import Image, Landmarks
+from maskcls.imaging.face_masks import Image
+from maskcls.imaging.landmarks import Landmarks
+from maskcls.imaging.resize import fitted
 from maskcls.synthetic.appearance import aim, invent
 from maskcls.synthetic.portrait import portrait
 
@@ -170,7 +172,7 @@ def test_a_region_lies_where_it_is_named_after(part: str, fake: list[Face]) -> N
     "box", [(-50, -50, 30, 30), (10, 20, 30, 44), (70, 60, 400, 90), (5, 5, 5, 5), (300, 300, 310, 310)]
 )
 def test_a_cut_stays_inside_the_photo_and_has_the_crops_proportions(box: Box, size: tuple[int, int]) -> None:
-    top, left, bottom, right = crop.fitted(box, (120, 90, 3), size)
+    top, left, bottom, right = fitted(box, (120, 90, 3), size)
     assert 0 <= top < bottom <= 120 and 0 <= left < right <= 90
     assert abs((bottom - top) * size[1] - (right - left) * size[0]) <= max(size)
 

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from maskcls.imaging.face_masks import STYLES, Landmarks, choose, wear
+from maskcls.imaging.face_masks import STYLES, choose, wear
+from maskcls.imaging.landmarks import Landmarks
 from maskcls.synthetic.appearance import aim, invent
 from maskcls.synthetic.dataset import Person, roster, shoot, write
 from maskcls.synthetic.portrait import develop, portrait

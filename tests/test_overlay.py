@@ -12,7 +12,8 @@ import pytest
 from maskcls.components import data, overlay
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.imaging.face_detection import word
-from maskcls.imaging.face_masks import Landmarks, Look, choose, wear
+from maskcls.imaging.face_masks import Look, choose, wear
+from maskcls.imaging.landmarks import Landmarks
 
 
 @pytest.fixture

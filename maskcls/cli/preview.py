@@ -8,7 +8,7 @@ python -m maskcls.contact photos/ --match '*/normal.*' --photos 40 --out sheet.j
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,7 @@ import yaml
 from maskcls.components import crop
 from maskcls.core.csv_reader import read, spell_as_on_disk
 from maskcls.core.errors import ConfigError, DataError
+from maskcls.imaging.contact_sheet import sheet
 from maskcls.imaging.face_detection import Finder, known
 from maskcls.imaging.face_masks import STYLES, Image, choose, wear
 from maskcls.imaging.image_files import describe_left_out, find_images
@@ -66,25 +67,6 @@ def cropped(words: list[str]) -> Versions:
         raise ConfigError(*faults)
     cut = made()
     return lambda image: [image, cut(image)]
-
-
-def sheet(rows: Iterable[list[Image]], size: int, columns: int) -> Image:
-    """Return one picture of all rows, `columns` rows beside each other, each photo within size × size pixels."""
-    strips = [np.concatenate([tile(image, size) for image in row], 1) for row in rows]
-    wide = max(strip.shape[1] for strip in strips)
-    strips = [np.pad(strip, ((0, 0), (0, wide + 8 - strip.shape[1]), (0, 0)), constant_values=255) for strip in strips]
-    strips += [np.full_like(strips[0], 255)] * (-len(strips) % columns)
-    lines = [np.concatenate(strips[i : i + columns], 1) for i in range(0, len(strips), columns)]
-    return np.concatenate(lines)
-
-
-def tile(image: Image, size: int) -> Image:
-    """Return a photo scaled into the middle of a white square."""
-    scale = size / max(image.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    small = crop.finished(image, height, width, 0)
-    top, left = (size - height) // 2, (size - width) // 2
-    return np.pad(small, ((top, size - height - top), (left, size - width - left), (0, 0)), constant_values=255)
 
 
 @console.command

@@ -22,8 +22,9 @@ from maskcls.core.schema import Whole
 from maskcls.core.task import MASKS, decode, encode
 from maskcls.imaging import face_detection, face_masks, image_decoding, raster
 from maskcls.imaging.face_detection import Detector, Finder, package_versions
-from maskcls.imaging.face_masks import Image, Landmarks, Style, choose, wear
+from maskcls.imaging.face_masks import Image, Style, choose, wear
 from maskcls.imaging.image_io import read_photo
+from maskcls.imaging.landmarks import Landmarks
 from maskcls.system import console
 from maskcls.system.file_digests import check_unchanged, file_digests
 from maskcls.system.files import fingerprint, locked

@@ -16,7 +16,8 @@ from pydantic import AfterValidator
 
 from maskcls.core.errors import ConfigError, unknown
 from maskcls.core.registry import Registry
-from maskcls.imaging.face_masks import Image, Landmarks
+from maskcls.imaging.face_masks import Image
+from maskcls.imaging.landmarks import Landmarks
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 SIDE, FRAME = 200, 40  # pixels: a photo's shorter side as the detectors see it, and the border around it

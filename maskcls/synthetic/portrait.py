@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskcls.imaging.face_masks import Landmarks
+from maskcls.imaging.landmarks import Landmarks
 from maskcls.imaging.raster import Floats, Frame, coverage, curve, enclose, fill, mirror, oval, quantize, shade
 from maskcls.synthetic.appearance import Identity, Shot
 from maskcls.synthetic.clothing import backdrop, dress

@@ -1,0 +1,70 @@
+"""Face landmarks and the coordinate frame of a face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from maskcls.imaging.raster import Box, Floats
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Five points of a face in pixels (x, y), left and right as in the picture; without a chin it is estimated.
+
+    `wide` is the width of the face over the distance of its eyes, 1 as in the drawn people.
+    """
+
+    left_eye: Point
+    right_eye: Point
+    nose: Point
+    left_mouth: Point
+    right_mouth: Point
+    chin: Point | None = None
+    wide: float = 1.0
+
+    def put(self, points: ArrayLike) -> Floats:
+        """Maps (u, v) to pixels: the eyes lie at u = -0.5 and 0.5, the mouth at v = 1; a turned head stays flat."""
+        return _Face(self).put(points, flat=True)
+
+
+class _Face:
+    """The plane of a face: u along the eyes (they lie at -0.5 and 0.5), v from the eyes down (the mouth lies at 1)."""
+
+    def __init__(self, at: Landmarks) -> None:
+        left, right, nose = (np.asarray(p, np.float64) for p in (at.left_eye, at.right_eye, at.nose))
+        mouth = (np.asarray(at.left_mouth, np.float64) + np.asarray(at.right_mouth, np.float64)) / 2
+        self.origin = (left + right) / 2
+        down, across = mouth - self.origin, right - left
+        # A face turned far aside shows its eyes close together: its width is then taken from its height.
+        across *= max(1.0, 0.7 * float(np.hypot(*down)) / max(float(np.hypot(*across)), 1e-3))
+        self.axes = np.stack([across, down])  # (2, 2)
+        if abs(np.linalg.det(self.axes)) < 1e-3:
+            raise ValueError("the landmarks lie on one line")
+        self.back = np.linalg.inv(self.axes)
+        self.unit = float(np.hypot(*across))
+        self.nose = float(np.clip(self.take(nose)[1], 0.4, 0.8))
+        self.turn = float(np.clip(self.take(nose)[0], -0.4, 0.4))
+        self.wide = float(np.clip(at.wide, 0.8, 1.15))
+        self.chin = 1.66 if at.chin is None else float(np.clip(self.take(at.chin)[1], 1.35, 2.0))
+
+    def take(self, point: ArrayLike) -> NDArray[np.float64]:
+        return (np.asarray(point, np.float64) - self.origin) @ self.back
+
+    def put(self, points: ArrayLike, flat: bool = False) -> Floats:
+        """Maps (u, v) to pixels; the half of the face that is turned away is narrower, unless `flat`."""
+        p = np.array(points, np.float64).reshape(-1, 2)
+        if not flat:
+            p[:, 0] += self.turn * np.clip(1.2 - p[:, 0] ** 2, -0.2, 1.2)
+        return (self.origin + p @ self.axes).astype(np.float32)
+
+    def grid(self, box: Box) -> tuple[Floats, Floats]:
+        """Returns u and v of every pixel of a box, without the turn of the head."""
+        y, x = np.mgrid[box].astype(np.float32)
+        (a, b), (c, d) = self.back
+        x, y = x - self.origin[0], y - self.origin[1]
+        return (x * a + y * c).astype(np.float32), (x * b + y * d).astype(np.float32)

@@ -1,0 +1,44 @@
+"""Resizing and box fitting."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from maskcls.imaging.face_detection import Box
+from maskcls.imaging.image_decoding import Image
+
+
+def middle(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the largest part (top, left, bottom, right) in the middle of a photo that has the shape of `size`."""
+    return fitted((-shape[1], -shape[0], 2 * shape[1], 2 * shape[0]), shape, size)
+
+
+def fitted(box: Box, shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the part (top, left, bottom, right) of a photo that holds a box, as far as it can, in the shape of `size`.
+
+    The box grows to the proportions of `size`, shrinks to the photo and is moved into it: no pixel is invented.
+    """
+    left, top, right, bottom = box
+    per = max((bottom - top) / size[0], (right - left) / size[1], 1 / min(size))
+    per = min(per, shape[0] / size[0], shape[1] / size[1])  # pixels of the photo for a pixel of the crop
+    high, wide = max(1, round(size[0] * per)), max(1, round(size[1] * per))
+    up = min(max(round((top + bottom - high) / 2), 0), shape[0] - high)
+    aside = min(max(round((left + right - wide) / 2), 0), shape[1] - wide)
+    return up, aside, up + high, aside + wide
+
+
+def finished(image: Image, height: int, width: int, clahe: float) -> Image:
+    """Return a photo in its last size (scaled by area when it shrinks) and, with a clip limit over 0, after CLAHE.
+
+    CLAHE (Zuiderveld 1994) evens out the lightness L of CIELAB over 8 × 8 tiles, as albumentations does.
+    """
+    if image.shape[:2] != (height, width):
+        shrinks = image.shape[0] >= height and image.shape[1] >= width
+        way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
+    if clahe:
+        lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+        lab[..., 0] = cv2.createCLAHE(clahe, (8, 8)).apply(np.ascontiguousarray(lab[..., 0]))
+        image = np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), np.uint8)
+    return image
