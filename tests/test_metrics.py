@@ -10,7 +10,8 @@ from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from maskcls.core.task import CLASSES, decode, onehot
-from maskcls.evaluation.metrics import confusion, interval, macro_f1, per_class, scores, tally
+from maskcls.evaluation.bootstrap import interval, tally
+from maskcls.evaluation.metrics import confusion, macro_f1, per_class, scores
 
 LABELS = st.integers(0, 17)
 

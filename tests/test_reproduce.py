@@ -26,7 +26,8 @@ from maskcls.core.errors import ConfigError, NumberError, RunError
 from maskcls.core.task import encode
 from maskcls.engine import runner
 from maskcls.engine.runner import directory, photo_size
-from maskcls.evaluation.metrics import interval, macro_f1, tally
+from maskcls.evaluation.bootstrap import interval, tally
+from maskcls.evaluation.metrics import macro_f1
 from maskcls.inference.predictor import opened
 from maskcls.ladder import reproduction, results
 from maskcls.ladder.figure import figure

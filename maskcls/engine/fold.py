@@ -19,7 +19,7 @@ from maskcls.core.table import count, digest, eval_rows, scored_rows, straddling
 from maskcls.core.task import CLASSES, Floats
 from maskcls.engine.train_state import State, again, build, fitting, load_weights, loaded, mean_weights, save_weights
 from maskcls.engine.training_loop import Fold, fit, renew_statistics
-from maskcls.evaluation.metrics import confusion, per_class, scores
+from maskcls.evaluation.metrics import confusion, per_class, scores, spread
 from maskcls.inference.forward import predict
 from maskcls.storage.provenance import begin_session
 from maskcls.storage.run import RunDir
@@ -175,12 +175,6 @@ def evaluated(table: pd.DataFrame, rest: Floats) -> dict[str, Any] | None:
         "people": part[known]["person"].nunique(),
         "single": alone,
     }
-
-
-def spread(f1: Sequence[float], accuracy: Sequence[float]) -> dict[str, float]:
-    """Return mean and standard deviation (of the sample) over folds."""
-    sd = {"f1_sd": np.std(f1, ddof=1), "accuracy_sd": np.std(accuracy, ddof=1)} if len(f1) > 1 else {}
-    return {"f1": float(np.mean(f1)), "accuracy": float(np.mean(accuracy)), **{k: float(v) for k, v in sd.items()}}
 
 
 def sheet(path: Path, table: pd.DataFrame, probs: Floats) -> None:

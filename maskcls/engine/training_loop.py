@@ -26,8 +26,8 @@ from maskcls.core.task import Floats, Ints
 from maskcls.data.loader import Batch, Epochs, derived, loader
 from maskcls.engine.out_of_memory import room
 from maskcls.engine.train_state import State
-from maskcls.evaluation.metrics import scores
-from maskcls.inference.forward import autocast, colours, cross_entropy, normalized, predict
+from maskcls.evaluation.metrics import cross_entropy, scores
+from maskcls.inference.forward import autocast, colours, normalized, predict
 from maskcls.system import distributed
 
 Track = Callable[[Iterable[Batch]], Iterable[Batch]]

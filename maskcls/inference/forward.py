@@ -64,8 +64,3 @@ def predict(
     if not np.isfinite(probs).all():
         raise NumberError(f"{int((~np.isfinite(probs)).any(1).sum())} of {len(mine)} predictions are no numbers")
     return distributed.gather(probs, len(rows))
-
-
-def cross_entropy(truth: Ints, probs: Floats) -> float:
-    """Return the mean negative logarithm of the true class's probability."""
-    return float(-np.log(np.maximum(probs[np.arange(len(truth)), truth], 1e-12)).mean()) if len(truth) else 0.0

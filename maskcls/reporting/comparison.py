@@ -12,7 +12,8 @@ import pandas as pd
 from maskcls.core.errors import RunError
 from maskcls.core.table import count, differ
 from maskcls.core.task import Floats, Ints
-from maskcls.evaluation.metrics import Tally, interval, macro_f1, tally
+from maskcls.evaluation.bootstrap import Tally, interval, tally
+from maskcls.evaluation.metrics import macro_f1
 from maskcls.inference.predictor import Finished, ordered
 from maskcls.storage.run_files import epochs, read_about, read_fold
 

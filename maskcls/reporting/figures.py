@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from maskcls.core.task import ATTRIBUTES, BORDERS, CLASSES, decode
+from maskcls.core.task import BORDERS, CLASSES
+from maskcls.evaluation.calibration import BINS, reliability
+from maskcls.evaluation.error_analysis import blame, years
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +23,6 @@ Numbers = dict[str, Any]
 
 
 EPOCH_NUMBERS = {"loss": "training loss", "val_loss": "validation cross entropy", "f1": "macro F1"}
-BINS = 10  # of confidence
 
 
 class Dress(NamedTuple):
@@ -152,15 +153,6 @@ def classes(story: Story, dress: Dress) -> Figure:
     return figure
 
 
-def reliability(held: pd.DataFrame) -> tuple[pd.DataFrame, float]:
-    """Return each filled bin's mean confidence, accuracy and photos, and the expected calibration error."""
-    right = (held["label"] == held["guess"]).astype(float)
-    place = np.minimum((held["sure"] * BINS).astype(int), BINS - 1)
-    frame = pd.DataFrame({"sure": held["sure"], "right": right, "bin": place, "n": 1})
-    table = frame.groupby("bin").agg(sure=("sure", "mean"), right=("right", "mean"), n=("n", "sum"))
-    return table, float(((table["sure"] - table["right"]).abs() * table["n"]).sum() / max(len(held), 1))
-
-
 def calibration(story: Story, dress: Dress) -> Figure:
     """Return accuracy against confidence, and how many photos stand in each bin."""
     table, error = reliability(story.held)
@@ -174,15 +166,6 @@ def calibration(story: Story, dress: Dress) -> Figure:
     low.bar((table.index + 0.5) / BINS, table["n"], width=0.092, color=dress.good)
     words(low, dress, f"confidence (n={len(story.held)}, in tenths)", "photos")
     return figure
-
-
-def blame(held: pd.DataFrame) -> dict[str, int]:
-    """Count the wrong photos by which attribute of the guessed class is wrong."""
-    wrong = held[held["label"] != held["guess"]]
-    differs = np.stack([a != b for a, b in zip(decode(wrong["label"]), decode(wrong["guess"]), strict=True)])  # (3, N)
-    alone = differs.sum(0) == 1
-    counts = {f"{name} only": int((row & alone).sum()) for name, row in zip(ATTRIBUTES, differs, strict=True)}
-    return counts | {"several": int((~alone).sum())}
 
 
 def errors(story: Story, dress: Dress) -> Figure | None:
@@ -202,14 +185,6 @@ def errors(story: Story, dress: Dress) -> Figure | None:
     ax.grid(False, axis="y")
     words(ax, dress, f"share of the {total} wrong photos of {len(story.held)}", "")
     return figure
-
-
-def years(held: pd.DataFrame) -> pd.DataFrame:
-    """Return for each year of age its photos and the shares whose age class was guessed too young and too old."""
-    known = held[held["years"].notna()]
-    signs = {"young": known["age_guess"] < known["age_truth"], "old": known["age_guess"] > known["age_truth"]}
-    frame = pd.DataFrame(signs | {"n": 1, "year": known["years"].astype(int)}, index=known.index)
-    return frame.groupby("year").agg(young=("young", "mean"), old=("old", "mean"), n=("n", "sum"))
 
 
 def ages(story: Story, dress: Dress) -> Figure | None:

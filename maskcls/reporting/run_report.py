@@ -14,8 +14,11 @@ import pandas as pd
 
 from maskcls.core.errors import DataError
 from maskcls.core.task import CLASSES, Floats, decode, marginals
+from maskcls.evaluation.calibration import reliability
+from maskcls.evaluation.error_analysis import blame
+from maskcls.evaluation.metrics import SCORES
 from maskcls.imaging.image_io import read_photo
-from maskcls.reporting.figures import Story, blame, drawn, reliability
+from maskcls.reporting.figures import Story, drawn
 from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import PROBS, read_about
 from maskcls.system import console, files
@@ -24,7 +27,6 @@ from maskcls.system.files import write_text
 from maskcls.system.safe_reading import read_csv, read_yaml, readable
 
 Numbers = dict[str, Any]
-SCORES = ("f1", "accuracy", "mask_f1", "gender_f1", "age_f1")
 WORST = 24
 
 
