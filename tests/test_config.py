@@ -15,7 +15,7 @@ from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS, checked
 from maskcls.core.config import OUTSIDE, Config
 from maskcls.core.errors import ConfigError
-from maskcls.engine.runner import run_content
+from maskcls.storage.run import run_content
 from maskcls.system.files import fingerprint
 
 Raw = dict[str, Any]

@@ -38,7 +38,8 @@ from maskcls.config.compose import compose
 from maskcls.core.errors import mended
 from maskcls.engine.runner import run
 from maskcls.inference.ensemble import predict
-from maskcls.inference.predictor import load, opened
+from maskcls.inference.predictor import load
+from maskcls.storage.run import opened
 from maskcls.system import console
 
 HARMS = (pipe, folder, zeros, loop, door, empty, noise, huge, deep, deeper, listed, laughs, merges)

@@ -25,10 +25,11 @@ from maskcls.components.hardware import cpu
 from maskcls.config.compose import compose
 from maskcls.core.errors import MaskclsError, RunError, mended
 from maskcls.engine.runner import run
-from maskcls.engine.train_state import write_tensors
-from maskcls.inference.predictor import Predictor, load, opened
+from maskcls.inference.predictor import Predictor, load
 from maskcls.storage import run as run_module
+from maskcls.storage.checkpoint import write_tensors
 from maskcls.storage.provenance import about
+from maskcls.storage.run import opened
 from maskcls.system import console, files
 from maskcls.system.files import beside, sweep, writable, write, write_arrays, write_json
 from maskcls.system.redaction import redacted

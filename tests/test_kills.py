@@ -19,7 +19,7 @@ import pytest
 import torch
 from conftest import TINY, environment
 
-from maskcls.engine.train_state import loaded
+from maskcls.storage.checkpoint import loaded
 from maskcls.system.processes import cores
 from maskcls.system.safe_reading import read_arrays, read_json, read_yaml
 

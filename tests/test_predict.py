@@ -29,8 +29,9 @@ from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
 from maskcls.engine import runner
 from maskcls.inference.ensemble import predict, submit
-from maskcls.inference.predictor import Predictor, opened
+from maskcls.inference.predictor import Predictor
 from maskcls.reporting.comparison import out_of_fold
+from maskcls.storage.run import opened
 from maskcls.system.file_digests import file_digests
 from maskcls.system.files import write_text
 

@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from maskcls.components.hardware import cpu
-from maskcls.components.model import tensors
-from maskcls.inference.predictor import Predictor, opened
-from maskcls.storage.run import RunDir
+from maskcls.inference.predictor import Predictor
+from maskcls.storage.pretrained import tensors
+from maskcls.storage.run import RunDir, opened
 from maskcls.storage.run_files import (
     epochs,
     read_about,

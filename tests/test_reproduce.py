@@ -28,7 +28,6 @@ from maskcls.engine import runner
 from maskcls.engine.runner import directory, photo_size
 from maskcls.evaluation.bootstrap import interval, tally
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.inference.predictor import opened
 from maskcls.ladder import reproduction, results
 from maskcls.ladder.figure import figure
 from maskcls.ladder.plan import Asked, ground, planned, settled
@@ -38,6 +37,7 @@ from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
 from maskcls.reporting.comparison import Outcome, difference
 from maskcls.reporting.figures import LIGHT
+from maskcls.storage.run import opened
 
 SMALLER = ("model=timm", "model.arch=test_efficientnet", "epochs=1", "folds=2", "batch=16", "crop.height=64", "crop.width=48",
            "crop.out=[32,24]")  # fmt: skip

@@ -24,8 +24,8 @@ from maskcls.config.compose import compose
 from maskcls.config.groups import checked
 from maskcls.engine.fold import gathered
 from maskcls.engine.train_state import build
-from maskcls.inference.predictor import load, opened
-from maskcls.storage.run import RunDir
+from maskcls.inference.predictor import load
+from maskcls.storage.run import RunDir, opened
 from maskcls.storage.run_files import epochs, read_about, read_metrics, read_table
 from maskcls.system.safe_reading import read_arrays
 

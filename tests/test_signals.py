@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import environment
 
-from maskcls.engine.train_state import loaded
+from maskcls.storage.checkpoint import loaded
 from maskcls.storage.run_files import epochs
 from maskcls.system import signals
 from maskcls.system.signals import Stopped, exit_code, stop_on_signals

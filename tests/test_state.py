@@ -11,9 +11,10 @@ from maskcls.config.compose import compose
 from maskcls.config.groups import checked
 from maskcls.core.errors import RunError
 from maskcls.engine.fold import prune
-from maskcls.engine.train_state import State, build, mean_weights
+from maskcls.engine.train_state import State, build
 from maskcls.engine.training_loop import descend
 from maskcls.inference.forward import autocast
+from maskcls.storage.checkpoint import mean_weights
 
 SIZE = (32, 24)
 

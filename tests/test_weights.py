@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from maskcls.components import model
-from maskcls.components.model import load, timm_, weights_file
+from maskcls.components.model import timm_
 from maskcls.core.errors import ConfigError
+from maskcls.storage.pretrained import load, weights_file
 from maskcls.storage.weight_matching import match_weights
 from maskcls.system import console
 

@@ -20,10 +20,10 @@ def gap(words: list[str]) -> None:
     from maskcls.config.groups import checked
     from maskcls.core.config import Config
     from maskcls.engine.runner import directory, perform
-    from maskcls.inference.predictor import opened
     from maskcls.ladder.results import apart, cell
     from maskcls.ladder.rungs import check_single_run
     from maskcls.reporting.comparison import Outcome, difference
+    from maskcls.storage.run import opened
 
     found = {}
     for name, split in SPLITS.items():

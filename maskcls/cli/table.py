@@ -38,9 +38,9 @@ def arguments() -> argparse.Namespace:
 
 def compare(names: Sequence[str], runs_dir: str) -> None:
     """Print the scores of finished runs, and each one's difference to the one before it, on the same rows only."""
-    from maskcls.inference.predictor import opened
     from maskcls.ladder.results import apart, cell
     from maskcls.reporting.comparison import Outcome
+    from maskcls.storage.run import opened
 
     lines, before = [], None
     for run in [opened(name, runs_dir) for name in names]:

@@ -17,15 +17,17 @@ from maskcls.core.config import Config
 from maskcls.core.errors import RunError
 from maskcls.core.table import count, digest, eval_rows, scored_rows, straddling
 from maskcls.core.task import CLASSES, Floats
-from maskcls.engine.train_state import State, again, build, fitting, load_weights, loaded, mean_weights, save_weights
+from maskcls.engine.train_state import State, build
 from maskcls.engine.training_loop import Fold, fit, renew_statistics
 from maskcls.evaluation.metrics import confusion, per_class, scores, spread
 from maskcls.inference.forward import predict
+from maskcls.storage.checkpoint import again, fitting, load_weights, loaded, mean_weights, save_weights
+from maskcls.storage.predictions import sheet
 from maskcls.storage.provenance import begin_session
 from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import read_fold
 from maskcls.system import console, distributed
-from maskcls.system.files import write_arrays, write_text
+from maskcls.system.files import write_arrays
 
 
 def fit_fold(
@@ -175,11 +177,3 @@ def evaluated(table: pd.DataFrame, rest: Floats) -> dict[str, Any] | None:
         "people": part[known]["person"].nunique(),
         "single": alone,
     }
-
-
-def sheet(path: Path, table: pd.DataFrame, probs: Floats) -> None:
-    """Write photos with their truth, guess and 18 probabilities as a CSV."""
-    columns = [f"p{i}" for i in range(len(CLASSES))]
-    content = table[["id", "person", "fold", "label"]].assign(guess=probs.argmax(1)).reset_index(drop=True)
-    content = content.join(pd.DataFrame(probs.astype(np.float64), columns=columns))
-    write_text(path, content.to_csv(index=False, float_format="%.8g", lineterminator="\n"))

@@ -32,11 +32,10 @@ from maskcls.evaluation.metrics import macro_f1
 from maskcls.reporting.run_report import show, write
 from maskcls.storage.origins import collect_origins
 from maskcls.storage.provenance import about, check_data, describe_since, read_sessions, software_notes
-from maskcls.storage.run import RunDir
+from maskcls.storage.run import RunDir, run_content
 from maskcls.storage.run_files import read_fold, read_table
 from maskcls.system import console, distributed
 from maskcls.system.files import locked, writable, write_json, write_text
-from maskcls.system.safe_reading import read_text
 
 
 def run(raw: DictConfig | Mapping[str, Any]) -> float:
@@ -63,16 +62,6 @@ def perform(cfg: Config) -> float:
 def directory(cfg: Config) -> RunDir:
     """Return the directory of a config's run."""
     return RunDir(Path(cfg.runs_dir), cfg.name, run_content(cfg))
-
-
-def run_content(cfg: Config) -> dict[str, Any]:
-    """Return the content that names a config's run; a run that it begins from is known by its name and data."""
-    content = cfg.science()
-    for group, key in (("model", "init"), ("pseudo", "run")):
-        if other := content[group].get(key):
-            known = [read_text(data) for data in Path(other).glob("data.json")]
-            content[group] = content[group] | {key: [Path(other).name, *known]}
-    return content
 
 
 def finished(cfg: Config, place: RunDir) -> dict[str, Any] | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,8 @@ from torch import nn
 from maskcls.components.hardware import Hardware, hold_memory
 from maskcls.components.head import Head
 from maskcls.core.config import Config
-from maskcls.core.errors import MaskclsError, RunError
-from maskcls.system.files import write
-from maskcls.system.safe_reading import FormatError, check_plain, read_tensors
+from maskcls.storage.checkpoint import fitting, load_weights, loaded, write_tensors
+from maskcls.system.safe_reading import FormatError, check_plain
 
 MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"}  # of the shape of their weight
 FIRST_SCALE = 2.0**10  # of fp16's loss; at torch's 2^16 the first gradients overflow and their steps are skipped
@@ -121,46 +118,6 @@ def parameters(cfg: Config, model: nn.Module) -> list[Any]:
     return param_groups_layer_decay(model, decay, weight_decay_exclude_1d=False, layer_decay=cfg.layer_decay)
 
 
-def loaded(path: Path) -> Any:
-    """Return a checkpoint's content, on the CPU; nothing in it is unpickled as code."""
-    try:
-        return read_tensors(path)
-    except Exception as error:
-        reason = str(error) if isinstance(error, FormatError) else type(error).__name__
-        raise RunError(f"{path} is no readable checkpoint ({reason}): {again(path)}") from error
-
-
-def load_weights(model: nn.Module, given: Any) -> None:
-    """Fill a model with weights by name; a FormatError for such as it would take and not work with."""
-    if not isinstance(given, Mapping):
-        raise FormatError("its weights have no names")
-    for name, own in model.state_dict().items():
-        tensor = given.get(name)
-        if not isinstance(tensor, torch.Tensor) or tensor.shape != own.shape:
-            continue  # of this load_state_dict speaks itself
-        if tensor.layout != torch.strided or tensor.is_floating_point() != own.is_floating_point():
-            raise FormatError(f"{name} is {tensor.dtype}, expected {own.dtype}")
-        if not torch.isfinite(tensor).all():
-            raise FormatError(f"{name} holds numbers that are not finite")
-    model.load_state_dict(given)
-
-
-def check_names(build: Callable[[], nn.Module], given: Any) -> None:
-    """Raise a FormatError where weights are another model's, before memory is taken for what a file claims to be of.
-
-    A model that cannot be built without its numbers is left to load_weights.
-    """
-    try:
-        with torch.device("meta"):
-            own = build().state_dict()
-    except (RuntimeError, NotImplementedError):
-        return
-    known = given if isinstance(given, Mapping) else {}
-    wrong = [name for name, tensor in own.items() if getattr(known.get(name), "shape", None) != tensor.shape]
-    if wrong:
-        raise FormatError(f"{len(wrong)} of {len(own)} weights are missing or of another shape, first {wrong[0]}")
-
-
 def load_optimizer(optimizer: torch.optim.Optimizer, given: Any) -> None:
     """Restore an optimizer; a FormatError where it was saved with other parameters, which would be taken over."""
     check_plain(given, keys=int, leaves=(torch.Tensor,))
@@ -194,44 +151,3 @@ def check_history(given: Any) -> list[float]:
     if not isinstance(given, list) or not all(isinstance(score, float) and 0 <= score <= 1 for score in given):
         raise FormatError("its history is not a list of scores")
     return list(given)
-
-
-@contextlib.contextmanager
-def fitting(path: Path) -> Iterator[None]:
-    """Make a RunError of whatever goes wrong in filling a model from a checkpoint."""
-    try:
-        yield
-    except MaskclsError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:150]
-        raise RunError(f"{path} does not fit this run ({reason}): {again(path)}") from error
-
-
-def again(path: Path) -> str:
-    """Return how to train the fold of a broken checkpoint again."""
-    return f"remove {path.parent} (and metrics.json, if it stands) and ask for the run again; its other folds stand"
-
-
-def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole or not at all."""
-    whole = io.BytesIO()  # written by torch itself, a full disk would be an error without a reason
-    torch.save(content, whole)
-    write(path, lambda file: file.write(whole.getbuffer()))
-
-
-def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
-    """Write the weights and the preprocessing that they were trained with: all that prediction needs."""
-    write_tensors(path, {"model": model.state_dict(), **facts})
-
-
-def mean_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
-    """Return the mean of the weights in some files; what is no floating-point number is the last file's."""
-    models = []
-    for file in files:
-        with fitting(file):
-            models.append(loaded(file)["model"])
-    if len(models) == 1:
-        return models[0]
-    return {key: torch.stack([model[key] for model in models]).mean(0) if value.is_floating_point() else value
-            for key, value in models[-1].items()}  # fmt: skip

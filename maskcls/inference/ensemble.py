@@ -23,7 +23,9 @@ from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, Floats, Ints, decod
 from maskcls.evaluation.metrics import scores
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.inference.evaluation_set import load_evaluation, load_own_evaluation, stored_probs
-from maskcls.inference.predictor import COLUMNS, Finished, Predictor, opened, ordered, restore_component
+from maskcls.inference.predictor import Predictor, restore_component
+from maskcls.storage.predictions import COLUMNS, ordered
+from maskcls.storage.run import Finished, opened
 from maskcls.system import console, distributed
 from maskcls.system.files import write_text
 

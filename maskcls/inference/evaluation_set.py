@@ -11,7 +11,9 @@ from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Word
 from maskcls.core.table import differ
 from maskcls.core.task import Floats
-from maskcls.inference.predictor import Finished, ordered, restore_component
+from maskcls.inference.predictor import restore_component
+from maskcls.storage.predictions import ordered
+from maskcls.storage.run import Finished
 from maskcls.system import console
 from maskcls.system.file_digests import file_digests
 

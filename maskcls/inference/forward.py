@@ -16,9 +16,8 @@ from maskcls.components.tta import Views
 from maskcls.core.errors import NumberError
 from maskcls.core.task import CLASSES, Floats, Ints
 from maskcls.data.loader import Plain, loader
+from maskcls.storage.checkpoint import DTYPES
 from maskcls.system import distributed
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:

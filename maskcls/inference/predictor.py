@@ -2,93 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from torch import nn
 
 from maskcls.cli.cache import Pixels
 from maskcls.components.crop import Crop
 from maskcls.components.hardware import Hardware, auto
 from maskcls.config.groups import GROUPS
-from maskcls.core.errors import ConfigError, DataError, RunError, unknown
+from maskcls.core.errors import ConfigError, DataError, RunError
 from maskcls.core.registry import Word
 from maskcls.core.table import count
 from maskcls.core.task import CLASSES, Floats
-from maskcls.engine.train_state import check_names, load_weights, loaded
 from maskcls.imaging.image_io import photo
 from maskcls.inference import forward
-from maskcls.inference.forward import DTYPES
-from maskcls.storage.run_files import PROBS, check_colours, read_probabilities, read_table
-from maskcls.system.safe_reading import check_plain, read_json, read_yaml, readable
+from maskcls.storage.checkpoint import SAID, check_names, checkpoint, load_weights
+from maskcls.storage.run import Finished, opened
 
 Photo = str | Path | npt.NDArray[np.uint8]
-CARRIED = ("model", "model_word", "head", "crop", "classes", "mean", "std")
 FRESH = {"pretrained": False, "init": None}  # the checkpoint has the weights: nothing is fetched
-COLUMNS = PROBS
-SAID = 300  # letters of a sentence on what a file holds
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run that is done, read back from its directory."""
-
-    path: Path
-    config: Mapping[str, Any]
-    table: pd.DataFrame  # id, person, label, part, fold, scored, content ("" in a run from before there was one)
-
-    @property
-    def scored(self) -> pd.DataFrame:
-        """The rows that the run's out-of-fold score is about."""
-        return self.table[(self.table["part"] == "train") & self.table["scored"]].reset_index(drop=True)
-
-    @property
-    def evaluation(self) -> pd.DataFrame:
-        """The evaluation rows, in info.csv's order."""
-        return self.table[self.table["part"] == "eval"].reset_index(drop=True)
-
-    def probabilities(self, name: str) -> pd.DataFrame:
-        """Return id and p0 … p17 of oof.csv or eval.csv."""
-        return read_probabilities(self.path / name)
-
-
-def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
-    """Return a finished run, given its folder or its name below `runs_dir`; RunError for any other."""
-    place = found(name, Path(runs_dir))
-    if not (place / "metrics.json").is_file():
-        raise RunError(f"{place} is not done (it has no metrics.json): ask for its run again")
-    config = read_yaml(place / "config.yaml")
-    if "hardware" not in config:  # what is written last
-        raise RunError(f"{place / 'config.yaml'} is cut off: ask for the run again under another name")
-    if config.get("precision") not in list(DTYPES):  # it may be a list, which no mapping can be asked for
-        raise RunError(f"{place / 'config.yaml'}: precision must be one of {', '.join(DTYPES)}")
-    read_json(place / "metrics.json")
-    return Finished(place, config, read_table(place / "table.csv"))
-
-
-def found(name: str | Path, runs_dir: Path) -> Path:
-    """Return a run's folder; an unknown name is a RunError with the nearest one."""
-    for place in (Path(name), runs_dir / name):
-        if (place / "config.yaml").is_file():
-            return place
-    known = [place.parent.name for place in runs_dir.glob("*/config.yaml")]
-    raise RunError(unknown("run", Path(name).name, known) + ("" if known else f": there are no runs in {runs_dir}"))
-
-
-def ordered(wanted: Sequence[str], given: pd.DataFrame, where: Path | str) -> Floats:
-    """Return the probabilities (N, 18) of the wanted ids in their order; a missing or double one is a DataError."""
-    for ids, what in ((pd.Series(wanted, dtype=str), "is asked for"), (given["id"], f"stands in {where}")):
-        if (twice := ids[ids.duplicated()]).size:
-            raise DataError(f"{twice.iloc[0]} {what} more than once")
-    probs = given.set_index("id")[COLUMNS].reindex(list(wanted))
-    if (lost := probs.index[probs.isna().any(axis=1)]).size:
-        raise DataError(f"{where} has no probabilities for {len(lost)} of {len(wanted)} photos, first {lost[0]}")
-    return probs.to_numpy(np.float32)
 
 
 def restore_component(run: Finished, group: str) -> Word:
@@ -104,23 +40,6 @@ def checked_word(group: str, raw: Any, where: Path) -> Word:
         hint = "its words may be a plugin's: give plugins=[…], or import them, first"
         raise RunError(*[f"{where}: {fault}"[:SAID] for fault in faults], hint)
     return word
-
-
-def checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint that was made for these classes; nothing in it is unpickled as code."""
-    if not path.is_file():
-        raise RunError(f"there is no checkpoint {path}")
-    content = loaded(path)
-    lacking = [key for key in CARRIED if not isinstance(content, dict) or key not in content]
-    if lacking:
-        raise RunError(f"{path} is no checkpoint of a run: it lacks {', '.join(lacking)}")
-    with readable(path):
-        check_plain({key: value for key, value in content.items() if key != "model"})
-        check_colours(content["mean"], content["std"])
-    if content["classes"] != list(CLASSES):
-        said = f"{path} was trained for other classes, or for these in another order: {content['classes']}"
-        raise RunError(said[:SAID])
-    return content
 
 
 class Predictor:

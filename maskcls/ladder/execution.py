@@ -16,9 +16,9 @@ from maskcls.core.table import count, eval_rows, scored_rows, training_rows
 from maskcls.data.assemble import assemble
 from maskcls.engine.runner import directory, perform, photo_size
 from maskcls.engine.train_state import build
-from maskcls.inference.predictor import Finished, opened
 from maskcls.ladder.plan import Step, settled
 from maskcls.ladder.rungs import Rung
+from maskcls.storage.run import Finished, opened
 from maskcls.system import console
 from maskcls.system.console import span
 

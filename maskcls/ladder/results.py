@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from maskcls.evaluation.metrics import FEWEST
-from maskcls.inference.predictor import Finished
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.reporting.comparison import Outcome, facts
+from maskcls.storage.run import Finished
 from maskcls.storage.run_files import read_metrics, read_records
 from maskcls.system import console
 from maskcls.system.files import write_json

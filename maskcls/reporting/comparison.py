@@ -14,7 +14,8 @@ from maskcls.core.table import count, differ
 from maskcls.core.task import Floats, Ints
 from maskcls.evaluation.bootstrap import Tally, interval, tally
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.inference.predictor import Finished, ordered
+from maskcls.storage.predictions import ordered
+from maskcls.storage.run import Finished
 from maskcls.storage.run_files import epochs, read_about, read_fold
 
 Run = Sequence[Finished]  # the members of one answer: a run, or several that are blended

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from maskcls.components.model import weights_file
 from maskcls.core.config import Config
+from maskcls.storage.pretrained import weights_file
 from maskcls.system.file_digests import file_digest, joint_digest
 
 

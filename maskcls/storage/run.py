@@ -6,15 +6,19 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
-from maskcls.core.errors import RunError
-from maskcls.storage.run_files import epochs, read_metrics
+from maskcls.core.config import Config
+from maskcls.core.errors import RunError, unknown
+from maskcls.storage.checkpoint import DTYPES
+from maskcls.storage.run_files import epochs, read_metrics, read_probabilities, read_table
 from maskcls.system.files import fingerprint, sweep, write_json, write_text
-from maskcls.system.safe_reading import read_json
+from maskcls.system.safe_reading import read_json, read_text, read_yaml
 
 
 class Plain(yaml.SafeDumper):
@@ -118,3 +122,59 @@ def differing_origins(mine: Mapping[str, str], theirs: Any) -> list[str]:
     """Return the keys whose digests differ; one that only one side knows of is left out."""
     known = theirs if isinstance(theirs, Mapping) else {}
     return [key for key, digest in mine.items() if known.get(key, digest) != digest]
+
+
+def run_content(cfg: Config) -> dict[str, Any]:
+    """Return the content that names a config's run; a run that it begins from is known by its name and data."""
+    content = cfg.science()
+    for group, key in (("model", "init"), ("pseudo", "run")):
+        if other := content[group].get(key):
+            known = [read_text(data) for data in Path(other).glob("data.json")]
+            content[group] = content[group] | {key: [Path(other).name, *known]}
+    return content
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is done, read back from its directory."""
+
+    path: Path
+    config: Mapping[str, Any]
+    table: pd.DataFrame  # id, person, label, part, fold, scored, content ("" in a run from before there was one)
+
+    @property
+    def scored(self) -> pd.DataFrame:
+        """The rows that the run's out-of-fold score is about."""
+        return self.table[(self.table["part"] == "train") & self.table["scored"]].reset_index(drop=True)
+
+    @property
+    def evaluation(self) -> pd.DataFrame:
+        """The evaluation rows, in info.csv's order."""
+        return self.table[self.table["part"] == "eval"].reset_index(drop=True)
+
+    def probabilities(self, name: str) -> pd.DataFrame:
+        """Return id and p0 … p17 of oof.csv or eval.csv."""
+        return read_probabilities(self.path / name)
+
+
+def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
+    """Return a finished run, given its folder or its name below `runs_dir`; RunError for any other."""
+    place = found(name, Path(runs_dir))
+    if not (place / "metrics.json").is_file():
+        raise RunError(f"{place} is not done (it has no metrics.json): ask for its run again")
+    config = read_yaml(place / "config.yaml")
+    if "hardware" not in config:  # what is written last
+        raise RunError(f"{place / 'config.yaml'} is cut off: ask for the run again under another name")
+    if config.get("precision") not in list(DTYPES):  # it may be a list, which no mapping can be asked for
+        raise RunError(f"{place / 'config.yaml'}: precision must be one of {', '.join(DTYPES)}")
+    read_json(place / "metrics.json")
+    return Finished(place, config, read_table(place / "table.csv"))
+
+
+def found(name: str | Path, runs_dir: Path) -> Path:
+    """Return a run's folder; an unknown name is a RunError with the nearest one."""
+    for place in (Path(name), runs_dir / name):
+        if (place / "config.yaml").is_file():
+            return place
+    known = [place.parent.name for place in runs_dir.glob("*/config.yaml")]
+    raise RunError(unknown("run", Path(name).name, known) + ("" if known else f": there are no runs in {runs_dir}"))
