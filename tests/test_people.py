@@ -30,7 +30,7 @@ from maskcls.core.task import encode
 from maskcls.data import assemble as assemble_module
 from maskcls.data.assemble import assemble
 from maskcls.data.selection import ranked
-from maskcls.reporting.run_report import show
+from maskcls.reporting.summary import show
 from maskcls.storage.run import RunDir
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

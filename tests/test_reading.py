@@ -122,7 +122,7 @@ def test_a_checkpoint_that_is_compressed_or_of_the_form_without_an_archive_is_re
 def test_any_closing_is_shown_or_refused(
     data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path
 ) -> None:
-    from maskcls.reporting.run_report import lines
+    from maskcls.reporting.summary import lines
 
     content = data.draw(changed(json.loads((finished[1] / "metrics.json").read_text())))
     (tmp_path / "metrics.json").write_text(json.dumps(content))

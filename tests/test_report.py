@@ -19,7 +19,8 @@ from maskcls.evaluation.calibration import reliability
 from maskcls.evaluation.error_analysis import blame, years
 from maskcls.evaluation.metrics import SCORES, confusion, per_class, scores, spread
 from maskcls.reporting import figures
-from maskcls.reporting.run_report import WORST, answers, class_rows, lines, mistakes, sections, show, write
+from maskcls.reporting.run_report import WORST, answers, class_rows, mistakes, sections, write
+from maskcls.reporting.summary import lines, show
 from maskcls.storage.predictions import sheet
 from maskcls.storage.run import RunDir
 from maskcls.system import console

@@ -28,15 +28,16 @@ from maskcls.engine import runner
 from maskcls.engine.runner import directory, photo_size
 from maskcls.evaluation.bootstrap import interval, tally
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.ladder import reproduction, results
+from maskcls.ladder import reproduction
 from maskcls.ladder.figure import figure
 from maskcls.ladder.plan import Asked, ground, planned, settled
 from maskcls.ladder.reproduction import reproduce, understood
-from maskcls.ladder.results import BRIEF, apart, brief, captions, cell, keep, markdown, name, standings
+from maskcls.ladder.results import BRIEF, brief, captions, keep, markdown, name, standings
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
-from maskcls.reporting.comparison import Outcome, difference
-from maskcls.reporting.figures import LIGHT
+from maskcls.reporting import comparison
+from maskcls.reporting.comparison import Outcome, apart, cell, difference
+from maskcls.reporting.figure_style import LIGHT
 from maskcls.storage.run import opened
 
 SMALLER = ("model=timm", "model.arch=test_efficientnet", "epochs=1", "folds=2", "batch=16", "crop.height=64", "crop.width=48",
@@ -171,7 +172,7 @@ def test_seeds_are_runs_of_their_own_and_compared_in_pairs(given: tuple[str, ...
         held["difference"],
         [held["scores"]["single"]["f1"], only(records(given) / "team/baseline.json")["scores"]["single"]["f1"]],
     )
-    assert apart["f1"] == pytest.approx(each[0] - each[1]) and apart["sd"] >= 0 and "±" in results.apart(apart)
+    assert apart["f1"] == pytest.approx(each[0] - each[1]) and apart["sd"] >= 0 and "±" in comparison.apart(apart)
 
 
 def test_asking_for_one_rung_later_keeps_its_difference_and_a_record_of_other_runs_goes(given: tuple[str, ...]) -> None:

@@ -20,9 +20,8 @@ def gap(words: list[str]) -> None:
     from maskcls.config.groups import checked
     from maskcls.core.config import Config
     from maskcls.engine.runner import directory, perform
-    from maskcls.ladder.results import apart, cell
     from maskcls.ladder.rungs import check_single_run
-    from maskcls.reporting.comparison import Outcome, difference
+    from maskcls.reporting.comparison import Outcome, apart, cell, difference
     from maskcls.storage.run import opened
 
     found = {}

@@ -38,8 +38,7 @@ def arguments() -> argparse.Namespace:
 
 def compare(names: Sequence[str], runs_dir: str) -> None:
     """Print the scores of finished runs, and each one's difference to the one before it, on the same rows only."""
-    from maskcls.ladder.results import apart, cell
-    from maskcls.reporting.comparison import Outcome
+    from maskcls.reporting.comparison import Outcome, apart, cell
     from maskcls.storage.run import opened
 
     lines, before = [], None

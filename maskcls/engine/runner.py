@@ -29,7 +29,8 @@ from maskcls.engine.fold import metrics
 from maskcls.engine.fold_processes import train_fold
 from maskcls.engine.train_state import build
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.reporting.run_report import show, write
+from maskcls.reporting.run_report import write
+from maskcls.reporting.summary import show
 from maskcls.storage.origins import collect_origins
 from maskcls.storage.provenance import about, check_data, describe_since, read_sessions, software_notes
 from maskcls.storage.run import RunDir, run_content

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maskcls.ladder.results import Record
 from maskcls.ladder.rungs import Rung, rungs
-from maskcls.reporting import figures
-from maskcls.reporting.figures import Dress, legend, words
+from maskcls.reporting import figure_style
+from maskcls.reporting.comparison import Record
+from maskcls.reporting.figure_style import Dress, legend, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ def figure(ladder: str, records: Mapping[str, Record], dress: Dress) -> Figure:
     A line joins only scores of one kind: by person or as published (leaking, hollow), evaluation or out of fold.
     """
     every = rungs(ladder)
-    canvas, (ax,) = figures.canvas(dress, max(6.0, 1.1 * len(every)), 4.2)
+    canvas, (ax,) = figure_style.canvas(dress, max(6.0, 1.1 * len(every)), 4.2)
     for faithful in (False, True):
         known = [
             (i, rung.published["f1"])

@@ -32,8 +32,8 @@ from maskcls.ladder.results import (
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
 from maskcls.reporting.comparison import Outcome
-from maskcls.reporting.figures import DARK, LIGHT, png
-from maskcls.reporting.run_report import uri
+from maskcls.reporting.figure_style import DARK, LIGHT, png
+from maskcls.reporting.html import uri
 from maskcls.system import console
 from maskcls.system.files import writable, write, write_text
 

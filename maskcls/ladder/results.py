@@ -8,15 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from maskcls.evaluation.metrics import FEWEST
 from maskcls.ladder.rungs import Rung, rungs
-from maskcls.reporting.comparison import Outcome, facts
+from maskcls.reporting.comparison import Outcome, Record, apart, cell, facts
 from maskcls.storage.run import Finished
 from maskcls.storage.run_files import read_metrics, read_records
 from maskcls.system import console
 from maskcls.system.files import write_json
 
-Record = dict[str, Any]
 BRIEF = (
     "rung\n", "published\nF1, accuracy", "out of fold\nF1, accuracy", "evaluation, one fold\nF1, accuracy",
     "evaluation, ensemble\nF1, accuracy", "F1 to its parent\n[95 %]", "\nseeds", "\nseconds",
@@ -131,34 +129,9 @@ def several(record: Record) -> bool:
     return single is None or single["tables"] > record["seeds"]
 
 
-def cell(scores: Record | None, spread: bool = False) -> str:
-    """Return F1 with its interval, or with its standard deviation over folds."""
-    if scores is None:
-        return ""
-    span = f"± {scores['f1_sd']:.3f}" if spread and "f1_sd" in scores else between(scores["interval"], ".3f")
-    return f"{scores['f1']:.3f} {span}"
-
-
-def between(interval: Sequence[float] | None, digits: str) -> str:
-    """Return an interval in brackets, or why there is none."""
-    if interval is None:
-        return f"(n < {FEWEST} people: no interval)"
-    low, high = interval
-    return f"[{low:{digits}}, {high:{digits}}]"
-
-
 def to_parent(record: Record) -> str:
     """Return the difference of a rung to its parent, and the parent's name."""
     return f"{apart(record['difference'])} to {record['parent']}" if record["difference"] else ""
-
-
-def apart(difference: Record | None) -> str:
-    """Return a difference with its interval, or why there is none; out-of-fold ones are marked as such."""
-    if difference is None or "why" in difference:
-        return f"({difference['why']})" if difference else ""
-    spread = f" ± {difference['sd']:.3f}" if "sd" in difference else ""
-    where = " out of fold" if difference["rows"] == "oof" else ""
-    return f"{difference['f1']:+.3f}{spread} {between(difference['interval'], '+.3f')}{where}"
 
 
 def captions(records: Mapping[str, Record]) -> list[str]:

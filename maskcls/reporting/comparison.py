@@ -13,11 +13,12 @@ from maskcls.core.errors import RunError
 from maskcls.core.table import count, differ
 from maskcls.core.task import Floats, Ints
 from maskcls.evaluation.bootstrap import Tally, interval, tally
-from maskcls.evaluation.metrics import macro_f1
+from maskcls.evaluation.metrics import FEWEST, macro_f1
 from maskcls.storage.predictions import ordered
 from maskcls.storage.run import Finished
 from maskcls.storage.run_files import epochs, read_about, read_fold
 
+Record = dict[str, Any]
 Run = Sequence[Finished]  # the members of one answer: a run, or several that are blended
 
 
@@ -183,3 +184,28 @@ def machine(about: Mapping[str, Any]) -> str:
     hardware = about.get("hardware") or {}
     what = hardware.get("gpu") or hardware.get("processor") or "CPU"
     return f"{what}, {hardware.get('cores')} cores, {hardware.get('threads')} threads"
+
+
+def cell(scores: Record | None, spread: bool = False) -> str:
+    """Return F1 with its interval, or with its standard deviation over folds."""
+    if scores is None:
+        return ""
+    span = f"± {scores['f1_sd']:.3f}" if spread and "f1_sd" in scores else between(scores["interval"], ".3f")
+    return f"{scores['f1']:.3f} {span}"
+
+
+def between(interval: Sequence[float] | None, digits: str) -> str:
+    """Return an interval in brackets, or why there is none."""
+    if interval is None:
+        return f"(n < {FEWEST} people: no interval)"
+    low, high = interval
+    return f"[{low:{digits}}, {high:{digits}}]"
+
+
+def apart(difference: Record | None) -> str:
+    """Return a difference with its interval, or why there is none; out-of-fold ones are marked as such."""
+    if difference is None or "why" in difference:
+        return f"({difference['why']})" if difference else ""
+    spread = f" ± {difference['sd']:.3f}" if "sd" in difference else ""
+    where = " out of fold" if difference["rows"] == "oof" else ""
+    return f"{difference['f1']:+.3f}{spread} {between(difference['interval'], '+.3f')}{where}"

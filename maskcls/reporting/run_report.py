@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shlex
 from collections.abc import Iterator, Mapping
@@ -12,13 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.core.errors import DataError
 from maskcls.core.task import CLASSES, Floats, decode, marginals
 from maskcls.evaluation.calibration import reliability
 from maskcls.evaluation.error_analysis import blame
-from maskcls.evaluation.metrics import SCORES
-from maskcls.imaging.image_io import read_photo
 from maskcls.reporting.figures import Story, drawn
+from maskcls.reporting.html import thumbnail, uri
+from maskcls.reporting.summary import Numbers, digits, leak, lines
 from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import PROBS, read_about
 from maskcls.system import console, files
@@ -26,52 +24,7 @@ from maskcls.system.console import span
 from maskcls.system.files import write_text
 from maskcls.system.safe_reading import read_csv, read_yaml, readable
 
-Numbers = dict[str, Any]
 WORST = 24
-
-
-def show(run: RunDir, metrics: Numbers) -> None:
-    """Print the closing table, a warning where the split leaks, and where the run and its page lie."""
-    head = ["", "macro\nF1", "accuracy", "mask\nF1", "gender\nF1", "age\nF1", "photos"]
-    console.table("", head, [[name, *map(digits, values)] for name, values in lines(metrics)])
-    if both := metrics["people_on_both_sides"]:
-        console.say(f"LEAK: {leak(both)}", "bold red")
-    for note in metrics.get("notes", ()):
-        if note.startswith("LEAK: ") and not note.startswith("LEAK: split "):  # which is what was just said
-            console.say(note, "bold red")
-    console.say(str(run.path))
-    if (run / "report.html").exists():
-        console.say(str(run / "report.html"))
-
-
-def leak(both: int) -> str:
-    """Return the sentence on a split that puts people on both sides."""
-    who = "1 person stands" if both == 1 else f"{both} people stand"
-    return f"{who} on both sides of a fold, so out-of-fold scores are not scores on new people"
-
-
-def digits(value: Any) -> str:
-    """Return a score with four digits, a count as it is, and nothing for what is not known."""
-    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def lines(metrics: Numbers) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the name and the values (five scores, photos) of each line of the closing table."""
-    folds, evaluation = metrics["folds"], metrics["eval"]
-    for row in folds:
-        yield f"fold {row['fold']}", [row.get(name) for name in (*SCORES, "photos")]
-    if len(folds) > 1:
-        values = np.array([[row[name] for name in SCORES] for row in folds])  # (folds, 5)
-        yield "mean of folds", [*values.mean(0).tolist(), None]
-        yield "  ± sd", [*values.std(0, ddof=1).tolist(), None]
-    yield "out of fold", [metrics["oof"].get(name) for name in (*SCORES, "photos")]
-    if evaluation:
-        name = "evaluation: ensemble" if len(folds) > 1 else "evaluation"
-        yield name, [evaluation.get(key) for key in (*SCORES, "photos")]
-        alone, blank = evaluation.get("single") or {}, [None] * 4
-        if alone and len(folds) > 1:
-            yield "evaluation: one fold", [alone["f1"], alone["accuracy"], None, None, None, evaluation["photos"]]
-            yield "  ± sd", [alone.get("f1_sd"), alone.get("accuracy_sd"), *blank]
 
 
 def write(run: RunDir, metrics: Numbers, table: pd.DataFrame) -> None:
@@ -181,24 +134,6 @@ def mistakes(held: pd.DataFrame) -> Iterator[dict[Any, Any]]:
         truth, guess = CLASSES[row["label"]], CLASSES[row["guess"]]
         words = [(b, a != b) for a, b in zip(truth.split(), guess.split(), strict=True)]
         yield row | {"truth": truth, "guess": words, "image": thumbnail(row["path"])}
-
-
-def thumbnail(path: str, side: int = 200) -> str | None:
-    """Return a photo as a small JPEG's data: URI, None where it cannot be read any more."""
-    import cv2
-
-    try:
-        image = read_photo(path)[..., ::-1]
-        scale = min(1.0, side / max(image.shape[:2]))
-        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        return uri("jpeg", cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes())
-    except (DataError, cv2.error):
-        return None
-
-
-def uri(kind: str, image: bytes) -> str:
-    """Return an image as a data: URI."""
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def sections(run: RunDir) -> list[tuple[str, str, list[tuple[str, str]]]]:
