@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from maskcls.config.compose import compose
-from maskcls.config.groups import GROUPS, checked
+from maskcls.config.groups import GROUPS
+from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.core.schema import signature

@@ -14,7 +14,7 @@ import yaml
 from maskcls.components import augmentation, model
 from maskcls.components.augmentation import albumentations_
 from maskcls.components.crop import center
-from maskcls.config.compose import home
+from maskcls.config.overrides import home
 from maskcls.core.registry import Word
 from maskcls.inference.forward import colours, normalized
 

@@ -17,7 +17,7 @@ from maskcls.benchmark.baselines import RIVALS, Decoded, linked
 from maskcls.benchmark.harness import Job, Setting, configured, fair, race, ratios
 from maskcls.benchmark.profiling import PARTS, evaluation, start, step
 from maskcls.config.compose import compose
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.core.errors import ConfigError
 
 SETTING = "timm:32x24:4:2"

@@ -12,7 +12,8 @@ import torch
 
 from maskcls.components import loss
 from maskcls.config.compose import compose
-from maskcls.config.groups import GROUPS, checked
+from maskcls.config.groups import GROUPS
+from maskcls.config.validation import checked
 from maskcls.core.config import OUTSIDE, Config
 from maskcls.core.errors import ConfigError
 from maskcls.storage.run import run_content

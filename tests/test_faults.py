@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from maskcls.config.compose import compose
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.core.errors import MaskclsError
 from maskcls.engine.runner import run
 

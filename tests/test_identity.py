@@ -20,7 +20,7 @@ from maskcls.cli import cache
 from maskcls.cli.cache import pixels, sets
 from maskcls.components import crop
 from maskcls.config.compose import compose
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.registry import Word
 from maskcls.core.table import size_digest

@@ -20,8 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from test_pairs import one_step
 
 from maskcls.cli.cache import pixels
-from maskcls.config.compose import compose, home
-from maskcls.config.groups import GROUPS, checked, resolved
+from maskcls.config.compose import compose
+from maskcls.config.groups import GROUPS
+from maskcls.config.overrides import home
+from maskcls.config.validation import checked, resolved
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.data.assemble import assemble

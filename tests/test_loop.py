@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from maskcls.cli.cache import pixels
 from maskcls.config.compose import compose
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import NumberError, RunError
 from maskcls.data.assemble import assemble

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from maskcls.config.completion import SCRIPTS
-from maskcls.config.compose import compose, spelled, told
-from maskcls.config.groups import GROUPS, checked
+from maskcls.config.compose import compose, told
+from maskcls.config.groups import GROUPS
 from maskcls.config.override_grammar import accept_text, exact_line, parse, split_flags
+from maskcls.config.overrides import spelled
 from maskcls.config.suggestions import FOREIGN, TARGETS, Keys
+from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.core.schema import signature

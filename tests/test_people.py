@@ -21,7 +21,7 @@ from test_relabel import competition as competition_people
 from maskcls.cli.preview import listed
 from maskcls.components import data, extra, labels, split
 from maskcls.config.compose import compose
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos, unify_ids

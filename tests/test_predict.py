@@ -24,7 +24,7 @@ from maskcls import load
 from maskcls.components.data import competition
 from maskcls.components.split import by_person
 from maskcls.config.compose import compose
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
 from maskcls.engine import runner

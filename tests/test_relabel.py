@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from maskcls.components import labels
 from maskcls.config.compose import compose
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.core import table as table_module
 from maskcls.core.table import AGE_COLUMNS, RULER, scored_rows, train_labels, training_rows
 from maskcls.core.task import band, encode

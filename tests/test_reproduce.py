@@ -390,7 +390,7 @@ def test_fewer_than_twenty_people_have_no_interval() -> None:
 def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_fold(people: Path) -> None:
     from maskcls.components.data import competition
     from maskcls.config.compose import compose
-    from maskcls.config.groups import checked
+    from maskcls.config.validation import checked
     from maskcls.data.assemble import assemble
     from maskcls.data.selection import chosen
 

@@ -11,7 +11,7 @@ from foreign import FEW, changed, passes_or_says, said_of
 from hypothesis import given
 from hypothesis import strategies as some
 
-from maskcls.config.compose import home
+from maskcls.config.overrides import home
 from maskcls.ladder.reproduction import page
 from maskcls.ladder.results import markdown, show
 

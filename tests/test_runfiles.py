@@ -21,7 +21,7 @@ from maskcls.cli.sync import send
 from maskcls.components.hardware import cpu
 from maskcls.components.pseudo import guesses
 from maskcls.config.compose import compose
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.engine.fold import gathered
 from maskcls.engine.train_state import build
 from maskcls.inference.predictor import load

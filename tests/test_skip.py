@@ -16,7 +16,7 @@ from maskcls.cli import cache
 from maskcls.cli.cache import pixels
 from maskcls.components import data
 from maskcls.config.compose import compose
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
 from maskcls.core.table import digest, straddling

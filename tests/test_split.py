@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from maskcls.components import split
 from maskcls.config.compose import compose
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Word

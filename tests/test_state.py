@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from maskcls.config.compose import compose
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.core.errors import RunError
 from maskcls.engine.fold import prune
 from maskcls.engine.train_state import State, build

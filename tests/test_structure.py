@@ -12,8 +12,10 @@ import yaml
 
 from maskcls.cli.options import BEGIN, END, markdown
 from maskcls.cli.table import MARKERS
-from maskcls.config.compose import compose, home
-from maskcls.config.groups import GROUPS, MODULES, checked, resolved
+from maskcls.config.compose import compose
+from maskcls.config.groups import GROUPS, MODULES
+from maskcls.config.overrides import home
+from maskcls.config.validation import checked, resolved
 from maskcls.ladder.results import markdown as markdown_of
 from maskcls.ladder.rungs import LADDERS
 

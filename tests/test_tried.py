@@ -9,8 +9,9 @@ import pytest
 from test_pairs import one_step
 
 from maskcls.cli.cache import pixels
-from maskcls.config.compose import compose, home
-from maskcls.config.groups import checked
+from maskcls.config.compose import compose
+from maskcls.config.overrides import home
+from maskcls.config.validation import checked
 from maskcls.data.assemble import assemble
 
 FILES = [

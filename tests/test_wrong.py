@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from maskcls.config.compose import compose
-from maskcls.config.groups import CLASHES, GROUPS, checked
+from maskcls.config.groups import GROUPS
+from maskcls.config.validation import CLASHES, checked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError
 from maskcls.core.schema import signature

@@ -16,7 +16,7 @@ from torch import nn
 from maskcls.cli.cache import pixels
 from maskcls.components.hardware import Hardware
 from maskcls.config.compose import compose
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.task import CLASSES

@@ -17,7 +17,7 @@ SPLITS = {"folds of photos": "stratified_label", "folds of people": "by_person"}
 def gap(words: list[str]) -> None:
     """Train both, and print their scores, the gap with its interval, and what it means."""
     from maskcls.config.compose import compose
-    from maskcls.config.groups import checked
+    from maskcls.config.validation import checked
     from maskcls.core.config import Config
     from maskcls.engine.runner import directory, perform
     from maskcls.ladder.rungs import check_single_run

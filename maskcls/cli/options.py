@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from maskcls.config.compose import home
+from maskcls.config.overrides import home
 from maskcls.core.errors import ConfigError, unknown
 from maskcls.system import console
 from maskcls.system.files import between

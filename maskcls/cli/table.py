@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskcls.config.compose import home
+from maskcls.config.overrides import home
 from maskcls.core.errors import ConfigError, unknown
 from maskcls.ladder.rungs import LADDERS
 from maskcls.system import console

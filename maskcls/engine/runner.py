@@ -18,7 +18,7 @@ from maskcls.components.augmentation import Augment, check_augmented
 from maskcls.components.hardware import Hardware
 from maskcls.components.logger import Log, Sink
 from maskcls.components.model import training
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.core import table as table_module
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, PhotoError, RunError

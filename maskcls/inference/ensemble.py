@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 from maskcls.cli.cache import pixels
 from maskcls.components.blend import Blend
 from maskcls.components.hardware import Hardware
-from maskcls.config.groups import checked, resolved
+from maskcls.config.validation import checked, resolved
 from maskcls.core.errors import ConfigError, DataError, RunError
 from maskcls.core.registry import Word
 from maskcls.core.table import differ, straddling

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from maskcls.config.compose import compose
-from maskcls.config.groups import checked
+from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
 from maskcls.engine.runner import directory, finished

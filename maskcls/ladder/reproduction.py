@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from maskcls.components.logger import Wandb
-from maskcls.config.compose import home
+from maskcls.config.overrides import home
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown
 from maskcls.ladder import results

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from maskcls.config.compose import home
+from maskcls.config.overrides import home
 from maskcls.core.errors import ConfigError
 
 LADDERS = ("team", "workflow", "madgrad")
