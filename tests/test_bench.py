@@ -105,8 +105,8 @@ def test_the_second_job_of_a_sweep_decodes_nothing(words: list[str]) -> None:
 
 def test_a_larger_set_is_copied_with_other_bytes_and_the_same_pictures(tmp_path: Path) -> None:
     from maskcls.benchmark.scaling import enlarged
-    from maskcls.cli.cache import pixels
     from maskcls.components.data import competition
+    from maskcls.data.pixel_cache import pixels
 
     count = enlarged(tmp_path / "set", 15, 1, str(tmp_path / "data"))
     table = competition(lambda note: None, root=str(tmp_path / "set"))

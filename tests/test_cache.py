@@ -17,10 +17,11 @@ import pytest
 from PIL import Image
 
 from maskcls.cli import cache
-from maskcls.cli.cache import claimed, lock, pixels, sets
 from maskcls.components import crop
 from maskcls.core.errors import DataError
 from maskcls.core.registry import Word
+from maskcls.data import pixel_cache
+from maskcls.data.pixel_cache import claimed, lock, pixels, sets
 from maskcls.system.files import locked
 
 NONE = Word("crop", "none", {}, crop.none)
@@ -53,22 +54,22 @@ def left(root: Path) -> list[str]:
 
 @pytest.mark.parametrize("word", [NONE, CENTER, RESIZE])
 def test_the_cache_equals_direct_decoding(table: pd.DataFrame, root: Path, word: Word) -> None:
-    pixels = cache.pixels(table, word, root)
+    pixels = pixel_cache.pixels(table, word, root)
     expected = np.stack([word()(rgb(path)) for path in table["path"]])
     assert pixels.dtype == np.uint8 and np.array_equal(pixels, expected)
     assert isinstance(pixels, np.memmap) and not pixels.flags.writeable
 
 
 def test_rows_come_in_the_order_of_the_table(table: pd.DataFrame, root: Path) -> None:
-    pixels = cache.pixels(table, NONE, root)
-    assert np.array_equal(cache.pixels(table.iloc[::-1], NONE, root), pixels[::-1])
+    pixels = pixel_cache.pixels(table, NONE, root)
+    assert np.array_equal(pixel_cache.pixels(table.iloc[::-1], NONE, root), pixels[::-1])
 
 
 def test_a_second_call_decodes_nothing(table: pd.DataFrame, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = pixels(table, RESIZE, root)
     (file,) = root.rglob("pixels.npy")
     before = file.stat().st_mtime_ns
-    monkeypatch.setattr(cache, "decoded", None)
+    monkeypatch.setattr(pixel_cache, "decoded", None)
     assert np.array_equal(pixels(table, RESIZE, root), first)
     assert file.stat().st_mtime_ns == before and sorted(left(root)) == ["facts.json", "pixels.npy"]
 
@@ -90,7 +91,7 @@ def test_a_grey_photo_and_one_with_alpha_become_rgb(tmp_path: Path, root: Path) 
     grey, alpha = str(tmp_path / "g.png"), str(tmp_path / "a.png")
     Image.new("L", (6, 8), 77).save(grey)
     Image.new("RGBA", (6, 8), (10, 20, 30, 255)).save(alpha)
-    pixels = cache.pixels(pd.DataFrame({"path": [grey, alpha]}), NONE, root)
+    pixels = pixel_cache.pixels(pd.DataFrame({"path": [grey, alpha]}), NONE, root)
     assert pixels.shape == (2, 8, 6, 3)
     assert (pixels[0] == 77).all() and (pixels[1] == [10, 20, 30]).all()
 
@@ -101,7 +102,7 @@ def test_a_photo_that_was_taken_sideways_stands_upright(tmp_path: Path, root: Pa
     exif = Image.Exif()
     exif[0x0112] = 6  # turn a quarter clockwise to show it
     Image.fromarray(photo).save(tmp_path / "s.jpg", exif=exif, quality=100, subsampling=0)
-    pixels = cache.pixels(pd.DataFrame({"path": [str(tmp_path / "s.jpg")]}), NONE, root)
+    pixels = pixel_cache.pixels(pd.DataFrame({"path": [str(tmp_path / "s.jpg")]}), NONE, root)
     assert pixels.shape == (1, 32, 8, 3)
     assert (pixels[0, :12, :, 0] > 200).all() and (pixels[0, 20:] < 50).all()
 
@@ -238,8 +239,10 @@ def test_a_set_that_stands_is_read_without_its_lock(table: pd.DataFrame, root: P
 def test_the_command_lists_and_clears(
     table: pd.DataFrame, root: Path, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    pixels = cache.pixels(table, RESIZE, root)
-    cache.pixels(table.iloc[:5], Word("crop", "center", {"height": 20, "width": 10, "clahe": 2.0}, crop.center), root)
+    pixels = pixel_cache.pixels(table, RESIZE, root)
+    pixel_cache.pixels(
+        table.iloc[:5], Word("crop", "center", {"height": 20, "width": 10, "clahe": 2.0}, crop.center), root
+    )
     (root / "overlays" / "1a2b3c4d").mkdir(parents=True)
     shown = " ".join(command(name="cache").stdout.split())
     assert "12 │ 16 × 12 │ resize" in shown and "5 │ 20 × 10 │ center clahe=2.0" in shown

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maskcls.cli.cache import pixels
 from maskcls.cli.preview import main
 from maskcls.components import crop
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Word
+from maskcls.data.pixel_cache import pixels
 from maskcls.imaging.face_detection import FRAME, Box, Detect, Face, Finder, face, points, prominent, upright, word
 from maskcls.imaging.face_masks import Image
 from maskcls.imaging.landmarks import Landmarks

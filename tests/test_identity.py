@@ -16,15 +16,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maskcls.cli import cache
-from maskcls.cli.cache import pixels, sets
 from maskcls.components import crop
 from maskcls.config.compose import compose
 from maskcls.config.validation import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.registry import Word
 from maskcls.core.table import size_digest
+from maskcls.data import pixel_cache
 from maskcls.data.assemble import assemble
+from maskcls.data.pixel_cache import pixels, sets
 from maskcls.engine import runner
 from maskcls.engine.runner import run
 from maskcls.storage import provenance
@@ -168,8 +168,8 @@ def test_photos_that_change_while_they_are_decoded_make_no_cache(
             same_size_and_time(Path(photos["path"][3]), bitmap(7))
         return real(path, word)
 
-    real, changed = cache.decoded, list[str]()
-    monkeypatch.setattr(cache, "decoded", decoded)
+    real, changed = pixel_cache.decoded, list[str]()
+    monkeypatch.setattr(pixel_cache, "decoded", decoded)
     with pytest.raises(DataError, match=r"1 of 4 photos changed while the command ran, first .*3\.png"):
         pixels(photos, RESIZE, tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("pixels.npy"))

@@ -19,7 +19,6 @@ from conftest import environment
 from omegaconf import DictConfig, OmegaConf
 from test_pairs import one_step
 
-from maskcls.cli.cache import pixels
 from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS
 from maskcls.config.overrides import home
@@ -27,6 +26,7 @@ from maskcls.config.validation import checked, resolved
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.data.assemble import assemble
+from maskcls.data.pixel_cache import pixels
 from maskcls.ladder.rungs import check_single_run
 
 PUBLISHED = {

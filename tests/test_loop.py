@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from maskcls.cli.cache import pixels
 from maskcls.config.compose import compose
 from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import NumberError, RunError
 from maskcls.data.assemble import assemble
 from maskcls.data.loader import Epochs
+from maskcls.data.pixel_cache import pixels
 from maskcls.engine.train_state import State, build
 from maskcls.engine.training_loop import Fold, fit, seed_epoch
 from maskcls.inference.forward import colours, normalized

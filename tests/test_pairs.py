@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from maskcls.cli.cache import pixels
 from maskcls.config.compose import compose
 from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.data.assemble import assemble
+from maskcls.data.pixel_cache import pixels
 from maskcls.engine.runner import run
 from maskcls.engine.train_state import build
 from maskcls.engine.training_loop import Fold, fit

@@ -17,9 +17,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from maskcls.core.errors import DataError
+from maskcls.data.image_check import looked
 from maskcls.imaging import image_io
 from maskcls.imaging.image_decoding import LIMIT, image_formats
-from maskcls.imaging.image_io import Look, listen, look, looked, map_heard, photo, read_photo
+from maskcls.imaging.image_io import Look, listen, look, map_heard, photo, read_photo
 
 COLOUR = (200, 100, 50)
 

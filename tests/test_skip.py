@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 
 from maskcls.cli import cache
-from maskcls.cli.cache import pixels
 from maskcls.components import data
 from maskcls.config.compose import compose
 from maskcls.config.validation import checked
@@ -21,9 +20,11 @@ from maskcls.core.config import Config
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
 from maskcls.core.table import digest, straddling
 from maskcls.data.assemble import NAMED, assemble
+from maskcls.data.image_check import looked
+from maskcls.data.pixel_cache import pixels
 from maskcls.engine.runner import run
 from maskcls.imaging.image_decoding import Image
-from maskcls.imaging.image_io import looked, read_photo
+from maskcls.imaging.image_io import read_photo
 
 
 @pytest.fixture

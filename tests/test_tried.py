@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from test_pairs import one_step
 
-from maskcls.cli.cache import pixels
 from maskcls.config.compose import compose
 from maskcls.config.overrides import home
 from maskcls.config.validation import checked
 from maskcls.data.assemble import assemble
+from maskcls.data.pixel_cache import pixels
 
 FILES = [
     f"{folder}={file.stem}"

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from maskcls.cli.cache import pixels
 from maskcls.components.hardware import Hardware
 from maskcls.config.compose import compose
 from maskcls.config.validation import checked
@@ -21,6 +20,7 @@ from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.task import CLASSES
 from maskcls.data.assemble import assemble
+from maskcls.data.pixel_cache import pixels
 from maskcls.engine.training_loop import Fold
 
 Turn = Callable[[], Any]  # one epoch of a setting's steps

@@ -13,11 +13,11 @@ from typing import Any
 
 from maskcls.benchmark.baselines import built
 from maskcls.benchmark.harness import Job, wait
-from maskcls.cli.cache import pixels
 from maskcls.components.data import synthetic
 from maskcls.core.config import Config
 from maskcls.core.table import digest
 from maskcls.data.assemble import assemble
+from maskcls.data.pixel_cache import pixels
 from maskcls.engine.training_loop import Fold, train_epoch
 from maskcls.system import console
 

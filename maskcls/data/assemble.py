@@ -15,8 +15,8 @@ from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos
 from maskcls.core.missing_files import skip_missing
 from maskcls.core.table import count, straddling, training_rows
+from maskcls.data.image_check import looked
 from maskcls.data.selection import after_patches, prepared
-from maskcls.imaging.image_io import looked
 from maskcls.system import distributed
 from maskcls.system.console import escape_controls
 from maskcls.system.file_digests import file_digests

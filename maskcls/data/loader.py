@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from maskcls.cli.cache import Pixels
 from maskcls.components.augmentation import Augment, check_augmented
 from maskcls.components.hardware import Hardware
 from maskcls.components.sampler import Order
 from maskcls.core.errors import ConfigError
 from maskcls.core.task import Ints
+from maskcls.data.pixel_cache import Pixels
 from maskcls.system import console, distributed
 from maskcls.system.processes import SHARED, end_with_parent, free_shared_memory
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.cli.cache import Pixels
 from maskcls.components.hardware import Hardware
 from maskcls.components.head import Head
 from maskcls.components.logger import Log
@@ -17,6 +16,7 @@ from maskcls.core.config import Config
 from maskcls.core.errors import RunError
 from maskcls.core.table import count, digest, eval_rows, scored_rows, straddling
 from maskcls.core.task import CLASSES, Floats
+from maskcls.data.pixel_cache import Pixels
 from maskcls.engine.train_state import State, build
 from maskcls.engine.training_loop import Fold, fit, renew_statistics
 from maskcls.evaluation.metrics import confusion, per_class, scores, spread

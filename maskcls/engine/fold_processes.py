@@ -15,11 +15,11 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from maskcls.cli.cache import Pixels, pixels
 from maskcls.components.hardware import Hardware
 from maskcls.components.logger import Log
 from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError, RunError, mended
+from maskcls.data.pixel_cache import Pixels, pixels
 from maskcls.engine.fold import fit_fold
 from maskcls.storage.run import RunDir
 from maskcls.system import console, distributed

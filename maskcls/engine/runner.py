@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from maskcls.cli.cache import Pixels, pixels
 from maskcls.components.augmentation import Augment, check_augmented
 from maskcls.components.hardware import Hardware
 from maskcls.components.logger import Log, Sink
@@ -24,6 +23,7 @@ from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, PhotoError, RunError
 from maskcls.core.table import RULER, count, digest, size_digest, summary
 from maskcls.data.assemble import assemble, uniform
+from maskcls.data.pixel_cache import Pixels, pixels
 from maskcls.engine import fold_processes
 from maskcls.engine.fold import metrics
 from maskcls.engine.fold_processes import train_fold

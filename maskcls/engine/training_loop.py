@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from maskcls.cli.cache import Pixels
 from maskcls.components.hardware import Hardware
 from maskcls.components.head import Head, Objective
 from maskcls.components.mixing import Mix
@@ -24,6 +23,7 @@ from maskcls.core.errors import NumberError
 from maskcls.core.table import scored_rows, targets, train_labels, training_rows, with_fold_labels
 from maskcls.core.task import Floats, Ints
 from maskcls.data.loader import Batch, Epochs, derived, loader
+from maskcls.data.pixel_cache import Pixels
 from maskcls.engine.out_of_memory import room
 from maskcls.engine.train_state import State
 from maskcls.evaluation.metrics import cross_entropy, scores

@@ -12,7 +12,6 @@ import pandas as pd
 from omegaconf import DictConfig
 from pydantic import AfterValidator
 
-from maskcls.cli.cache import pixels
 from maskcls.components.blend import Blend
 from maskcls.components.hardware import Hardware
 from maskcls.config.validation import checked, resolved
@@ -20,6 +19,7 @@ from maskcls.core.errors import ConfigError, DataError, RunError
 from maskcls.core.registry import Word
 from maskcls.core.table import differ, straddling
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, Floats, Ints, decode
+from maskcls.data.pixel_cache import pixels
 from maskcls.evaluation.metrics import scores
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.inference.evaluation_set import load_evaluation, load_own_evaluation, stored_probs

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskcls.cli.cache import Pixels
 from maskcls.components.hardware import Hardware
 from maskcls.components.head import Head
 from maskcls.components.tta import Views
 from maskcls.core.errors import NumberError
 from maskcls.core.task import CLASSES, Floats, Ints
 from maskcls.data.loader import Plain, loader
+from maskcls.data.pixel_cache import Pixels
 from maskcls.storage.checkpoint import DTYPES
 from maskcls.system import distributed
 

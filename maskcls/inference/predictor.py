@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from maskcls.cli.cache import Pixels
 from maskcls.components.crop import Crop
 from maskcls.components.hardware import Hardware, auto
 from maskcls.config.groups import GROUPS
@@ -18,6 +17,7 @@ from maskcls.core.errors import ConfigError, DataError, RunError
 from maskcls.core.registry import Word
 from maskcls.core.table import count
 from maskcls.core.task import CLASSES, Floats
+from maskcls.data.pixel_cache import Pixels
 from maskcls.imaging.image_io import photo
 from maskcls.inference import forward
 from maskcls.storage.checkpoint import SAID, check_names, checkpoint, load_weights
