@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 from maskcls.core.errors import DataError
-from maskcls.inference.ensemble import describe
+from maskcls.inference.submission import describe
 from maskcls.system import console
 from maskcls.system.console import escape_controls, escape_value
 

@@ -37,7 +37,7 @@ from maskcls.cli.table import compare
 from maskcls.config.compose import compose
 from maskcls.core.errors import mended
 from maskcls.engine.runner import run
-from maskcls.inference.ensemble import predict
+from maskcls.inference.predict import predict
 from maskcls.inference.predictor import load
 from maskcls.storage.run import opened
 from maskcls.system import console

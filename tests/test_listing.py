@@ -16,7 +16,7 @@ from maskcls.core.errors import DataError
 from maskcls.imaging.image_decoding import image_endings
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.imaging.image_io import look
-from maskcls.inference.ensemble import photos
+from maskcls.inference.predict import photos
 
 ENDINGS = sorted({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 OTHERS = {".txt": 2, ".mov": 1, ".heic": 1, "without an ending": 1}

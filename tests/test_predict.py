@@ -28,8 +28,9 @@ from maskcls.config.validation import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
 from maskcls.engine import runner
-from maskcls.inference.ensemble import predict, submit
+from maskcls.inference.predict import predict
 from maskcls.inference.predictor import Predictor
+from maskcls.inference.submission import submit
 from maskcls.reporting.comparison import out_of_fold
 from maskcls.storage.run import opened
 from maskcls.system.file_digests import file_digests

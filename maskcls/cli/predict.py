@@ -13,7 +13,7 @@ from maskcls.config.compose import app
 
 def task(cfg: DictConfig) -> float:
     """Predict once; what is heavy to import is imported only now."""
-    from maskcls.inference.ensemble import predict
+    from maskcls.inference.predict import predict
 
     return predict(cfg)
 

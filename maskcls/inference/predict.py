@@ -1,0 +1,121 @@
+"""Prediction with one or more finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+from pydantic import AfterValidator
+
+from maskcls.components.blend import Blend
+from maskcls.components.hardware import Hardware
+from maskcls.config.validation import checked, resolved
+from maskcls.core.errors import ConfigError, DataError
+from maskcls.core.registry import Word
+from maskcls.core.task import Floats
+from maskcls.data.pixel_cache import pixels
+from maskcls.imaging.image_files import describe_left_out, find_images
+from maskcls.inference.ensemble import blended, named, show
+from maskcls.inference.evaluation_set import load_evaluation, load_own_evaluation, stored_probs
+from maskcls.inference.predictor import Predictor, restore_component
+from maskcls.inference.submission import describe, framed, submit
+from maskcls.storage.run import Finished, opened
+from maskcls.system import console, distributed
+
+STANDINS = {"data": {"name": "synthetic"}, "tta": {"name": "none"}}  # checked where the runs' own words are meant
+
+
+def some(names: list[str]) -> list[str]:
+    """Return names, at least one."""
+    if not names:
+        raise ValueError("it names no run, as runs='[runs/a-1234]' would")
+    return names
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """A prediction: which runs, of which photos, blended how."""
+
+    runs: Annotated[list[str], AfterValidator(some)]
+    photos: str | list[str] | None  # files, folders, patterns; null: the evaluation part of the data
+    out: str | None  # null: submission.csv, or photos.csv where photos are given
+    runs_dir: str
+    cache_dir: str
+    precision: Literal["fp32", "bf16", "fp16"] | None  # null: each run's own
+    plugins: list[str]
+    data: Word
+    tta: Word
+    blend: Word
+    hardware: Word
+
+
+def predict(raw: DictConfig | Mapping[str, Any]) -> float:
+    """Write the predictions that a config asks for and return the ensemble's out-of-fold macro F1."""
+    values = resolved(raw)
+    own = {group for group in STANDINS if values.get(group) is None}
+    cfg = checked(values | {group: STANDINS[group] for group in own}, PredictConfig)
+    out = Path(cfg.out or ("photos.csv" if cfg.photos else "submission.csv"))
+    if out.name == "probabilities.csv":
+        raise ConfigError("out: probabilities.csv is the name of the file beside it")
+    listing = photos([cfg.photos] if isinstance(cfg.photos, str) else cfg.photos) if cfg.photos else None
+    hardware = cfg.hardware()
+    distributed.start(hardware.device)
+    runs = [opened(name, cfg.runs_dir) for name in cfg.runs]
+    ensemble, score = blended(cfg.blend, runs)
+    tta = None if "tta" in own else cfg.tta
+    if tta and any(tta != restore_component(run, "tta") for run in runs):
+        console.say(f"tta={tta.name} is for the photos below; out-of-fold scores are with each run's own", "yellow")
+    if listing is None:
+        answer(cfg, runs, ensemble, tta, hardware, out, own_data="data" in own)
+    else:
+        describe(listing, ensemble(np.stack([computed(run, listing, cfg, tta, hardware) for run in runs])), out)
+    return score
+
+
+def answer(
+    cfg: PredictConfig, runs: Sequence[Finished], ensemble: Blend, tta: Word | None, hardware: Hardware, out: Path,
+    own_data: bool,
+) -> None:  # fmt: skip
+    """Write the submission of the evaluation photos: stored predictions where they are what is asked for, else new."""
+    cache = Path(cfg.cache_dir)
+    table = runs[0].evaluation if own_data else load_evaluation(cfg.data, cache)
+    if table.empty:
+        raise DataError("the data has no evaluation photos: photos=<folder> predicts any others")
+    kept = [stored_probs(run, table, cfg.precision, tta) for run in runs]
+    if own_data and any(probs is None for probs in kept):
+        table = load_own_evaluation(runs[0], cache)
+        kept = [stored_probs(run, table, cfg.precision, tta) for run in runs]
+    members = np.stack([computed(run, table, cfg, tta, hardware) if probs is None else probs
+                        for run, probs in zip(runs, kept, strict=True)])  # fmt: skip
+    probs, known = ensemble(members), (table["label"] >= 0).to_numpy()
+    if known.any():
+        lines = [(name, part[known]) for name, part in named(runs, cfg.blend, members, probs)]
+        show(f"evaluation: {known.sum()} photos with labels", table["label"].to_numpy(np.int64)[known], lines)
+    submit(table["id"].tolist(), framed(table["id"], probs), out)
+
+
+def computed(run: Finished, table: pd.DataFrame, cfg: PredictConfig, tta: Word | None, hardware: Hardware) -> Floats:
+    """Return the probabilities (N, 18) of photos by the mean of a run's folds."""
+    predictor = Predictor(run, hardware, cfg.precision, tta)
+    console.say(f"{run.path.name}: {len(table)} photos, {len(predictor.files)} folds")
+    return predictor.predict(pixels(table, predictor.crop_word, Path(cfg.cache_dir), console.say))
+
+
+def photos(sources: Sequence[str]) -> pd.DataFrame:
+    """Return id and path of the photos in folders (with theirs below), files and patterns; DataError where none is."""
+    found: list[str] = []
+    for source in sources:
+        images, left_out = find_images(source)
+        others = describe_left_out(left_out)
+        if not images:
+            raise DataError(f"photos: there is no photo at {source!r}{': ' * bool(others)}{others}")
+        if others:
+            console.say(f"photos: {source}: {others}", "yellow")
+        found += map(str, images)
+    unique = list(dict.fromkeys(found))
+    return pd.DataFrame({"id": unique, "path": unique})
