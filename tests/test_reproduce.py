@@ -25,7 +25,8 @@ from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, NumberError, RunError
 from maskcls.core.task import encode
 from maskcls.engine import runner
-from maskcls.engine.runner import directory, photo_size
+from maskcls.engine.runner import directory
+from maskcls.engine.sanity_check import photo_size
 from maskcls.evaluation.bootstrap import interval, tally
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.ladder import reproduction

@@ -22,7 +22,7 @@ from maskcls.components.hardware import cpu
 from maskcls.components.pseudo import guesses
 from maskcls.config.compose import compose
 from maskcls.config.validation import checked
-from maskcls.engine.fold import gathered
+from maskcls.engine.out_of_fold import gathered
 from maskcls.engine.train_state import build
 from maskcls.inference.predictor import load
 from maskcls.storage.run import RunDir, opened

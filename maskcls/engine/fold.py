@@ -14,18 +14,15 @@ from maskcls.components.head import Head
 from maskcls.components.logger import Log
 from maskcls.core.config import Config
 from maskcls.core.errors import RunError
-from maskcls.core.table import count, digest, eval_rows, scored_rows, straddling
-from maskcls.core.task import CLASSES, Floats
+from maskcls.core.table import digest, eval_rows, scored_rows
+from maskcls.core.task import CLASSES
 from maskcls.data.pixel_cache import Pixels
 from maskcls.engine.train_state import State, build
 from maskcls.engine.training_loop import Fold, fit, renew_statistics
-from maskcls.evaluation.metrics import confusion, per_class, scores, spread
 from maskcls.inference.forward import predict
 from maskcls.storage.checkpoint import again, fitting, load_weights, loaded, mean_weights, save_weights
-from maskcls.storage.predictions import sheet
 from maskcls.storage.provenance import begin_session
 from maskcls.storage.run import RunDir
-from maskcls.storage.run_files import read_fold
 from maskcls.system import console, distributed
 from maskcls.system.files import write_arrays
 
@@ -116,64 +113,9 @@ def stood(best: Path, epochs: Sequence[int]) -> bool:
         return bool(loaded(best)["epoch"] == epochs)
 
 
-def gathered(run: RunDir, table: pd.DataFrame) -> tuple[Floats, Floats, list[dict[str, Any]]]:
-    """Return the out-of-fold probabilities of all rows (NaN where none), the evaluation rows' of each fold
-    (folds, N, 18), and a row of scores for each fold."""
-    oof = np.full((len(table), len(CLASSES)), np.nan, np.float32)
-    rest, each = [], []
-    position = pd.Series(np.arange(len(table)), index=table["id"])
-    truth = table["label"].to_numpy()
-    for k in range(count(table)):
-        arrays = read_fold(run.fold(k) / "oof.npz")
-        check_rows(run.fold(k) / "oof.npz", arrays, table, k)
-        held = position[arrays["ids"]].to_numpy()
-        oof[held] = arrays["probs"]
-        rest.append(arrays["eval_probs"])
-        facts = {"fold": k, "photos": len(held), "epochs": int(arrays["epochs"]), "epoch": arrays["epoch"].tolist()}
-        each.append(facts | scores(truth[held], arrays["probs"]))
-    return oof, np.stack(rest), each
-
-
 def check_rows(file: Path, arrays: Mapping[str, Any], table: pd.DataFrame, k: int) -> None:
     """Raise a RunError where a fold's predictions are of other photos than the table's."""
     ids = table["id"].to_numpy(str)
     for name, wanted in (("ids", scored_rows(table, k)), ("eval_ids", eval_rows(table))):
         if not np.array_equal(arrays[name], ids[wanted]):
             raise RunError(f"{file} holds other photos than fold {k} of this run: {again(file)}")
-
-
-def metrics(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
-    """Write oof.csv and eval.csv and return the closing metrics: only numbers that another run would repeat."""
-    oof, rest, each = gathered(run, table)
-    held = np.flatnonzero(~np.isnan(oof[:, 0]))
-    truth = table["label"].to_numpy()
-    sheet(run / "oof.csv", table.iloc[held], oof[held])
-    evaluation = eval_rows(table)
-    if len(evaluation):
-        sheet(run / "eval.csv", table.iloc[evaluation], rest.mean(0))
-    people = table.iloc[held]["person"].nunique()
-    return {
-        "run": run.id, "folds": each,
-        "folds_mean": spread([row["f1"] for row in each], [row["accuracy"] for row in each]),
-        "oof": {**scores(truth[held], oof[held]), "photos": len(held), "people": people},
-        "eval": evaluated(table, rest), "people_on_both_sides": straddling(table), "select": cfg.select,
-        "notes": list(notes), "per_class": per_class(truth[held], oof[held]),
-        "confusion": confusion(truth[held], oof[held]).tolist(),
-    }  # fmt: skip
-
-
-def evaluated(table: pd.DataFrame, rest: Floats) -> dict[str, Any] | None:
-    """Return the scores of the evaluation rows: of the folds' mean, and of each fold alone; None without labels."""
-    part = table.iloc[eval_rows(table)]
-    known = part["scored"].to_numpy(bool)
-    if not known.any():
-        return None
-    truth = part["label"].to_numpy()[known]
-    single = [scores(truth, probs[known]) for probs in rest]
-    alone = spread([row["f1"] for row in single], [row["accuracy"] for row in single])
-    return {
-        **scores(truth, rest.mean(0)[known]),
-        "photos": len(truth),
-        "people": part[known]["person"].nunique(),
-        "single": alone,
-    }

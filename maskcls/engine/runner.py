@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from omegaconf import DictConfig
 
-from maskcls.components.augmentation import Augment, check_augmented
 from maskcls.components.hardware import Hardware
 from maskcls.components.logger import Log, Sink
-from maskcls.components.model import training
 from maskcls.config.validation import checked
 from maskcls.core import table as table_module
 from maskcls.core.config import Config
-from maskcls.core.errors import ConfigError, PhotoError, RunError
+from maskcls.core.errors import PhotoError, RunError
 from maskcls.core.table import RULER, count, digest, size_digest, summary
 from maskcls.data.assemble import assemble, uniform
 from maskcls.data.pixel_cache import Pixels, pixels
 from maskcls.engine import fold_processes
-from maskcls.engine.fold import metrics
 from maskcls.engine.fold_processes import train_fold
-from maskcls.engine.train_state import build
+from maskcls.engine.out_of_fold import metrics
+from maskcls.engine.sanity_check import descended, rehearse
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.reporting.run_report import write
 from maskcls.reporting.summary import show
@@ -150,58 +146,6 @@ def train_folds(cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels,
         return
     for k in wanted:
         train_fold(cfg, place, table, photos, k, hardware, log)
-
-
-def rehearse(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = None) -> None:
-    """Build what the words mean once, before any work: what a builder refuses is known now, and not after decoding.
-
-    `size` is the photos' height and width where the crop does not say it.
-    """
-    head, (high, wide) = cfg.head(), size or photo_size(cfg)
-    cfg.crop(), cfg.scheduler(1, 1), head.objective(cfg.loss, torch.ones(18)), cfg.mixing()
-    model = build(cfg, head, hardware, (high, wide), 0).model.eval()
-    if not high * wide:
-        return  # crop=none: the rest is told with the photos
-    with refused(f"augmentation {cfg.augmentation.name} refuses photos of {high} × {wide}"):
-        changed(cfg.augmentation(), high, wide)
-    with torch.inference_mode():
-        with refused(f"tta {cfg.tta.name} refuses photos of {high} × {wide}"):
-            views = cfg.tta()(torch.zeros(1, 3, high, wide, device=hardware.device))
-        with refused(f"model {cfg.model.name} refuses photos of {high} × {wide}"):
-            model(views[0])
-        if cfg.batch == distributed.size():
-            with refused(f"batch: model {cfg.model.name} cannot be trained on one photo of {high} × {wide}"):
-                training(model)(views[0])
-
-
-@contextmanager
-def refused(what: str) -> Iterator[None]:
-    """Make a ConfigError of what a library says against the words."""
-    try:
-        yield
-    except Exception as error:  # each library has kinds of its own
-        raise ConfigError(f"{what}: {' '.join(str(error).split())[:200]}") from error
-
-
-def changed(augment: Augment | None, height: int, width: int, draws: int = 16) -> None:
-    """Augment a blank photo a few times; a ValueError where what comes out is no photo of the same size."""
-    blank = np.zeros((height, width, 3), np.uint8)
-    for seed in range(draws if augment else 0):
-        check_augmented(blank, augment(blank, seed))  # type: ignore[misc]
-
-
-def photo_size(cfg: Config) -> tuple[int, int]:
-    """Return height and width of the photos that the model gets; 0 × 0 for crop=none, which leaves them as they are."""
-    crop = cfg.crop.params
-    height, width = crop.get("out") or (crop.get("height", 0), crop.get("width", 0))
-    return height, width
-
-
-def descended(cfg: Config, table: pd.DataFrame, note: Callable[[str], None] = lambda text: None) -> None:
-    """Refuse to begin from a run with other folds: its weights or its guesses come from those who are scored here."""
-    for key, source in (("model.init", cfg.model.params.get("init")), ("pseudo.run", cfg.pseudo.params.get("run"))):
-        if source is not None:
-            check_folds(key, Path(source), table, note)
 
 
 def check_folds(key: str, source: Path, table: pd.DataFrame, note: Callable[[str], None]) -> None:

@@ -14,7 +14,8 @@ from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError
 from maskcls.core.table import count, eval_rows, scored_rows, training_rows
 from maskcls.data.assemble import assemble
-from maskcls.engine.runner import directory, perform, photo_size
+from maskcls.engine.runner import directory, perform
+from maskcls.engine.sanity_check import photo_size
 from maskcls.engine.train_state import build
 from maskcls.ladder.plan import Step, settled
 from maskcls.ladder.rungs import Rung
