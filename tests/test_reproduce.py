@@ -29,13 +29,14 @@ from maskcls.engine.runner import directory
 from maskcls.engine.sanity_check import photo_size
 from maskcls.evaluation.bootstrap import interval, tally
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.ladder import reproduction
+from maskcls.ladder import pages
 from maskcls.ladder.figure import figure
 from maskcls.ladder.plan import Asked, ground, planned, settled
 from maskcls.ladder.reproduction import reproduce, understood
-from maskcls.ladder.results import BRIEF, brief, captions, keep, markdown, name, standings
+from maskcls.ladder.results import keep, name, standings
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
+from maskcls.ladder.tables import BRIEF, brief, captions, markdown
 from maskcls.reporting import comparison
 from maskcls.reporting.comparison import Outcome, apart, cell, difference
 from maskcls.reporting.figure_style import LIGHT
@@ -318,9 +319,9 @@ def test_the_table_tells_what_was_not_run_and_where_a_score_leaks(tmp_path: Path
     assert "0.500 ± 0.025 †" in markdown(tmp_path, "team")
     assert {line[0]: line[6:] for line in brief("team", both)}["focal"] == ["2", "3"]
     assert {len(line) for line in brief("team", both)} == {len(BRIEF)}
-    page = reproduction.page(tmp_path, ["team"])
+    page = pages.page(tmp_path, ["team"])
     assert "<b>fast</b>" not in page and "&lt;b&gt;fast&lt;/b&gt;" in page and page.count("data:image/png") == 4
-    never = reproduction.page(tmp_path, ["madgrad"])
+    never = pages.page(tmp_path, ["madgrad"])
     assert never.count("not run") >= len(rungs("madgrad")) and never.count("data:image/png") == 2
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from maskcls.config.overrides import home
-from maskcls.ladder.reproduction import page
-from maskcls.ladder.results import markdown, show
+from maskcls.ladder.pages import page
+from maskcls.ladder.tables import markdown, show
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS, MODULES
 from maskcls.config.overrides import home
 from maskcls.config.validation import checked, resolved
-from maskcls.ladder.results import markdown as markdown_of
 from maskcls.ladder.rungs import LADDERS
+from maskcls.ladder.tables import markdown as markdown_of
 
 TOP = Path(__file__).parent.parent
 LEVELS = {

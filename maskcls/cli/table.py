@@ -70,8 +70,9 @@ def main() -> None:
     if asked.runs:
         compare(asked.runs, asked.runs_dir)
         return
-    from maskcls.ladder.reproduction import page
-    from maskcls.ladder.results import markdown, show, standings
+    from maskcls.ladder.pages import page
+    from maskcls.ladder.results import standings
+    from maskcls.ladder.tables import markdown, show
 
     ladders = asked.ladder or LADDERS
     if not any(standings(asked.results, ladder) for ladder in ladders):

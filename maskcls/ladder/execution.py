@@ -2,70 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
-from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError
-from maskcls.core.table import count, eval_rows, scored_rows, training_rows
-from maskcls.data.assemble import assemble
 from maskcls.engine.runner import directory, perform
-from maskcls.engine.sanity_check import photo_size
-from maskcls.engine.train_state import build
 from maskcls.ladder.plan import Step, settled
 from maskcls.ladder.rungs import Rung
+from maskcls.ladder.time_estimate import estimate
 from maskcls.storage.run import Finished, opened
 from maskcls.system import console
 from maskcls.system.console import span
-
-QUICKER = 3  # times that a photo is predicted in the time that it is trained on
-
-
-def work(cfg: Config) -> tuple[int, float]:
-    """Return a run's folds, and the photos it trains on in all (a predicted photo counts as a part of one)."""
-    table = assemble(cfg, lambda note: None)
-    folds, seen = count(table), 0.0
-    for k in range(folds):
-        predicted = len(scored_rows(table, k)) * (cfg.epochs + 1) + len(eval_rows(table))
-        seen += len(training_rows(table, k)) * cfg.epochs + predicted / QUICKER
-    return folds, seen
-
-
-def pace(cfg: Config, known: dict[str, float]) -> float:
-    """Return the photos/s of training a config's model here: one measured step after one that is not."""
-    (height, width), hardware = photo_size(cfg), cfg.hardware()
-    size = (height or 224, width or 224)
-    key = f"{sorted(cfg.model.params.items(), key=str)} {size}"
-    if key not in known:
-        state = build(cfg, cfg.head(), hardware, size, 0)
-        photos = torch.rand(8, 3, *size, device=hardware.device)
-        for _ in range(2):
-            begun = time.perf_counter()
-            state.model.train()(photos).sum().backward()
-            float(next(state.model.parameters()).detach().sum())  # waits for a GPU
-            known[key] = len(photos) / (time.perf_counter() - begun)
-    return known[key]
-
-
-def estimate(steps: Sequence[Step]) -> float:
-    """Say what is to be done and return about how many seconds it will take on this machine.
-
-    A step that cannot be judged is left out; its training will say why.
-    """
-    known: dict[str, float] = {}
-    seconds, folds, epochs = 0.0, 0, 0
-    for step in console.track(steps, len(steps), "estimating"):
-        with contextlib.suppress(MaskclsError, RuntimeError):
-            cfg = settled(step.words)
-            some, seen = work(cfg)
-            seconds, folds, epochs = seconds + seen / pace(cfg, known), folds + some, epochs + some * cfg.epochs
-    console.say(f"to train: {len(steps)} runs, {folds} folds, {epochs} epochs; about {span(seconds)} on this machine")
-    return seconds
 
 
 def climb(steps: Sequence[Step]) -> list[str]:

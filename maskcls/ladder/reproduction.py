@@ -11,31 +11,16 @@ from maskcls.components.logger import Wandb
 from maskcls.config.overrides import home
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown
-from maskcls.ladder import results
 from maskcls.ladder.execution import climb, runs
-from maskcls.ladder.figure import figure
+from maskcls.ladder.pages import pages
 from maskcls.ladder.plan import Asked, Ground, Step, ground, planned, settled, wanted
-from maskcls.ladder.results import (
-    HEAD,
-    PLACES,
-    captions,
-    drop,
-    keep,
-    markdown,
-    name,
-    record,
-    rows,
-    show,
-    standings,
-    title,
-)
+from maskcls.ladder.results import PLACES, drop, keep, name, record, standings
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
+from maskcls.ladder.tables import HEAD, rows, show
 from maskcls.reporting.comparison import Outcome
-from maskcls.reporting.figure_style import DARK, LIGHT, png
-from maskcls.reporting.html import uri
 from maskcls.system import console
-from maskcls.system.files import writable, write, write_text
+from maskcls.system.files import writable
 
 Words = Mapping[str, tuple[str, ...]]
 
@@ -129,29 +114,3 @@ def conclude(
         for folder in filter(None, (place, kept)):
             keep(folder, one)
     return faults
-
-
-def pages(folder: Path, ladders: Sequence[str]) -> None:
-    """Write each ladder's tables as a page and as Markdown, and its plots as PNG."""
-    for ladder in ladders:
-        for i, records in enumerate(standings(folder, ladder).values()):
-            image = png(figure(ladder, records, LIGHT))
-            write(folder / f"{ladder}{f'-{i}' if i else ''}.png", lambda file, image=image: file.write(image))  # type: ignore[misc]
-        write_text(folder / f"{ladder}.md", markdown(folder, ladder) + "\n")
-    write_text(folder / "ladders.html", page(folder, ladders))
-    console.say(str(folder / "ladders.html"))
-
-
-def page(folder: Path, ladders: Sequence[str]) -> str:
-    """Return one self-contained HTML page of ladders: each table with its plot."""
-    from jinja2 import Environment, FileSystemLoader
-
-    tables = []
-    for ladder in ladders:
-        for key, records in results.tables(folder, ladder).items():
-            images = [uri("png", png(figure(ladder, records, dress))) for dress in (LIGHT, DARK)]
-            told = {"rows": rows(ladder, records), "captions": captions(records)}
-            tables.append({"name": title(ladder, key), "images": images, **told})
-    templates = FileSystemLoader(Path(__file__).parent)
-    engine = Environment(autoescape=True, loader=templates, trim_blocks=True, finalize=console.escape_value)
-    return engine.get_template("ladder.html.j2").render(title="Ladders", head=HEAD, tables=tables)
