@@ -22,11 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from maskcls.benchmark.harness import Job, Setting, Turn, configured, job, wait
+from maskcls.benchmark.harness import Job, Setting, Turn, built, configured, job, wait
 from maskcls.components.model import training
-from maskcls.data.loader import Epochs
-from maskcls.engine.train_state import State, build
-from maskcls.engine.training_loop import Work, prepared, train_epoch, trained
+from maskcls.engine.training_loop import train_epoch
 from maskcls.inference.forward import autocast
 
 
@@ -114,14 +112,6 @@ def plain(loader: Iterable[Any], model: nn.Module, optimizer: Any, loss: Any, de
     return turn
 
 
-def built(job: Job) -> tuple[State, Work, Epochs, Iterable[Any]]:
-    """Return what a run builds for a fold: state, what a step calls, the order of batches, and the batches."""
-    cfg, hardware, head = job.cfg, job.hardware, job.cfg.head()
-    state = build(cfg, head, hardware, job.fold.size, 0)
-    batches, source = trained(cfg, job.fold, hardware)
-    return state, prepared(cfg, state, job.fold, head, hardware, len(batches)), batches, source
-
-
 def maskcls(job: Job, place: Path) -> Turn:
     """Return a turn of this package's own loop."""
     state, work, batches, source = built(job)
@@ -160,7 +150,7 @@ RIVALS: dict[str, Callable[[Job, Path], Turn]] = {"team": team, "timm": timm_, "
 
 def serve(pipe: Connection, name: str, setting: Setting, words: Sequence[str]) -> None:
     """Take turns of one contender as they are asked for and tell their seconds; at the end tell its memory in MB."""
-    from maskcls.benchmark.scaling import peak, workers
+    from maskcls.benchmark.memory import peak, workers
 
     given = job(configured(setting, words), setting.steps)
     device = given.hardware.device

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.task import CLASSES
 from maskcls.data.assemble import assemble
+from maskcls.data.loader import Epochs
 from maskcls.data.pixel_cache import pixels
-from maskcls.engine.training_loop import Fold
+from maskcls.engine.train_state import State, build
+from maskcls.engine.training_loop import Fold, Work, prepared, trained
 
 Turn = Callable[[], Any]  # one epoch of a setting's steps
 WORDS = (
@@ -162,3 +164,11 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
     """Return the median and the quartiles about it."""
     low, median, high = np.percentile(values, [25, 50, 75])
     return {"median": float(median), "low": float(low), "high": float(high)}
+
+
+def built(job: Job) -> tuple[State, Work, Epochs, Iterable[Any]]:
+    """Return what a run builds for a fold: state, what a step calls, the order of batches, and the batches."""
+    cfg, hardware, head = job.cfg, job.hardware, job.cfg.head()
+    state = build(cfg, head, hardware, job.fold.size, 0)
+    batches, source = trained(cfg, job.fold, hardware)
+    return state, prepared(cfg, state, job.fold, head, hardware, len(batches)), batches, source

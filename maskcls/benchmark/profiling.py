@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskcls.benchmark.baselines import built
-from maskcls.benchmark.harness import Job, Setting, configured, job, wait
+from maskcls.benchmark.harness import Job, Setting, built, configured, job, wait
 from maskcls.components.optimizer import packaged
 from maskcls.core.config import Config
 from maskcls.data import assemble

@@ -11,27 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
-import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+from maskcls.benchmark.suites import KINDS, Asked, line, machine, size
 from maskcls.core.errors import ConfigError
 from maskcls.system import console
 from maskcls.system.files import write_json
-
-SETTINGS = {
-    "cpu": "mobilenetv3:200x100:32:24,resnet18:200x100:32:8,effnet_b4:400x200:4:6",
-    "cuda": "mobilenetv3:200x100:32:60,resnet18:200x100:32:60,effnet_b4:400x200:32:30",
-}
-LARGE = "mobilenetv3:100x50:32:1"  # of start and scale: light, so that what is not the network's shows
-Asked = argparse.Namespace
 
 
 def asked() -> Asked:
@@ -62,156 +49,6 @@ def sizes(text: str) -> list[int]:
     if min(found) < 1:
         raise ValueError(text)
     return found
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures are of: processor, cores, threads, versions, and how busy it was."""
-    import torch
-
-    from maskcls.components.hardware import processor
-    from maskcls.storage.provenance import commit
-
-    versions = {name: metadata.version(name) for name in ("torch", "timm", "albumentations", "adamp")}
-    return {
-        "cpu": processor() or platform.machine(), "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(), "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "load": round(os.getloadavg()[0], 2), "python": platform.python_version(),
-        "maskcls": metadata.version("maskcls"), "commit": commit(), **versions,
-    }  # fmt: skip
-
-
-def line(facts: Mapping[str, Any]) -> str:
-    """Return the machine in a line."""
-    return ", ".join(f"{key} {value}" for key, value in facts.items())
-
-
-def settings(given: Asked, default: str) -> list[Any]:
-    """Return the settings that are asked for."""
-    from maskcls.benchmark.harness import Setting
-
-    return [Setting.of(text) for text in (given.settings or default).split(",")]
-
-
-def speed(given: Asked) -> dict[str, Any]:
-    """Race the contenders of each setting and print their rates, ratios, memory, and where a step goes."""
-    import torch
-
-    default = SETTINGS["cuda" if torch.cuda.is_available() else "cpu"]
-    return {"settings": [measured(setting, given) for setting in settings(given, default)]}
-
-
-def measured(setting: Any, given: Asked) -> dict[str, Any]:
-    """Measure and print one setting."""
-    from maskcls.benchmark import harness, profiling
-    from maskcls.benchmark.baselines import RIVALS, serve
-    from maskcls.benchmark.harness import Lane, configured, fair, quartiles, race, ratios
-    from maskcls.benchmark.profiling import first_batch, step
-
-    fair(given.words)
-    with tempfile.TemporaryDirectory() as place:
-        words = [*given.words, f"cache_dir={place}/cache", f"runs_dir={place}/runs"]
-        cfg = configured(setting, words)
-        cfg.data(console.say)  # drawing is no part of what is timed
-        first = {state: first_batch(cfg, setting.steps)[1] for state in ("cold", "warm")}
-        lanes = {name: Lane(serve, name, setting, words) for name in RIVALS}
-        rounds = race(lanes, given.rounds, setting.steps * setting.batch)
-        memory = {name: lane.end() for name, lane in lanes.items()}
-        job = harness.job(cfg, setting.steps)
-        steps = {cfg.optimizer.name: step(job), "adamp package": step(job, package=True)}
-        evaluation = profiling.evaluation(job)
-    result = {
-        "setting": str(setting), "rounds": rounds, "rates": {n: quartiles([r[n] for r in rounds]) for n in RIVALS},
-        "ratios": {n: ratios(rounds, "maskcls", n) for n in RIVALS if n != "maskcls"},
-        "first_batch_s": first, "memory_mb": memory, "step_ms": steps, "evaluation": evaluation,
-        "precision": cfg.precision, "hardware": job.hardware.facts(),
-    }  # fmt: skip
-    shown(result)
-    return result
-
-
-def spelled(setting: Any) -> str:
-    """Return a setting as the command line has it."""
-    return f"{setting.model}:{setting.height}x{setting.width}:{setting.batch}:{setting.steps}"
-
-
-def shown(result: Mapping[str, Any]) -> None:
-    """Print the two tables of a setting."""
-    rows = []
-    for name, rate in result["rates"].items():
-        ratio = result["ratios"].get(name)
-        memory = " + ".join(f"{value:.0f} {kind}" for kind, value in result["memory_mb"][name].items() if value)
-        rows.append([name, spread(rate, 1), spread(ratio, 2) if ratio else "", memory])
-    count = len(result["rounds"])
-    head = ["loop", "images/s", "maskcls is … times as fast", "peak MB"]
-    console.table(f"{result['setting']}: median of {count} rounds (quartiles)", head, rows)
-    parts = [[name, *(f"{ms:.1f}" for ms in step.values()), f"{sum(step.values()):.1f}"]
-             for name, step in result["step_ms"].items()]  # fmt: skip
-    head = ["optimizer", *next(iter(result["step_ms"].values())), "sum"]
-    console.table("ms of a maskcls step, waiting for the device after each part", head, parts)
-    rate, ms = result["evaluation"].values()
-    console.say(f"an epoch ends with predictions, {rate:.1f} images/s, and their scores, {ms:.1f} ms in all")
-    cold, warm = result["first_batch_s"].values()
-    console.say(f"first batch after {cold:.2f} s with an empty cache, {warm:.2f} s with a full one")
-
-
-def spread(numbers: Mapping[str, float], digits: int) -> str:
-    """Return a median and its quartiles in words."""
-    median, low, high = (f"{numbers[key]:.{digits}f}" for key in ("median", "low", "high"))
-    return f"{median} ({low}–{high})"
-
-
-def apart(*arguments: str) -> dict[str, float]:
-    """Return what this command measures in a process of its own."""
-    call = [sys.executable, "-m", "maskcls.bench", *(word for word in arguments if word != "speed")]
-    result = subprocess.run(call, capture_output=True, encoding="utf-8", errors="replace", check=False)
-    if result.returncode:
-        raise ConfigError(f"bench: {' '.join(arguments)} failed: {result.stderr.strip()[-500:]}")
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def start(given: Asked) -> dict[str, Any]:
-    """Print the seconds from a run's beginning to its first batch: a sweep's first job, and its later ones."""
-    from maskcls.benchmark import profiling
-    from maskcls.benchmark.harness import quartiles
-
-    (setting, *_) = settings(given, LARGE)
-    first, *later = profiling.start(setting, given.words, given.rounds)
-    stages = {name: quartiles([row[name] for row in later]) for name in first}
-    rows = [[name, f"{first[name]:.2f}", spread(stages[name], 2)] for name in first]
-    console.table("seconds to the first batch", ["stage", "first job", "later jobs: median (quartiles)"], rows)
-    return {"setting": str(setting), "words": given.words, "first": first, "later": later}
-
-
-def scale(given: Asked) -> dict[str, Any]:
-    """Print what sets of several sizes cost, each measured in a process of its own, and how that grows."""
-    (setting, *_) = settings(given, LARGE)
-    results = []
-    for photos in given.photos:
-        with tempfile.TemporaryDirectory() as place:
-            from maskcls.benchmark.scaling import enlarged
-
-            count = enlarged(Path(place) / "set", photos, given.people, "data")
-            console.say(f"measuring {count} photos")
-            words = ["data=competition", f"data.root={place}/set", f"cache_dir={place}/cache", "crop=resize"]
-            words += [f"crop.height={setting.height}", f"crop.width={setting.width}", *given.words]
-            results.append(apart("scale", "--settings", spelled(setting), "--alone", "size", *words))
-    rows = [[name, *(f"{row[name]:.2f}" for row in results), f"{results[-1][name] / max(results[0][name], 1e-9):.1f}"]
-            for name in results[0]]  # fmt: skip
-    head = ["", *(f"{row['photos']:.0f} photos" for row in results), "last / first"]
-    console.table(f"{setting}: seconds and MB", head, rows)
-    return {"setting": str(setting), "sizes": results}
-
-
-def size(given: Asked) -> dict[str, float]:
-    """Return the costs of one set, of this process alone."""
-    from maskcls.benchmark.harness import configured
-    from maskcls.benchmark.scaling import costs
-
-    (setting,) = settings(given, LARGE)
-    return costs(configured(setting, given.words))
-
-
-KINDS = {"speed": speed, "start": start, "scale": scale}
 
 
 @console.command
