@@ -33,7 +33,7 @@ from foreign import (
     zeros,
 )
 
-from maskcls.cli.table import compare
+from maskcls.cli.compare import compare
 from maskcls.config.compose import compose
 from maskcls.core.errors import mended
 from maskcls.engine.runner import run

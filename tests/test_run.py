@@ -19,8 +19,9 @@ import yaml
 from conftest import environment
 from hydra.types import RunMode
 
+from maskcls.cli.hydra_app import spared
 from maskcls.config import compose as compose_module
-from maskcls.config.compose import compose, spared
+from maskcls.config.compose import compose
 from maskcls.core.errors import MaskclsError, NumberError
 from maskcls.engine.runner import run
 from maskcls.system.safe_reading import read_arrays

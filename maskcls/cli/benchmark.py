@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from maskcls.benchmark.suites import KINDS, Asked, line, machine, size
+from maskcls.cli.command import command
 from maskcls.core.errors import ConfigError
 from maskcls.system import console
 from maskcls.system.files import write_json
@@ -51,7 +52,7 @@ def sizes(text: str) -> list[int]:
     return found
 
 
-@console.command
+@command
 def main() -> None:
     """Measure, print and write what the command line asks for."""
     given = asked()

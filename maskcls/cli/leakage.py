@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from maskcls.cli.command import command
 from maskcls.core.errors import ConfigError
 from maskcls.system import console
 
@@ -61,7 +62,7 @@ def meaning(f1: float, interval: list[float] | None) -> str:
     )
 
 
-@console.command
+@command
 def main() -> None:
     """Train twice and compare."""
     words = sys.argv[1:]

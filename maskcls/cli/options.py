@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from maskcls.cli.command import command
 from maskcls.config.overrides import home
 from maskcls.core.errors import ConfigError, unknown
 from maskcls.system import console
@@ -61,7 +62,7 @@ def shown(item: tuple[str, Any]) -> str:
     return f"{key}: {'(must be given)' if value is ... else 'null' if value is None else value}"
 
 
-@console.command
+@command
 def main() -> None:
     """Print or write the tables that the command line asks for."""
     parser = argparse.ArgumentParser("python -m maskcls.words", description=(__doc__ or "").splitlines()[0])

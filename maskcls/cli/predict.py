@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from maskcls.config.compose import app
+from maskcls.cli.hydra_app import app
 
 
 def task(cfg: DictConfig) -> float:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import yaml
 
+from maskcls.cli.command import command
 from maskcls.components import crop
 from maskcls.core.csv_reader import read, spell_as_on_disk
 from maskcls.core.errors import ConfigError, DataError
@@ -69,7 +70,7 @@ def cropped(words: list[str]) -> Versions:
     return lambda image: [image, cut(image)]
 
 
-@console.command
+@command
 def main() -> None:
     """Write the sheet that the command line asks for."""
     parser = argparse.ArgumentParser("python -m maskcls.contact", description=(__doc__ or "").splitlines()[0])

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import sys
 
+from maskcls.cli.command import command
 from maskcls.core.errors import ConfigError
-from maskcls.system import console
 
 OWN = {"ladder": "team,workflow,madgrad", "scale": "smoke", "rungs": "", "seeds": "0", "keep": "false"}
 
@@ -29,7 +29,7 @@ def asked(arguments: list[str]) -> tuple[dict[str, tuple[str, ...]], tuple[str, 
     return lists, given
 
 
-@console.command
+@command
 def main() -> None:
     """Plan, climb, record, and show; a rung that failed ends in exit code 2, after all the others."""
     if {"-h", "--help"} & set(sys.argv[1:]):

@@ -9,9 +9,10 @@ python -m maskcls.table --runs runs/a-1234 runs/b-5678   each run beside the one
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
+from maskcls.cli.command import command
+from maskcls.cli.compare import compare
 from maskcls.config.overrides import home
 from maskcls.core.errors import ConfigError, unknown
 from maskcls.ladder.rungs import LADDERS
@@ -36,32 +37,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def compare(names: Sequence[str], runs_dir: str) -> None:
-    """Print the scores of finished runs, and each one's difference to the one before it, on the same rows only."""
-    from maskcls.reporting.comparison import Outcome, apart, cell
-    from maskcls.storage.run import opened
-
-    lines, before = [], None
-    for run in [opened(name, runs_dir) for name in names]:
-        one = Outcome.of([[run]], is_ensemble=False)
-        held = cell(one.single.scores(), spread=True) if one.single else ""
-        scores = one.oof.scores()
-        lines.append(
-            [
-                run.path.name,
-                cell(scores),
-                f"{scores['accuracy']:.3f}",
-                held,
-                apart(one.against(before) if before else None),
-            ]
-        )
-        before = one
-    head = ["run", "out of fold\nF1 [95 %]", "\naccuracy", "evaluation F1\none fold", "F1 to the run above\n[95 %]"]
-    console.table("", head, lines)
-    console.say("Intervals are over people; paired on labelled evaluation photos, else on the same out-of-fold photos.")
-
-
-@console.command
+@command
 def main() -> None:
     """Show, write or compare what the command line asks for."""
     asked = arguments()

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
-import os
-import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
@@ -18,17 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from maskcls.config.completion import print_script, set_typed_line
-from maskcls.config.override_grammar import split_flags, typed_form
-from maskcls.config.overrides import SWEEPS, UnknownOptionError, home, spelled
-from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError, explain_unresolved, mended
-from maskcls.system.console import command, complain
-from maskcls.system.signals import await_signal
-from maskcls.system.streams import prepare_streams
+from maskcls.config.override_grammar import typed_form
+from maskcls.config.overrides import UnknownOptionError, home, spelled
+from maskcls.core.errors import ConfigError, explain_unresolved
 
 
 class Experiments(SearchPathPlugin):
@@ -37,65 +27,6 @@ class Experiments(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append experiments/ to the places where configs are looked for."""
         search_path.append("maskcls", f"file://{home('experiments')}")
-
-
-def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]:
-    """Return the command that composes `config` with the command line and hands it to `task`, once for each job."""
-
-    failed: list[MaskclsError] = []
-    typed: list[str] = []
-
-    @functools.wraps(task)
-    def job(cfg: Any) -> Any:
-        sys.argv = list(typed)  # what is kept of the command is what was typed, in a launcher's process too
-        prepare_streams()
-        try:
-            return task(cfg)
-        except BrokenPipeError:
-            raise
-        except Exception as error:
-            if not isinstance(error, ConfigError | DataError):
-                await_signal()
-            return spared(mended(error), failed)
-
-    @command
-    def main() -> Any:
-        """Compose and run, or end with the sentences of what failed."""
-        typed[:] = sys.argv
-        flags, words = split_flags(sys.argv[1:])
-        completes = "--shell-completion" in flags
-        if completes and print_script(words):
-            return
-        if completes:
-            set_typed_line(lambda word: spelled([word]))
-        Plugins.instance().register(Experiments)
-        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach this function whole
-        line = words if completes else parse_overrides([*flags, *words], config)[len(flags) :]
-        name_sweep([*flags, *line])
-        with told(line, words):
-            sys.argv[1:] = [*flags, *line]
-            hydra.main(version_base="1.3", config_path=str(home("conf")), config_name=config)(job)()
-        if len(failed) == 1:
-            raise failed[0]
-        if failed:
-            raise RunError(f"{len(failed)} jobs of the sweep failed; each has said why")
-
-    return main
-
-
-def spared(error: MaskclsError, failed: list[MaskclsError]) -> float:
-    """Keep a job's fault for the end, so that a sweep goes on; in a launcher's own process it is raised.
-
-    A sweeper that asks for a score hears 0, the worst macro F1.
-    """
-    hydra_config = HydraConfig.get()
-    sweeps = hydra_config.mode is RunMode.MULTIRUN
-    if sweeps and "BasicLauncher" not in hydra_config.launcher["_target_"]:
-        raise error
-    if sweeps:
-        complain(error, f"job {hydra_config.job.num} failed: ")
-    failed.append(type(error)(*error.sentences))  # without its frames, which hold the job's model
-    return 0.0
 
 
 @contextlib.contextmanager
@@ -152,11 +83,3 @@ def others(right: list[str], config: str) -> tuple[str, ...]:
     except ConfigError as error:
         return error.sentences
     return ()
-
-
-def name_sweep(arguments: list[str]) -> None:
-    """Give the jobs of a sweep a name to share, by the environment, which any launcher hands on."""
-    if SWEEPS & set(arguments):
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise ConfigError("torchrun runs one job: a sweep (-m) under it would hang at the second one")
-        os.environ["MASKCLS_SWEEP"] = f"sweep-{hashlib.sha256(' '.join(arguments).encode()).hexdigest()[:8]}"

@@ -18,8 +18,7 @@ from rich.table import Table
 
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, mended
 from maskcls.system.redaction import redacted
-from maskcls.system.signals import await_signal, exit_code, stop_on_signals
-from maskcls.system.streams import prepare_streams
+from maskcls.system.signals import await_signal
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None where standard output is closed
@@ -156,30 +155,6 @@ def cell_text(text: str) -> str:
 def complain(fault: MaskclsError, prefix: str = "") -> None:
     """Print a fault's sentences."""
     errors.print(escape_controls(redacted(f"{prefix}{fault}")), style="red", markup=False)
-
-
-def hushed(unraised: Any) -> None:
-    """Leave out what torch's loader says while it ends after one of its workers was killed: that is told already."""
-    if "DataLoader worker" not in str(unraised.exc_value):
-        sys.__unraisablehook__(unraised)
-
-
-def command(main: Callable[[], Any]) -> Callable[[], Any]:
-    """Make a command of a function: a fault is its sentence and exit code 2, a signal 128 + its number."""
-
-    @functools.wraps(main)
-    def guarded() -> Any:
-        sys.unraisablehook = hushed
-        prepare_streams()
-        try:
-            with stop_on_signals():
-                return answer(main)
-        except KeyboardInterrupt as stop:
-            if main_rank():
-                errors.print("stopped; the same command goes on from the last whole epoch", markup=False)
-            sys.exit(exit_code(stop))
-
-    return guarded
 
 
 def answer(main: Callable[[], Any]) -> Any:

@@ -1,0 +1,32 @@
+"""Compare finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from maskcls.system import console
+
+
+def compare(names: Sequence[str], runs_dir: str) -> None:
+    """Print the scores of finished runs, and each one's difference to the one before it, on the same rows only."""
+    from maskcls.reporting.comparison import Outcome, apart, cell
+    from maskcls.storage.run import opened
+
+    lines, before = [], None
+    for run in [opened(name, runs_dir) for name in names]:
+        one = Outcome.of([[run]], is_ensemble=False)
+        held = cell(one.single.scores(), spread=True) if one.single else ""
+        scores = one.oof.scores()
+        lines.append(
+            [
+                run.path.name,
+                cell(scores),
+                f"{scores['accuracy']:.3f}",
+                held,
+                apart(one.against(before) if before else None),
+            ]
+        )
+        before = one
+    head = ["run", "out of fold\nF1 [95 %]", "\naccuracy", "evaluation F1\none fold", "F1 to the run above\n[95 %]"]
+    console.table("", head, lines)
+    console.say("Intervals are over people; paired on labelled evaluation photos, else on the same out-of-fold photos.")
