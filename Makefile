@@ -25,7 +25,7 @@ run: $(STAMP) ## run an experiment: make run ARGS="loss=focal epochs=2"
 	$(PY) -m maskcls.run $(ARGS)
 
 reproduce: $(STAMP) ## climb the published ladders: make reproduce ARGS="ladder=team scale=small data=competition data.root=…"
-	$(PY) -m maskcls.reproduce $(ARGS)
+	$(PY) -m maskcls reproduce $(ARGS)
 
 test: $(STAMP) ## run the fast tests
 	OMP_NUM_THREADS=1 $(PY) $(MEASURED) -m pytest -q -n auto -m 'not slow' $(ARGS)

@@ -1,27 +1,10 @@
-"""Run an experiment, or with -m a sweep of them.
+"""Run an experiment, or with -m a sweep of them: the same as `python -m maskcls run`.
 
 python -m maskcls.run model=effnet_b4 loss=focal
 python -m maskcls.run -m model=resnet18,effnet_b0 loss=ce,focal
 """
 
-from __future__ import annotations
-
-from omegaconf import DictConfig
-
-from maskcls.cli.hydra_app import app
-
-
-def task(cfg: DictConfig) -> float:
-    """Run one job; what is heavy to import is imported only now."""
-    from maskcls.ladder.rungs import check_single_run
-
-    check_single_run(cfg)
-    from maskcls.engine.runner import run
-
-    return run(cfg)
-
-
-main = app(task)
+from maskcls.cli.run import main
 
 if __name__ == "__main__":
     main()

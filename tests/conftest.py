@@ -73,7 +73,7 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def call(*arguments: str, name: str = "run", **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", f"maskcls.{name}", *arguments], cwd=tmp_path, env=environment(**variables),
+            [sys.executable, "-m", *(["maskcls.run"] if name == "run" else ["maskcls", name]), *arguments], cwd=tmp_path, env=environment(**variables),
             capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False,
         )  # fmt: skip
 

@@ -122,7 +122,7 @@ def test_the_command_writes_what_it_shows(
     words: list[str], command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     own = [word for word in words if not word.startswith(("cache_dir", "runs_dir"))]
-    done = command("--settings", SETTING, "--rounds", "2", "--json", "b.json", *own, name="bench")
+    done = command("--settings", SETTING, "--rounds", "2", "--json", "b.json", *own, name="benchmark")
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "b.json").read_text())
     (result,) = content["settings"]
@@ -138,7 +138,7 @@ def test_the_command_writes_what_it_shows(
 @pytest.mark.slow
 def test_the_command_measures_growth(command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     done = command("scale", "--photos", "21,42", "--people", "3", "--settings", "timm:24x24:4:1", "--json", "s.json",
-                   "model.arch=test_efficientnet", "hardware=cpu", "folds=2", name="bench")  # fmt: skip
+                   "model.arch=test_efficientnet", "hardware=cpu", "folds=2", name="benchmark")  # fmt: skip
     assert done.returncode == 0, done.stderr
     sizes = json.loads((tmp_path / "s.json").read_text())["sizes"]
     assert [row["photos"] for row in sizes] == [21, 42] and "42 photos" in done.stdout
@@ -158,5 +158,5 @@ def test_the_command_measures_growth(command: Callable[..., subprocess.Completed
 def test_a_wrong_call_is_a_sentence(
     words: list[str], sentence: str, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    done = command(*words, name="bench")
+    done = command(*words, name="benchmark")
     assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr

@@ -119,7 +119,7 @@ def test_the_heads_say_what_the_rungs_are(ladder: str) -> None:
         assert set(others) <= set(rungs) - {word}
         places = [f"runs/<the run of {name}>" for name in others]
         run, init = f"python -m maskcls.run {ladder}={word}", [f" model.init={place}" for place in places]
-        wanted = f"python -m maskcls.predict runs='[{','.join(places)}]'" if "members" in said else run + "".join(init)
+        wanted = f"python -m maskcls predict runs='[{','.join(places)}]'" if "members" in said else run + "".join(init)
         assert said["command"] == wanted
 
 

@@ -208,7 +208,7 @@ def query(line: str, command: Command) -> list[str]:
         ("python -m maskcls.run loss=fo", ["loss=focal"]),
         ("python -m maskcls.run -m loss=focal loss.gamma=1,2 team=foc", ["team=focal"]),
         ("python -m maskcls.run loss.beta=0.5 epo", ["epochs="]),
-        ("python -m maskcls.predict blend=me", ["blend=mean"]),
+        ("python -m maskcls predict blend=me", ["blend=mean"]),
         ("python -m maskcls.run data.root=[/a, epo", ["epochs="]),
     ],
 )

@@ -270,17 +270,17 @@ def test_a_gap_is_read_with_its_interval() -> None:
 def test_the_leak_is_measured_and_explained(
     given: tuple[str, ...], command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    done = command(*(word for word in given if not word.startswith("crop.out")), name="leak")
+    done = command(*(word for word in given if not word.startswith("crop.out")), name="leakage")
     assert done.returncode == 0, done.stderr
     assert "folds of photos" in done.stdout and "gap" in done.stdout and "folds of people" in done.stdout
-    wrong = command("split=holdout", name="leak")
+    wrong = command("split=holdout", name="leakage")
     assert wrong.returncode == 2 and "leave them out" in wrong.stderr
 
 
 @pytest.mark.slow
 def test_killed_and_asked_again_it_comes_to_the_same(given: tuple[str, ...], tmp_path: Path) -> None:
     words = [*(word for word in given if not word.startswith("runs_dir")), "ladder=team", "rungs=baseline,folds"]
-    call = [sys.executable, "-m", "maskcls.reproduce", *words]
+    call = [sys.executable, "-m", "maskcls", "reproduce", *words]
     whole, cut = [*call, f"runs_dir={tmp_path}/whole"], [*call, f"runs_dir={tmp_path}/cut"]
     subprocess.run(whole, env=environment(), check=True, capture_output=True, timeout=300)
     process = subprocess.Popen(cut, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

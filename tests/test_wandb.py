@@ -138,8 +138,8 @@ def test_the_record_of_a_failed_run_says_so(failed: bool, tmp_path: Path) -> Non
 
 
 def synced(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m maskcls.sync` in a folder."""
-    call = [sys.executable, "-m", "maskcls.sync"]
+    """Run `python -m maskcls sync` in a folder."""
+    call = [sys.executable, "-m", "maskcls", "sync"]
     return subprocess.run(
         call, cwd=folder, env=environment(**variables), capture_output=True, text=True, check=False, timeout=120
     )

@@ -35,7 +35,7 @@ class Strike:
 
 def child(order: dict[str, Any]) -> int:
     """Run the command, as `python -m maskcls.run` would, and return its exit code."""
-    from maskcls.run import main
+    from maskcls.cli.run import main
 
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):

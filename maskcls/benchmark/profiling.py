@@ -18,7 +18,6 @@ from torch import Tensor
 from maskcls.benchmark.harness import Job, Setting, built, configured, job, wait
 from maskcls.components.optimizer import packaged
 from maskcls.core.config import Config
-from maskcls.data import assemble
 from maskcls.engine import fold, runner, training_loop
 from maskcls.engine.runner import run
 from maskcls.engine.training_loop import Work, train_epoch, trained
@@ -29,8 +28,8 @@ from maskcls.system import console
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "rest")
 STAGES = (
     (runner, "rehearse"),
-    (assemble, "assemble"),
-    (assemble, "digest"),
+    (runner, "assemble"),
+    (runner, "digest"),
     (runner, "pixels"),
     (fold, "build"),
 )

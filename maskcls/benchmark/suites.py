@@ -123,7 +123,7 @@ def spread(numbers: Mapping[str, float], digits: int) -> str:
 
 def apart(*arguments: str) -> dict[str, float]:
     """Return what this command measures in a process of its own."""
-    call = [sys.executable, "-m", "maskcls.bench", *(word for word in arguments if word != "speed")]
+    call = [sys.executable, "-m", "maskcls", "benchmark", *(word for word in arguments if word != "speed")]
     result = subprocess.run(call, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if result.returncode:
         raise ConfigError(f"bench: {' '.join(arguments)} failed: {result.stderr.strip()[-500:]}")

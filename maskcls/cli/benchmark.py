@@ -1,10 +1,10 @@
 """Measure the speed of training on this machine, against other loops and against the limit: a table, and JSON.
 
-python -m maskcls.bench                                           three networks on drawn people
-python -m maskcls.bench --settings resnet18:200x100:32:8 --rounds 15 precision=bf16
-python -m maskcls.bench data=competition data.root=../mask-data   other photos, or any other word of a run
-python -m maskcls.bench start data=competition data.root=../mask-data   from a run's beginning to its first batch
-python -m maskcls.bench scale --photos 1000,18900                 what a set of so many photos costs
+python -m maskcls benchmark                                           three networks on drawn people
+python -m maskcls benchmark --settings resnet18:200x100:32:8 --rounds 15 precision=bf16
+python -m maskcls benchmark data=competition data.root=../mask-data   other photos, or any other word of a run
+python -m maskcls benchmark start data=competition data.root=../mask-data   from a run's beginning to its first batch
+python -m maskcls benchmark scale --photos 1000,18900                 what a set of so many photos costs
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from maskcls.system.files import write_json
 
 def asked() -> Asked:
     """Return what the command line asks for."""
-    parser = argparse.ArgumentParser("python -m maskcls.bench", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser("python -m maskcls benchmark", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("words", nargs="*", help="start or scale, if wanted, then words of a run, such as loss=ce")
     parser.add_argument("--settings", help="model:HEIGHTxWIDTH:batch:steps, several with commas between")
     parser.add_argument("--rounds", type=int, default=7, help="rounds; each contender has a turn in each (%(default)s)")
@@ -67,7 +67,3 @@ def main() -> None:
     path = given.json or Path("experiments/results/bench") / f"{name}{tail}.json"
     write_json(path, result)
     console.say(f"written to {path}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Decoded pixels: each photo is read and cropped once, into a memory map that all folds, runs and jobs share.
 
-python -m maskcls.cache                    what lies in cache/
-python -m maskcls.cache --clear 1a2b3c4d   remove one set; --clear all: every set that nobody is building
+python -m maskcls cache                    what lies in cache/
+python -m maskcls cache --clear 1a2b3c4d   remove one set; --clear all: every set that nobody is building
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def described(key: str, folder: Path) -> list[str]:
 @command
 def main() -> None:
     """List what is cached, or remove it."""
-    parser = argparse.ArgumentParser("python -m maskcls.cache", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser("python -m maskcls cache", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dir", type=Path, default=Path("cache"), help="the folder that cache_dir names")
     parser.add_argument("--clear", metavar="KEY", help="remove the set of this key, or all")
     asked = parser.parse_args()
@@ -49,7 +49,3 @@ def main() -> None:
         return
     head = ["key", "photos", "size", "crop", "last used", "MB"]
     console.table(f"cached in {asked.dir}", head, [described(*item) for item in sets(asked.dir).items()], left=1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Measure what a split of photos pretends: one config with folds of photos and with folds of people.
 
-python -m maskcls.leak                                  the default experiment
-python -m maskcls.leak model=resnet18 epochs=8 data=competition data.root=../mask-data exam=0.2
+python -m maskcls leakage                                  the default experiment
+python -m maskcls leakage model=resnet18 epochs=8 data=competition data.root=../mask-data exam=0.2
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def gap(words: list[str]) -> None:
 def meaning(f1: float, interval: list[float] | None) -> str:
     """Return what a gap says."""
     if interval is None:
-        from maskcls.evaluation.metrics import FEWEST
+        from maskcls.evaluation.bootstrap import FEWEST
 
         return f"The gap of {f1:+.3f} says nothing: it is of fewer than {FEWEST} people."
     if interval[0] > 0:
@@ -72,7 +72,3 @@ def main() -> None:
     if any(word.startswith(("split=", "fold=")) for word in words):
         raise ConfigError("split and fold are what maskcls.leak sets itself: leave them out")
     gap(words)
-
-
-if __name__ == "__main__":
-    main()

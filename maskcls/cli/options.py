@@ -1,8 +1,8 @@
 """List every word of the command line, from the registry itself.
 
-python -m maskcls.words                    the table in Markdown
-python -m maskcls.words loss               one group, with the parameters of its words
-python -m maskcls.words --write README.md  put the table between the file's two markers
+python -m maskcls options                    the table in Markdown
+python -m maskcls options loss               one group, with the parameters of its words
+python -m maskcls options --write README.md  put the table between the file's two markers
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from maskcls.core.errors import ConfigError, unknown
 from maskcls.system import console
 from maskcls.system.files import between
 
-BEGIN, END = "<!-- words: python -m maskcls.words --write README.md -->", "<!-- /words -->"
+BEGIN, END = "<!-- words: python -m maskcls options --write README.md -->", "<!-- /words -->"
 
 
 def entries(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -65,7 +65,7 @@ def shown(item: tuple[str, Any]) -> str:
 @command
 def main() -> None:
     """Print or write the tables that the command line asks for."""
-    parser = argparse.ArgumentParser("python -m maskcls.words", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser("python -m maskcls options", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("group", nargs="?", help="one conf group, with the parameters of its words")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the markers of a file")
     asked = parser.parse_args()
@@ -75,7 +75,3 @@ def main() -> None:
         between(asked.write, (BEGIN, END), markdown())
     else:
         print(markdown())
-
-
-if __name__ == "__main__":
-    main()

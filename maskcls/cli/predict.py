@@ -1,7 +1,7 @@
 """Predict with one finished run, or with several of them blended.
 
-python -m maskcls.predict runs='[runs/a-1234,runs/b-5678]' blend=fitted     the evaluation photos: submission.csv
-python -m maskcls.predict runs='[a-1234]' photos=~/pictures tta=flip        any photos: photos.csv
+python -m maskcls predict runs='[runs/a-1234,runs/b-5678]' blend=fitted     the evaluation photos: submission.csv
+python -m maskcls predict runs='[a-1234]' photos=~/pictures tta=flip        any photos: photos.csv
 """
 
 from __future__ import annotations
@@ -19,6 +19,3 @@ def task(cfg: DictConfig) -> float:
 
 
 main = app(task, "predict")
-
-if __name__ == "__main__":
-    main()

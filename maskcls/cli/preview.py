@@ -1,8 +1,8 @@
 """Put photos on one sheet to look at: as they are, with drawn masks, or cropped.
 
-python -m maskcls.contact photos/ --overlay                        each face bare, then worn, nose, chin, ear
-python -m maskcls.contact people.csv --crop face detector=retinaface margin=0.3
-python -m maskcls.contact photos/ --match '*/normal.*' --photos 40 --out sheet.jpg
+python -m maskcls preview photos/ --overlay                        each face bare, then worn, nose, chin, ear
+python -m maskcls preview people.csv --crop face detector=retinaface margin=0.3
+python -m maskcls preview photos/ --match '*/normal.*' --photos 40 --out sheet.jpg
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def cropped(words: list[str]) -> Versions:
 @command
 def main() -> None:
     """Write the sheet that the command line asks for."""
-    parser = argparse.ArgumentParser("python -m maskcls.contact", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser("python -m maskcls preview", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("source", type=Path, help="a folder of photos, or a CSV with a column path")
     parser.add_argument("--overlay", action="store_true", help="draw a mask in each style")
     parser.add_argument("--crop", nargs="+", metavar="WORD", help="a word of the group crop, then parameter=value")
@@ -95,7 +95,3 @@ def main() -> None:
     if not cv2.imwrite(str(asked.out), picture[..., ::-1]):
         raise DataError(f"{asked.out} cannot be written")
     console.say(f"{len(files)} photos are on {asked.out}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Send the runs that Weights & Biases keeps offline to its server, once there is a key and a way to it.
 
-python -m maskcls.sync [runs_dir]
+python -m maskcls sync [runs_dir]
 """
 
 from __future__ import annotations
@@ -77,7 +77,3 @@ def main() -> None:
         print(__doc__)
         return
     sync(Path(sys.argv[1] if len(sys.argv) > 1 else "runs"))
-
-
-if __name__ == "__main__":
-    main()

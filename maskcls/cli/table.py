@@ -1,9 +1,9 @@
 """Show ladders from what is kept of their rungs, or compare any finished runs.
 
-python -m maskcls.table                            what experiments/results keeps, in the terminal
-python -m maskcls.table team --results runs/ladders --html team.html --markdown team.md
-python -m maskcls.table --write README.md          put the tables between the file's two markers
-python -m maskcls.table --runs runs/a-1234 runs/b-5678   each run beside the one before it, paired over people
+python -m maskcls table                            what experiments/results keeps, in the terminal
+python -m maskcls table team --results runs/ladders --html team.html --markdown team.md
+python -m maskcls table --write README.md          put the tables between the file's two markers
+python -m maskcls table --runs runs/a-1234 runs/b-5678   each run beside the one before it, paired over people
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from maskcls.ladder.rungs import LADDERS
 from maskcls.system import console
 from maskcls.system.files import between, write_text
 
-MARKERS = "<!-- ladders: python -m maskcls.table --write README.md -->", "<!-- /ladders -->"
+MARKERS = "<!-- ladders: python -m maskcls table --write README.md -->", "<!-- /ladders -->"
 
 
 def arguments() -> argparse.Namespace:
     """Return the command line."""
-    parser = argparse.ArgumentParser("python -m maskcls.table", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser("python -m maskcls table", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("ladder", nargs="*", help=f"of {', '.join(LADDERS)}; by default all")
     parser.add_argument("--results", type=Path, default=home("experiments") / "results", help="a folder of results")
     parser.add_argument("--html", type=Path, help="write a page with the plot")
@@ -53,7 +53,7 @@ def main() -> None:
     ladders = asked.ladder or LADDERS
     if not any(standings(asked.results, ladder) for ladder in ladders):
         console.say(
-            f"no rung of {', '.join(ladders)} has a result in {asked.results}: python -m maskcls.reproduce makes them"
+            f"no rung of {', '.join(ladders)} has a result in {asked.results}: python -m maskcls reproduce makes them"
         )
     for ladder in ladders:
         show(asked.results, ladder)
@@ -64,7 +64,3 @@ def main() -> None:
         between(asked.write, MARKERS, text)
     if asked.html:
         write_text(asked.html, page(asked.results, ladders))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Shell completion of groups, options and keys, for `python -m maskcls.run` and `python -m maskcls.predict`.
+"""Shell completion of groups, options and keys, for `python -m maskcls.run` and `python -m maskcls predict`.
 
 bash: source <(python -m maskcls.run -sc install=bash)
 zsh:  source <(python -m maskcls.run -sc install=zsh)

@@ -18,8 +18,8 @@ SWEEPS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 def home(name: str) -> Path:
     """Return conf/ or experiments/: inside an installed package, or at the top of the source tree."""
-    inside = Path(__file__).parent / name
-    return inside if inside.is_dir() else Path(__file__).parent.parent / name
+    package = Path(__file__).parent.parent
+    return package / name if (package / name).is_dir() else package.parent / name
 
 
 class UnknownOptionError(ConfigError):

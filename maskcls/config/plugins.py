@@ -37,7 +37,7 @@ def import_module(name: str) -> str | None:
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        ours = (Path(__file__).parent, Path(importlib.__file__).parent)
+        ours = (Path(__file__).parent.parent, Path(importlib.__file__).parent)
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
         own = [frame for frame in frames if not {*ours} & {*Path(frame.filename).parents}]
         place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

@@ -148,19 +148,6 @@ def train_folds(cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels,
         train_fold(cfg, place, table, photos, k, hardware, log)
 
 
-def check_folds(key: str, source: Path, table: pd.DataFrame, note: Callable[[str], None]) -> None:
-    """Raise a RunError if a run was trained on other folds than this table's, by the names and contents of photos."""
-    theirs = read_table(source / "table.csv")
-    older = not theirs["content"].any()
-    columns = ["id", "fold", *([] if older else ["content"])]
-    if older:
-        note(f"{key}: {source.name} is of an older version, which knew its photos by their names alone")
-    mine, theirs = (t[t["part"] == "train"][columns].reset_index(drop=True) for t in (table, theirs))
-    if not mine.equals(theirs):
-        what = f"{key}: {source} has other folds than this run: it has seen what is scored here"
-        raise RunError(f"{what}. Set the same data, people, split, folds and seed as in its config.yaml")
-
-
 def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], begun: float) -> dict[str, Any] | None:
     """Write tables, report and, last, metrics.json, once every fold is done; whoever comes last does it."""
     with locked(place / "lock"):

@@ -14,9 +14,9 @@ from maskcls.components.augmentation import Augment, check_augmented
 from maskcls.components.hardware import Hardware
 from maskcls.components.model import training
 from maskcls.core.config import Config
-from maskcls.core.errors import ConfigError
-from maskcls.engine.runner import check_folds
+from maskcls.core.errors import ConfigError, RunError
 from maskcls.engine.train_state import build
+from maskcls.storage.run_files import read_table
 from maskcls.system import distributed
 
 
@@ -70,3 +70,16 @@ def descended(cfg: Config, table: pd.DataFrame, note: Callable[[str], None] = la
     for key, source in (("model.init", cfg.model.params.get("init")), ("pseudo.run", cfg.pseudo.params.get("run"))):
         if source is not None:
             check_folds(key, Path(source), table, note)
+
+
+def check_folds(key: str, source: Path, table: pd.DataFrame, note: Callable[[str], None]) -> None:
+    """Raise a RunError if a run was trained on other folds than this table's, by the names and contents of photos."""
+    theirs = read_table(source / "table.csv")
+    older = not theirs["content"].any()
+    columns = ["id", "fold", *([] if older else ["content"])]
+    if older:
+        note(f"{key}: {source.name} is of an older version, which knew its photos by their names alone")
+    mine, theirs = (t[t["part"] == "train"][columns].reset_index(drop=True) for t in (table, theirs))
+    if not mine.equals(theirs):
+        what = f"{key}: {source} has other folds than this run: it has seen what is scored here"
+        raise RunError(f"{what}. Set the same data, people, split, folds and seed as in its config.yaml")

@@ -10,8 +10,8 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from maskcls.core.task import CLASSES, Ints
-from maskcls.evaluation.metrics import FEWEST, mean_f1
 
+FEWEST = 20  # people below whom no interval is told: it would hold the truth too seldom
 Tally = npt.NDArray[np.float64]  # (people, 3, 18): for each class its hits, photos and guesses
 
 
@@ -47,3 +47,17 @@ def interval(mine: Sequence[Tally], below: Sequence[Tally] = (), level: float = 
     error = np.sqrt((people - 1) * without.var())
     half = stdtrit(people - 1, (1 + level) / 2) * error
     return [float(max(score - half, -1.0 if below else 0.0)), float(min(score + half, 1.0))]
+
+
+def f1_of_counts(counts: Tally) -> npt.NDArray[np.float64]:
+    """Return the macro F1 (…) of hits, photos and guesses of the classes, (…, 3, 18)."""
+    hits, photos, guesses = np.moveaxis(counts, -2, 0)
+    there = photos + guesses > 0
+    return (2 * hits / np.maximum(photos + guesses, 1)).sum(-1) / np.maximum(there.sum(-1), 1)
+
+
+def mean_f1(tallies: Sequence[Tally]) -> npt.NDArray[np.float64]:
+    """Return the mean macro F1 of some tallies: of all people, then without each of them, (1 + people,)."""
+    whole = [counts.sum(0, keepdims=True) for counts in tallies]
+    values = [f1_of_counts(np.concatenate([total, total - each])) for total, each in zip(whole, tallies, strict=True)]
+    return np.mean(values, axis=0)

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from maskcls.core.task import ATTRIBUTES, CLASSES, Floats, Ints, decode, marginals
-from maskcls.evaluation.bootstrap import Tally
 
 SCORES = ("f1", "accuracy", "mask_f1", "gender_f1", "age_f1")
-FEWEST = 20  # people below whom no interval is told: it would hold the truth too seldom
 
 
 def macro_f1(truth: Ints, guess: Ints) -> float:
@@ -51,20 +48,6 @@ def per_class(truth: Ints, probs: Floats) -> list[dict[str, Any]]:
 def confusion(truth: Ints, probs: Floats) -> Ints:
     """Return the (18, 18) counts, truth in rows and the guess in columns."""
     return confusion_matrix(truth, probs.argmax(1), labels=np.arange(len(CLASSES)))
-
-
-def f1_of_counts(counts: Tally) -> npt.NDArray[np.float64]:
-    """Return the macro F1 (…) of hits, photos and guesses of the classes, (…, 3, 18)."""
-    hits, photos, guesses = np.moveaxis(counts, -2, 0)
-    there = photos + guesses > 0
-    return (2 * hits / np.maximum(photos + guesses, 1)).sum(-1) / np.maximum(there.sum(-1), 1)
-
-
-def mean_f1(tallies: Sequence[Tally]) -> npt.NDArray[np.float64]:
-    """Return the mean macro F1 of some tallies: of all people, then without each of them, (1 + people,)."""
-    whole = [counts.sum(0, keepdims=True) for counts in tallies]
-    values = [f1_of_counts(np.concatenate([total, total - each])) for total, each in zip(whole, tallies, strict=True)]
-    return np.mean(values, axis=0)
 
 
 def spread(f1: Sequence[float], accuracy: Sequence[float]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from maskcls.ladder.figure import figure
 from maskcls.ladder.results import standings
 from maskcls.ladder.tables import HEAD, captions, markdown, rows, title
 from maskcls.reporting.figure_style import DARK, LIGHT, png
-from maskcls.reporting.html import uri
+from maskcls.reporting.html import render_template, uri
 from maskcls.system import console
 from maskcls.system.files import write, write_text
 
@@ -28,14 +28,10 @@ def pages(folder: Path, ladders: Sequence[str]) -> None:
 
 def page(folder: Path, ladders: Sequence[str]) -> str:
     """Return one self-contained HTML page of ladders: each table with its plot."""
-    from jinja2 import Environment, FileSystemLoader
-
     tables = []
     for ladder in ladders:
         for key, records in tables_module.tables(folder, ladder).items():
             images = [uri("png", png(figure(ladder, records, dress))) for dress in (LIGHT, DARK)]
             told = {"rows": rows(ladder, records), "captions": captions(records)}
             tables.append({"name": title(ladder, key), "images": images, **told})
-    templates = FileSystemLoader(Path(__file__).parent)
-    engine = Environment(autoescape=True, loader=templates, trim_blocks=True, finalize=console.escape_value)
-    return engine.get_template("ladder.html.j2").render(title="Ladders", head=HEAD, tables=tables)
+    return render_template("ladders.html.j2", {"title": "Ladders", "head": HEAD, "tables": tables})

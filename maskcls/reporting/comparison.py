@@ -12,8 +12,8 @@ import pandas as pd
 from maskcls.core.errors import RunError
 from maskcls.core.table import count, differ
 from maskcls.core.task import Floats, Ints
-from maskcls.evaluation.bootstrap import Tally, interval, tally
-from maskcls.evaluation.metrics import FEWEST, macro_f1
+from maskcls.evaluation.bootstrap import FEWEST, Tally, interval, tally
+from maskcls.evaluation.metrics import macro_f1
 from maskcls.storage.predictions import ordered
 from maskcls.storage.run import Finished
 from maskcls.storage.run_files import epochs, read_about, read_fold

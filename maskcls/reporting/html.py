@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from maskcls.core.errors import DataError
 from maskcls.imaging.image_io import read_photo
+from maskcls.system import console
+
+
+def render_template(name: str, values: Mapping[str, Any], **filters: Callable[..., str]) -> str:
+    """Return a page from templates/; every value is escaped, and control characters are spelled out."""
+    from jinja2 import Environment, FileSystemLoader
+
+    folder = FileSystemLoader(Path(__file__).parent / "templates")
+    engine = Environment(
+        autoescape=True, loader=folder, trim_blocks=True, lstrip_blocks=True, finalize=console.escape_value
+    )  # fmt: skip
+    engine.filters.update(filters)
+    return engine.get_template(name).render(values)
 
 
 def thumbnail(path: str, side: int = 200) -> str | None:

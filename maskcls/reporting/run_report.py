@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,11 @@ from maskcls.core.task import CLASSES, Floats, decode, marginals
 from maskcls.evaluation.calibration import reliability
 from maskcls.evaluation.error_analysis import blame
 from maskcls.reporting.figures import Story, drawn
-from maskcls.reporting.html import thumbnail, uri
+from maskcls.reporting.html import render_template, thumbnail, uri
 from maskcls.reporting.summary import Numbers, digits, leak, lines
 from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import PROBS, read_about
-from maskcls.system import console, files
+from maskcls.system import files
 from maskcls.system.console import span
 from maskcls.system.files import write_text
 from maskcls.system.safe_reading import read_csv, read_yaml, readable
@@ -58,19 +57,13 @@ def answers(run: RunDir, table: pd.DataFrame) -> pd.DataFrame:
 
 def page(run: RunDir, metrics: Numbers, table: pd.DataFrame, held: pd.DataFrame, images: Mapping[str, Any]) -> str:
     """Return the page; whatever comes from outside is escaped by the template's engine."""
-    from jinja2 import Environment, FileSystemLoader
-
-    home = FileSystemLoader(Path(__file__).parent)
-    engine = Environment(
-        autoescape=True, loader=home, trim_blocks=True, lstrip_blocks=True, finalize=console.escape_value
-    )  # fmt: skip
-    engine.filters["digits"] = digits
-    return engine.get_template("report.html.j2").render(
-        told(held), run=run.id, metrics=metrics, crowd=crowd(metrics["oof"]), images=images,
-        lines=list(lines(metrics)), tiles=list(tiles(metrics)),
-        leak=leak(metrics["people_on_both_sides"]), classes=class_rows(metrics), sections=sections(run),
-        about=about(run), epochs=len(run.log()), unlabelled=int((table["part"] == "eval").sum()),
-    )  # fmt: skip
+    values = told(held) | {
+        "run": run.id, "metrics": metrics, "crowd": crowd(metrics["oof"]), "images": images,
+        "lines": list(lines(metrics)), "tiles": list(tiles(metrics)), "leak": leak(metrics["people_on_both_sides"]),
+        "classes": class_rows(metrics), "sections": sections(run), "about": about(run), "epochs": len(run.log()),
+        "unlabelled": int((table["part"] == "eval").sum()),
+    }  # fmt: skip
+    return render_template("run_report.html.j2", values, digits=digits)
 
 
 def told(held: pd.DataFrame) -> Numbers:

@@ -45,7 +45,7 @@ def versions() -> dict[str, str]:
 
 def commit() -> str | None:
     """Return the commit of the source tree, None for an installed package."""
-    home = Path(__file__).resolve().parent.parent
+    home = Path(__file__).resolve().parents[2]
     if not (home / ".git").exists():
         return None
     call = ["git", "-C", str(home), "describe", "--always", "--dirty", "--exclude", "*"]
@@ -59,7 +59,7 @@ def commit() -> str | None:
 
 def code_digest(plugins: Sequence[str] = ()) -> str:
     """Return 8 hexadecimal digits of the code that computes: this package's files and those of the plugins."""
-    home, whole = Path(__file__).parent, hashlib.sha256()
+    home, whole = Path(__file__).parent.parent, hashlib.sha256()
     own = [str(getattr(sys.modules.get(name), "__file__", None) or "") for name in plugins]
     for file in (*sorted(home.rglob("*.py")), *sorted(home.rglob("*.csv")), *map(Path, filter(None, own))):
         whole.update(file.name.encode() + file.read_bytes())
