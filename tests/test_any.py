@@ -16,7 +16,7 @@ from maskcls.config.groups import GROUPS
 from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
-from maskcls.core.schema import signature
+from maskcls.core.schema import option_fields
 
 HANGS = timedelta(seconds=20)
 QUICK = settings(max_examples=40, deadline=HANGS, suppress_health_check=list(HealthCheck))
@@ -48,7 +48,7 @@ def changes(draw: some.DrawFn) -> list[tuple[str, str | None, Any]]:
     for _ in range(draw(some.integers(1, 4))):
         group = draw(some.sampled_from(sorted(set(GROUPS) - {"blend"})))
         word = draw(some.sampled_from(sorted(GROUPS[group].words)))
-        known = sorted(signature(GROUPS[group].words[word]))
+        known = sorted(option_fields(GROUPS[group].words[word]))
         key = draw(some.sampled_from(known) | some.text(max_size=6) if known else some.text(max_size=6))
         made.append(draw(some.sampled_from([
             (draw(some.sampled_from(PLAIN)), None, draw(VALUES)), (draw(some.text(max_size=6)), None, draw(VALUES)),

@@ -15,7 +15,7 @@ from maskcls.components import augmentation, model
 from maskcls.components.augmentation import albumentations_
 from maskcls.components.crop import center
 from maskcls.config.overrides import home
-from maskcls.core.registry import Word
+from maskcls.core.registry import Component
 from maskcls.inference.forward import colours, normalized
 
 FILES = sorted((home("conf") / "augmentation").glob("*.yaml"))
@@ -26,7 +26,7 @@ def image(height: int = 64, width: int = 48) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def conf(name: str) -> Word:
+def conf(name: str) -> Component:
     faults: list[str] = []
     word = augmentation.word.check(yaml.safe_load((home("conf") / "augmentation" / f"{name}.yaml").read_text()), faults)
     assert word is not None and not faults

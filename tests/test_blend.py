@@ -12,10 +12,10 @@ from scipy.stats import rankdata
 from maskcls.components import blend
 from maskcls.components.blend import Blend
 from maskcls.core.errors import ConfigError
-from maskcls.core.task import Floats, Ints
+from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.metrics import macro_f1
 
-Case = tuple[Floats, Ints, list[str]]
+Case = tuple[FloatArray, IntArray, list[str]]
 
 
 def case(seed: int = 0, photos: int = 280, skill: tuple[float, ...] = (0.3, 0.2, 0.0)) -> Case:

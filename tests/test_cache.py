@@ -19,14 +19,14 @@ from PIL import Image
 from maskcls.cli import cache
 from maskcls.components import crop
 from maskcls.core.errors import DataError
-from maskcls.core.registry import Word
+from maskcls.core.registry import Component
 from maskcls.data import pixel_cache
 from maskcls.data.pixel_cache import claimed, lock, pixels, sets
 from maskcls.system.files import locked
 
-NONE = Word("crop", "none", {}, crop.none)
-CENTER = Word("crop", "center", {"height": 20, "width": 10}, crop.center)
-RESIZE = Word("crop", "resize", {"height": 16, "width": 12}, crop.resize)
+NONE = Component("crop", "none", {}, crop.none)
+CENTER = Component("crop", "center", {"height": 20, "width": 10}, crop.center)
+RESIZE = Component("crop", "resize", {"height": 16, "width": 12}, crop.resize)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def left(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("word", [NONE, CENTER, RESIZE])
-def test_the_cache_equals_direct_decoding(table: pd.DataFrame, root: Path, word: Word) -> None:
+def test_the_cache_equals_direct_decoding(table: pd.DataFrame, root: Path, word: Component) -> None:
     pixels = pixel_cache.pixels(table, word, root)
     expected = np.stack([word()(rgb(path)) for path in table["path"]])
     assert pixels.dtype == np.uint8 and np.array_equal(pixels, expected)
@@ -77,7 +77,7 @@ def test_a_second_call_decodes_nothing(table: pd.DataFrame, root: Path, monkeypa
 def test_another_crop_or_a_changed_photo_is_decoded_anew(table: pd.DataFrame, root: Path) -> None:
     first = pixels(table, NONE, root)
     assert pixels(table, RESIZE, root).shape == (12, 16, 12, 3)
-    assert pixels(table, Word("crop", "resize", {"height": 8, "width": 8}, crop.resize), root).shape[1] == 8
+    assert pixels(table, Component("crop", "resize", {"height": 8, "width": 8}, crop.resize), root).shape[1] == 8
     path = table["path"][1]
     assert cv2.imwrite(path, 255 - cv2.imread(path))
     os.utime(path, ns=(1, 1))
@@ -241,7 +241,7 @@ def test_the_command_lists_and_clears(
 ) -> None:
     pixels = pixel_cache.pixels(table, RESIZE, root)
     pixel_cache.pixels(
-        table.iloc[:5], Word("crop", "center", {"height": 20, "width": 10, "clahe": 2.0}, crop.center), root
+        table.iloc[:5], Component("crop", "center", {"height": 20, "width": 10, "clahe": 2.0}, crop.center), root
     )
     (root / "overlays" / "1a2b3c4d").mkdir(parents=True)
     shown = " ".join(command(name="cache").stdout.split())

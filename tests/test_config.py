@@ -14,7 +14,7 @@ from maskcls.components import loss
 from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS
 from maskcls.config.validation import checked
-from maskcls.core.config import OUTSIDE, Config
+from maskcls.core.config import NOT_HASHED, Config
 from maskcls.core.errors import ConfigError
 from maskcls.storage.run import run_content
 from maskcls.system.files import fingerprint
@@ -143,7 +143,7 @@ def test_what_does_not_change_results_is_not_in_the_hash(base: Raw, path: str) -
 
 
 def test_every_word_that_is_outside_the_hash_was_tried() -> None:
-    assert set(OUTSIDE) == set(OTHER) - {"data.root"}
+    assert set(NOT_HASHED) == set(OTHER) - {"data.root"}
 
 
 def test_where_a_table_lies_is_not_in_the_hash(base: Raw, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_anything_else_changes_the_hash(base: Raw, path: str) -> None:
 
 
 def test_every_word_that_is_in_the_hash_was_tried() -> None:
-    assert {path.split(".")[0] for path in INSIDE} | {"pseudo"} == set(Config.__dataclass_fields__) - set(OUTSIDE)
+    assert {path.split(".")[0] for path in INSIDE} | {"pseudo"} == set(Config.__dataclass_fields__) - set(NOT_HASHED)
     assert set(GROUPS) - {"blend"} <= set(Config.__dataclass_fields__)  # blend is a word of maskcls.predict
 
 

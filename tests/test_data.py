@@ -14,7 +14,7 @@ import pytest
 from maskcls.components.data import competition, table
 from maskcls.core.errors import DataError
 from maskcls.core.table import COLUMNS
-from maskcls.core.task import band, encode
+from maskcls.core.task import bin_age, encode
 
 STEMS = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
 PEOPLE = [
@@ -75,7 +75,7 @@ def test_the_layout_is_read_to_the_letter(root: Path) -> None:
     ]
     assert list(train[["id", "mask", "gender", "age"]].itertuples(index=False, name=None)) == expected
     assert all(str(root / id_) == path for id_, path in zip(rows["id"], rows["path"], strict=True))
-    assert (train["label"] == encode(train["mask"], train["gender"], band(train["age"]))).all()
+    assert (train["label"] == encode(train["mask"], train["gender"], bin_age(train["age"]))).all()
     assert rows["id"].is_unique and rows.index.tolist() == list(range(31))
 
 

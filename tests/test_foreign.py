@@ -35,7 +35,7 @@ from foreign import (
 
 from maskcls.cli.compare import compare
 from maskcls.config.compose import compose
-from maskcls.core.errors import mended
+from maskcls.core.errors import as_user_error
 from maskcls.engine.runner import run
 from maskcls.inference.predict import predict
 from maskcls.inference.predictor import load
@@ -96,7 +96,7 @@ def judged(reader: Callable[[list[str], Path], Any], words: list[str], place: Pa
         with hurried():
             found = reader(words, place)
     except Exception as error:
-        said = str(mended(error))  # as a command shows it; a fault of ours is raised
+        said = str(as_user_error(error))  # as a command shows it; a fault of ours is raised
         assert said and len(said) < LETTERS
         return said
     finally:

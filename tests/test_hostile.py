@@ -23,7 +23,7 @@ from conftest import TINY, environment
 
 from maskcls.components.hardware import cpu
 from maskcls.config.compose import compose
-from maskcls.core.errors import MaskclsError, RunError, mended
+from maskcls.core.errors import MaskclsError, RunError, as_user_error
 from maskcls.engine.runner import run
 from maskcls.inference.predictor import Predictor, load
 from maskcls.storage import run as run_module
@@ -389,14 +389,14 @@ def test_a_full_disk_is_named_whatever_is_written(tmp_path: Path, monkeypatch: p
     ):
         with pytest.raises(OSError) as caught:
             save()
-        said = str(mended(caught.value))
+        said = str(as_user_error(caught.value))
         assert said.startswith(f"{tmp_path}/a.json: No space left on device") and "make room" in said
 
 
 def test_what_is_no_fault_of_the_machine_keeps_its_trace() -> None:
     for bug in (KeyError("x"), RuntimeError("shapes"), OSError("no file is named")):
         with pytest.raises(type(bug)):
-            mended(bug)
+            as_user_error(bug)
 
 
 def test_sweeping_spares_what_is_being_written(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from maskcls.components import crop
 from maskcls.config.compose import compose
 from maskcls.config.validation import checked
 from maskcls.core.errors import DataError, MaskclsError, RunError
-from maskcls.core.registry import Word
+from maskcls.core.registry import Component
 from maskcls.core.table import size_digest
 from maskcls.data import pixel_cache
 from maskcls.data.assemble import assemble
@@ -33,7 +33,7 @@ from maskcls.system import file_digests as file_digests_module
 from maskcls.system.file_digests import STORE, file_digests, load_known, read_digest
 from maskcls.system.files import write_arrays
 
-RESIZE = Word("crop", "resize", {"height": 8, "width": 6}, crop.resize)
+RESIZE = Component("crop", "resize", {"height": 8, "width": 6}, crop.resize)
 FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

@@ -7,18 +7,18 @@ import itertools
 import numpy as np
 import pytest
 
-from maskcls.core.task import AGES, ATTRIBUTES, CLASSES, GENDERS, MASKS, band, decode, encode, marginals, onehot
+from maskcls.core.task import AGES, ATTRIBUTES, CLASSES, GENDERS, MASKS, bin_age, decode, encode, marginals, one_hot
 
 
 @pytest.mark.parametrize(("age", "expected"), [(18, 0), (29, 0), (30, 1), (59, 1), (60, 2), (100, 2)])
 def test_a_border_belongs_to_the_age_class_above_it(age: int, expected: int) -> None:
-    assert band(age) == expected
-    assert band([age, age]).tolist() == [expected, expected]
+    assert bin_age(age) == expected
+    assert bin_age([age, age]).tolist() == [expected, expected]
 
 
 @pytest.mark.parametrize(("age", "expected"), [(29.9, 0), (57, 1), (58, 2), (60, 2)])
 def test_borders_can_be_moved(age: float, expected: int) -> None:
-    assert band(age, (30, 58)) == expected
+    assert bin_age(age, (30, 58)) == expected
 
 
 def test_classes_count_mask_then_gender_then_age() -> None:
@@ -55,6 +55,6 @@ def test_marginals_are_sums_over_the_other_attributes() -> None:
 
 
 def test_onehot_has_its_one_at_the_label() -> None:
-    table = onehot([3, 0, 17])
+    table = one_hot([3, 0, 17])
     assert table.shape == (3, 18) and table.dtype == np.float32
     assert table.argmax(1).tolist() == [3, 0, 17] and table.sum() == 3

@@ -12,7 +12,7 @@ import torch
 from maskcls.components.augmentation import albumentations_
 from maskcls.components.hardware import cpu
 from maskcls.components.sampler import shuffle, weighted
-from maskcls.core.errors import ConfigError, RunError, mended
+from maskcls.core.errors import ConfigError, RunError, as_user_error
 from maskcls.data.loader import Epochs, Plain, derived, loader
 
 LABELS = np.repeat([0, 5, 17], [12, 8, 5])
@@ -160,7 +160,7 @@ def test_a_rare_change_to_floats_is_a_sentence_when_it_comes(pixels: np.ndarray,
     words = "augmentation: expected uint8 pixels of .*, got float32 of .*: leave out ToFloat and the like"
     with pytest.raises(ConfigError, match=words) as caught:
         list(loader(pixels, rare, epochs(5), cpu(workers=workers)))
-    (sentence,) = mended(caught.value).sentences
+    (sentence,) = as_user_error(caught.value).sentences
     assert re.fullmatch(words + r" \(photos .*\), or end with FromFloat", sentence)
 
 

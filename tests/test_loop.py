@@ -13,7 +13,7 @@ from torch.nn import functional
 from maskcls.config.compose import compose
 from maskcls.config.validation import checked
 from maskcls.core.config import Config
-from maskcls.core.errors import NumberError, RunError
+from maskcls.core.errors import NonFiniteError, RunError
 from maskcls.data.assemble import assemble
 from maskcls.data.loader import Epochs
 from maskcls.data.pixel_cache import pixels
@@ -89,7 +89,7 @@ def test_a_loss_that_is_no_number_names_its_step_rate_and_photos(begun: Begun) -
     order = Epochs(fold.train, cfg.sampler(fold.labels[fold.train]), cfg.batch, cfg.seed, 0)
     row = list(order)[1][0][0]  # the first photo of the second batch
     fold.targets[row] = float("nan")
-    with pytest.raises(NumberError) as caught:
+    with pytest.raises(NonFiniteError) as caught:
         trained(cfg, fold, state)
     for part in ("epoch 1 of fold 0 is nan", f"step 2 of {len(order)}", "at lr 0.01", fold.names[row]):
         assert part in str(caught.value)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
-from maskcls.core.task import CLASSES, decode, onehot
+from maskcls.core.task import CLASSES, decode, one_hot
 from maskcls.evaluation.bootstrap import interval, tally
 from maskcls.evaluation.metrics import confusion, macro_f1, per_class, scores
 
@@ -19,7 +19,7 @@ LABELS = st.integers(0, 17)
 def some(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     truth = random.integers(0, 18, rows)
-    probs = random.dirichlet(np.ones(18), rows) + 0.3 * onehot(truth) * random.random((rows, 1))
+    probs = random.dirichlet(np.ones(18), rows) + 0.3 * one_hot(truth) * random.random((rows, 1))
     return truth, (probs / probs.sum(1, keepdims=True)).astype(np.float32)
 
 
@@ -45,7 +45,7 @@ def test_macro_f1_is_the_mean_over_the_classes_that_occur(pairs: list[tuple[int,
 
 def test_a_perfect_guess_scores_one_though_classes_are_absent() -> None:
     truth = np.array([0, 4, 4, 17])
-    result = scores(truth, onehot(truth))
+    result = scores(truth, one_hot(truth))
     assert set(result) == {"f1", "accuracy", "mask_f1", "gender_f1", "age_f1"}
     assert set(result.values()) == {1.0}
 
@@ -81,7 +81,7 @@ def test_per_class_equals_scikit_learns(rows: int, seed: int) -> None:
 
 
 def test_confusion_has_the_truth_in_rows() -> None:
-    matrix = confusion(np.array([0, 0, 5]), onehot([0, 5, 5]))
+    matrix = confusion(np.array([0, 0, 5]), one_hot([0, 5, 5]))
     assert matrix.shape == (18, 18) and matrix.sum() == 3
     assert (matrix[0, 0], matrix[0, 5], matrix[5, 5]) == (1, 1, 1)
 

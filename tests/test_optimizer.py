@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from timm.optim.madgrad import MADGRAD
 
 from maskcls.components import optimizer
-from maskcls.core.schema import signature
+from maskcls.core.schema import option_fields
 from maskcls.ops.adamp import AdamP
 
 PAIRS: dict[str, tuple[dict[str, Any], Any]] = {
@@ -68,7 +68,7 @@ def test_every_optimizer_is_held_to_another() -> None:
 @pytest.mark.parametrize("fused", [False, True])
 def test_each_equals_the_published_one(name: str, fused: bool) -> None:
     options, other = PAIRS[name]
-    assert set(options) == set(signature(named(name))), "each of its parameters is tried"
+    assert set(options) == set(option_fields(named(name))), "each of its parameters is tried"
     mine, theirs = parameters(), parameters()
     walk(named(name)(mine, fused, **options), mine, 6)
     walk(other(theirs), theirs, 6)

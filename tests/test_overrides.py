@@ -24,7 +24,7 @@ from maskcls.config.suggestions import FOREIGN, TARGETS, Keys
 from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
-from maskcls.core.schema import signature
+from maskcls.core.schema import option_fields
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SIGNS = " ,=[]{}()~$&#!;:<>|?*%+@^`'\"-_.가힣데이터ñżдλ字😀👩‍🔬\u0301"
@@ -182,7 +182,7 @@ def test_every_bare_name_of_a_parameter_leads_to_its_group(group: str) -> None:
     top = [*Config.__dataclass_fields__]
     for option, build in GROUPS[group].words.items():
         keys = Keys(top, {name: registry for name, registry in GROUPS.items() if name in top}, {group: option})
-        for name in {*signature(build)} - {*top}:
+        for name in {*option_fields(build)} - {*top}:
             assert f"'{group}.{name}'" in keys.describe_unknown(name, 1), (option, name)
 
 
@@ -191,7 +191,7 @@ def test_every_foreign_name_leads_to_a_key_that_there_is() -> None:
     for key in " ".join(FOREIGN).split():
         group, _, name = key.partition(".")
         assert group in Config.__dataclass_fields__
-        assert not name or any(name in signature(build) for build in GROUPS[group].words.values()), key
+        assert not name or any(name in option_fields(build) for build in GROUPS[group].words.values()), key
 
 
 def query(line: str, command: Command) -> list[str]:

@@ -25,7 +25,7 @@ from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos, unify_ids
-from maskcls.core.registry import Word
+from maskcls.core.registry import Component
 from maskcls.core.task import encode
 from maskcls.data import assemble as assemble_module
 from maskcls.data.assemble import assemble
@@ -318,8 +318,8 @@ def plain() -> Config:
 
 def config(base: Config, table: pd.DataFrame, build: Any = split.by_person, **values: Any) -> Config:
     """Return a config whose data is a table."""
-    mine = Word("data", "mine", {}, lambda note: table.copy())
-    return dataclasses.replace(base, data=mine, split=Word("split", build.__name__, {}, build), **values)
+    mine = Component("data", "mine", {}, lambda note: table.copy())
+    return dataclasses.replace(base, data=mine, split=Component("split", build.__name__, {}, build), **values)
 
 
 @pytest.mark.parametrize("build", SPLITS)
@@ -338,7 +338,7 @@ def test_the_table_of_a_run_does_not_depend_on_the_order_of_training_rows(
 def test_patches_mend_whoever_is_chosen(plain: Config, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assemble_module, "usable", lambda cfg, table, note: table)
     given = competition_people()
-    word = Word("labels", "plain", {**plain.labels.params, "patches": "extended"}, labels.plain)
+    word = Component("labels", "plain", {**plain.labels.params, "patches": "extended"}, labels.plain)
     told: list[str] = []
     made = assemble(config(plain, given, labels=word, folds=2, **more), told.append).set_index("id")
     whole = labels.plain(given, lambda note: None, patches="extended").set_index("id")

@@ -12,7 +12,7 @@ from maskcls.components import pseudo
 from maskcls.components.labels import plain
 from maskcls.core import table as table_module
 from maskcls.core.errors import RunError
-from maskcls.core.registry import Word
+from maskcls.core.registry import Component
 from maskcls.core.table import OWN, taken, train_labels, with_fold_labels
 from maskcls.core.task import encode
 from maskcls.storage.run_files import read_fold
@@ -57,7 +57,7 @@ def asked(table: pd.DataFrame, **params: object) -> tuple[pd.DataFrame, list[str
     """Return the table with pseudo-labels, through the checked word, and its notes."""
     faults: list[str] = []
     word = pseudo.word.check({"name": "confident", **params}, faults)
-    assert isinstance(word, Word), faults
+    assert isinstance(word, Component), faults
     notes: list[str] = []
     return word(table, notes.append), notes
 

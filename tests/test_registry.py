@@ -8,7 +8,7 @@ import pytest
 from pydantic import AfterValidator
 
 from maskcls.core.registry import Registry
-from maskcls.core.schema import Count, Fraction, Positive, Share, Whole, signature
+from maskcls.core.schema import NonNegativeInt, PositiveFloat, PositiveInt, Proportion, UnitInterval, option_fields
 
 
 def even(value: int) -> int:
@@ -23,17 +23,19 @@ def dish() -> Registry:
 
     @word
     def soup(
-        guests: int, *, salt: float = 1.5, kind: Literal["thin", "thick"] = "thin", spoons: Whole | None = None,
+        guests: int, *, salt: float = 1.5, kind: Literal["thin", "thick"] = "thin", spoons: NonNegativeInt | None = None,
         extras: list[str] = [], source: bool | str = False, pots: Annotated[int, AfterValidator(even)] = 2,
     ) -> dict[str, Any]:  # fmt: skip
         return {"guests": guests, "salt": salt, "kind": kind, "spoons": spoons, "extras": extras, "source": source}
 
     @word
-    def stew(*, size: Count) -> int:
+    def stew(*, size: PositiveInt) -> int:
         return size
 
     @word
-    def import_(*, share: Share = 0.5, part: Fraction = 1.0, rate: Positive = 1.0, deep: dict[str, Any] = {}) -> None:
+    def import_(
+        *, share: Proportion = 0.5, part: UnitInterval = 1.0, rate: PositiveFloat = 1.0, deep: dict[str, Any] = {}
+    ) -> None:
         return None
 
     return word
@@ -46,8 +48,8 @@ def faults(word: Registry, raw: Any) -> list[str]:
 
 
 def test_what_stands_after_the_star_is_the_schema(dish: Registry) -> None:
-    assert list(signature(dish.words["soup"])) == ["salt", "kind", "spoons", "extras", "source", "pots"]
-    assert signature(dish.words["stew"])["size"][1] is ...
+    assert list(option_fields(dish.words["soup"])) == ["salt", "kind", "spoons", "extras", "source", "pots"]
+    assert option_fields(dish.words["stew"])["size"][1] is ...
 
 
 def test_defaults_are_filled_in_and_the_word_builds(dish: Registry) -> None:

@@ -16,8 +16,8 @@ from maskcls.components import labels
 from maskcls.config.compose import compose
 from maskcls.config.validation import checked
 from maskcls.core import table as table_module
-from maskcls.core.table import AGE_COLUMNS, RULER, scored_rows, train_labels, training_rows
-from maskcls.core.task import band, encode
+from maskcls.core.table import AGE_COLUMNS, SCORING_COLUMNS, train_indices, train_labels, val_indices
+from maskcls.core.task import bin_age, encode
 from maskcls.data.assemble import assemble
 from maskcls.engine.training_loop import Fold
 from maskcls.engine.training_loop import trained as training_batches
@@ -30,7 +30,7 @@ def table(people: dict[str, tuple[int, int]]) -> pd.DataFrame:
     """Return the table of some people, {folder: (gender, age)}, seven photos each."""
     made = [
         {"id": f"train/images/{person}/{shot}.jpg", "path": "", "person": person, "mask": mask, "gender": gender, "age": float(age),
-         "label": int(encode(mask, gender, band(age))), "part": "train"}
+         "label": int(encode(mask, gender, bin_age(age))), "part": "train"}
         for person, (gender, age) in people.items() for shot, mask in SHOTS
     ]  # fmt: skip
     return pd.DataFrame(made)
@@ -63,7 +63,7 @@ def test_the_core_patches_mend_what_they_name() -> None:
     assert (after.loc[person.isin(["001498-1", "004432"]), "gender"] == 1).all()
     swapped = after[person == "000020"].set_index(after[person == "000020"]["id"].str.rpartition("/")[2])
     assert swapped.loc["normal.jpg", "mask"] == 1 and swapped.loc["incorrect_mask.jpg", "mask"] == 2
-    assert (after["label"] == encode(after["mask"], after["gender"], band(after["age"]))).all()
+    assert (after["label"] == encode(after["mask"], after["gender"], bin_age(after["age"]))).all()
     untouched = ~person.isin(RULES.loc[RULES["tier"] == "core", "person"])
     columns = ["mask", "gender", "age", "label"]
     pd.testing.assert_frame_equal(after.loc[untouched, columns], before.loc[untouched, columns])
@@ -101,7 +101,7 @@ def test_no_training_border_moves_what_is_scored(ages: list[int], border: int, s
     given = table({f"p{i}": (i % 2, age) for i, age in enumerate(ages)})
     after = labels.plain(given, lambda note: None, border=border, soft=soft)
     pd.testing.assert_frame_equal(after[list(given)], given)
-    assert (after["age_class"] == band(given["age"], (30, border))).all(), "and training's class moves with it"
+    assert (after["age_class"] == bin_age(given["age"], (30, border))).all(), "and training's class moves with it"
 
 
 @pytest.mark.parametrize("border", [31, 45, 58, 75])
@@ -109,9 +109,9 @@ def test_a_run_s_folds_and_scored_labels_are_the_same_with_any_border(border: in
     usual, moved = (
         assemble(checked(compose(*tiny, *words)), lambda note: None) for words in ((), (f"labels.border={border}",))
     )
-    pd.testing.assert_frame_equal(moved[RULER], usual[RULER])
+    pd.testing.assert_frame_equal(moved[SCORING_COLUMNS], usual[SCORING_COLUMNS])
     for k in (0, 1):
-        assert np.array_equal(scored_rows(moved, k), scored_rows(usual, k))
+        assert np.array_equal(val_indices(moved, k), val_indices(usual, k))
     photos = np.zeros((len(usual), 4, 4, 3), np.uint8)
     one, two = (Fold.of(made, photos, 0, checked(compose(*tiny)).hardware()) for made in (usual, moved))
     assert np.array_equal(one.labels, two.labels)
@@ -123,7 +123,7 @@ def test_a_run_s_folds_and_scored_labels_are_the_same_with_any_border(border: in
 def soft_ages(ages: Sequence[float], border: int = 60, part: str = "train", soft: float = 4.0) -> np.ndarray:
     """Return the distribution over age classes of a person of each age, (N, 3)."""
     given = table({f"p{i}": (0, 40) for i in range(len(ages))}).iloc[::7].assign(age=ages, part=part)
-    given["label"] = encode(given["mask"], given["gender"], band(given["age"]))
+    given["label"] = encode(given["mask"], given["gender"], bin_age(given["age"]))
     return labels.plain(given, lambda note: None, border=border, soft=soft)[AGE_COLUMNS].to_numpy()
 
 
@@ -170,7 +170,7 @@ def test_the_training_class_is_the_largest_share_of_each_whole_age(
 ) -> None:
     made = soft_ages([float(age) for age in ages], border, part, width * (border - 30))
     np.testing.assert_allclose(made.sum(1), 1, atol=1e-6)
-    assert made.argmax(1).tolist() == band(ages, (30, border)).tolist()
+    assert made.argmax(1).tolist() == bin_age(ages, (30, border)).tolist()
 
 
 @pytest.mark.parametrize("words", [(), ("labels.border=58",), ("extra=folder",)])
@@ -200,8 +200,8 @@ def test_dropped_ages_are_scored_and_not_trained_on(tiny: list[str], tmp_path: P
     train = made["part"] == "train"
     assert (dropped & train).any() and made.loc[train, "scored"].all()
     for k in (0, 1):
-        assert not dropped.iloc[training_rows(made, k)].any()
-        assert set(scored_rows(made, k)) == set(np.flatnonzero(train & (made["fold"] == k)))
+        assert not dropped.iloc[train_indices(made, k)].any()
+        assert set(val_indices(made, k)) == set(np.flatnonzero(train & (made["fold"] == k)))
 
 
 def test_what_is_trained_towards_is_mask_and_gender_times_the_ages() -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from maskcls.core.task import CLASSES, band, decode, encode
+from maskcls.core.task import CLASSES, bin_age, decode, encode
 from maskcls.evaluation.calibration import reliability
 from maskcls.evaluation.error_analysis import blame, years
 from maskcls.evaluation.metrics import SCORES, confusion, per_class, scores, spread
@@ -59,7 +59,7 @@ def photos(root: Path, n: int = 40) -> pd.DataFrame:
         cv2.imencode(".png", random.integers(0, 255, (32, 24, 3), np.uint8))[1].tofile(root / "train" / name)
     return pd.DataFrame({
         "id": [f"train/{name}" for name in names], "person": [f"p{i // 2}" for i in range(n)], "mask": mask,
-        "gender": gender, "age": age.astype(float), "label": encode(mask, gender, band(age)),
+        "gender": gender, "age": age.astype(float), "label": encode(mask, gender, bin_age(age)),
         "part": "train", "fold": np.arange(n) // 2 % 2, "scored": True,
         "path": [str(root / "train" / name) for name in names],
     })  # fmt: skip

@@ -22,7 +22,7 @@ from conftest import environment
 from maskcls.cli.leakage import meaning
 from maskcls.cli.reproduce import asked
 from maskcls.core.config import Config
-from maskcls.core.errors import ConfigError, NumberError, RunError
+from maskcls.core.errors import ConfigError, NonFiniteError, RunError
 from maskcls.core.task import encode
 from maskcls.engine import runner
 from maskcls.engine.runner import directory
@@ -152,7 +152,7 @@ def test_a_rung_that_fails_is_told_and_the_others_go_on(
 
     def failing(cfg: object) -> float:
         if cfg.labels.name == "age58" or cfg.labels.params.get("border") == 58:  # type: ignore[attr-defined]
-            raise NumberError("the loss is nan")
+            raise NonFiniteError("the loss is nan")
         return perform(cfg)  # type: ignore[arg-type]
 
     monkeypatch.setattr(runner, "perform", failing)

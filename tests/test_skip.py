@@ -18,7 +18,7 @@ from maskcls.config.compose import compose
 from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
-from maskcls.core.table import digest, straddling
+from maskcls.core.table import count_split_people, table_digest
 from maskcls.data.assemble import NAMED, assemble
 from maskcls.data.image_check import looked
 from maskcls.data.pixel_cache import pixels
@@ -105,14 +105,14 @@ def test_pixels_ids_and_folds_agree_without_the_bad_photos(words: list[str], min
     words = [word for word in words if not word.startswith("crop.")]
     cfg, table, _ = assembled(*words, "on_error=skip", "crop=none")
     photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
-    assert not set(table["id"]) & set(ids) and straddling(table) == 0 and len(photos) == len(table)
+    assert not set(table["id"]) & set(ids) and count_split_people(table) == 0 and len(photos) == len(table)
     for at in (0, len(table) // 2, -1):
         assert np.array_equal(photos[at], cv2.imread(table["path"].iloc[at])[..., ::-1])
 
 
 def test_where_all_is_well_both_words_are_one_run(words: list[str]) -> None:
     tables = [assembled(*words, f"on_error={word}") for word in ("stop", "skip")]
-    assert digest(tables[0][1]) == digest(tables[1][1]) and tables[0][2] == tables[1][2]
+    assert table_digest(tables[0][1]) == table_digest(tables[1][1]) and tables[0][2] == tables[1][2]
     assert tables[0][0].science() == tables[1][0].science()
 
 
@@ -203,7 +203,7 @@ def test_a_run_without_some_rows_is_the_run_of_a_table_without_them(words: list[
         if (mine / file).exists():
             table = pd.read_csv(mine / file, dtype=str)
             table[~table[column].isin(names)].to_csv(mine / file, index=False)
-    assert digest(assembled(*words)[1]) == digest(less) != digest(whole)
+    assert table_digest(assembled(*words)[1]) == table_digest(less) != table_digest(whole)
 
 
 def test_rows_of_a_csv_and_of_extra_photos_may_lack_their_files(words: list[str], mine: Path, tmp_path: Path) -> None:

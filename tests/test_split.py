@@ -17,8 +17,16 @@ from maskcls.config.compose import compose
 from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError
-from maskcls.core.registry import Word
-from maskcls.core.table import count, digest, eval_rows, scored_rows, straddling, summary, training_rows
+from maskcls.core.registry import Component
+from maskcls.core.table import (
+    count_split_people,
+    describe_table,
+    eval_indices,
+    num_folds,
+    table_digest,
+    train_indices,
+    val_indices,
+)
 from maskcls.core.task import decode, encode
 from maskcls.data import assemble as assemble_module
 from maskcls.data.assemble import assemble, with_content
@@ -151,8 +159,10 @@ def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(base: Config, table: pd.DataFrame, build: Any = split.by_person, **values: Any) -> Config:
-    word = Word("split", build.__name__, values.pop("params", {}), build)
-    return dataclasses.replace(base, data=Word("data", "mine", {}, lambda note: table.copy()), split=word, **values)
+    word = Component("split", build.__name__, values.pop("params", {}), build)
+    return dataclasses.replace(
+        base, data=Component("data", "mine", {}, lambda note: table.copy()), split=word, **values
+    )
 
 
 def with_others(table: pd.DataFrame) -> pd.DataFrame:
@@ -167,11 +177,11 @@ def with_others(table: pd.DataFrame) -> pd.DataFrame:
 def test_no_person_is_trained_on_and_scored(base: Config, build: Any) -> None:
     told: list[str] = []
     table = assemble(config(base, some(30).reset_index(drop=True), build), told.append)
-    assert not told and straddling(table) == 0
-    assert count(table) == (5 if build is split.by_person else 1)
+    assert not told and count_split_people(table) == 0
+    assert num_folds(table) == (5 if build is split.by_person else 1)
     seen = np.zeros(len(table), int)
-    for k in range(count(table)):
-        train, scored = training_rows(table, k), scored_rows(table, k)
+    for k in range(num_folds(table)):
+        train, scored = train_indices(table, k), val_indices(table, k)
         assert len(train) and len(scored) and not set(train) & set(scored)
         assert not set(table["person"].iloc[train]) & set(table["person"].iloc[scored])
         assert len(train) + len(scored) == len(table)
@@ -186,9 +196,9 @@ def test_extra_rows_are_trained_on_and_never_scored_and_evaluation_is_neither(ba
     extra, rest = np.flatnonzero(table["part"] == "extra"), np.flatnonzero(table["part"] == "eval")
     assert (table["fold"].iloc[[*extra, *rest]] == -1).all() and not table["scored"].iloc[extra].any()
     for k in range(5):
-        assert set(extra) <= set(training_rows(table, k)) and not set(rest) & set(training_rows(table, k))
-        assert not {*extra, *rest} & set(scored_rows(table, k))
-    assert eval_rows(table).tolist() == rest.tolist()
+        assert set(extra) <= set(train_indices(table, k)) and not set(rest) & set(train_indices(table, k))
+        assert not {*extra, *rest} & set(val_indices(table, k))
+    assert eval_indices(table).tolist() == rest.tolist()
     assert table["scored"].iloc[rest].tolist() == [True, True, False, False]
 
 
@@ -196,8 +206,10 @@ def test_extra_rows_are_trained_on_and_never_scored_and_evaluation_is_neither(ba
 def test_a_leaking_split_is_noted(base: Config, build: Any) -> None:
     told: list[str] = []
     table = assemble(config(base, some(20), build), told.append)
-    assert len(told) == 1 and told[0].startswith(f"LEAK: split {build.__name__} puts {straddling(table)} people")
-    assert straddling(table) > 0
+    assert len(told) == 1 and told[0].startswith(
+        f"LEAK: split {build.__name__} puts {count_split_people(table)} people"
+    )
+    assert count_split_people(table) > 0
 
 
 def test_a_split_that_leaks_unawares_stops_the_run(base: Config) -> None:
@@ -233,19 +245,21 @@ def on_disk(base: Config, folder: Path) -> pd.DataFrame:
 def test_the_digest_is_of_rows_and_contents_and_not_of_the_folder(base: Config, tmp_path: Path) -> None:
     base = dataclasses.replace(base, cache_dir=str(tmp_path / "cache"))
     here, there = (with_content(on_disk(base, tmp_path / name), base) for name in "ab")
-    mine = digest(here)
-    assert len(mine) == 8 and digest(there) == mine
+    mine = table_digest(here)
+    assert len(mine) == 8 and table_digest(there) == mine
     other = here.copy()
     other.loc[0, "label"] += 1
-    assert digest(other) != mine
-    assert digest(here.assign(fold=here["fold"].iloc[::-1].to_numpy())) != mine
-    assert digest(here.iloc[1:]) != mine
+    assert table_digest(other) != mine
+    assert table_digest(here.assign(fold=here["fold"].iloc[::-1].to_numpy())) != mine
+    assert table_digest(here.iloc[1:]) != mine
     for column in ("trained", "age0"):
-        assert digest(here.assign(**{column: 1 - here[column]})) != mine
+        assert table_digest(here.assign(**{column: 1 - here[column]})) != mine
     Path(here["path"].iloc[3]).write_bytes(b"y" * Path(here["path"].iloc[3]).stat().st_size)
-    assert digest(with_content(here, base)) != mine
+    assert table_digest(with_content(here, base)) != mine
 
 
 def test_the_summary_counts(base: Config) -> None:
     table = assemble(config(base, with_others(persons([(0, 0, 7)] * 10))), lambda note: None)
-    assert summary(table) == ("70 photos of 10 people in 5 folds, 3 of 18 classes; 4 evaluation photos (2 with labels)")
+    assert describe_table(table) == (
+        "70 photos of 10 people in 5 folds, 3 of 18 classes; 4 evaluation photos (2 with labels)"
+    )

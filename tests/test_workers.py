@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskcls.components.hardware import Hardware, cpu
-from maskcls.core.errors import RunError, mended
+from maskcls.core.errors import RunError, as_user_error
 from maskcls.data import loader as loader_module
 from maskcls.data.loader import AHEAD, HELD, Photos, Plain, affordable_workers, loader
 from maskcls.system import console, processes
@@ -83,7 +83,7 @@ def test_shared_memory_that_fills_up_on_the_way_is_a_sentence(monkeypatch: pytes
     monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)
     with pytest.raises(RuntimeError) as caught:
         list(loader(PIXELS, None, Plain(ROWS, 8), cpu(workers=1)))
-    said = mended(caught.value)
+    said = as_user_error(caught.value)
     assert isinstance(said, RunError) and "/dev/shm is full" in str(said) and "hardware.workers=0" in str(said)
     assert len(list(loader(PIXELS, None, Plain(ROWS, 8), cpu()))) == 5, "without workers nothing is shared"
 
@@ -99,7 +99,7 @@ def test_a_batch_that_does_not_come_is_not_waited_for_without_end(monkeypatch: p
     monkeypatch.setattr(loader_module, "PATIENCE", 1)
     with pytest.raises(RuntimeError) as caught:
         list(loader(PIXELS, sleep, Plain(ROWS, 8), cpu(workers=1)))
-    assert "sent no batch for some minutes" in str(mended(caught.value))
+    assert "sent no batch for some minutes" in str(as_user_error(caught.value))
 
 
 LOAD = """

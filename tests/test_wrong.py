@@ -14,12 +14,12 @@ from maskcls.config.groups import GROUPS
 from maskcls.config.validation import CLASHES, checked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError
-from maskcls.core.schema import signature
+from maskcls.core.schema import option_fields
 from maskcls.engine.runner import run
 
 PLAIN = sorted(set(Config.__dataclass_fields__))
 PARAMETERS = [f"{group}.{word}.{key}" for group, registry in GROUPS.items() for word, build in registry.words.items()
-              for key in signature(build)]  # fmt: skip
+              for key in option_fields(build)]  # fmt: skip
 WRONG: tuple[Any, ...] = ({"a": 1}, [{"a": 1}], "no such", -1e9, 2.5, None, True, float("inf"), float("nan"), 10**30)
 
 

@@ -29,7 +29,7 @@ PARTS = ("data", "forward", "loss", "backward", "optimizer", "rest")
 STAGES = (
     (runner, "rehearse"),
     (runner, "assemble"),
-    (runner, "digest"),
+    (runner, "table_digest"),
     (runner, "pixels"),
     (fold, "build"),
 )

@@ -12,7 +12,7 @@ from maskcls.benchmark.harness import Job, built, wait
 from maskcls.benchmark.memory import peak, resident, workers
 from maskcls.components.data import synthetic
 from maskcls.core.config import Config
-from maskcls.core.table import digest
+from maskcls.core.table import table_digest
 from maskcls.data.assemble import assemble
 from maskcls.data.pixel_cache import pixels
 from maskcls.engine.training_loop import Fold, train_epoch
@@ -58,7 +58,7 @@ def costs(cfg: Config) -> dict[str, float]:
     found: dict[str, float] = {}
     hardware = cfg.hardware()
     table = timed(found, "table_s", lambda: assemble(cfg, lambda note: None))
-    timed(found, "digest_s", lambda: digest(table))
+    timed(found, "digest_s", lambda: table_digest(table))
     photos = timed(found, "cache_cold_s", lambda: pixels(table, cfg.crop, Path(cfg.cache_dir)))
     timed(found, "cache_warm_s", lambda: pixels(table, cfg.crop, Path(cfg.cache_dir)))
     fold = Fold.of(table, photos, 0, hardware)

@@ -19,7 +19,7 @@ from maskcls.config.completion import print_script, set_typed_line
 from maskcls.config.compose import Experiments, parse_overrides, told
 from maskcls.config.override_grammar import split_flags
 from maskcls.config.overrides import SWEEPS, home, spelled
-from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError, mended
+from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError, as_user_error
 from maskcls.system.console import complain
 from maskcls.system.signals import await_signal
 from maskcls.system.streams import prepare_streams
@@ -42,7 +42,7 @@ def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]
         except Exception as error:
             if not isinstance(error, ConfigError | DataError):
                 await_signal()
-            return spared(mended(error), failed)
+            return spared(as_user_error(error), failed)
 
     @command
     def main() -> Any:

@@ -7,7 +7,7 @@ import sys
 from importlib import metadata
 
 from maskcls.cli.command import command
-from maskcls.core.errors import ConfigError, unknown
+from maskcls.core.errors import ConfigError, unknown_message
 
 COMMANDS = {
     "run": "train an experiment; with -m a sweep",
@@ -33,7 +33,7 @@ def main() -> None:
     elif name == "--version":
         print(f"maskcls {metadata.version('maskcls')}")
     elif name not in COMMANDS:
-        raise ConfigError(unknown("command", name, COMMANDS))
+        raise ConfigError(unknown_message("command", name, COMMANDS))
     else:
         sys.argv = [f"maskcls {name}", *rest]
         importlib.import_module(f"maskcls.cli.{name}").main()

@@ -16,7 +16,7 @@ import yaml
 
 from maskcls.cli.command import command
 from maskcls.config.overrides import home
-from maskcls.core.errors import ConfigError, unknown
+from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.system import console
 from maskcls.system.files import between
 
@@ -26,12 +26,12 @@ BEGIN, END = "<!-- words: python -m maskcls options --write README.md -->", "<!-
 def entries(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield (word, its line, its parameters with their values) for each YAML of a group."""
     from maskcls.config.groups import GROUPS
-    from maskcls.core.schema import signature
+    from maskcls.core.schema import option_fields
 
     for file in sorted((home("conf") / group).glob("*.yaml")):
         text = file.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
-        defaults = {key: default for key, (_, default) in signature(GROUPS[group].words[content["name"]]).items()}
+        defaults = {key: default for key, (_, default) in option_fields(GROUPS[group].words[content["name"]]).items()}
         yield file.stem, text.splitlines()[0].lstrip("# "), defaults | {k: v for k, v in content.items() if k != "name"}
 
 
@@ -51,7 +51,7 @@ def detail(group: str) -> None:
     from maskcls.config.groups import GROUPS
 
     if group not in GROUPS:
-        raise ConfigError(unknown("group", group, GROUPS))
+        raise ConfigError(unknown_message("group", group, GROUPS))
     rows = [[word, line, "\n".join(map(shown, params.items())) or "–"] for word, line, params in entries(group)]
     console.table(group, ["word", "what it is", "parameters"], rows, left=3)
 

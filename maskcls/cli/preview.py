@@ -17,7 +17,7 @@ import yaml
 
 from maskcls.cli.command import command
 from maskcls.components import crop
-from maskcls.core.csv_reader import read, spell_as_on_disk
+from maskcls.core.csv_reader import read_csv, spell_as_on_disk
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.imaging.contact_sheet import sheet
 from maskcls.imaging.face_detection import Finder, known
@@ -36,7 +36,7 @@ def listed(source: Path, match: str, most: int) -> list[str]:
         if left_out:
             console.say(f"{source}: {describe_left_out(left_out)}")
     else:
-        names = [row.cells["path"] for row in read(source, ("path",))]
+        names = [row.cells["path"] for row in read_csv(source, ("path",))]
         files = [source.parent / spell_as_on_disk(source.parent, name) for name in names]
     files = [path for path in files if path.match(match)]
     if not files:

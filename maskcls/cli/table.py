@@ -14,7 +14,7 @@ from pathlib import Path
 from maskcls.cli.command import command
 from maskcls.cli.compare import compare
 from maskcls.config.overrides import home
-from maskcls.core.errors import ConfigError, unknown
+from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.ladder.rungs import LADDERS
 from maskcls.system import console
 from maskcls.system.files import between, write_text
@@ -41,7 +41,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Show, write or compare what the command line asks for."""
     asked = arguments()
-    if faults := [unknown("ladder", name, LADDERS) for name in asked.ladder if name not in LADDERS]:
+    if faults := [unknown_message("ladder", name, LADDERS) for name in asked.ladder if name not in LADDERS]:
         raise ConfigError(*faults)
     if asked.runs:
         compare(asked.runs, asked.runs_dir)

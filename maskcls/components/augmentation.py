@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator
 
-from maskcls.core.errors import unknown
+from maskcls.core.errors import unknown_message
 from maskcls.core.registry import Registry
-from maskcls.core.schema import Fraction
+from maskcls.core.schema import UnitInterval
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
 
@@ -38,7 +38,7 @@ def none() -> Augment | None:
 
 
 @word
-def albumentations_(*, transforms: Annotated[dict[str, Any], AfterValidator(known)], p: Fraction = 1.0) -> Augment:
+def albumentations_(*, transforms: Annotated[dict[str, Any], AfterValidator(known)], p: UnitInterval = 1.0) -> Augment:
     """Apply albumentations' transforms one after the other; {Class: {argument: value}}.
 
     Each call draws its random numbers from its own seed, so that neither workers nor their number change a result.
@@ -79,10 +79,10 @@ def transform(name: str, params: Mapping[str, Any]) -> Any:
     classes = {key: value for key, value in vars(albumentations).items() if inspect.isclass(value)
                and issubclass(value, albumentations.BasicTransform | albumentations.BaseCompose)}  # fmt: skip
     if name not in classes:
-        raise ValueError(unknown("transform of albumentations", name, classes))
+        raise ValueError(unknown_message("transform of albumentations", name, classes))
     allowed = inspect.signature(classes[name].__init__).parameters
     if wrong := [key for key in params if key not in allowed]:
-        raise ValueError(unknown(f"argument of {name}", wrong[0], set(allowed) - {"self"}))
+        raise ValueError(unknown_message(f"argument of {name}", wrong[0], set(allowed) - {"self"}))
     arguments = {key: nested(value) if key == "transforms" else value for key, value in params.items()}
     try:
         with warnings.catch_warnings():

@@ -16,12 +16,12 @@ from pydantic import Field
 
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Registry
-from maskcls.core.schema import NonNegative
-from maskcls.core.task import CLASSES, Floats, Ints
+from maskcls.core.schema import NonNegativeFloat
+from maskcls.core.task import CLASSES, FloatArray, IntArray
 from maskcls.evaluation.metrics import macro_f1
 
 word = Registry("blend")
-Combine = Callable[[Floats], Floats]  # (M, K, 18) → (K, 18)
+Combine = Callable[[FloatArray], FloatArray]  # (M, K, 18) → (K, 18)
 Doubles = npt.NDArray[np.float64]
 TINY = 1e-12
 PATH = np.linspace(1, 0, 5)  # from what was fitted back to the plain mean
@@ -31,28 +31,28 @@ PATH = np.linspace(1, 0, 5)  # from what was fitted back to the plain mean
 class Blend:
     """An ensemble: honest out-of-fold probabilities (N, 18), the function for other photos, and why they are honest."""
 
-    oof: Floats
+    oof: FloatArray
     combine: Combine
     honest: str
 
-    def __call__(self, members: Floats) -> Floats:
+    def __call__(self, members: FloatArray) -> FloatArray:
         """Return the blended probabilities (K, 18) of other photos, given the members' (M, K, 18)."""
         return self.combine(members)
 
 
-def fixed(members: Floats, combine: Combine, honest: str = "nothing is learned from the labels") -> Blend:
+def fixed(members: FloatArray, combine: Combine, honest: str = "nothing is learned from the labels") -> Blend:
     """Return a blend that learns nothing: out-of-fold rows and other photos are treated alike."""
     return Blend(combine(members), combine, honest)
 
 
 @word
-def mean(members: Floats, truth: Ints, persons: Sequence[str]) -> Blend:
+def mean(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
     """The mean of the members' probabilities."""
     return fixed(members, lambda tables: tables.mean(0))
 
 
 @word
-def weighted(members: Floats, truth: Ints, persons: Sequence[str], *, weights: list[NonNegative]) -> Blend:
+def weighted(members: FloatArray, truth: IntArray, persons: Sequence[str], *, weights: list[NonNegativeFloat]) -> Blend:
     """The mean with a weight for each member, in the order of the runs; the weights are scaled to sum to one."""
     if len(weights) != len(members):
         raise ConfigError(f"blend.weights of weighted: {len(weights)} weights do not fit {len(members)} runs")
@@ -64,10 +64,10 @@ def weighted(members: Floats, truth: Ints, persons: Sequence[str], *, weights: l
 
 
 @word
-def vote(members: Floats, truth: Ints, persons: Sequence[str]) -> Blend:
+def vote(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
     """The class that most members name, of equal ones the more probable: (votes + mean probability) / (M + 1)."""
 
-    def count(tables: Floats) -> Floats:
+    def count(tables: FloatArray) -> FloatArray:
         votes = np.eye(len(CLASSES), dtype=np.float32)[tables.argmax(2)].sum(0)  # (K, 18)
         return (votes + tables.mean(0)) / (len(tables) + 1)
 
@@ -75,7 +75,7 @@ def vote(members: Floats, truth: Ints, persons: Sequence[str]) -> Blend:
 
 
 @word
-def rank(members: Floats, truth: Ints, persons: Sequence[str]) -> Blend:
+def rank(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
     """The mean over the members of each probability's rank in its class column, scaled to sum to one in each row.
 
     Ranks are among the out-of-fold photos, other photos' too, so that a single photo has one. Columns of equal spread
@@ -83,7 +83,7 @@ def rank(members: Floats, truth: Ints, persons: Sequence[str]) -> Blend:
     """
     columns = np.sort(members, axis=1)  # (M, N, 18)
 
-    def place(tables: Floats) -> Floats:
+    def place(tables: FloatArray) -> FloatArray:
         total = np.zeros(tables.shape[1:])
         for column, table in zip(columns, tables, strict=True):
             for c in range(len(CLASSES)):
@@ -96,8 +96,8 @@ def rank(members: Floats, truth: Ints, persons: Sequence[str]) -> Blend:
 
 @word
 def fitted(
-    members: Floats, truth: Ints, persons: Sequence[str], *, folds: Annotated[int, Field(ge=2)] = 5,
-    shrink: NonNegative = 0.001, bias: bool = True,
+    members: FloatArray, truth: IntArray, persons: Sequence[str], *, folds: Annotated[int, Field(ge=2)] = 5,
+    shrink: NonNegativeFloat = 0.001, bias: bool = True,
 ) -> Blend:  # fmt: skip
     """Weights of the members (positive, summing to one) and a bias of each class's log-probability, for macro F1.
 
@@ -121,7 +121,7 @@ def fitted(
     return Blend(oof, lambda tables: biased(tables, weights, offsets), note)
 
 
-def learned(members: Floats, truth: Ints, shrink: float, bias: bool) -> tuple[Doubles, Doubles]:
+def learned(members: FloatArray, truth: IntArray, shrink: float, bias: bool) -> tuple[Doubles, Doubles]:
     """Return weights (M,) and class biases (18,): the best, by macro F1, on the way from the optimum to the mean."""
     from scipy.optimize import minimize
 
@@ -163,7 +163,7 @@ def mixed(members: npt.NDArray[Any], weights: Doubles) -> Doubles:
     return (weights @ members.reshape(len(members), -1)).reshape(members.shape[1:])
 
 
-def biased(members: Floats, weights: Doubles, offsets: Doubles) -> Floats:
+def biased(members: FloatArray, weights: Doubles, offsets: Doubles) -> FloatArray:
     """Return the weighted mean with each class scaled by exp(its bias), rows summing to one, (K, 18)."""
     scaled = np.maximum(mixed(members, weights), TINY) * np.exp(offsets)
     return (scaled / scaled.sum(1, keepdims=True)).astype(np.float32)

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from maskcls.core.errors import DataError
-from maskcls.core.registry import Registry, Word
-from maskcls.core.schema import NonNegative, Side
+from maskcls.core.registry import Component, Registry
+from maskcls.core.schema import ImageSide, NonNegativeFloat
 from maskcls.imaging.face_detection import Box, Detector, Face, Finder
 from maskcls.imaging.image_decoding import Image
 from maskcls.imaging.image_io import Look
@@ -41,8 +41,8 @@ def none() -> Crop:
 
 @word
 def center(
-    *, height: Side = 400, width: Side = 200,
-    out: Annotated[list[Side] | None, AfterValidator(pair)] = None, clahe: NonNegative = 0.0,
+    *, height: ImageSide = 400, width: ImageSide = 200,
+    out: Annotated[list[ImageSide] | None, AfterValidator(pair)] = None, clahe: NonNegativeFloat = 0.0,
 ) -> Crop:  # fmt: skip
     """Cut height × width pixels out of the middle, as albumentations' CenterCrop, then scale them to `out`.
 
@@ -62,15 +62,15 @@ def center(
 
 
 @word
-def resize(*, height: Side = 80, width: Side = 60, clahe: NonNegative = 0.0) -> Crop:
+def resize(*, height: ImageSide = 80, width: ImageSide = 60, clahe: NonNegativeFloat = 0.0) -> Crop:
     """Scale the whole photo to height × width pixels (by area when it shrinks)."""
     return lambda image: finished(image, height, width, clahe)
 
 
 @word
 def face(
-    *, detector: Detector = "mtcnn", margin: NonNegative = 0.2, height: Side = 224, width: Side = 224,
-    clahe: NonNegative = 0.0,
+    *, detector: Detector = "mtcnn", margin: NonNegativeFloat = 0.2, height: ImageSide = 224, width: ImageSide = 224,
+    clahe: NonNegativeFloat = 0.0,
 ) -> Crop:  # fmt: skip
     """Cut the face that a detector finds, with a margin (a share of its width and height) on each side."""
 
@@ -85,7 +85,7 @@ def face(
 @word
 def region(
     *, part: Literal["forehead", "nose_chin", "chin_neck"] = "nose_chin", detector: Detector = "mtcnn",
-    height: Side = 112, width: Side = 144, clahe: NonNegative = 0.0,
+    height: ImageSide = 112, width: ImageSide = 144, clahe: NonNegativeFloat = 0.0,
 ) -> Crop:  # fmt: skip
     """Cut a part of the face, placed by the detector's five landmarks."""
 
@@ -116,7 +116,7 @@ class Found:
         return finished(image[top:bottom, left:right], *self.size, self.clahe)
 
 
-def misfit(crop: Word, look: Look) -> str | None:
+def misfit(crop: Component, look: Look) -> str | None:
     """Return why a photo of a known size is too small for a crop, None where it is not."""
     high, wide = crop.params.get("height", 1), crop.params.get("width", 1)
     if crop.build is not center or (look.height >= high and look.width >= wide):

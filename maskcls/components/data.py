@@ -16,29 +16,29 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from maskcls.core.csv_cells import MASK_WORDS, classified, described, from_label
+from maskcls.core.csv_cells import MASK_WORDS, classified, parse_label, parse_person
 from maskcls.core.csv_reader import (
     Row,
-    absent,
-    code,
-    complain,
-    inside,
+    find_duplicates,
+    find_outside_links,
+    is_below_root,
+    is_utf8,
+    missing_path_message,
     note_blanks,
     note_unused_files,
-    printable,
-    read,
-    repeated,
+    parse_category,
+    raise_errors,
+    read_csv,
     spell_as_on_disk,
     spellings_in,
-    strays,
 )
-from maskcls.core.errors import DataError, and_others, unknown
+from maskcls.core.errors import DataError, and_others, unknown_message
 from maskcls.core.identities import unify_ids
 from maskcls.core.missing_files import report_missing
-from maskcls.core.registry import Registry, Word
-from maskcls.core.schema import Whole
+from maskcls.core.registry import Component, Registry
+from maskcls.core.schema import NonNegativeInt
 from maskcls.core.table import COLUMNS
-from maskcls.core.task import band, encode
+from maskcls.core.task import bin_age, encode
 from maskcls.imaging.image_decoding import image_endings
 from maskcls.synthetic.dataset import write
 from maskcls.system import console
@@ -81,7 +81,7 @@ def competition(
     are symbolic links out of the root.
     """
     base = Path(str(root))
-    train = read(base / "train" / "train.csv", ("gender", "age", "path"), ignored=("id", "race"), note=note)
+    train = read_csv(base / "train" / "train.csv", ("gender", "age", "path"), ignored=("id", "race"), note=note)
     rows = labelled(train, base / "train" / "images") + evaluation(base, note)
     photos = [row for row in rows if row["path"]]
     if lost := [row["person"] for row in rows if not row["path"]]:
@@ -94,18 +94,18 @@ def competition(
 
 def labelled(train: list[Row], base: Path) -> list[dict[str, Any]]:
     """Return a row for each of the seven photos of each person of train.csv; `path` is None where there is none."""
-    faults, rows = repeated(train, "path"), []
+    faults, rows = find_duplicates(train, "path"), []
     for where, cells in train:
         person = str(PurePosixPath(cells["path"]))
         place = base / spell_as_on_disk(base, person)
-        known = described(cells, where, faults)
-        if not inside(cells["path"]):
-            faults.append(f"{where}: {absent('folder', base, cells['path'])}")
+        known = parse_person(cells, where, faults)
+        if not is_below_root(cells["path"]):
+            faults.append(f"{where}: {missing_path_message('folder', base, cells['path'])}")
         elif not os.path.isdir(place):
-            report_missing(f"{where}: {absent('folder', base, cells['path'])}", faults)
+            report_missing(f"{where}: {missing_path_message('folder', base, cells['path'])}", faults)
         elif known:
             rows += shots(place, {"person": person, "part": "train", **known})
-    complain(faults)
+    raise_errors(faults)
     return rows
 
 
@@ -124,14 +124,14 @@ def evaluation(base: Path, note: Note) -> list[dict[str, Any]]:
         if (base / "eval").exists():
             note(f"{base / 'eval'} is not used: it has no info.csv")
         return []
-    info = read(base / "eval" / "info.csv", ("ImageID",), ignored=("ans",), note=note)
+    info = read_csv(base / "eval" / "info.csv", ("ImageID",), ignored=("ans",), note=note)
     images, truth = base / "eval" / "images", answers(base / "eval" / "labels.csv", note)
     there = spellings_in(str(images))
-    faults = repeated(info, "ImageID")
+    faults = find_duplicates(info, "ImageID")
     for where, cells in info:
         if cells["ImageID"] not in there:
             report_missing(f"{where}: there is no file {images / cells['ImageID']}", faults)
-    complain(faults)
+    raise_errors(faults)
     if unasked := sorted(set(truth) - {cells["ImageID"] for _, cells in info}):
         note(f"{len(unasked)} rows of eval/labels.csv are not used, info.csv has no such photo: {and_others(unasked)}")
     names = [cells["ImageID"] for _, cells in info if cells["ImageID"] in there]
@@ -143,21 +143,21 @@ def answers(source: Path, note: Note) -> dict[str, dict[str, Any]]:
     """Return {ImageID: labels} of the evaluation photos, empty where they are not known."""
     if not source.exists():
         return {}
-    known = read(source, ("ImageID", "ans", "gender", "age", "path"), note=note)
-    faults, truth = repeated(known, "ImageID"), {}
+    known = read_csv(source, ("ImageID", "ans", "gender", "age", "path"), note=note)
+    faults, truth = find_duplicates(known, "ImageID"), {}
     for where, cells in known:
-        person, label = described(cells, where, faults), from_label(cells["ans"], where, faults)
-        if person and label and label["label"] != encode(label["mask"], person["gender"], band(person["age"])):
+        person, label = parse_person(cells, where, faults), parse_label(cells["ans"], where, faults)
+        if person and label and label["label"] != encode(label["mask"], person["gender"], bin_age(person["age"])):
             faults.append(f"{where}: ans {cells['ans']} is not the class of {cells['gender']}, {cells['age']}")
         truth[cells["ImageID"]] = {"person": cells["path"], "mask": label.get("mask"), **person}
-    complain(faults)
+    raise_errors(faults)
     return truth
 
 
 @word
 def synthetic(
     note: Note, *, root: str = "data", people: Crowd = 120, eval_people: Annotated[int, Field(ge=0, le=MOST)] = 40,
-    height: Drawing = 256, width: Drawing = 192, seed: Whole = 0,
+    height: Drawing = 256, width: Drawing = 192, seed: NonNegativeInt = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Draw the embedded people once into `root`, in the competition's layout, and read them as such."""
     if os.environ.get("MASKCLS_DATA"):
@@ -172,11 +172,11 @@ def drawn_folder(root: str, people: int, eval_people: int, height: int, width: i
     return Path(root) / f"people-{people}+{eval_people}-{height}x{width}-seed{seed}"
 
 
-def read_only(source: Word) -> Word:
+def read_only(source: Component) -> Component:
     """Return a source of photos that draws nothing: drawn people are read where they are."""
     if source.build is not synthetic:
         return source
-    return Word("data", "competition", {"root": str(drawn_folder(**source.params))}, competition)
+    return Component("data", "competition", {"root": str(drawn_folder(**source.params))}, competition)
 
 
 def drawn(place: Path, **what: int) -> None:
@@ -201,7 +201,7 @@ def table(
     """
     source = Path(file)
     base = Path(folder(root)) if root else source.parent
-    given = read(source, ("path",), OPTIONAL, note=note)
+    given = read_csv(source, ("path",), OPTIONAL, note=note)
     if not given:
         raise DataError(f"{source} has a header and no rows")
     there = set(given[0].cells)
@@ -209,9 +209,9 @@ def table(
         raise DataError(
             f"{source} has neither label nor all of mask, gender, age: {', '.join(sorted(lacking))} is missing"
         )
-    faults = repeated(given, "path")
+    faults = find_duplicates(given, "path")
     rows = [placed(cells, base, where, faults) for where, cells in given]
-    complain(faults)
+    raise_errors(faults)
     note_blanks(source, given, note)
     return finished([row for row in rows if row["path"]], base, links)
 
@@ -222,21 +222,21 @@ def placed(cells: Mapping[str, str], base: Path, where: str, faults: list[str]) 
     Its path is None where the file is missing and the run leaves such rows out.
     """
     name, part = cells["path"], cells.get("part", "").lower() or "train"
-    path: Path | None = base / (spell_as_on_disk(base, name) if inside(name) else name)
-    if not inside(name):
-        faults.append(f"{where}: {absent('file', base, name)}")
+    path: Path | None = base / (spell_as_on_disk(base, name) if is_below_root(name) else name)
+    if not is_below_root(name):
+        faults.append(f"{where}: {missing_path_message('file', base, name)}")
     elif not os.path.isfile(str(path)):
-        report_missing(f"{where}: {absent('file', base, name)}", faults)
+        report_missing(f"{where}: {missing_path_message('file', base, name)}", faults)
         path = None
     if part not in ("train", "eval"):
-        faults.append(f"{where}: {unknown('part', part, ('train', 'eval'))}")
+        faults.append(f"{where}: {unknown_message('part', part, ('train', 'eval'))}")
     shared = {"path": path, "person": cells.get("person", ""), "part": part}
     if "label" in cells:
         return shared | classified(cells, where, faults)
-    mask = code(cells["mask"], MASK_WORDS)
+    mask = parse_category(cells["mask"], MASK_WORDS)
     if mask is None:
-        faults.append(f"{where}: {unknown('mask', cells['mask'], ('worn', 'incorrect', 'none'))}")
-    return shared | {"mask": mask, **described(cells, where, faults)}
+        faults.append(f"{where}: {unknown_message('mask', cells['mask'], ('worn', 'incorrect', 'none'))}")
+    return shared | {"mask": mask, **parse_person(cells, where, faults)}
 
 
 def finished(rows: list[dict[str, Any]], base: Path, links: bool = False) -> pd.DataFrame:
@@ -247,17 +247,21 @@ def finished(rows: list[dict[str, Any]], base: Path, links: bool = False) -> pd.
     if not rows:
         raise DataError(f"there are no photos in {base}")
     paths = [str(row["path"]) for row in rows]
-    complain([f"{path!r}: its name is no UTF-8: rename it" for path in paths if not printable(path)])
-    outside = [] if links else strays(paths, base)
-    complain([f"{path} is a link out of {base}: links=true beside its root or file allows that" for path in outside])
+    raise_errors([f"{path!r}: its name is no UTF-8: rename it" for path in paths if not is_utf8(path)])
+    outside = [] if links else find_outside_links(paths, base)
+    raise_errors(
+        [f"{path} is a link out of {base}: links=true beside its root or file allows that" for path in outside]
+    )
     top = "" if base == Path() else os.path.join(base, "")
     ids = [unicodedata.normalize("NFC", path.removeprefix(top).replace(os.sep, "/")) for path in paths]
     table = pd.DataFrame(rows).assign(path=paths, id=ids)
     twice = table.loc[table["id"].duplicated(), "id"]
-    complain([f"{base}: several files are called {name!r}, in several Unicode forms: rename them" for name in twice])
+    raise_errors(
+        [f"{base}: several files are called {name!r}, in several Unicode forms: rename them" for name in twice]
+    )
     named = table["person"] != ""
     table["person"] = unify_ids(table["person"]).where(named, table["id"])
     if "label" not in table:
-        labels = encode(table["mask"], table["gender"], band(table["age"].fillna(0)))
+        labels = encode(table["mask"], table["gender"], bin_age(table["age"].fillna(0)))
         table["label"] = np.where(table["mask"] >= 0, labels, -1)
     return table[COLUMNS].reset_index(drop=True)

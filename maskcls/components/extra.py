@@ -15,10 +15,10 @@ import pandas as pd
 from pydantic import AfterValidator
 
 from maskcls.components import data
-from maskcls.core.csv_reader import OLDEST, years
-from maskcls.core.errors import DataError, unknown
+from maskcls.core.csv_reader import MAX_AGE, parse_age
+from maskcls.core.errors import DataError, unknown_message
 from maskcls.core.registry import Registry
-from maskcls.core.schema import NonNegative
+from maskcls.core.schema import NonNegativeFloat
 from maskcls.core.task import GENDERS, MASKS
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.system import console
@@ -41,7 +41,7 @@ def readable(pattern: str) -> str:
     fields = re.findall(r"{(.*?)}", pattern)
     for field in fields:
         if field not in FIELDS:
-            raise ValueError(unknown("field", field, FIELDS))
+            raise ValueError(unknown_message("field", field, FIELDS))
     if sorted(set(fields)) != sorted(fields) or not {"age", "gender"} <= set(fields):
         raise ValueError(f"{pattern!r} must hold {{age}} and {{gender}}, each once")
     return pattern
@@ -78,7 +78,7 @@ def folder(
     pattern: Annotated[str, AfterValidator(readable)] = "{age}_{gender}_*",
     genders: dict[str, Literal["male", "female"]] = {"0": "male", "1": "female"},
     mask: Literal["worn", "incorrect", "none"] = "none",
-    ages: Annotated[list[NonNegative] | None, AfterValidator(span)] = None, links: bool = False,
+    ages: Annotated[list[NonNegativeFloat] | None, AfterValidator(span)] = None, links: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
     """Add the photos below a folder whose names, without their ending, tell {age}, {gender} and perhaps {person}.
 
@@ -93,7 +93,7 @@ def folder(
         note(f"extra: {len(files) - len(rows)} photos below {root} have names that {pattern!r} does not read")
     if left_out:
         note(f"extra: {root}: {describe_left_out(left_out)}")
-    low, high = ages or (0, OLDEST)
+    low, high = ages or (0, MAX_AGE)
     chosen = [row for row in rows if low <= row["age"] <= high]
     if len(chosen) < len(rows):
         note(f"extra.ages: {len(rows) - len(chosen)} photos are of ages outside {low:g} to {high:g} and were left out")
@@ -112,7 +112,7 @@ def expression(pattern: str) -> re.Pattern[str]:
 def read(path: Path, base: Path, fits: re.Pattern[str], genders: Mapping[str, str], mask: int) -> dict[str, Any] | None:
     """Return the row of a photo from its name, None for a name that does not fit."""
     match = fits.fullmatch(path.stem)
-    if match is None or match["gender"] not in genders or (age := years(match["age"])) is None:
+    if match is None or match["gender"] not in genders or (age := parse_age(match["age"])) is None:
         return None
     person = match.groupdict().get("person") or path.relative_to(base).as_posix()
     gender = GENDERS.index(genders[match["gender"]])

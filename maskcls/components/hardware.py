@@ -17,7 +17,7 @@ import torch
 
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.registry import Registry
-from maskcls.core.schema import Count, Whole
+from maskcls.core.schema import NonNegativeInt, PositiveInt
 from maskcls.ops.depthwise_conv import hastened
 from maskcls.system import distributed
 from maskcls.system.processes import cores
@@ -102,9 +102,13 @@ def processor() -> str:
 
 @word
 def auto(
-    *, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False, folds_at_once: Count = 1,
+    *,
+    workers: NonNegativeInt | None = None,
+    eval_batch: PositiveInt | None = None,
+    compile: bool = False,
+    folds_at_once: PositiveInt = 1,
     resident: bool = False,
-) -> Hardware:  # fmt: skip
+) -> Hardware:
     """A GPU where there is one, else the CPU."""
     there = gpu if torch.cuda.is_available() else cpu
     return there(
@@ -114,9 +118,13 @@ def auto(
 
 @word
 def cpu(
-    *, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False, folds_at_once: Count = 1,
+    *,
+    workers: NonNegativeInt | None = None,
+    eval_batch: PositiveInt | None = None,
+    compile: bool = False,
+    folds_at_once: PositiveInt = 1,
     resident: bool = False,
-) -> Hardware:  # fmt: skip
+) -> Hardware:
     """The CPU, channels-last; the training loop loads its own photos.
 
     Measured on two cores of an Intel Xeon, medians of paired steps. Channels-last is as fast as contiguous or faster:
@@ -129,9 +137,13 @@ def cpu(
 
 @word
 def gpu(
-    *, workers: Whole | None = None, eval_batch: Count | None = None, compile: bool = False, folds_at_once: Count = 1,
+    *,
+    workers: NonNegativeInt | None = None,
+    eval_batch: PositiveInt | None = None,
+    compile: bool = False,
+    folds_at_once: PositiveInt = 1,
     resident: bool = False,
-) -> Hardware:  # fmt: skip
+) -> Hardware:
     """One GPU for each rank, channels-last, with fused optimizers; half the cores load photos, eight at most.
 
     By rule, not by measurement: tensor cores take channels-last without transposing (PyTorch's channels-last guide),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from maskcls.core.registry import Registry
-from maskcls.core.schema import NonNegative
+from maskcls.core.schema import NonNegativeFloat
 from maskcls.core.task import SHAPE
 
 word = Registry("head")
@@ -70,6 +70,6 @@ def single() -> Head:
 
 
 @word
-def triple(*, mask: NonNegative = 1.0, gender: NonNegative = 1.0, age: NonNegative = 1.0) -> Head:
+def triple(*, mask: NonNegativeFloat = 1.0, gender: NonNegativeFloat = 1.0, age: NonNegativeFloat = 1.0) -> Head:
     """Three heads, mask (3), gender (2) and age (3), whose losses are summed with these weights."""
     return Head(keep=((0,), (1,), (2,)), weights=(mask, gender, age))

@@ -12,9 +12,9 @@ from pydantic import AfterValidator, Field
 
 from maskcls.core.errors import and_others
 from maskcls.core.registry import Registry
-from maskcls.core.schema import NonNegative
+from maskcls.core.schema import NonNegativeFloat
 from maskcls.core.table import AGE_COLUMNS
-from maskcls.core.task import AGES, ATTRIBUTES, BORDERS, band, decode, encode
+from maskcls.core.task import AGE_THRESHOLDS, AGES, ATTRIBUTES, bin_age, decode, encode
 
 word = Registry("labels")
 Note = Callable[[str], None]
@@ -33,7 +33,7 @@ def spans(values: list[list[int]]) -> list[list[int]]:
 @word
 def plain(
     table: pd.DataFrame, note: Note, *, patches: Literal["none", "core", "extended"] = "none",
-    border: Annotated[int, Field(gt=BORDERS[0])] = BORDERS[1], soft: NonNegative = 0.0,
+    border: Annotated[int, Field(gt=AGE_THRESHOLDS[0])] = AGE_THRESHOLDS[1], soft: NonNegativeFloat = 0.0,
     drop: Annotated[list[list[int]], AfterValidator(spans)] = [],
 ) -> pd.DataFrame:  # fmt: skip
     """Return the table with mended labels, and with what training takes them to be.
@@ -47,8 +47,8 @@ def plain(
     table = patched(table, patches, note)
     table["trained"] &= table["part"] != "eval"
     years, known = table["age"].to_numpy(float), table["age"].notna().to_numpy()
-    borders = (BORDERS[0], border)
-    hard = np.where(known, band(np.nan_to_num(years), borders), decode(table["label"].clip(0))[2])
+    borders = (AGE_THRESHOLDS[0], border)
+    hard = np.where(known, bin_age(np.nan_to_num(years), borders), decode(table["label"].clip(0))[2])
     ages = np.eye(len(AGES))[hard]
     if soft:
         open_ended = find_open_ended(table, border)
@@ -61,7 +61,7 @@ def plain(
         table["trained"] &= ~dropped
         if not dropped.any():
             note(f"labels.drop: no photo is of an age from {low} to {high}")
-    if (drop or soft or border != BORDERS[1]) and (unknown := int((table["trained"] & ~known).sum())):
+    if (drop or soft or border != AGE_THRESHOLDS[1]) and (unknown := int((table["trained"] & ~known).sum())):
         note(f"labels: {unknown} training photos have no age in years, so border, soft and drop do not change them")
     return table
 
@@ -83,7 +83,7 @@ def find_open_ended(table: pd.DataFrame, border: int) -> np.ndarray:
     oldest (extra photos are a source of their own) and begins the oldest class, in scoring or in training.
     """
     oldest = table.groupby(table["part"] == "extra")["age"].transform("max")
-    begins = table["age"].isin([BORDERS[1], border]) & (table["age"] >= border)
+    begins = table["age"].isin([AGE_THRESHOLDS[1], border]) & (table["age"] >= border)
     return ((table["age"] == oldest) & begins).to_numpy()
 
 
@@ -124,7 +124,7 @@ def patched(table: pd.DataFrame, tier: str, note: Note) -> pd.DataFrame:
 def mend(table: pd.DataFrame, rows: pd.Series, rule: Any) -> None:
     """Set a field of some rows to a patch's new value where it has the patch's old one."""
     if rule.field == "age":
-        table.loc[rows & (band(table["age"].fillna(0)) == AGES.index(rule.old)), "age"] = float(rule.new)
+        table.loc[rows & (bin_age(table["age"].fillna(0)) == AGES.index(rule.old)), "age"] = float(rule.new)
     elif rule.field == "trained":
         table.loc[rows, "trained"] = rule.new == "true"
     else:
@@ -135,5 +135,5 @@ def mend(table: pd.DataFrame, rows: pd.Series, rule: Any) -> None:
 def relabel(table: pd.DataFrame) -> None:
     """Give labelled rows the class of their mask, gender and age; without an age in years its class stays."""
     label = table["label"].clip(0)
-    ages = np.where(table["age"].notna(), band(table["age"].fillna(0)), decode(label)[2])
+    ages = np.where(table["age"].notna(), bin_age(table["age"].fillna(0)), decode(label)[2])
     table["label"] = np.where(table["label"] >= 0, encode(table["mask"], table["gender"], ages), table["label"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maskcls.core.registry import Registry
-from maskcls.core.schema import NonNegative, Share
+from maskcls.core.schema import NonNegativeFloat, Proportion
 
 word = Registry("loss")
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -17,14 +17,19 @@ Weights = Literal["none", "inverse", "effective"]
 
 
 @word
-def ce(counts: Tensor, *, weights: Weights = "none", smoothing: Share = 0.0, beta: Share = 0.999) -> Loss:
+def ce(counts: Tensor, *, weights: Weights = "none", smoothing: Proportion = 0.0, beta: Proportion = 0.999) -> Loss:
     """Cross entropy between distributions."""
     return focal(counts, gamma=0.0, weights=weights, smoothing=smoothing, beta=beta)
 
 
 @word
 def focal(
-    counts: Tensor, *, gamma: NonNegative = 2.0, weights: Weights = "none", smoothing: Share = 0.0, beta: Share = 0.999
+    counts: Tensor,
+    *,
+    gamma: NonNegativeFloat = 2.0,
+    weights: Weights = "none",
+    smoothing: Proportion = 0.0,
+    beta: Proportion = 0.999,
 ) -> Loss:
     """Cross entropy with each term scaled by (1 − p)^gamma (Lin et al. 2017, Focal Loss); gamma 0 is cross entropy."""
     weight = class_weights(counts, weights, beta)
@@ -41,7 +46,7 @@ def focal(
 
 
 @word
-def f1(counts: Tensor, *, weights: Weights = "none", smoothing: Share = 0.0, beta: Share = 0.999) -> Loss:
+def f1(counts: Tensor, *, weights: Weights = "none", smoothing: Proportion = 0.0, beta: Proportion = 0.999) -> Loss:
     """One minus the macro F1 of a batch, with probabilities in place of counts (the soft F1)."""
     weight = class_weights(counts, weights, beta)
 

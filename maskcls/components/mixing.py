@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 from torch import Tensor
 
 from maskcls.core.registry import Registry
-from maskcls.core.schema import Fraction, Positive
+from maskcls.core.schema import PositiveFloat, UnitInterval
 
 word = Registry("mixing")
 Mix = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -33,7 +33,7 @@ def none() -> Mix | None:
 
 
 @word
-def mixup(*, alpha: Positive = 0.2, p: Fraction = 1.0) -> Mix:
+def mixup(*, alpha: PositiveFloat = 0.2, p: UnitInterval = 1.0) -> Mix:
     """Blend each photo with another of its batch, by a share drawn from Beta(alpha, alpha) (Zhang et al. 2018)."""
 
     def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ def mixup(*, alpha: Positive = 0.2, p: Fraction = 1.0) -> Mix:
 
 
 @word
-def cutmix(*, alpha: Positive = 1.0, p: Fraction = 1.0) -> Mix:
+def cutmix(*, alpha: PositiveFloat = 1.0, p: UnitInterval = 1.0) -> Mix:
     """Paste a box of another photo; targets are shared by area (Yun et al. 2019)."""
 
     def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ def cutmix(*, alpha: Positive = 1.0, p: Fraction = 1.0) -> Mix:
 
 @word
 def halfcut(
-    *, p: Fraction = 0.7, cut: Annotated[list[float], AfterValidator(interval)] = [0.46, 0.54],
+    *, p: UnitInterval = 0.7, cut: Annotated[list[float], AfterValidator(interval)] = [0.46, 0.54],
     pairs: Literal["any", "within", "between"] = "any",
 ) -> Mix:  # fmt: skip
     """Join the left part of each photo with the right part of another, cut at a share of the width drawn from `cut`.

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator
 from torch import nn
 
-from maskcls.core.errors import ConfigError, unknown
+from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.core.registry import Registry
-from maskcls.core.schema import Share
+from maskcls.core.schema import Proportion
 from maskcls.storage.pretrained import begin_from, load, reached, weights_file
 
 word = Registry("model")
@@ -23,7 +23,7 @@ def architecture(arch: str) -> str:
     import timm
 
     if not timm.is_model(arch):
-        raise ValueError(unknown("architecture of timm", arch, timm.list_models()))
+        raise ValueError(unknown_message("architecture of timm", arch, timm.list_models()))
     return arch
 
 
@@ -43,11 +43,19 @@ def finished_run(init: str | None) -> str | None:
 
 @word
 def timm_(
-    outputs: int, height: int, width: int, fold: int = 0, *, arch: Annotated[str, AfterValidator(architecture)],
-    pretrained: Annotated[bool | str, AfterValidator(weights)] = False, drop: Share = 0.0, drop_path: Share = 0.0,
-    init: Annotated[str | None, AfterValidator(finished_run)] = None, frozen: list[str] = [],
+    outputs: int,
+    height: int,
+    width: int,
+    fold: int = 0,
+    *,
+    arch: Annotated[str, AfterValidator(architecture)],
+    pretrained: Annotated[bool | str, AfterValidator(weights)] = False,
+    drop: Proportion = 0.0,
+    drop_path: Proportion = 0.0,
+    init: Annotated[str | None, AfterValidator(finished_run)] = None,
+    frozen: list[str] = [],
     normalize: Literal["weights", "competition"] = "weights",
-) -> nn.Module:  # fmt: skip
+) -> nn.Module:
     """Return a timm model for photos of height × width pixels: uint8 values scaled to 0–1, normalised → (N, outputs).
 
     `pretrained` is true (the hub), false, a path, or package:<name>; `init` is a run
@@ -94,7 +102,9 @@ def freeze(model: nn.Module, patterns: list[str]) -> None:
     for pattern in patterns:
         hits = {name for name in names if fnmatch(name, pattern) or name.startswith(f"{pattern}.")}
         if not hits:
-            raise ConfigError(f"model.frozen: {unknown('parameter', pattern, {n.rsplit('.', 1)[0] for n in names})}")
+            raise ConfigError(
+                f"model.frozen: {unknown_message('parameter', pattern, {n.rsplit('.', 1)[0] for n in names})}"
+            )
         for name, parameter in model.named_parameters():
             if name in hits:
                 parameter.requires_grad = False

@@ -10,7 +10,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from maskcls.core.registry import Registry
-from maskcls.core.schema import NonNegative, Positive, Share
+from maskcls.core.schema import NonNegativeFloat, PositiveFloat, Proportion
 from maskcls.ops.adamp import AdamP
 
 word = Registry("optimizer")
@@ -19,28 +19,38 @@ Params = Iterable[Parameter]
 
 @word
 def sgd(
-    params: Params, fused: bool, *, lr: Positive = 1e-3, weight_decay: NonNegative = 5e-4, momentum: Share = 0.9,
+    params: Params,
+    fused: bool,
+    *,
+    lr: PositiveFloat = 1e-3,
+    weight_decay: NonNegativeFloat = 5e-4,
+    momentum: Proportion = 0.9,
     nesterov: bool = False,
-) -> Optimizer:  # fmt: skip
+) -> Optimizer:
     """Stochastic gradient descent with momentum."""
     return torch.optim.SGD(params, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused)
 
 
 @word
-def adam(params: Params, fused: bool, *, lr: Positive = 1e-4, weight_decay: NonNegative = 0.0) -> Optimizer:
+def adam(params: Params, fused: bool, *, lr: PositiveFloat = 1e-4, weight_decay: NonNegativeFloat = 0.0) -> Optimizer:
     """Adam (Kingma & Ba 2015); weight decay is L2, in the gradient."""
     return torch.optim.Adam(params, lr, weight_decay=weight_decay, fused=fused)
 
 
 @word
-def adamw(params: Params, fused: bool, *, lr: Positive = 1e-3, weight_decay: NonNegative = 1e-2) -> Optimizer:
+def adamw(params: Params, fused: bool, *, lr: PositiveFloat = 1e-3, weight_decay: NonNegativeFloat = 1e-2) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
     return torch.optim.AdamW(params, lr, weight_decay=weight_decay, fused=fused)
 
 
 @word
 def adamp(
-    params: Params, fused: bool, *, lr: Positive = 3e-4, weight_decay: NonNegative = 1e-5, package: bool = False
+    params: Params,
+    fused: bool,
+    *,
+    lr: PositiveFloat = 3e-4,
+    weight_decay: NonNegativeFloat = 1e-5,
+    package: bool = False,
 ) -> Optimizer:
     """AdamP (Heo et al. 2021): no growth of the norms of scale-invariant weights; `package` takes the adamp package's.
 
@@ -65,7 +75,12 @@ def packaged() -> Callable[..., Optimizer]:
 
 @word
 def madgrad(
-    params: Params, fused: bool, *, lr: Positive = 1e-4, weight_decay: NonNegative = 0.0, momentum: Share = 0.9
+    params: Params,
+    fused: bool,
+    *,
+    lr: PositiveFloat = 1e-4,
+    weight_decay: NonNegativeFloat = 0.0,
+    momentum: Proportion = 0.9,
 ) -> Optimizer:
     """MADGRAD of timm (Defazio & Jelassi 2021)."""
     from timm.optim.madgrad import MADGRAD

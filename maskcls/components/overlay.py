@@ -18,7 +18,7 @@ import PIL
 
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Registry
-from maskcls.core.schema import Whole
+from maskcls.core.schema import NonNegativeInt
 from maskcls.core.task import MASKS, decode, encode
 from maskcls.imaging import face_detection, face_masks, image_decoding, raster
 from maskcls.imaging.face_detection import Detector, Finder, package_versions
@@ -45,7 +45,7 @@ def none(table: pd.DataFrame, note: Note, cache: Path) -> pd.DataFrame:
 @word
 def masks(
     table: pd.DataFrame, note: Note, cache: Path, *, of: Literal["extra", "train", "all"] = "extra",
-    worn: Whole = 1, incorrect: Whole = 1, detector: Detector = "mtcnn", seed: Whole = 0,
+    worn: NonNegativeInt = 1, incorrect: NonNegativeInt = 1, detector: Detector = "mtcnn", seed: NonNegativeInt = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Add `worn` and `incorrect` drawn versions of each bare face of a part, placed by a detector's landmarks.
 

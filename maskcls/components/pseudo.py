@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Registry
-from maskcls.core.schema import Count, Share
+from maskcls.core.schema import PositiveInt, Proportion
 from maskcls.core.table import FOLD_LABEL, FOLD_SOFT, OUT, OWN
 from maskcls.core.task import CLASSES, decode
 from maskcls.storage.run_files import PROBS, read_fold, read_table
@@ -38,8 +38,8 @@ def none(table: pd.DataFrame, note: Note) -> pd.DataFrame:
 
 @word
 def confident(
-    table: pd.DataFrame, note: Note, *, run: Annotated[str, AfterValidator(predicted)], threshold: Share = 0.9,
-    cap: Count | None = None, soft: bool = False,
+    table: pd.DataFrame, note: Note, *, run: Annotated[str, AfterValidator(predicted)], threshold: Proportion = 0.9,
+    cap: PositiveInt | None = None, soft: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
     """Append the evaluation photos whose largest probability is at least `threshold`, labelled with the run's guess.
 

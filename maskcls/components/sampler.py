@@ -7,21 +7,21 @@ from collections.abc import Callable
 import numpy as np
 
 from maskcls.core.registry import Registry
-from maskcls.core.schema import Fraction
-from maskcls.core.task import Ints
+from maskcls.core.schema import UnitInterval
+from maskcls.core.task import IntArray
 
 word = Registry("sampler")
-Order = Callable[[np.random.Generator], Ints]
+Order = Callable[[np.random.Generator], IntArray]
 
 
 @word
-def shuffle(labels: Ints) -> Order:
+def shuffle(labels: IntArray) -> Order:
     """Return each row once, in random order."""
     return lambda random: random.permutation(len(labels))
 
 
 @word
-def weighted(labels: Ints, *, power: Fraction = 1.0) -> Order:
+def weighted(labels: IntArray, *, power: UnitInterval = 1.0) -> Order:
     """Draw rows with replacement, with odds 1 / (photos of the class)^power: 1 balances the classes, 0 does nothing."""
     if not power:
         return shuffle(labels)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from maskcls.core.registry import Registry
-from maskcls.core.schema import Count, Fraction, NonNegative, Whole
+from maskcls.core.schema import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitInterval
 
 word = Registry("scheduler")
 Schedule = Callable[[int, Sequence[float]], float]
@@ -25,15 +25,15 @@ def warmed(schedule: Schedule, warmup: float, per_epoch: int) -> Schedule:
 
 
 @word
-def constant(steps: int, per_epoch: int, *, warmup: NonNegative = 0.0) -> Schedule:
+def constant(steps: int, per_epoch: int, *, warmup: NonNegativeFloat = 0.0) -> Schedule:
     """The optimizer's lr throughout."""
     return warmed(lambda step, history: 1.0, warmup, per_epoch)
 
 
 @word
 def step(
-    steps: int, per_epoch: int, *, every: Count = 20, gamma: Fraction = 0.5, unit: Unit = "epochs",
-    warmup: NonNegative = 0.0,
+    steps: int, per_epoch: int, *, every: PositiveInt = 20, gamma: UnitInterval = 0.5, unit: Unit = "epochs",
+    warmup: NonNegativeFloat = 0.0,
 ) -> Schedule:  # fmt: skip
     """The lr times gamma after `every` epochs or batches, again and again."""
     length = every * (per_epoch if unit == "epochs" else 1)
@@ -42,8 +42,8 @@ def step(
 
 @word
 def multistep(
-    steps: int, per_epoch: int, *, milestones: list[Whole], gamma: Fraction = 0.5, unit: Unit = "epochs",
-    warmup: NonNegative = 0.0,
+    steps: int, per_epoch: int, *, milestones: list[NonNegativeInt], gamma: UnitInterval = 0.5, unit: Unit = "epochs",
+    warmup: NonNegativeFloat = 0.0,
 ) -> Schedule:  # fmt: skip
     """The lr times gamma at each milestone, in epochs or batches."""
     marks = [mark * (per_epoch if unit == "epochs" else 1) for mark in milestones]
@@ -51,7 +51,7 @@ def multistep(
 
 
 @word
-def cosine(steps: int, per_epoch: int, *, floor: Fraction = 0.0, warmup: NonNegative = 0.0) -> Schedule:
+def cosine(steps: int, per_epoch: int, *, floor: UnitInterval = 0.0, warmup: NonNegativeFloat = 0.0) -> Schedule:
     """Half a cosine from the lr down to lr · floor at the last step (Loshchilov & Hutter 2017)."""
 
     def wave(step: int, history: Sequence[float]) -> float:
@@ -62,8 +62,8 @@ def cosine(steps: int, per_epoch: int, *, floor: Fraction = 0.0, warmup: NonNega
 
 @word
 def plateau(
-    steps: int, per_epoch: int, *, factor: Fraction = 0.5, wait: Whole = 2, floor: Fraction = 0.0,
-    warmup: NonNegative = 0.0,
+    steps: int, per_epoch: int, *, factor: UnitInterval = 0.5, wait: NonNegativeInt = 2, floor: UnitInterval = 0.0,
+    warmup: NonNegativeFloat = 0.0,
 ) -> Schedule:  # fmt: skip
     """The lr times `factor` whenever the validation F1 has not risen for more than `wait` epochs."""
 
@@ -80,7 +80,7 @@ def plateau(
 
 @word
 def onecycle(
-    steps: int, per_epoch: int, *, rise: Fraction = 0.3, start: Fraction = 0.04, floor: Fraction = 4e-6
+    steps: int, per_epoch: int, *, rise: UnitInterval = 0.3, start: UnitInterval = 0.04, floor: UnitInterval = 4e-6
 ) -> Schedule:
     """Up from lr · start to lr over the share `rise` of the steps, then down to lr · floor, by cosines (Smith 2018)."""
 

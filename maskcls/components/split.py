@@ -10,8 +10,8 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Registry
-from maskcls.core.schema import Share
-from maskcls.core.task import Ints, decode
+from maskcls.core.schema import Proportion
+from maskcls.core.task import IntArray, decode
 
 word = Registry("split")
 
@@ -39,7 +39,7 @@ def stratified_age(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
 
 
 @word
-def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Share = 0.2) -> pd.Series:
+def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Proportion = 0.2) -> pd.Series:
     """Return one fold, 0, of a share of the people, stratified on gender × age; the others, −1, are trained on.
 
     Who is held out depends on the people alone and not on the seed: the scores of several seeds are of the same photos.
@@ -75,7 +75,7 @@ def people(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(stratum=gender * 3 + age).groupby("person", sort=False)[["stratum"]].first()
 
 
-def kfold(strata: Ints, folds: int, seed: int, what: str) -> Ints:
+def kfold(strata: IntArray, folds: int, seed: int, what: str) -> IntArray:
     """Return each row's fold, 0 … folds − 1, with the shares of the strata as equal as can be."""
     if len(strata) < folds:
         raise ConfigError(f"folds: {folds} folds cannot be made of {len(strata)} {what}")
@@ -89,7 +89,7 @@ def kfold(strata: Ints, folds: int, seed: int, what: str) -> Ints:
     return numbers
 
 
-def fold_rows(strata: Ints, folds: int, seed: int):  # type: ignore[no-untyped-def]
+def fold_rows(strata: IntArray, folds: int, seed: int):  # type: ignore[no-untyped-def]
     """Return scikit-learn's stratified folds; unstratified where no stratum is large enough."""
     if np.bincount(strata).max() < folds:
         strata = np.zeros_like(strata)

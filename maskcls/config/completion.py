@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from maskcls.core.errors import ConfigError, unknown
+from maskcls.core.errors import ConfigError, unknown_message
 
 # Hydra's own scripts complete `python file.py` alone. These ask its completion for the module that is on the line.
 SCRIPTS = {
@@ -50,7 +50,7 @@ def print_script(words: list[str]) -> bool:
         return False
     (word,) = words if len(words) == 1 else ("",)
     if word not in SCRIPTS:
-        raise ConfigError(unknown("shell completion", word, [*SCRIPTS]))
+        raise ConfigError(unknown_message("shell completion", word, [*SCRIPTS]))
     print(SCRIPTS[word].strip())
     return True
 

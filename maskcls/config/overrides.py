@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.override_parser.types import ValueType
 
 from maskcls.config.override_grammar import accept_text, exact_line, parse
-from maskcls.core.errors import ConfigError, unknown
+from maskcls.core.errors import ConfigError, unknown_message
 
 FLAGS_WITH_FOLDER = ("--config-dir", "-cd")
 SWEEPS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
@@ -88,7 +88,7 @@ def read_override(argument: str, options: Mapping[str, set[str]], sweeps: bool) 
 def unknown_option(group: str, name: str, options: Mapping[str, set[str]]) -> str:
     """Return the error for an option that a group lacks, with the nearest one, or the group that has it."""
     others = [other for other in options if name in options[other]]
-    message = unknown(group, name, options[group])
+    message = unknown_message(group, name, options[group])
     if "did you mean" in message or not others:
         return message
     return f"no {group} '{name}': did you mean {others[0]}={name}?"

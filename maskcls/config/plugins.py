@@ -14,7 +14,7 @@ from pydantic.errors import PydanticUserError
 
 from maskcls.core.errors import ConfigError, MaskclsError
 from maskcls.core.registry import Builder, Registry
-from maskcls.core.schema import schema, signature
+from maskcls.core.schema import build_schema, option_fields
 
 
 def import_plugins(names: Any, groups: Mapping[str, Registry]) -> None:
@@ -67,7 +67,7 @@ def builder_error(build: Builder, registry: Registry) -> str | None:
 def type_error(build: Builder) -> str:
     """Return which type of an option no value of a config can be checked by, nothing where all can."""
     try:
-        schema(build.__name__, signature(build))
+        build_schema(build.__name__, option_fields(build))
     except PydanticUserError as error:
         return f"a type is not one of a config's values ({str(error).splitlines()[0]})"
     except Exception as error:  # an annotation is evaluated: it can raise anything

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskcls.core.registry import Registry
-from maskcls.core.schema import signature
+from maskcls.core.schema import option_fields
 
 # Keys, and what other programs call them. A name that is a parameter of a group, such as lr, needs no line here.
 FOREIGN = {
@@ -79,7 +79,7 @@ class Keys:
         if exact := self.find_exact(name):
             return exact
         options = [build for registry in self.groups.values() for build in registry.words.values()]
-        names = {*self.top, *TARGETS, *(parameter for build in options for parameter in signature(build))}
+        names = {*self.top, *TARGETS, *(parameter for build in options for parameter in option_fields(build))}
         close = difflib.get_close_matches(name, sorted(names), n=5, cutoff=0.5)
         close.sort(key=lambda other: (-difflib.SequenceMatcher(None, other, name).ratio(), other not in self.top))
         return next(filter(None, map(self.find_exact, close)), None)
@@ -97,7 +97,7 @@ class Keys:
     def owners(self, name: str, groups: Collection[str]) -> Iterator[str]:
         """Yield each `group.name`, in quotes: of the chosen options, or else of the first other option that has it."""
         having = {
-            group: [option for option, build in self.groups[group].words.items() if name in signature(build)]
+            group: [option for option, build in self.groups[group].words.items() if name in option_fields(build)]
             for group in groups
         }
         now = [group for group, options in having.items() if self.chosen.get(group) in options]

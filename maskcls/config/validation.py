@@ -14,17 +14,17 @@ from maskcls.config.plugins import import_plugins
 from maskcls.config.suggestions import Keys
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, explain_unresolved
-from maskcls.core.registry import Word
-from maskcls.core.schema import schema, validated
-from maskcls.core.task import BORDERS
+from maskcls.core.registry import Component
+from maskcls.core.schema import build_schema, validate_params
+from maskcls.core.task import AGE_THRESHOLDS
 
 CLASHES: tuple[tuple[str, Callable[..., Any], str], ...] = (  # keys, when their values clash, the sentence of them
     ("fold folds", lambda k, n: k is not None and k >= n, "fold: {} is none of the {} folds (they count from 0)"),
     ("average epochs", gt, "average: the weights of {} epochs cannot be averaged, epochs is {}"),
     ("scheduler.warmup epochs", gt, "scheduler.warmup: {} epochs of warming up are more than the {} of training"),
     ("mixing batch", lambda word, n: word != "none" and n == 1, "mixing {}: a batch of {} holds no other photo to mix"),
-    ("labels.soft labels.border", lambda soft, border: soft > border - BORDERS[0],
-     f"labels.soft: {{}} years are wider than the years between the borders {BORDERS[0]} and {{}}"),
+    ("labels.soft labels.border", lambda soft, border: soft > border - AGE_THRESHOLDS[0],
+     f"labels.soft: {{}} years are wider than the years between the borders {AGE_THRESHOLDS[0]} and {{}}"),
     ("optimizer.nesterov optimizer.momentum", lambda on, momentum: on and not momentum,
      "optimizer.nesterov: it needs an optimizer.momentum above {1}"),
     ("head.mask head.gender head.age", lambda *weights: not any(weights),
@@ -46,10 +46,10 @@ def checked(raw: DictConfig | Mapping[str, Any], kind: type[Kind] = Config) -> K
     import_plugins(values.get("plugins"), GROUPS)
     faults: list[str] = []
     hints = get_type_hints(kind, include_extras=True)
-    plain = {key: (hint, ...) for key, hint in hints.items() if hint is not Word}
-    groups = [key for key, hint in hints.items() if hint is Word]
+    plain = {key: (hint, ...) for key, hint in hints.items() if hint is not Component}
+    groups = [key for key, hint in hints.items() if hint is Component]
     given = {key: value for key, value in values.items() if key not in groups}
-    known = validated(schema("config", plain), {k: v for k, v in given.items() if k in plain}, faults)
+    known = validate_params(build_schema("config", plain), {k: v for k, v in given.items() if k in plain}, faults)
     chosen = {group: chosen_option(values.get(group)) for group in groups}
     keys = Keys(hints, {group: GROUPS[group] for group in groups}, chosen)
     faults += [keys.describe_unknown(key, value) for key, value in given.items() if key not in plain]
@@ -60,7 +60,7 @@ def checked(raw: DictConfig | Mapping[str, Any], kind: type[Kind] = Config) -> K
     return kind(**(known or {}), **words)
 
 
-def clashes(known: Mapping[str, Any], words: Mapping[str, Word | None]) -> list[str]:
+def clashes(known: Mapping[str, Any], words: Mapping[str, Component | None]) -> list[str]:
     """Return a sentence for each set of values that do not go together; one that is wrong by itself is left to it."""
     given = dict(known)
     for group, word in words.items():

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from maskcls.core.columns import check_unused, rename_columns
-from maskcls.core.errors import DataError, and_others, nearest
+from maskcls.core.errors import DataError, and_others, suggestion
 
-OLDEST = 120
+MAX_AGE = 120
 JUNK = ("._", ".DS_Store")
 Note = Callable[[str], None]
 
@@ -26,7 +26,7 @@ class Row(NamedTuple):
     cells: dict[str, str]
 
 
-def read(
+def read_csv(
     source: Path, columns: Sequence[str], optional: Sequence[str] = (), ignored: Sequence[str] = (),
     note: Note | None = None,
 ) -> list[Row]:  # fmt: skip
@@ -39,11 +39,13 @@ def read(
     lines = read_lines(source)
     header = lines[0][1]
     twice = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
-    complain([f"{source} has two columns '{name}'" for name in twice])
+    raise_errors([f"{source} has two columns '{name}'" for name in twice])
     names = rename_columns(source, header, [*columns, *optional], note)
-    complain([f"{source} has no column '{name}'{nearest(name, header)}" for name in columns if name not in names])
+    raise_errors(
+        [f"{source} has no column '{name}'{suggestion(name, header)}" for name in columns if name not in names]
+    )
     rows = [(where, row if any(row[len(header) :]) else row[: len(header)]) for where, row in lines[1:]]
-    complain(
+    raise_errors(
         [f"{where} has {len(row)} cells, the header {len(header)}" for where, row in rows if len(row) != len(header)]
     )
     if note:
@@ -58,7 +60,7 @@ def read_lines(source: Path) -> list[tuple[str, list[str]]]:
         raise DataError(f"there is no file {source}")
     try:
         text = unicodedata.normalize("NFC", source.read_bytes().decode("utf-8-sig"))
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator(text))
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=detect_delimiter(text))
         lines = [(f"{source} line {reader.line_num}", [cell.strip() for cell in row]) for row in reader]
     except UnicodeDecodeError as error:
         raise DataError(f"{source} is no text in UTF-8: save it as a CSV in UTF-8") from error
@@ -70,13 +72,13 @@ def read_lines(source: Path) -> list[tuple[str, list[str]]]:
     return lines
 
 
-def separator(text: str) -> str:
+def detect_delimiter(text: str) -> str:
     """Return the separator that the first line has most of; a comma where it has none."""
     header = text.lstrip().partition("\n")[0]
     return max(",;\t|", key=header.count)
 
 
-def repeated(rows: Sequence[Row], column: str) -> list[str]:
+def find_duplicates(rows: Sequence[Row], column: str) -> list[str]:
     """Return a sentence for each row whose cell stood in an earlier one; `a` and `./a` are one path."""
     seen: set[str] = set()
     faults = []
@@ -88,31 +90,31 @@ def repeated(rows: Sequence[Row], column: str) -> list[str]:
     return faults
 
 
-def code(value: str, words: Mapping[str, int]) -> int | None:
+def parse_category(value: str, words: Mapping[str, int]) -> int | None:
     """Return the code of a word, None for an unknown one."""
     return words.get(value.lower())
 
 
-def years(value: str) -> float | None:
+def parse_age(value: str) -> float | None:
     """Return an age in years, None for what is no age."""
     try:
         age = float(value)
     except ValueError:
         return None
-    return age if 0 <= age <= OLDEST else None
+    return age if 0 <= age <= MAX_AGE else None
 
 
-def inside(name: str) -> bool:
+def is_below_root(name: str) -> bool:
     """Tell whether a relative path names something below its root."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
-def absent(kind: str, base: Path, name: str) -> str:
+def missing_path_message(kind: str, base: Path, name: str) -> str:
     """Return the sentence for a path of a row that leads to nothing below its root."""
     if PurePosixPath(name).is_absolute():
         return f"{name!r} is no path below {base}"
-    if name and not inside(name):
+    if name and not is_below_root(name):
         return f"{name!r} climbs out of {base}"
     return f"there is no {kind} {base / name}"
 
@@ -163,7 +165,7 @@ def note_unused_files(folder: Path, used: Iterable[str | Path], note: Note) -> N
         note(f"{len(spare)} files below {folder} are not used: {and_others(spare)}")
 
 
-def printable(name: str) -> bool:
+def is_utf8(name: str) -> bool:
     """Tell whether a file's name can be written into a table as UTF-8."""
     try:
         return bool(name.encode())
@@ -171,7 +173,7 @@ def printable(name: str) -> bool:
         return False
 
 
-def strays(paths: Sequence[str], base: Path) -> list[str]:
+def find_outside_links(paths: Sequence[str], base: Path) -> list[str]:
     """Return the paths that symbolic links lead out of a root; each folder is resolved once."""
     top, folders = os.path.realpath(base), [os.path.dirname(path) for path in paths]
     outside = {folder for folder in set(folders) if not Path(os.path.realpath(folder)).is_relative_to(top)}
@@ -181,7 +183,7 @@ def strays(paths: Sequence[str], base: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def complain(faults: Sequence[str], most: int = 10) -> None:
+def raise_errors(faults: Sequence[str], most: int = 10) -> None:
     """Raise the faults of a file together, the first ten in words."""
     if faults:
         more = [f"… and {len(faults) - most} more"] if len(faults) > most else []

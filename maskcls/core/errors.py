@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
-MACHINE = (
+OS_ERRNOS = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR,
     errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.ESTALE, errno.ELOOP,
 )  # fmt: skip
@@ -62,16 +62,16 @@ class RunError(MaskclsError):
     """A run directory that does not fit what is asked of it."""
 
 
-class NumberError(MaskclsError):
+class NonFiniteError(MaskclsError):
     """A loss that is no longer a finite number."""
 
 
-def mended(error: BaseException) -> MaskclsError:
+def as_user_error(error: BaseException) -> MaskclsError:
     """Return the sentence of a fault of the machine (disk, rights, a killed process); raise any other error."""
     if isinstance(error, MaskclsError):
         return without_trace(error)
-    if isinstance(error, OSError) and error.filename is not None and error.errno in MACHINE:
-        return RunError(f"{error.filename}: {error.strerror}{room(error)}")
+    if isinstance(error, OSError) and error.filename is not None and error.errno in OS_ERRNOS:
+        return RunError(f"{error.filename}: {error.strerror}{disk_full_hint(error)}")
     if isinstance(error, OSError) and error.filename is None and error.errno in STREAM:
         return RunError(f"standard output or a file cannot be written ({error.strerror})")
     if isinstance(error, FileNotFoundError) and error.filename is None:
@@ -93,7 +93,7 @@ def without_trace(error: MaskclsError) -> MaskclsError:
     return type(error)(sentence.strip()) if found and trace.startswith("Caught ") else error
 
 
-def room(error: OSError) -> str:
+def disk_full_hint(error: OSError) -> str:
     """Return what to do about a disk that is full, nothing for other faults."""
     if error.errno not in FULL:
         return ""
@@ -116,7 +116,7 @@ def explain_unresolved(error: Exception) -> str:
     return f"config: {text}"
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
     """Return `: did you mean x?` for the known word closest to `word`, else the list of known words."""
     names = sorted(known)
     close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
@@ -125,6 +125,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (there is {', '.join(names)})" if names else ""
 
 
-def unknown(kind: str, word: str, known: Iterable[str]) -> str:
+def unknown_message(kind: str, word: str, known: Iterable[str]) -> str:
     """Return the sentence for a word that is not among the known ones."""
-    return f"no {kind} '{word}'{nearest(word, known)}"
+    return f"no {kind} '{word}'{suggestion(word, known)}"

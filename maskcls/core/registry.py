@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from maskcls.core.errors import ConfigError, nearest, unknown
-from maskcls.core.schema import schema, signature, validated
+from maskcls.core.errors import ConfigError, suggestion, unknown_message
+from maskcls.core.schema import build_schema, option_fields, validate_params
 
 Builder = Callable[..., Any]
 Elsewhere = Callable[[str], str | None]
 
 
 @dataclass(frozen=True)
-class Word:
+class Component:
     """A checked word of a conf group: call it with what the run hands over and it builds its part."""
 
     group: str
@@ -47,27 +47,27 @@ class Registry:
         self.words[name] = build
         return build
 
-    def check(self, raw: Any, faults: list[str], elsewhere: Elsewhere = lambda path: None) -> Word | None:
+    def check(self, raw: Any, faults: list[str], elsewhere: Elsewhere = lambda path: None) -> Component | None:
         """Return the word that a config section asks for, adding a sentence to `faults` for each fault.
 
         `elsewhere` returns where else an unknown parameter (`group.name`) is known.
         """
         if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
-            faults.append(f"{self.group}: {raw!r} names no word{nearest('', self.words)}")
+            faults.append(f"{self.group}: {raw!r} names no word{suggestion('', self.words)}")
             return None
         params = {str(key): value for key, value in raw.items() if key != "name"}
         name = raw["name"]
         if name not in self.words:
-            faults.append(unknown(self.group, name, self.words))
+            faults.append(unknown_message(self.group, name, self.words))
             return None
         build = self.words[name]
-        own = signature(build)
+        own = option_fields(build)
         for key in [key for key in params if key not in own]:
             if place := elsewhere(f"{self.group}.{key}"):
                 faults.append(f"unknown parameter '{self.group}.{key}' of {self.group}={name}, did you mean {place}?")
                 del params[key]
-        values = validated(schema(name, own), params, faults, self.group, name)
-        return None if values is None else Word(self.group, name, values, build)
+        values = validate_params(build_schema(name, own), params, faults, self.group, name)
+        return None if values is None else Component(self.group, name, values, build)
 
 
 def is_newer(build: Builder, other: Builder) -> bool:

@@ -10,11 +10,11 @@ import pandas as pd
 
 from maskcls.components import crop, split
 from maskcls.core.config import Config
-from maskcls.core.csv_reader import complain
+from maskcls.core.csv_reader import raise_errors
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos
 from maskcls.core.missing_files import skip_missing
-from maskcls.core.table import count, straddling, training_rows
+from maskcls.core.table import count_split_people, num_folds, train_indices
 from maskcls.data.image_check import looked
 from maskcls.data.selection import after_patches, prepared
 from maskcls.system import distributed
@@ -46,7 +46,7 @@ def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     folds = cfg.split(table[train], cfg.folds, cfg.seed)
     table["fold"] = folds.reindex(table.index, fill_value=-1).astype("int64")
     table["scored"] = np.where(train, table["fold"] >= 0, (table["part"] == "eval") & (table["label"] >= 0))
-    both = straddling(table)
+    both = count_split_people(table)
     if both and cfg.split.build not in split.LEAKING:
         raise DataError(f"split {cfg.split.name}: {both} people stand on both sides of a fold")
     if both:
@@ -55,8 +55,8 @@ def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
         raise DataError(f"{len(beside)} people stand in train and among the scored evaluation photos: {min(beside)}, …")
     if "content" in table:
         note_same_photos(table, note)
-    if cfg.fold is not None and cfg.fold >= count(table):
-        raise ConfigError(f"fold: {cfg.fold} is none of the {count(table)} folds of split {cfg.split.name}")
+    if cfg.fold is not None and cfg.fold >= num_folds(table):
+        raise ConfigError(f"fold: {cfg.fold} is none of the {num_folds(table)} folds of split {cfg.split.name}")
     count_before, table = len(table), cfg.overlay(table, note, Path(cfg.cache_dir))
     if len(drawn := table.index[count_before:]):
         table.loc[drawn, "content"] = file_digests(list(table.loc[drawn, "path"]), Path(cfg.cache_dir))
@@ -90,9 +90,9 @@ def usable(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.
     column = "id" if cfg.on_error == "skip" else "path"
     told = [f"{name} {fault}" for name, fault in zip(table[column], faults, strict=True) if fault]
     if cfg.on_error == "stop":
-        complain([*told[:NAMED], f"{what}; on_error=skip leaves them out{listed(cfg, told)}"], NAMED + 1)
+        raise_errors([*told[:NAMED], f"{what}; on_error=skip leaves them out{listed(cfg, told)}"], NAMED + 1)
     if bad.all():
-        complain([*told[:NAMED], f"{what}: none is left{listed(cfg, told)}"], NAMED + 1)
+        raise_errors([*told[:NAMED], f"{what}: none is left{listed(cfg, told)}"], NAMED + 1)
     lost = int((bad & (table["part"] == "eval")).sum())
     unseen = f", {lost} of them evaluation photos, which get no prediction" if lost else ""
     note(f"on_error: {what} and were left out{unseen}: {shortened(told)}")
@@ -133,8 +133,8 @@ def enough(table: pd.DataFrame, cfg: Config) -> None:
     """Raise a ConfigError where a fold has less than one batch to train on."""
     if cfg.batch % distributed.size():
         raise ConfigError(f"batch: {cfg.batch} photos cannot be shared equally by {distributed.size()} ranks")
-    for k in range(count(table)):
-        have = len(training_rows(table, k))
+    for k in range(num_folds(table)):
+        have = len(train_indices(table, k))
         if have < cfg.batch:
             raise ConfigError(f"batch: {cfg.batch} photos are more than the {have} that fold {k} trains on")
         if have // cfg.batch < cfg.accumulate:

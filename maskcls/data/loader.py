@@ -17,7 +17,7 @@ from maskcls.components.augmentation import Augment, check_augmented
 from maskcls.components.hardware import Hardware
 from maskcls.components.sampler import Order
 from maskcls.core.errors import ConfigError
-from maskcls.core.task import Ints
+from maskcls.core.task import IntArray
 from maskcls.data.pixel_cache import Pixels
 from maskcls.system import console, distributed
 from maskcls.system.processes import SHARED, end_with_parent, free_shared_memory
@@ -60,7 +60,7 @@ def augment_photo(augment: Augment, image: Pixels, seed: int) -> Pixels:
 class Epochs(Sampler[list[Item]]):
     """The batches of an epoch: whole ones only, this rank's part of each."""
 
-    def __init__(self, rows: Ints, order: Order, batch: int, seed: int, fold: int) -> None:
+    def __init__(self, rows: IntArray, order: Order, batch: int, seed: int, fold: int) -> None:
         self.rows, self.order, self.batch, self.key, self.epoch = rows, order, batch, (seed, fold), 0
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class Epochs(Sampler[list[Item]]):
 class Plain(Sampler[list[Item]]):
     """Rows in their order, the last batch as short as it comes."""
 
-    def __init__(self, rows: Ints, batch: int) -> None:
+    def __init__(self, rows: IntArray, batch: int) -> None:
         self.rows, self.batch = rows, batch
 
     def __len__(self) -> int:

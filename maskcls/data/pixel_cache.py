@@ -20,9 +20,9 @@ import pandas as pd
 import PIL
 
 from maskcls.components.crop import Crop, Found
-from maskcls.core.csv_reader import complain
-from maskcls.core.errors import DataError, PhotoError, RunError, unknown
-from maskcls.core.registry import Word
+from maskcls.core.csv_reader import raise_errors
+from maskcls.core.errors import DataError, PhotoError, RunError, unknown_message
+from maskcls.core.registry import Component
 from maskcls.data.image_check import keep_faults
 from maskcls.imaging import face_detection, image_decoding
 from maskcls.imaging.face_detection import package_versions
@@ -34,7 +34,7 @@ from maskcls.system.files import fingerprint, locked, write_json
 Pixels = npt.NDArray[np.uint8]
 
 
-def pixels(table: pd.DataFrame, crop: Word, root: Path, note: Callable[[str], None] = lambda text: None) -> Pixels:
+def pixels(table: pd.DataFrame, crop: Component, root: Path, note: Callable[[str], None] = lambda text: None) -> Pixels:
     """Return the cropped photos of a table in its order, (N, height, width, 3) RGB, read-only and memory-mapped.
 
     `note` is told in how many photos the crop found what it looks for, whoever made the cache. A set that stands is
@@ -59,7 +59,7 @@ def pixels(table: pd.DataFrame, crop: Word, root: Path, note: Callable[[str], No
         raise DataError(f"{place.parent} is broken ({error}): remove it, and the photos are decoded again") from error
 
 
-def source_code(crop: Word) -> list[str]:
+def source_code(crop: Component) -> list[str]:
     """Return the code and the versions that turn a file into pixels."""
     files = [str(inspect.getsourcefile(source)) for source in (crop.build, face_detection, image_decoding)]
     code = [Path(file).read_text(encoding="utf-8") for file in files]
@@ -90,7 +90,7 @@ def writable(folder: Path) -> Iterator[None]:
         raise DataError(f"cache_dir: {folder} cannot be made: {error.strerror or error}{what}") from error
 
 
-def build(paths: list[str], word: Word, place: Path, contents: list[str]) -> None:
+def build(paths: list[str], word: Component, place: Path, contents: list[str]) -> None:
     """Decode and crop photos of these contents into a .npy file, in parallel; it appears whole or not at all."""
     crop: Crop = word()
     first = sample(paths, crop)
@@ -145,7 +145,7 @@ def decode_all(paths: list[str], fill: Callable[[int], str | None], faults: list
     if unread:
         keep_faults(unread, root)
         raise PhotoError(*[f"{path} {fault}" for path, fault in unread.items()])
-    complain(list(dict.fromkeys(faults)))
+    raise_errors(list(dict.fromkeys(faults)))
 
 
 def claimed(part: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
@@ -216,7 +216,7 @@ def clear(root: Path, key: str) -> None:
     """Remove one set, or all; one that is being built is refused, and a run that reads one keeps what it has mapped."""
     known = sets(root)
     if key != "all" and key not in known:
-        raise DataError(unknown(f"set in {root}", key, known))
+        raise DataError(unknown_message(f"set in {root}", key, known))
     chosen = known if key == "all" else {key: known[key]}
     if sys.stdin.isatty() and chosen and input(f"remove {', '.join(chosen)}? [y/N] ").lower() not in ("y", "yes"):
         return

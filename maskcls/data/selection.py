@@ -11,7 +11,7 @@ import pandas as pd
 from maskcls.components import labels, split
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
-from maskcls.core.registry import Word
+from maskcls.core.registry import Component
 
 
 def prepared(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:
@@ -25,7 +25,7 @@ def prepared(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> p
     return chosen(table, cfg.people, cfg.exam)
 
 
-def after_patches(word: Word) -> Word:
+def after_patches(word: Component) -> Component:
     """Return a word of labels without the patches that `prepared` has applied."""
     return replace(word, params={**word.params, "patches": "none"}) if word.build is labels.plain else word
 

@@ -14,7 +14,7 @@ from maskcls.components.head import Head
 from maskcls.components.logger import Log
 from maskcls.core.config import Config
 from maskcls.core.errors import RunError
-from maskcls.core.table import digest, eval_rows, scored_rows
+from maskcls.core.table import eval_indices, table_digest, val_indices
 from maskcls.core.task import CLASSES
 from maskcls.data.pixel_cache import Pixels
 from maskcls.engine.train_state import State, build
@@ -39,7 +39,7 @@ def fit_fold(
     if last.exists():
         state.restore(last)
         console.say(f"fold {k} goes on after epoch {state.epoch}")
-    facts, data = hardware.facts(), digest(table)
+    facts, data = hardware.facts(), table_digest(table)
     if console.main_rank() and (change := begin_session(cfg, run, k, state.epoch, data, facts)):
         console.say(f"fold {k} goes on with other software: {change}", "yellow")
     batches = len(fold.train) // cfg.batch
@@ -86,7 +86,7 @@ def conclude(
 ) -> None:
     """Predict the held and the evaluation rows with the selected weights and write them: the fold is done."""
     distributed.barrier()
-    folder, epochs, rest = run.fold(fold.number), state.chosen(cfg.select, cfg.average), eval_rows(table)
+    folder, epochs, rest = run.fold(fold.number), state.chosen(cfg.select, cfg.average), eval_indices(table)
     model, best = state.predictor, folder / "best.pt"
     made = distributed.agreed(best.exists() and stood(best, epochs))  # killed between this file and the next
     files = [best] if made else [folder / f"epoch{epoch}.pt" for epoch in epochs]
@@ -116,6 +116,6 @@ def stood(best: Path, epochs: Sequence[int]) -> bool:
 def check_rows(file: Path, arrays: Mapping[str, Any], table: pd.DataFrame, k: int) -> None:
     """Raise a RunError where a fold's predictions are of other photos than the table's."""
     ids = table["id"].to_numpy(str)
-    for name, wanted in (("ids", scored_rows(table, k)), ("eval_ids", eval_rows(table))):
+    for name, wanted in (("ids", val_indices(table, k)), ("eval_ids", eval_indices(table))):
         if not np.array_equal(arrays[name], ids[wanted]):
             raise RunError(f"{file} holds other photos than fold {k} of this run: {again(file)}")

@@ -18,7 +18,7 @@ from rich.console import Console
 from maskcls.components.hardware import Hardware
 from maskcls.components.logger import Log
 from maskcls.core.config import Config
-from maskcls.core.errors import MaskclsError, RunError, mended
+from maskcls.core.errors import MaskclsError, RunError, as_user_error
 from maskcls.data.pixel_cache import Pixels, pixels
 from maskcls.engine.fold import fit_fold
 from maskcls.storage.run import RunDir
@@ -100,4 +100,4 @@ def child(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int,
         sys.exit(exit_code(stop))
     except Exception as error:
         await_signal()
-        pipe.send(mended(error))  # a bug is raised here, with its trace
+        pipe.send(as_user_error(error))  # a bug is raised here, with its trace

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from maskcls.core.config import Config
-from maskcls.core.table import count, eval_rows, straddling
-from maskcls.core.task import CLASSES, Floats
+from maskcls.core.table import count_split_people, eval_indices, num_folds
+from maskcls.core.task import CLASSES, FloatArray
 from maskcls.engine.fold import check_rows
 from maskcls.evaluation.metrics import confusion, per_class, scores, spread
 from maskcls.storage.predictions import sheet
@@ -18,14 +18,14 @@ from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import read_fold
 
 
-def gathered(run: RunDir, table: pd.DataFrame) -> tuple[Floats, Floats, list[dict[str, Any]]]:
+def gathered(run: RunDir, table: pd.DataFrame) -> tuple[FloatArray, FloatArray, list[dict[str, Any]]]:
     """Return the out-of-fold probabilities of all rows (NaN where none), the evaluation rows' of each fold
     (folds, N, 18), and a row of scores for each fold."""
     oof = np.full((len(table), len(CLASSES)), np.nan, np.float32)
     rest, each = [], []
     position = pd.Series(np.arange(len(table)), index=table["id"])
     truth = table["label"].to_numpy()
-    for k in range(count(table)):
+    for k in range(num_folds(table)):
         arrays = read_fold(run.fold(k) / "oof.npz")
         check_rows(run.fold(k) / "oof.npz", arrays, table, k)
         held = position[arrays["ids"]].to_numpy()
@@ -42,7 +42,7 @@ def metrics(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str])
     held = np.flatnonzero(~np.isnan(oof[:, 0]))
     truth = table["label"].to_numpy()
     sheet(run / "oof.csv", table.iloc[held], oof[held])
-    evaluation = eval_rows(table)
+    evaluation = eval_indices(table)
     if len(evaluation):
         sheet(run / "eval.csv", table.iloc[evaluation], rest.mean(0))
     people = table.iloc[held]["person"].nunique()
@@ -50,15 +50,15 @@ def metrics(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str])
         "run": run.id, "folds": each,
         "folds_mean": spread([row["f1"] for row in each], [row["accuracy"] for row in each]),
         "oof": {**scores(truth[held], oof[held]), "photos": len(held), "people": people},
-        "eval": evaluated(table, rest), "people_on_both_sides": straddling(table), "select": cfg.select,
+        "eval": evaluated(table, rest), "people_on_both_sides": count_split_people(table), "select": cfg.select,
         "notes": list(notes), "per_class": per_class(truth[held], oof[held]),
         "confusion": confusion(truth[held], oof[held]).tolist(),
     }  # fmt: skip
 
 
-def evaluated(table: pd.DataFrame, rest: Floats) -> dict[str, Any] | None:
+def evaluated(table: pd.DataFrame, rest: FloatArray) -> dict[str, Any] | None:
     """Return the scores of the evaluation rows: of the folds' mean, and of each fold alone; None without labels."""
-    part = table.iloc[eval_rows(table)]
+    part = table.iloc[eval_indices(table)]
     known = part["scored"].to_numpy(bool)
     if not known.any():
         return None

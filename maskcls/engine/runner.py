@@ -14,10 +14,9 @@ from omegaconf import DictConfig
 from maskcls.components.hardware import Hardware
 from maskcls.components.logger import Log, Sink
 from maskcls.config.validation import checked
-from maskcls.core import table as table_module
 from maskcls.core.config import Config
 from maskcls.core.errors import PhotoError, RunError
-from maskcls.core.table import RULER, count, digest, size_digest, summary
+from maskcls.core.table import SCORING_COLUMNS, describe_table, num_folds, size_digest, table_digest
 from maskcls.data.assemble import assemble, uniform
 from maskcls.data.pixel_cache import Pixels, pixels
 from maskcls.engine import fold_processes
@@ -66,7 +65,7 @@ def finished(cfg: Config, place: RunDir) -> dict[str, Any] | None:
     done = place.metrics()
     if done is not None:
         table = assemble(cfg, lambda note: None)
-        said = (claim(cfg, place, table), describe_since(cfg, place, count(table)))
+        said = (claim(cfg, place, table), describe_since(cfg, place, num_folds(table)))
         for sentence in filter(None, said):
             console.say(sentence, "yellow")
     return done
@@ -74,7 +73,7 @@ def finished(cfg: Config, place: RunDir) -> dict[str, Any] | None:
 
 def claim(cfg: Config, place: RunDir, table: pd.DataFrame) -> str | None:
     """Refuse a run's folder that is of other photos, labels, weights or runs; return a sentence on an older one."""
-    return place.claim(digest(table), len(table), collect_origins(cfg), lambda: size_digest(table))
+    return place.claim(table_digest(table), len(table), collect_origins(cfg), lambda: size_digest(table))
 
 
 def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | None:
@@ -87,7 +86,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
     if console.main_rank():
         place.open({key: value for key, value in cfg.filled().items() if key != "fold"})
         claim(cfg, place, table)
-        write_text(place / "table.csv", table[[*RULER, "content"]].to_csv(index=False, lineterminator="\n"))
+        write_text(place / "table.csv", table[[*SCORING_COLUMNS, "content"]].to_csv(index=False, lineterminator="\n"))
         place.about(**about(hardware.facts()))
     sink: Sink | None = cfg.logger(console.say) if console.main_rank() else None
     closing, failed = None, True
@@ -127,7 +126,7 @@ def load_photos(cfg: Config, place: RunDir, hardware: Hardware, notes: list[str]
 def make_table(cfg: Config, place: RunDir, hardware: Hardware, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the table of a run, once it is known that the run fits it."""
     table = assemble(cfg, note)
-    console.say(f"{place.path}: {summary(table)}", "bold")
+    console.say(f"{place.path}: {describe_table(table)}", "bold")
     console.say(f"hardware {cfg.hardware.name}: {hardware}")
     descended(cfg, table, note)
     if (size := uniform(cfg, table)) is not None:
@@ -139,7 +138,7 @@ def make_table(cfg: Config, place: RunDir, hardware: Hardware, note: Callable[[s
 
 def train_folds(cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, hardware: Hardware, log: Log) -> None:
     """Train the wanted folds, one after the other or some at once."""
-    wanted = list(range(count(table))) if cfg.fold is None else [cfg.fold]
+    wanted = list(range(num_folds(table))) if cfg.fold is None else [cfg.fold]
     left = [k for k in wanted if not place.fold_done(k)]
     if hardware.folds_at_once > 1 and len(left) > 1 and distributed.size() == 1:
         fold_processes.train_folds(cfg, place, table, left, min(hardware.folds_at_once, len(left)), log)
@@ -152,9 +151,9 @@ def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], beg
     """Write tables, report and, last, metrics.json, once every fold is done; whoever comes last does it."""
     with locked(place / "lock"):
         done = place.metrics()
-        if done is None and all(place.fold_done(k) for k in range(table_module.count(table))):
-            count = table_module.count(table)
-            check_data(cfg, place, count, digest(table))
+        if done is None and all(place.fold_done(k) for k in range(num_folds(table))):
+            count = num_folds(table)
+            check_data(cfg, place, count, table_digest(table))
             done = metrics(place, cfg, table, [*notes, *software_notes(place, count)])
             place.about(folds={str(k): read_sessions(place, k) for k in range(count)})
             place.about(seconds=round(time.monotonic() - begun, 1))

@@ -19,9 +19,9 @@ from maskcls.components.mixing import Mix
 from maskcls.components.model import training
 from maskcls.components.scheduler import Schedule
 from maskcls.core.config import Config
-from maskcls.core.errors import NumberError
-from maskcls.core.table import scored_rows, targets, train_labels, training_rows, with_fold_labels
-from maskcls.core.task import Floats, Ints
+from maskcls.core.errors import NonFiniteError
+from maskcls.core.table import targets, train_indices, train_labels, val_indices, with_fold_labels
+from maskcls.core.task import FloatArray, IntArray
 from maskcls.data.loader import Batch, Epochs, derived, loader
 from maskcls.data.pixel_cache import Pixels
 from maskcls.engine.out_of_memory import room
@@ -40,11 +40,11 @@ class Fold:
     number: int
     pixels: Pixels  # (N, H, W, 3), all rows of the table
     unchanged: Pixels | Tensor  # the same, where photos are read that nothing changes: on the device if it holds them
-    labels: Ints  # (N,), what is scored
-    targets: Floats  # (N, 18), what is trained towards
-    train_labels: Ints  # (N,), the class that training counts a row to, however soft its target is
-    train: Ints  # positions
-    held: Ints  # positions
+    labels: IntArray  # (N,), what is scored
+    targets: FloatArray  # (N, 18), what is trained towards
+    train_labels: IntArray  # (N,), the class that training counts a row to, however soft its target is
+    train: IntArray  # positions
+    held: IntArray  # positions
     names: Sequence[str]  # (N,), of the photos
 
     @classmethod
@@ -53,7 +53,7 @@ class Fold:
         mine = with_fold_labels(table, k)
         return cls(
             k, pixels, hardware.held(pixels), table["label"].to_numpy(), targets(mine), train_labels(mine),
-            training_rows(table, k), scored_rows(table, k), table["id"].to_list(),
+            train_indices(table, k), val_indices(table, k), table["id"].to_list(),
         )  # fmt: skip
 
     @property
@@ -188,10 +188,10 @@ def mean(losses: Tensor, order: Sequence[Tensor], state: State, fold: Fold) -> f
     (bad,) = np.nonzero(~np.isfinite(losses.cpu().numpy()))
     where = f"the loss of epoch {state.epoch + 1} of fold {fold.number} is {whole}"
     if not len(bad):
-        raise NumberError(f"{where}, from another rank's photos")
+        raise NonFiniteError(f"{where}, from another rank's photos")
     step, rows = int(bad[0]), order[bad[0]].tolist()
     names = ", ".join(fold.names[row] for row in rows[:8]) + (", …" if len(rows) > 8 else "")
-    raise NumberError(
+    raise NonFiniteError(
         f"{where}: step {step + 1} of {len(losses)} left the numbers, at lr {state.rate:g}, "
         f"with {names}: try a smaller optimizer.lr, or clip=1"
     )

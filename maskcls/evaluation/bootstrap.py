@@ -9,13 +9,13 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import stdtrit
 
-from maskcls.core.task import CLASSES, Ints
+from maskcls.core.task import CLASSES, IntArray
 
 FEWEST = 20  # people below whom no interval is told: it would hold the truth too seldom
 Tally = npt.NDArray[np.float64]  # (people, 3, 18): for each class its hits, photos and guesses
 
 
-def tally(truth: Ints, guess: Ints, people: Sequence[str]) -> Tally:
+def tally(truth: IntArray, guess: IntArray, people: Sequence[str]) -> Tally:
     """Return the counts of each person, in the order of their names, which is all that F1 needs."""
     codes, names = pd.factorize(np.asarray(people, dtype=object), sort=True)
     hit, size = truth == guess, len(CLASSES)

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from maskcls.core.task import ATTRIBUTES, CLASSES, Floats, Ints, decode, marginals
+from maskcls.core.task import ATTRIBUTES, CLASSES, FloatArray, IntArray, decode, marginals
 
 SCORES = ("f1", "accuracy", "mask_f1", "gender_f1", "age_f1")
 
 
-def macro_f1(truth: Ints, guess: Ints) -> float:
+def macro_f1(truth: IntArray, guess: IntArray) -> float:
     """Return the mean F1 over the classes that occur in `truth` or `guess`."""
     return float(f1_score(truth, guess, average="macro", zero_division=0))
 
 
-def scores(truth: Ints, probs: Floats) -> dict[str, float]:
+def scores(truth: IntArray, probs: FloatArray) -> dict[str, float]:
     """Return macro F1 and accuracy over the 18 classes, and macro F1 of mask, gender and age.
 
     The class is the largest of the 18; an attribute is the largest of its marginal, so that it is
@@ -31,7 +31,7 @@ def scores(truth: Ints, probs: Floats) -> dict[str, float]:
     return result
 
 
-def per_class(truth: Ints, probs: Floats) -> list[dict[str, Any]]:
+def per_class(truth: IntArray, probs: FloatArray) -> list[dict[str, Any]]:
     """Return a row for each class: its name, photos, precision, recall and F1."""
     matrix = confusion(truth, probs)
     hits = np.diag(matrix)
@@ -45,7 +45,7 @@ def per_class(truth: Ints, probs: Floats) -> list[dict[str, Any]]:
     return rows
 
 
-def confusion(truth: Ints, probs: Floats) -> Ints:
+def confusion(truth: IntArray, probs: FloatArray) -> IntArray:
     """Return the (18, 18) counts, truth in rows and the guess in columns."""
     return confusion_matrix(truth, probs.argmax(1), labels=np.arange(len(CLASSES)))
 
@@ -56,6 +56,6 @@ def spread(f1: Sequence[float], accuracy: Sequence[float]) -> dict[str, float]:
     return {"f1": float(np.mean(f1)), "accuracy": float(np.mean(accuracy)), **{k: float(v) for k, v in sd.items()}}
 
 
-def cross_entropy(truth: Ints, probs: Floats) -> float:
+def cross_entropy(truth: IntArray, probs: FloatArray) -> float:
     """Return the mean negative logarithm of the true class's probability."""
     return float(-np.log(np.maximum(probs[np.arange(len(truth)), truth], 1e-12)).mean()) if len(truth) else 0.0

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from pydantic import AfterValidator
 
-from maskcls.core.errors import ConfigError, unknown
+from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.core.registry import Registry
 from maskcls.imaging.face_masks import Image
 from maskcls.imaging.landmarks import Landmarks
@@ -40,7 +40,7 @@ word = Registry("detector")
 def known(name: str) -> str:
     """Return the name of a detector that there is."""
     if name not in word.words:
-        raise ValueError(unknown("detector", name, word.words))
+        raise ValueError(unknown_message("detector", name, word.words))
     return name
 
 

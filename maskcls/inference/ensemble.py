@@ -8,9 +8,9 @@ import numpy as np
 
 from maskcls.components.blend import Blend
 from maskcls.core.errors import RunError
-from maskcls.core.registry import Word
-from maskcls.core.table import differ, straddling
-from maskcls.core.task import Floats, Ints
+from maskcls.core.registry import Component
+from maskcls.core.table import count_split_people, differ
+from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.metrics import scores
 from maskcls.storage.predictions import ordered
 from maskcls.storage.run import Finished
@@ -21,7 +21,7 @@ SCORES = ("f1", "accuracy", "mask_f1", "gender_f1", "age_f1")
 HEAD = ["", "macro\nF1", "accuracy", "mask\nF1", "gender\nF1", "age\nF1"]
 
 
-def blended(word: Word, runs: Sequence[Finished]) -> tuple[Blend, float]:
+def blended(word: Component, runs: Sequence[Finished]) -> tuple[Blend, float]:
     """Return the ensemble of some runs and its out-of-fold macro F1, printed beside its members'."""
     same_folds(runs)
     ruler = runs[0].scored
@@ -31,7 +31,7 @@ def blended(word: Word, runs: Sequence[Finished]) -> tuple[Blend, float]:
     title = f"out of fold: {len(ruler)} photos of {ruler['person'].nunique()} people"
     show(title, truth, named(runs, word, members, ensemble.oof))
     console.say(f"blend={word.name}: {ensemble.honest}")
-    if both := max(straddling(run.table) for run in runs):
+    if both := max(count_split_people(run.table) for run in runs):
         console.say(f"LEAK: {both} people stand on both sides of a fold: no score on new people", "bold red")
     return ensemble, scores(truth, ensemble.oof)["f1"]
 
@@ -52,13 +52,15 @@ def same_folds(runs: Sequence[Finished]) -> None:
             raise RunError(f"{where} ({count} photos differ in {', '.join(unequal)}): they cannot be blended")
 
 
-def named(runs: Sequence[Finished], word: Word, members: Floats, whole: Floats) -> list[tuple[str, Floats]]:
+def named(
+    runs: Sequence[Finished], word: Component, members: FloatArray, whole: FloatArray
+) -> list[tuple[str, FloatArray]]:
     """Return the lines of a table of scores: each run, and the ensemble where it is more than one run as it is."""
     lines = [(run.path.name, probs) for run, probs in zip(runs, members, strict=True)]
     return lines if len(runs) == 1 and word.name == "mean" else [*lines, (f"ensemble: {word.name}", whole)]
 
 
-def show(title: str, truth: Ints, lines: Sequence[tuple[str, Floats]]) -> None:
+def show(title: str, truth: IntArray, lines: Sequence[tuple[str, FloatArray]]) -> None:
     """Print the scores of several tables of probabilities on the same photos."""
     results = [(name, scores(truth, probs)) for name, probs in lines]
     console.table(title, HEAD, [[name, *[result[key] for key in SCORES]] for name, result in results])

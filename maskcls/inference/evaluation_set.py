@@ -8,9 +8,9 @@ import pandas as pd
 
 from maskcls.components.data import read_only
 from maskcls.core.errors import DataError, RunError
-from maskcls.core.registry import Word
+from maskcls.core.registry import Component
 from maskcls.core.table import differ
-from maskcls.core.task import Floats
+from maskcls.core.task import FloatArray
 from maskcls.inference.predictor import restore_component
 from maskcls.storage.predictions import ordered
 from maskcls.storage.run import Finished
@@ -18,7 +18,7 @@ from maskcls.system import console
 from maskcls.system.file_digests import file_digests
 
 
-def load_evaluation(data: Word, cache: Path) -> pd.DataFrame:
+def load_evaluation(data: Component, cache: Path) -> pd.DataFrame:
     """Return the evaluation rows of the data, in info.csv's order, with the digests of their photos (`content`)."""
     table: pd.DataFrame = data(console.say)
     rest = table[table["part"] == "eval"].reset_index(drop=True)
@@ -46,7 +46,7 @@ def load_own_evaluation(run: Finished, cache: Path) -> pd.DataFrame:
     return table.assign(content=now)
 
 
-def stored_probs(run: Finished, table: pd.DataFrame, precision: str | None, tta: Word | None) -> Floats | None:
+def stored_probs(run: Finished, table: pd.DataFrame, precision: str | None, tta: Component | None) -> FloatArray | None:
     """Return the probabilities (N, 18) that a run has stored for these photos; None where they must be computed.
 
     They are the same photos only where their names and their contents are.

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from maskcls.components.hardware import Hardware
 from maskcls.components.head import Head
 from maskcls.components.tta import Views
-from maskcls.core.errors import NumberError
-from maskcls.core.task import CLASSES, Floats, Ints
+from maskcls.core.errors import NonFiniteError
+from maskcls.core.task import CLASSES, FloatArray, IntArray
 from maskcls.data.loader import Plain, loader
 from maskcls.data.pixel_cache import Pixels
 from maskcls.storage.checkpoint import DTYPES
@@ -43,8 +43,14 @@ def normalized(images: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, head: Head, photos: Pixels | Tensor, rows: Ints, hardware: Hardware, precision: str, views: Views
-) -> Floats:  # fmt: skip
+    model: nn.Module,
+    head: Head,
+    photos: Pixels | Tensor,
+    rows: IntArray,
+    hardware: Hardware,
+    precision: str,
+    views: Views,
+) -> FloatArray:
     """Return the probabilities of the rows, (N, 18) float32, in their order: the mean over the views of each photo.
 
     Each rank predicts its share of the rows.
@@ -61,5 +67,5 @@ def predict(
         parts.append(torch.stack([head.probabilities(view) for view in logits]).mean(0))
     probs = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, len(CLASSES)), np.float32)
     if not np.isfinite(probs).all():
-        raise NumberError(f"{int((~np.isfinite(probs)).any(1).sum())} of {len(mine)} predictions are no numbers")
+        raise NonFiniteError(f"{int((~np.isfinite(probs)).any(1).sum())} of {len(mine)} predictions are no numbers")
     return distributed.gather(probs, len(rows))

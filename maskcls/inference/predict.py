@@ -16,8 +16,8 @@ from maskcls.components.blend import Blend
 from maskcls.components.hardware import Hardware
 from maskcls.config.validation import checked, resolved
 from maskcls.core.errors import ConfigError, DataError
-from maskcls.core.registry import Word
-from maskcls.core.task import Floats
+from maskcls.core.registry import Component
+from maskcls.core.task import FloatArray
 from maskcls.data.pixel_cache import pixels
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.inference.ensemble import blended, named, show
@@ -48,10 +48,10 @@ class PredictConfig:
     cache_dir: str
     precision: Literal["fp32", "bf16", "fp16"] | None  # null: each run's own
     plugins: list[str]
-    data: Word
-    tta: Word
-    blend: Word
-    hardware: Word
+    data: Component
+    tta: Component
+    blend: Component
+    hardware: Component
 
 
 def predict(raw: DictConfig | Mapping[str, Any]) -> float:
@@ -78,7 +78,7 @@ def predict(raw: DictConfig | Mapping[str, Any]) -> float:
 
 
 def answer(
-    cfg: PredictConfig, runs: Sequence[Finished], ensemble: Blend, tta: Word | None, hardware: Hardware, out: Path,
+    cfg: PredictConfig, runs: Sequence[Finished], ensemble: Blend, tta: Component | None, hardware: Hardware, out: Path,
     own_data: bool,
 ) -> None:  # fmt: skip
     """Write the submission of the evaluation photos: stored predictions where they are what is asked for, else new."""
@@ -99,7 +99,9 @@ def answer(
     submit(table["id"].tolist(), framed(table["id"], probs), out)
 
 
-def computed(run: Finished, table: pd.DataFrame, cfg: PredictConfig, tta: Word | None, hardware: Hardware) -> Floats:
+def computed(
+    run: Finished, table: pd.DataFrame, cfg: PredictConfig, tta: Component | None, hardware: Hardware
+) -> FloatArray:
     """Return the probabilities (N, 18) of photos by the mean of a run's folds."""
     predictor = Predictor(run, hardware, cfg.precision, tta)
     console.say(f"{run.path.name}: {len(table)} photos, {len(predictor.files)} folds")

@@ -14,9 +14,9 @@ from maskcls.components.crop import Crop
 from maskcls.components.hardware import Hardware, auto
 from maskcls.config.groups import GROUPS
 from maskcls.core.errors import ConfigError, DataError, RunError
-from maskcls.core.registry import Word
-from maskcls.core.table import count
-from maskcls.core.task import CLASSES, Floats
+from maskcls.core.registry import Component
+from maskcls.core.table import num_folds
+from maskcls.core.task import CLASSES, FloatArray
 from maskcls.data.pixel_cache import Pixels
 from maskcls.imaging.image_io import photo
 from maskcls.inference import forward
@@ -27,12 +27,12 @@ Photo = str | Path | npt.NDArray[np.uint8]
 FRESH = {"pretrained": False, "init": None}  # the checkpoint has the weights: nothing is fetched
 
 
-def restore_component(run: Finished, group: str) -> Word:
+def restore_component(run: Finished, group: str) -> Component:
     """Return what a run's config has for a group; a run from before there was a tta has none."""
     return checked_word(group, run.config.get(group, {"name": "none"}), run.path / "config.yaml")
 
 
-def checked_word(group: str, raw: Any, where: Path) -> Word:
+def checked_word(group: str, raw: Any, where: Path) -> Component:
     """Return the word that a file of a run holds; RunError for one that is not known here."""
     faults: list[str] = []
     word = GROUPS[group].check(raw, faults)
@@ -46,11 +46,11 @@ class Predictor:
     """The folds of a run, called with photos; models are built at the first call, for the size of its photos."""
 
     def __init__(
-        self, run: Finished, hardware: Hardware, precision: str | None = None, tta: Word | None = None
+        self, run: Finished, hardware: Hardware, precision: str | None = None, tta: Component | None = None
     ) -> None:
         self.hardware, self.views = hardware, (tta or restore_component(run, "tta"))()
         self.precision: str = precision or run.config["precision"]
-        self.files = [run.path / f"fold{k}" / "best.pt" for k in range(count(run.table))]
+        self.files = [run.path / f"fold{k}" / "best.pt" for k in range(num_folds(run.table))]
         self.contents = [checkpoint(file) for file in self.files]
         self.crop_word = checked_word("crop", self.contents[0]["crop"], self.files[0])
         if any(content["crop"] != self.contents[0]["crop"] for content in self.contents):
@@ -64,7 +64,7 @@ class Predictor:
         """Return each fold's checkpoint and where it lies."""
         return zip(self.contents, self.files, strict=True)
 
-    def __call__(self, images: Photo | Iterable[Photo]) -> Floats:
+    def __call__(self, images: Photo | Iterable[Photo]) -> FloatArray:
         """Return the probabilities (N, 18) of photos, uint8 RGB arrays (H, W, 3) or paths: the mean of the folds."""
         self.crop = self.crop or self.crop_word()
         several = [images] if isinstance(images, str | Path) else images
@@ -75,7 +75,7 @@ class Predictor:
             raise DataError(f"photos of different sizes are left after the crop {self.crop_word.name}: {sorted(sizes)}")
         return self.predict(np.stack(cropped))
 
-    def predict(self, pixels: Pixels) -> Floats:
+    def predict(self, pixels: Pixels) -> FloatArray:
         """Return the probabilities (N, 18) of photos that are cropped already, (N, H, W, 3)."""
         size, every = (pixels.shape[1], pixels.shape[2]), np.arange(len(pixels))
         if size != self.size:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from maskcls.core.errors import DataError
-from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, Floats, decode
+from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, FloatArray, decode
 from maskcls.storage.predictions import COLUMNS, ordered
 from maskcls.system import console
 from maskcls.system.files import write_text
@@ -17,7 +17,7 @@ from maskcls.system.files import write_text
 SHOWN = 20
 
 
-def framed(ids: pd.Series, probs: Floats) -> pd.DataFrame:
+def framed(ids: pd.Series, probs: FloatArray) -> pd.DataFrame:
     """Return id and p0 … p17."""
     table = pd.DataFrame(probs.astype(np.float64), columns=COLUMNS)
     table.insert(0, "id", ids.to_numpy())
@@ -41,7 +41,7 @@ def write(out: Path, answers: pd.DataFrame, probs: pd.DataFrame) -> None:
     console.say(f"{len(answers)} photos: {out} and {beside}")
 
 
-def describe(listing: pd.DataFrame, probs: Floats, out: Path) -> None:
+def describe(listing: pd.DataFrame, probs: FloatArray, out: Path) -> None:
     """Print and write mask, gender, age and probability of each photo."""
     guess = probs.argmax(1)
     mask, gender, age = decode(guess)

@@ -10,7 +10,7 @@ from pathlib import Path
 from maskcls.components.logger import Wandb
 from maskcls.config.overrides import home
 from maskcls.core.config import Config
-from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown
+from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown_message
 from maskcls.ladder.execution import climb, runs
 from maskcls.ladder.pages import pages
 from maskcls.ladder.plan import Asked, Ground, Step, ground, planned, settled, wanted
@@ -72,12 +72,14 @@ def understood(own: Words, given: tuple[str, ...]) -> Asked:
     faults += [f"{key}: nothing is asked for" for key in ("seeds", "ladder") if not own[key]]
     faults += [f"scale: {len(own['scale'])} are asked for, one is wanted"] if len(own["scale"]) != 1 else []
     for key, words in (("keep", ("true", "false")), ("scale", SCALES), ("ladder", LADDERS)):
-        faults += [unknown(key, word, words) for word in own[key] if word not in words]
+        faults += [unknown_message(key, word, words) for word in own[key] if word not in words]
     names = [rung.name for ladder in own["ladder"] if ladder in LADDERS for rung in rungs(ladder)]
-    faults += [unknown("rung", rung, names) for rung in own["rungs"] if names and rung not in names]
+    faults += [unknown_message("rung", rung, names) for rung in own["rungs"] if names and rung not in names]
     keys = {word.partition("=")[0] for word in given}
     known = {*own, *Config.__dataclass_fields__}
-    faults += [unknown("key", key, known) for key in sorted(keys) if key.lstrip("+~").split(".")[0] not in known]
+    faults += [
+        unknown_message("key", key, known) for key in sorted(keys) if key.lstrip("+~").split(".")[0] not in known
+    ]
     faults += [f"seed: give seeds={','.join(own['seeds']) or '0,1'} for all rungs"] if "seed" in keys else []
     faults += ["fold: a rung is all of its folds"] if "fold" in keys else []
     if faults:

@@ -10,7 +10,7 @@ import torch
 
 from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError
-from maskcls.core.table import count, eval_rows, scored_rows, training_rows
+from maskcls.core.table import eval_indices, num_folds, train_indices, val_indices
 from maskcls.data.assemble import assemble
 from maskcls.engine.sanity_check import photo_size
 from maskcls.engine.train_state import build
@@ -24,10 +24,10 @@ QUICKER = 3  # times that a photo is predicted in the time that it is trained on
 def work(cfg: Config) -> tuple[int, float]:
     """Return a run's folds, and the photos it trains on in all (a predicted photo counts as a part of one)."""
     table = assemble(cfg, lambda note: None)
-    folds, seen = count(table), 0.0
+    folds, seen = num_folds(table), 0.0
     for k in range(folds):
-        predicted = len(scored_rows(table, k)) * (cfg.epochs + 1) + len(eval_rows(table))
-        seen += len(training_rows(table, k)) * cfg.epochs + predicted / QUICKER
+        predicted = len(val_indices(table, k)) * (cfg.epochs + 1) + len(eval_indices(table))
+        seen += len(train_indices(table, k)) * cfg.epochs + predicted / QUICKER
     return folds, seen
 
 

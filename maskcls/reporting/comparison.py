@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from maskcls.core.errors import RunError
-from maskcls.core.table import count, differ
-from maskcls.core.task import Floats, Ints
+from maskcls.core.table import differ, num_folds
+from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.bootstrap import FEWEST, Tally, interval, tally
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.storage.predictions import ordered
@@ -27,10 +27,10 @@ class Answers:
     """Predictions of the same rows by several models: one table (N, 18) for each seed, or for each seed and fold."""
 
     part: str  # evaluation | oof
-    truth: Ints  # (N,)
+    truth: IntArray  # (N,)
     ids: list[str]
     people: list[str]
-    tables: list[Floats]
+    tables: list[FloatArray]
     seeds: int
     contents: pd.Series  # by id: digests of the photos' files, empty where a run does not know them
 
@@ -83,7 +83,7 @@ def evaluation(seeds: Sequence[Run], ensemble: bool) -> Answers | None:
     return answers("evaluation", rows, tables, seeds)
 
 
-def answers(part: str, rows: pd.DataFrame, tables: list[Floats], seeds: Sequence[Run]) -> Answers:
+def answers(part: str, rows: pd.DataFrame, tables: list[FloatArray], seeds: Sequence[Run]) -> Answers:
     """Return tables as answers; a RunError where a run was scored on other rows than the first."""
     mine, contents = frozenset(rows["id"]), rows.set_index("id")["content"]
     for run in (one for seed in seeds for one in seed):
@@ -95,7 +95,7 @@ def answers(part: str, rows: pd.DataFrame, tables: list[Floats], seeds: Sequence
     return Answers(part, rows["label"].to_numpy(np.int64), ids, people, tables, len(seeds), contents)
 
 
-def blended(run: Run, rows: pd.DataFrame, name: str) -> Floats:
+def blended(run: Run, rows: pd.DataFrame, name: str) -> FloatArray:
     """Return the mean of a run's members on some rows."""
     ids = rows["id"].tolist()
     given = [one.probabilities(name) for one in run]
@@ -103,10 +103,10 @@ def blended(run: Run, rows: pd.DataFrame, name: str) -> Floats:
     return np.mean([ordered(ids, table, one.path / name) for table, one in zip(chosen, run, strict=True)], axis=0)
 
 
-def alone(run: Finished, ids: list[str]) -> list[Floats]:
+def alone(run: Finished, ids: list[str]) -> list[FloatArray]:
     """Return each fold's own predictions of some evaluation rows."""
     tables = []
-    for k in range(count(run.table)):
+    for k in range(num_folds(run.table)):
         arrays = read_fold(file := run.path / f"fold{k}" / "oof.npz")
         position = pd.Series(np.arange(len(arrays["eval_ids"])), index=arrays["eval_ids"])
         if not set(ids) <= set(position.index):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from maskcls.core.task import BORDERS, CLASSES
+from maskcls.core.task import AGE_THRESHOLDS, CLASSES
 from maskcls.evaluation.calibration import BINS, reliability
 from maskcls.evaluation.error_analysis import blame, years
 from maskcls.reporting.figure_style import DARK, LIGHT, Dress, canvas, legend, png, words
@@ -153,11 +153,11 @@ def ages(story: Story, dress: Dress) -> Figure | None:
     top.set_ylim(0, 1)
     low.bar(table.index, table["n"], color=dress.series[-1], width=0.8)
     for ax in (top, low):
-        for border in BORDERS:
+        for border in AGE_THRESHOLDS:
             ax.axvline(border - 0.5, color=dress.ink, linestyle="--", linewidth=1)
         ax.grid(False, axis="x")
     words(top, dress, "", "wrong age class")
-    borders = " and ".join(map(str, BORDERS))
+    borders = " and ".join(map(str, AGE_THRESHOLDS))
     words(low, dress, f"age in years (n={table['n'].sum()}; dashed: the borders {borders})", "photos")
     legend(top, dress, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     return figure

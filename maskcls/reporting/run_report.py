@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.core.task import CLASSES, Floats, decode, marginals
+from maskcls.core.task import CLASSES, FloatArray, decode, marginals
 from maskcls.evaluation.calibration import reliability
 from maskcls.evaluation.error_analysis import blame
 from maskcls.reporting.figures import Story, drawn
@@ -47,7 +47,7 @@ def answers(run: RunDir, table: pd.DataFrame) -> pd.DataFrame:
     types = {"id": str, "fold": int, "label": int, "guess": int} | dict.fromkeys(PROBS, float)
     with readable(run / "oof.csv"):
         held = read_csv(run / "oof.csv", types)
-    probs: Floats = held[PROBS].to_numpy(np.float32)  # (N, 18)
+    probs: FloatArray = held[PROBS].to_numpy(np.float32)  # (N, 18)
     known = table.set_index("id").loc[held["id"]]
     return held[["id", "fold", "label", "guess"]].assign(
         path=known["path"].to_numpy(), years=known["age"].to_numpy(float), sure=probs.max(1),

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from maskcls.core.errors import DataError
-from maskcls.core.task import CLASSES, Floats
+from maskcls.core.task import CLASSES, FloatArray
 from maskcls.storage.run_files import PROBS
 from maskcls.system.files import write_text
 
 
-def sheet(path: Path, table: pd.DataFrame, probs: Floats) -> None:
+def sheet(path: Path, table: pd.DataFrame, probs: FloatArray) -> None:
     """Write photos with their truth, guess and 18 probabilities as a CSV."""
     columns = [f"p{i}" for i in range(len(CLASSES))]
     content = table[["id", "person", "fold", "label"]].assign(guess=probs.argmax(1)).reset_index(drop=True)
@@ -25,7 +25,7 @@ def sheet(path: Path, table: pd.DataFrame, probs: Floats) -> None:
 COLUMNS = PROBS
 
 
-def ordered(wanted: Sequence[str], given: pd.DataFrame, where: Path | str) -> Floats:
+def ordered(wanted: Sequence[str], given: pd.DataFrame, where: Path | str) -> FloatArray:
     """Return the probabilities (N, 18) of the wanted ids in their order; a missing or double one is a DataError."""
     for ids, what in ((pd.Series(wanted, dtype=str), "is asked for"), (given["id"], f"stands in {where}")):
         if (twice := ids[ids.duplicated()]).size:

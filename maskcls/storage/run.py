@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from maskcls.core.config import Config
-from maskcls.core.errors import RunError, unknown
+from maskcls.core.errors import RunError, unknown_message
 from maskcls.storage.checkpoint import DTYPES
 from maskcls.storage.run_files import epochs, read_metrics, read_probabilities, read_table
 from maskcls.system.files import fingerprint, sweep, write_json, write_text
@@ -177,4 +177,6 @@ def found(name: str | Path, runs_dir: Path) -> Path:
         if (place / "config.yaml").is_file():
             return place
     known = [place.parent.name for place in runs_dir.glob("*/config.yaml")]
-    raise RunError(unknown("run", Path(name).name, known) + ("" if known else f": there are no runs in {runs_dir}"))
+    raise RunError(
+        unknown_message("run", Path(name).name, known) + ("" if known else f": there are no runs in {runs_dir}")
+    )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from maskcls.core.schema import Fraction, NonNegative
+from maskcls.core.schema import NonNegativeFloat, UnitInterval
 
 Index = Annotated[int, Field(ge=0, lt=2**32)]
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -21,18 +21,18 @@ class Part(BaseModel):
 class Spread(Part):
     """Means, and standard deviations where there are any."""
 
-    f1: Fraction
-    accuracy: Fraction
-    f1_sd: NonNegative | None = None
-    accuracy_sd: NonNegative | None = None
+    f1: UnitInterval
+    accuracy: UnitInterval
+    f1_sd: NonNegativeFloat | None = None
+    accuracy_sd: NonNegativeFloat | None = None
 
 
 class Scores(Spread):
     """Scores of some photos."""
 
-    mask_f1: Fraction
-    gender_f1: Fraction
-    age_f1: Fraction
+    mask_f1: UnitInterval
+    gender_f1: UnitInterval
+    age_f1: UnitInterval
     photos: Index
     people: Index | None = None  # a fold's are not counted
 
@@ -67,7 +67,7 @@ class About(Part):
     maskcls: str | None = None
     python: str | None = None
     commit: str | None = None
-    seconds: NonNegative | None = None
+    seconds: NonNegativeFloat | None = None
 
 
 class Measured(Spread):
@@ -94,7 +94,7 @@ class Apart(Part):
     f1: float
     interval: Interval | None = None
     rows: str
-    sd: NonNegative | None = None
+    sd: NonNegativeFloat | None = None
 
 
 class Why(Part):
@@ -124,7 +124,7 @@ class Record(Part):
     scores: Standing
     leak: Index
     seeds: Annotated[int, Field(ge=1)]
-    runs: dict[str, NonNegative]
+    runs: dict[str, NonNegativeFloat]
     parent: str | None
     difference: Apart | Why | None
     hardware: list[str]

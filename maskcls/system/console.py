@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from maskcls.core.errors import ConfigError, DataError, MaskclsError, mended
+from maskcls.core.errors import ConfigError, DataError, MaskclsError, as_user_error
 from maskcls.system.redaction import redacted
 from maskcls.system.signals import await_signal
 
@@ -167,7 +167,7 @@ def answer(main: Callable[[], Any]) -> Any:
     except Exception as error:
         if not isinstance(error, ConfigError | DataError):
             await_signal()
-        complain(mended(error))
+        complain(as_user_error(error))
         sys.exit(2)
 
 
