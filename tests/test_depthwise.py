@@ -19,7 +19,7 @@ from torch.func import functional_call, grad, hessian, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from maskcls.ops import depthwise_conv
-from maskcls.ops.depthwise_conv import Depthwise5, gradient, hastened
+from maskcls.ops.depthwise_conv import Depthwise5, gradient, use_fast_depthwise
 
 CHANNELS = 6
 
@@ -60,7 +60,7 @@ def test_the_gradients_are_those_of_torch(
         memory_format=layout
     )
     theirs = conv(stride)
-    mine = hastened(copy.deepcopy(theirs))
+    mine = use_fast_depthwise(copy.deepcopy(theirs))
     assert type(mine) is Depthwise5
     mine(images).square().sum().backward()  # without a gradient of the images
     assert len(parts) == (3 if size[1] >= 3 else 0)
@@ -81,12 +81,12 @@ def test_the_gradients_are_those_of_torch(
      conv(padding_mode="reflect"), nn.Linear(3, 3)],
 )  # fmt: skip
 def test_other_layers_stay_as_they_are(layer: nn.Module) -> None:
-    assert type(hastened(nn.Sequential(layer))[0]) is type(layer) is not Depthwise5
+    assert type(use_fast_depthwise(nn.Sequential(layer))[0]) is type(layer) is not Depthwise5
 
 
 def test_a_network_keeps_its_weights_and_outputs_and_learns_the_same() -> None:
     theirs = timm.create_model("mobilenetv3_small_050", num_classes=3).eval()
-    mine = hastened(copy.deepcopy(theirs))
+    mine = use_fast_depthwise(copy.deepcopy(theirs))
     images = torch.randn(2, 3, 48, 40)
     assert sum(type(module) is Depthwise5 for module in mine.modules()) == 8
     assert list(mine.state_dict()) == list(theirs.state_dict())
@@ -98,7 +98,7 @@ def test_a_network_keeps_its_weights_and_outputs_and_learns_the_same() -> None:
 
 
 def test_frozen_weights_and_lower_precision_go_torchs_way(parts: list[bool]) -> None:
-    layer, images = hastened(conv()), torch.randn(2, CHANNELS, 8, 8, requires_grad=True)
+    layer, images = use_fast_depthwise(conv()), torch.randn(2, CHANNELS, 8, 8, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         out = layer(images)
     out.float().sum().backward()
@@ -139,7 +139,7 @@ def test_a_layer_that_is_changed_later_computes_what_it_then_describes(
     change: str, how: Callable[[nn.Conv2d], nn.Conv2d]
 ) -> None:
     theirs = conv()
-    mine = how(hastened(copy.deepcopy(theirs)))
+    mine = how(use_fast_depthwise(copy.deepcopy(theirs)))
     for layer in (mine, theirs):
         CHANGES[change](layer)
     images = IMAGES.to(mine.weight.dtype)
@@ -151,7 +151,7 @@ def test_a_layer_that_is_changed_later_computes_what_it_then_describes(
 def test_a_batch_norm_is_folded_into_the_layer() -> None:
     norm = nn.BatchNorm2d(CHANNELS).eval()
     nn.init.normal_(norm.bias), nn.init.normal_(norm.running_mean)  # type: ignore[arg-type]
-    layer = hastened(conv().eval())
+    layer = use_fast_depthwise(conv().eval())
     assert_same([torch.nn.utils.fusion.fuse_conv_bn_eval(layer, norm)(IMAGES)], [norm(layer(IMAGES))])
 
 
@@ -220,7 +220,7 @@ CALLERS: dict[str, Callable[[nn.Conv2d], Any]] = {
 @pytest.mark.parametrize("caller", CALLERS)
 def test_other_callers_get_torchs_numbers(caller: str) -> None:
     theirs = conv()
-    mine = hastened(copy.deepcopy(theirs))
+    mine = use_fast_depthwise(copy.deepcopy(theirs))
     assert_same(CALLERS[caller](mine), CALLERS[caller](theirs))
 
 
@@ -228,7 +228,7 @@ def test_other_callers_get_torchs_numbers(caller: str) -> None:
 @pytest.mark.filterwarnings("ignore")  # of the compiler itself, on the oldest and newest torch
 @pytest.mark.parametrize("strict", [True, False])
 def test_an_exported_layer_holds_torchs_convolution_alone(strict: bool) -> None:
-    layer = hastened(conv())
+    layer = use_fast_depthwise(conv())
     program = torch.export.export(layer, (IMAGES,), strict=strict)
     assert "autograd" not in str(program.graph)
     assert_same([program.module()(IMAGES)], [layer(IMAGES)])
@@ -238,7 +238,7 @@ def test_an_exported_layer_holds_torchs_convolution_alone(strict: bool) -> None:
 @pytest.mark.filterwarnings("ignore")  # of the compiler itself, on the oldest and newest torch
 def test_a_compiled_layer_learns_as_torchs_does() -> None:
     theirs = conv()
-    mine = torch.compile(hastened(copy.deepcopy(theirs)), backend="aot_eager")
+    mine = torch.compile(use_fast_depthwise(copy.deepcopy(theirs)), backend="aot_eager")
     assert_same(gradients(mine, IMAGES), gradients(theirs, IMAGES))  # type: ignore[arg-type]
 
 
@@ -260,5 +260,5 @@ def test_generated_layers_and_photos_give_torchs_numbers(data: st.DataObject) ->
         images = images[..., ::2]
     theirs = nn.Conv2d(channels, channels, **layer).to(draw(st.sampled_from([torch.float32, torch.float64])))
     images = images.to(theirs.weight.dtype)
-    mine = hastened(copy.deepcopy(theirs))
+    mine = use_fast_depthwise(copy.deepcopy(theirs))
     assert_same(gradients(mine, images), gradients(theirs, images))

@@ -18,7 +18,7 @@ import torch
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeInt, PositiveInt
-from maskcls.ops.depthwise_conv import hastened
+from maskcls.ops.depthwise_conv import use_fast_depthwise
 from maskcls.system import distributed
 from maskcls.system.processes import cores
 
@@ -43,7 +43,7 @@ class Hardware:
         """Move a model to the device, in the chosen memory layout; on a CPU with the quick gradients."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         if self.device.type == "cpu":
-            hastened(model)
+            use_fast_depthwise(model)
         return model.to(self.device).to(memory_format=layout)
 
     def held(self, photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | torch.Tensor:
