@@ -22,7 +22,7 @@ from maskcls.core.errors import DataError
 from maskcls.core.registry import Component
 from maskcls.data import pixel_cache
 from maskcls.data.pixel_cache import claimed, lock, pixels, sets
-from maskcls.system.files import locked
+from maskcls.system.files import file_lock
 
 NONE = Component("crop", "none", {}, crop.none)
 CENTER = Component("crop", "center", {"height": 20, "width": 10}, crop.center)
@@ -222,7 +222,7 @@ def test_what_a_killed_builder_left_is_removed_by_the_next_and_what_is_being_bui
     for folder in (dead, busy):
         folder.mkdir(parents=True)
         (folder / "pixels.part").write_bytes(b"half")
-    with locked(root / ".busybusy.lock"):
+    with file_lock(root / ".busybusy.lock"):
         pixels(table, NONE, root)
     assert not dead.exists() and (busy / "pixels.part").exists()
 
@@ -231,7 +231,7 @@ def test_a_set_that_stands_is_read_without_its_lock(table: pd.DataFrame, root: P
     first = pixels(table, NONE, root)
     (folder,) = sets(root).values()
     os.utime(folder, (0, 0))
-    with locked(lock(folder)):  # would wait for ever
+    with file_lock(lock(folder)):  # would wait for ever
         assert np.array_equal(pixels(table, NONE, root), first)
     assert folder.stat().st_mtime > 0, "the folder's time is that of its last use"
 
@@ -249,7 +249,7 @@ def test_the_command_lists_and_clears(
     assert "overlays/1a2b3c4d" in shown and "drawn masks" in shown
     sizes = {json.loads((folder / "facts.json").read_text())["photos"]: key
              for key, folder in sets(root).items() if "/" not in key}  # fmt: skip
-    with locked(root / f".{sizes[12]}.lock"):
+    with file_lock(root / f".{sizes[12]}.lock"):
         refused = command("--clear", sizes[12], name="cache")
     assert refused.returncode == 2 and "is being made by another process" in refused.stderr
     assert command("--clear", sizes[12], name="cache").returncode == 0

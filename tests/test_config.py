@@ -17,7 +17,7 @@ from maskcls.config.validation import checked
 from maskcls.core.config import NOT_HASHED, Config
 from maskcls.core.errors import ConfigError
 from maskcls.storage.run import run_content
-from maskcls.system.files import fingerprint
+from maskcls.system.files import content_hash
 
 Raw = dict[str, Any]
 QUICK = ("name=t", "model=timm", "model.arch=test_resnet")
@@ -39,7 +39,7 @@ def changed(base: Raw, path: str, value: Any) -> Raw:
 
 
 def sign(raw: Any) -> str:
-    return fingerprint(run_content(checked(raw)))
+    return content_hash(run_content(checked(raw)))
 
 
 def sentences(*overrides: str) -> tuple[str, ...]:

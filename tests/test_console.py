@@ -45,9 +45,9 @@ def test_control_characters_are_spelled_out_and_letters_stay(what: str, monkeypa
     out = io.StringIO()
     monkeypatch.setattr(console, "console", Console(file=out, width=500, highlight=False, emoji=False, soft_wrap=True))
     monkeypatch.setattr(console, "errors", console.console)
-    console.say(name)
-    console.table(name, ["name"], [[name]])
-    console.complain(DataError(f"{name} cannot be read"), name)
+    console.info(name)
+    console.print_table(name, ["name"], [[name]])
+    console.print_error(DataError(f"{name} cannot be read"), name)
     assert out.getvalue().count(shown) == 5 and not rules(out.getvalue())
 
 

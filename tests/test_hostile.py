@@ -31,8 +31,8 @@ from maskcls.storage.checkpoint import write_tensors
 from maskcls.storage.provenance import about
 from maskcls.storage.run import opened
 from maskcls.system import console, files
-from maskcls.system.files import beside, sweep, writable, write, write_arrays, write_json
-from maskcls.system.redaction import redacted
+from maskcls.system.files import atomic_write, check_writable, open_part_file, remove_stale_parts, write_json, write_npz
+from maskcls.system.redaction import redact
 from maskcls.system.safe_reading import YAML
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -282,7 +282,7 @@ def test_a_place_that_cannot_be_written_to_is_named_before_any_work(key: str, ti
 @pytest.mark.parametrize("folder", ["/sys/maskcls", "/dev/null/runs", "/proc/maskcls"])
 def test_a_place_that_cannot_be_made_is_named(folder: str) -> None:
     with pytest.raises(RunError, match=f"runs_dir: {folder} cannot be made"):
-        writable(runs_dir=folder)
+        check_writable(runs_dir=folder)
 
 
 def test_a_disk_that_is_full_gives_a_sentence_and_with_room_the_run_goes_on(
@@ -381,10 +381,10 @@ def test_a_slow_disk_changes_no_number(
 
 def test_a_full_disk_is_named_whatever_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's own device that is always full stands for the disk."""
-    monkeypatch.setattr(files, "beside", lambda path: (Path("/dev/full").open("wb"), tmp_path / "none"))  # noqa: SIM115
+    monkeypatch.setattr(files, "open_part_file", lambda path: (Path("/dev/full").open("wb"), tmp_path / "none"))  # noqa: SIM115
     for save in (
         lambda: write_json(tmp_path / "a.json", {"a": 1}),
-        lambda: write_arrays(tmp_path / "a.json", a=np.zeros(9999)),
+        lambda: write_npz(tmp_path / "a.json", a=np.zeros(9999)),
         lambda: write_tensors(tmp_path / "a.json", {"a": torch.zeros(9999)}),
     ):
         with pytest.raises(OSError) as caught:
@@ -400,13 +400,13 @@ def test_what_is_no_fault_of_the_machine_keeps_its_trace() -> None:
 
 
 def test_sweeping_spares_what_is_being_written(tmp_path: Path) -> None:
-    file, part = beside(tmp_path / "a.txt")
+    file, part = open_part_file(tmp_path / "a.txt")
     dead = tmp_path / ".b.txt.0000.part"
     dead.write_text("half")
-    sweep(tmp_path)
+    remove_stale_parts(tmp_path)
     assert part.exists() and not dead.exists()
     file.close()
-    sweep(tmp_path)
+    remove_stale_parts(tmp_path)
     assert not part.exists()
 
 
@@ -422,7 +422,7 @@ def test_a_file_that_is_swept_before_it_is_locked_is_begun_again(
         lock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    write(tmp_path / "a.txt", lambda file: file.write(b"whole"))
+    atomic_write(tmp_path / "a.txt", lambda file: file.write(b"whole"))
     assert swept and os.listdir(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_bytes() == b"whole"
 
 
@@ -454,13 +454,15 @@ def test_secrets_are_redacted_by_name_and_by_value(monkeypatch: pytest.MonkeyPat
         "model.drop=0.2",
         "+my.Password=***",
     ]
-    assert redacted("keys: 3, lr=0.1") == "keys: 3, lr=0.1"
+    assert redact("keys: 3, lr=0.1") == "keys: 3, lr=0.1"
 
 
 def test_a_table_shows_no_secret_and_reads_no_cell_as_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "s3cret-value")
     with console.console.capture() as shown:
-        console.table("of [bold]s3cret-value", ["run", "score"], [["[red]a[/red] s3cret-value", 0.5], ["b", "[c]"]])
+        console.print_table(
+            "of [bold]s3cret-value", ["run", "score"], [["[red]a[/red] s3cret-value", 0.5], ["b", "[c]"]]
+        )
     text = shown.get()
     assert "s3cret-value" not in text and "of [bold]***" in text
     assert "[red]a[/red] ***" in text and "0.5000" in text and "[c]" in text

@@ -31,7 +31,7 @@ from maskcls.storage import provenance
 from maskcls.storage.run_files import read_fold
 from maskcls.system import file_digests as file_digests_module
 from maskcls.system.file_digests import STORE, file_digests, load_known, read_digest
-from maskcls.system.files import write_arrays
+from maskcls.system.files import write_npz
 
 RESIZE = Component("crop", "resize", {"height": 8, "width": 6}, crop.resize)
 FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -376,6 +376,6 @@ def test_another_run_of_the_same_name_is_not_the_same_source(
         shutil.copy(other / "fold0" / "best.pt", other / "fold1" / "best.pt")
     else:
         arrays = read_fold(other / "fold1" / "oof.npz")
-        write_arrays(other / "fold1" / "oof.npz", **arrays | {"eval_probs": arrays["eval_probs"][::-1]})
+        write_npz(other / "fold1" / "oof.npz", **arrays | {"eval_probs": arrays["eval_probs"][::-1]})
     with pytest.raises(RunError, match=f"{key} holds other weights or predictions now|over other data"):
         run(compose(*words, f"{key}={other}"))

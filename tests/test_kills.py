@@ -20,7 +20,7 @@ import torch
 from conftest import TINY, environment
 
 from maskcls.storage.checkpoint import loaded
-from maskcls.system.processes import cores
+from maskcls.system.processes import num_cpus
 from maskcls.system.safe_reading import read_arrays, read_json, read_yaml
 
 SAME = (
@@ -333,7 +333,7 @@ def test_killed_while_people_are_drawn_nobody_is_left_behind_and_asking_again_dr
     below = [pid for child in children(process.pid) for pid in (child, *children(child))]
     process.kill()
     process.wait()
-    assert len(below) >= 3 or cores() == 1, "a server, a tracker, and who draws"
+    assert len(below) >= 3 or num_cpus() == 1, "a server, a tracker, and who draws"
     while any(map(lives, below)):
         assert time.monotonic() < end, "a process waits for work for ever"
         time.sleep(0.05)

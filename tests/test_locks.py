@@ -17,7 +17,7 @@ import pytest
 from conftest import TINY, environment
 
 from maskcls.system import console
-from maskcls.system.files import beside, locked, sweep, write_text
+from maskcls.system.files import file_lock, open_part_file, remove_stale_parts, write_text
 from maskcls.system.locks import ABSENT, has_ended, mark_part, read_writer
 
 ABSENCE = """
@@ -80,7 +80,7 @@ def test_without_flock_a_lock_is_a_marker_and_that_is_told_once(
     no_flock: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(2):
-        with locked(tmp_path / "lock", lambda: pytest.fail("nobody holds it")):
+        with file_lock(tmp_path / "lock", lambda: pytest.fail("nobody holds it")):
             assert (tmp_path / "lock.soft").exists()
         assert not (tmp_path / "lock.soft").exists()
     told = capsys.readouterr().out
@@ -91,7 +91,7 @@ def test_without_flock_a_lock_is_a_marker_and_that_is_told_once(
 
 def test_without_fcntl_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
-    with locked(tmp_path / "lock"):
+    with file_lock(tmp_path / "lock"):
         assert (tmp_path / "lock.soft").exists()
 
 
@@ -100,7 +100,7 @@ def test_another_fault_of_flock_is_raised(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(OSError, match="Input/output"), locked(tmp_path / "lock"):
+    with pytest.raises(OSError, match="Input/output"), file_lock(tmp_path / "lock"):
         pass
 
 
@@ -117,7 +117,7 @@ def test_a_killed_process_leaves_a_marker_that_the_next_one_removes(
             other.kill()
             other.wait()
 
-        with locked(lock, waiting):
+        with file_lock(lock, waiting):
             assert told == ["waiting"] and (tmp_path / "lock.soft").exists()
     assert f"lock.soft was left by process {other.pid}, which has ended" in capsys.readouterr().out
     assert [file.name for file in tmp_path.iterdir()] == ["lock"]
@@ -130,7 +130,7 @@ def test_the_marker_of_another_host_is_waited_for_and_named(
     marker.write_text(f"{ended_process()}\nelsewhere\n")
     with start(f"import time, os; time.sleep(1); os.remove({str(marker)!r})"):
         begun = time.monotonic()
-        with locked(tmp_path / "lock"):
+        with file_lock(tmp_path / "lock"):
             assert time.monotonic() - begun > 0.2
     assert "held by process" in (told := capsys.readouterr().out) and "of elsewhere" in told
 
@@ -145,19 +145,19 @@ def test_a_lock_is_not_held_twice(tmp_path: Path) -> None:
 
 
 def test_without_flock_what_is_being_written_is_not_swept(no_flock: None, tmp_path: Path) -> None:
-    file, part = beside(tmp_path / "a.txt")
+    file, part = open_part_file(tmp_path / "a.txt")
     dead = tmp_path / f".b.txt.{ended_process()}@{socket.gethostname()}.0000.part"
     others = [tmp_path / f".b.txt.{ended_process()}@elsewhere.0000.part", tmp_path / ".b.txt.0000.part"]
     for path in (dead, *others):
         path.write_text("half")
-    sweep(tmp_path)
+    remove_stale_parts(tmp_path)
     assert part.exists() and not dead.exists() and all(path.exists() for path in others)
     file.close()
 
 
 @pytest.mark.parametrize("name", ["a.txt", "7@b.c.json", ".x", "a b@1.part"])
 def test_a_parts_name_holds_its_writer(name: str, tmp_path: Path) -> None:
-    file, part = beside(tmp_path / name)
+    file, part = open_part_file(tmp_path / name)
     file.close()
     assert read_writer(part) == (str(os.getpid()), socket.gethostname()) and part.name.startswith(mark_part(name))
 

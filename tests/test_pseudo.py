@@ -16,7 +16,7 @@ from maskcls.core.registry import Component
 from maskcls.core.table import OWN, taken, train_labels, with_fold_labels
 from maskcls.core.task import encode
 from maskcls.storage.run_files import read_fold
-from maskcls.system.files import write_arrays, write_text
+from maskcls.system.files import write_npz, write_text
 
 PHOTOS = 60
 
@@ -46,7 +46,7 @@ def run(table: pd.DataFrame, tmp_path: Path) -> Path:
         random = np.random.default_rng(k)
         order, probs = random.permutation(np.arange(10, 10 + PHOTOS)), random.dirichlet(np.full(18, 0.02), PHOTOS)
         ids = table["id"].to_numpy(str)[order]
-        write_arrays(
+        write_npz(
             folder / f"fold{k}" / "oof.npz", ids=np.array([], str), probs=np.zeros((0, 18), np.float32), epochs=1, epoch=[1],
             eval_ids=ids, eval_probs=probs.astype(np.float32),
         )  # fmt: skip
@@ -108,7 +108,7 @@ def test_a_fold_hears_nothing_of_the_other_folds_of_the_run(table: pd.DataFrame,
     """Another fold of the source has seen the people whom this fold is scored on."""
     before = asked(table, run=str(run), soft=True)[0]
     other = read_fold(run / "fold1" / "oof.npz")
-    write_arrays(run / "fold1" / "oof.npz", **other | {"eval_probs": other["eval_probs"][::-1]})
+    write_npz(run / "fold1" / "oof.npz", **other | {"eval_probs": other["eval_probs"][::-1]})
     after = asked(table, run=str(run), soft=True)[0]
     pd.testing.assert_series_equal(labels(before, 0), labels(after, 0))
     assert not labels(before, 1).equals(labels(after, 1))
@@ -148,7 +148,7 @@ def test_soft_keeps_the_probabilities_of_the_added_rows_alone(table: pd.DataFram
 def test_nothing_confident_adds_nothing_and_says_so(table: pd.DataFrame, run: Path) -> None:
     for k in range(2):
         arrays = read_fold(run / f"fold{k}" / "oof.npz")
-        write_arrays(run / f"fold{k}" / "oof.npz", **arrays | {"eval_probs": np.full((PHOTOS, 18), 1 / 18, np.float32)})
+        write_npz(run / f"fold{k}" / "oof.npz", **arrays | {"eval_probs": np.full((PHOTOS, 18), 1 / 18, np.float32)})
     result, notes = asked(table, run=str(run))
     assert len(result) == len(table) and notes[0].startswith(f"pseudo: each fold trains on 0 of {PHOTOS}")
 
@@ -189,6 +189,6 @@ def test_what_has_no_folds_of_its_own_is_refused(table: pd.DataFrame, run: Path)
 
 
 def test_broken_predictions_are_refused(table: pd.DataFrame, run: Path) -> None:
-    write_arrays(run / "fold0" / "oof.npz", eval_ids=np.array(["photo10"]), eval_probs=np.ones((1, 18)))
+    write_npz(run / "fold0" / "oof.npz", eval_ids=np.array(["photo10"]), eval_probs=np.ones((1, 18)))
     with pytest.raises(RunError, match=r"fold0/oof\.npz is broken"):
         asked(table, run=str(run))

@@ -16,20 +16,20 @@ import yaml
 from maskcls.core.errors import RunError
 from maskcls.storage import run as run_module
 from maskcls.storage.run import RunDir
-from maskcls.system.files import fingerprint, locked, write, write_arrays, write_json, write_text
+from maskcls.system.files import atomic_write, content_hash, file_lock, write_json, write_npz, write_text
 from maskcls.system.safe_reading import read_arrays
 
 
 def test_a_fingerprint_is_of_content_and_not_of_order() -> None:
-    one = fingerprint({"a": 1, "b": {"c": [1, 2], "d": None}})
+    one = content_hash({"a": 1, "b": {"c": [1, 2], "d": None}})
     assert len(one) == 8 and int(one, 16) >= 0
-    assert one == fingerprint({"b": {"d": None, "c": [1, 2]}, "a": 1})
+    assert one == content_hash({"b": {"d": None, "c": [1, 2]}, "a": 1})
     others = [{"a": 2, "b": {"c": [1, 2], "d": None}}, {"a": 1, "b": {"c": [2, 1], "d": None}}, {"a": 1}, {"a": "1"}]
-    assert len({one, *map(fingerprint, others)}) == 5
+    assert len({one, *map(content_hash, others)}) == 5
 
 
 def test_a_fingerprint_stays_the_same_for_ever() -> None:
-    assert fingerprint({"loss": {"name": "ce"}, "seed": 0, "clip": None, "lr": 1e-3}) == "564f16bc"
+    assert content_hash({"loss": {"name": "ce"}, "seed": 0, "clip": None, "lr": 1e-3}) == "564f16bc"
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
@@ -50,13 +50,13 @@ def test_where_filling_fails_the_old_file_stays_and_no_part_is_left(tmp_path: Pa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write(path, fill)
+        atomic_write(path, fill)
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
 
 
 def test_where_filling_a_new_file_fails_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        write(tmp_path / "a.txt", lambda file: file.write(bytes(1 // 0)))
+        atomic_write(tmp_path / "a.txt", lambda file: file.write(bytes(1 // 0)))
     assert os.listdir(tmp_path) == []
 
 
@@ -69,18 +69,18 @@ def test_nan_is_no_json(tmp_path: Path) -> None:
 
 def test_arrays_come_back_and_are_never_unpickled(tmp_path: Path) -> None:
     arrays = {"ids": np.array(["a/ö.jpg", "b.jpg"]), "probs": np.eye(2, 18, dtype=np.float32)}
-    write_arrays(tmp_path / "a.npz", **arrays)
+    write_npz(tmp_path / "a.npz", **arrays)
     back = read_arrays(tmp_path / "a.npz")
     assert set(back) == {"ids", "probs"}
     assert all(np.array_equal(back[k], v) and back[k].dtype == v.dtype for k, v in arrays.items())
-    write_arrays(tmp_path / "b.npz", evil=np.array([Path("x")], dtype=object))
+    write_npz(tmp_path / "b.npz", evil=np.array([Path("x")], dtype=object))
     with pytest.raises(RunError, match=r"b\.npz is broken"):
         read_arrays(tmp_path / "b.npz")
 
 
 def test_the_directory_is_named_by_its_content(tmp_path: Path) -> None:
     run = RunDir(tmp_path, "t", {"a": 1})
-    assert run.path == tmp_path / f"t-{fingerprint({'a': 1})}" and run.id == run.path.name
+    assert run.path == tmp_path / f"t-{content_hash({'a': 1})}" and run.id == run.path.name
     assert RunDir(tmp_path, "t", {"a": 2}).path != run.path != RunDir(tmp_path, "u", {"a": 1}).path
     assert run / "x.json" == run.path / "x.json" and run.fold(3) == run.path / "fold3"
 
@@ -99,7 +99,7 @@ def test_opening_writes_the_config_anew(run: RunDir) -> None:
 
 def test_a_run_is_done_once_its_metrics_stand_and_a_fold_once_its_predictions_do(run: RunDir) -> None:
     assert run.metrics() is None and not run.fold_done(1)
-    write_arrays(run.fold(1) / "oof.npz", probs=np.zeros((1, 18)))
+    write_npz(run.fold(1) / "oof.npz", probs=np.zeros((1, 18)))
     assert run.fold_done(1) and not run.fold_done(0)
     scores = dict.fromkeys(("f1", "accuracy", "mask_f1", "gender_f1", "age_f1"), 0.5) | {"photos": 3}
     done = {"folds": [scores | {"fold": 0}], "oof": scores, "eval": None, "people_on_both_sides": 0}
@@ -174,7 +174,7 @@ def test_a_lock_is_waited_for_and_dies_with_its_process(tmp_path: Path) -> None:
             told.append("waiting")
             other.kill()
 
-        with locked(lock, waiting):
+        with file_lock(lock, waiting):
             assert told == ["waiting"] and other.wait(30) != 0
-    with locked(lock, lambda: told.append("again")):
+    with file_lock(lock, lambda: told.append("again")):
         assert told == ["waiting"]

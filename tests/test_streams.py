@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_written_to_is_a_sentence(folder: str, drawn: Pa
 def test_a_narrow_table_cuts_no_number(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "console", Console(width=40, highlight=False, soft_wrap=True))
     row = ["a-run-with-a-long-name", *[f"0.{i}234 [0.1{i}, 0.9{i}]" for i in range(6)]]
-    console.table("a title", ["run", *"abcdef"], [row])
+    console.print_table("a title", ["run", *"abcdef"], [row])
     out = capsys.readouterr().out
     assert "…" not in out and all(word in out for cell in row[1:] for word in cell.split())
     letters = "".join(line.split("│")[1].strip() for line in out.splitlines() if "│" in line)

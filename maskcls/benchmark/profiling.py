@@ -159,7 +159,7 @@ def started(config: dict[str, Any]) -> dict[str, float]:
         for module, name in STAGES:
             stack.enter_context(swapped(module, name, clocked(getattr(module, name), name, seconds)))
         stack.enter_context(swapped(training_loop, "train_epoch", stop))
-        stack.enter_context(swapped(console, "say", lambda *_: None))
+        stack.enter_context(swapped(console, "info", lambda *_: None))
         begun = time.perf_counter()
         with contextlib.suppress(Reached):
             run(config)

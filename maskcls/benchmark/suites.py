@@ -72,7 +72,7 @@ def measured(setting: Any, given: Asked) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         words = [*given.words, f"cache_dir={place}/cache", f"runs_dir={place}/runs"]
         cfg = configured(setting, words)
-        cfg.data(console.say)  # drawing is no part of what is timed
+        cfg.data(console.info)  # drawing is no part of what is timed
         first = {state: first_batch(cfg, setting.steps)[1] for state in ("cold", "warm")}
         lanes = {name: Lane(serve, name, setting, words) for name in RIVALS}
         rounds = race(lanes, given.rounds, setting.steps * setting.batch)
@@ -104,15 +104,15 @@ def shown(result: Mapping[str, Any]) -> None:
         rows.append([name, spread(rate, 1), spread(ratio, 2) if ratio else "", memory])
     count = len(result["rounds"])
     head = ["loop", "images/s", "maskcls is … times as fast", "peak MB"]
-    console.table(f"{result['setting']}: median of {count} rounds (quartiles)", head, rows)
+    console.print_table(f"{result['setting']}: median of {count} rounds (quartiles)", head, rows)
     parts = [[name, *(f"{ms:.1f}" for ms in step.values()), f"{sum(step.values()):.1f}"]
              for name, step in result["step_ms"].items()]  # fmt: skip
     head = ["optimizer", *next(iter(result["step_ms"].values())), "sum"]
-    console.table("ms of a maskcls step, waiting for the device after each part", head, parts)
+    console.print_table("ms of a maskcls step, waiting for the device after each part", head, parts)
     rate, ms = result["evaluation"].values()
-    console.say(f"an epoch ends with predictions, {rate:.1f} images/s, and their scores, {ms:.1f} ms in all")
+    console.info(f"an epoch ends with predictions, {rate:.1f} images/s, and their scores, {ms:.1f} ms in all")
     cold, warm = result["first_batch_s"].values()
-    console.say(f"first batch after {cold:.2f} s with an empty cache, {warm:.2f} s with a full one")
+    console.info(f"first batch after {cold:.2f} s with an empty cache, {warm:.2f} s with a full one")
 
 
 def spread(numbers: Mapping[str, float], digits: int) -> str:
@@ -139,7 +139,7 @@ def start(given: Asked) -> dict[str, Any]:
     first, *later = profiling.start(setting, given.words, given.rounds)
     stages = {name: quartiles([row[name] for row in later]) for name in first}
     rows = [[name, f"{first[name]:.2f}", spread(stages[name], 2)] for name in first]
-    console.table("seconds to the first batch", ["stage", "first job", "later jobs: median (quartiles)"], rows)
+    console.print_table("seconds to the first batch", ["stage", "first job", "later jobs: median (quartiles)"], rows)
     return {"setting": str(setting), "words": given.words, "first": first, "later": later}
 
 
@@ -152,14 +152,14 @@ def scale(given: Asked) -> dict[str, Any]:
             from maskcls.benchmark.scaling import enlarged
 
             count = enlarged(Path(place) / "set", photos, given.people, "data")
-            console.say(f"measuring {count} photos")
+            console.info(f"measuring {count} photos")
             words = ["data=competition", f"data.root={place}/set", f"cache_dir={place}/cache", "crop=resize"]
             words += [f"crop.height={setting.height}", f"crop.width={setting.width}", *given.words]
             results.append(apart("scale", "--settings", spelled(setting), "--alone", "size", *words))
     rows = [[name, *(f"{row[name]:.2f}" for row in results), f"{results[-1][name] / max(results[0][name], 1e-9):.1f}"]
             for name in results[0]]  # fmt: skip
     head = ["", *(f"{row['photos']:.0f} photos" for row in results), "last / first"]
-    console.table(f"{setting}: seconds and MB", head, rows)
+    console.print_table(f"{setting}: seconds and MB", head, rows)
     return {"setting": str(setting), "sizes": results}
 
 

@@ -60,10 +60,10 @@ def main() -> None:
         print(json.dumps(size(given)))
         return
     facts = machine()
-    console.say(line(facts), "bold")
+    console.info(line(facts), "bold")
     result = {"kind": given.kind, "machine": facts, "command": sys.argv[1:], **KINDS[given.kind](given)}
     name = re.sub(r"\W+", "-", f"{facts['gpu'] or facts['cpu']} {facts['cores']} cores").lower()
     tail = "" if given.kind == "speed" else f"-{given.kind}"
     path = given.json or Path("experiments/results/bench") / f"{name}{tail}.json"
     write_json(path, result)
-    console.say(f"written to {path}")
+    console.info(f"written to {path}")

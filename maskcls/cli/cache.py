@@ -48,4 +48,4 @@ def main() -> None:
         clear(asked.dir, asked.clear)
         return
     head = ["key", "photos", "size", "crop", "last used", "MB"]
-    console.table(f"cached in {asked.dir}", head, [described(*item) for item in sets(asked.dir).items()], left=1)
+    console.print_table(f"cached in {asked.dir}", head, [described(*item) for item in sets(asked.dir).items()], left=1)

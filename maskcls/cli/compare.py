@@ -28,5 +28,7 @@ def compare(names: Sequence[str], runs_dir: str) -> None:
         )
         before = one
     head = ["run", "out of fold\nF1 [95 %]", "\naccuracy", "evaluation F1\none fold", "F1 to the run above\n[95 %]"]
-    console.table("", head, lines)
-    console.say("Intervals are over people; paired on labelled evaluation photos, else on the same out-of-fold photos.")
+    console.print_table("", head, lines)
+    console.info(
+        "Intervals are over people; paired on labelled evaluation photos, else on the same out-of-fold photos."
+    )

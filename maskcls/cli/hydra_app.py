@@ -20,7 +20,7 @@ from maskcls.config.compose import Experiments, parse_overrides, told
 from maskcls.config.override_grammar import split_flags
 from maskcls.config.overrides import SWEEPS, home, spelled
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError, as_user_error
-from maskcls.system.console import complain
+from maskcls.system.console import print_error
 from maskcls.system.signals import await_signal
 from maskcls.system.streams import prepare_streams
 
@@ -79,7 +79,7 @@ def spared(error: MaskclsError, failed: list[MaskclsError]) -> float:
     if sweeps and "BasicLauncher" not in hydra_config.launcher["_target_"]:
         raise error
     if sweeps:
-        complain(error, f"job {hydra_config.job.num} failed: ")
+        print_error(error, f"job {hydra_config.job.num} failed: ")
     failed.append(type(error)(*error.sentences))  # without its frames, which hold the job's model
     return 0.0
 

@@ -30,7 +30,7 @@ def gap(words: list[str]) -> None:
         raw = compose(*words, f"split={split}")
         check_single_run(raw)
         cfg: Config = checked(raw)
-        with console.within(name):
+        with console.progress_prefix(name):
             perform(cfg)
         found[name] = Outcome.of([[opened(directory(cfg).path)]], is_ensemble=False)
     lines = [[name, cell(one.oof.scores()), cell(one.ensemble.scores()) if one.ensemble else "not labelled"]
@@ -39,8 +39,10 @@ def gap(words: list[str]) -> None:
     both = difference(photos.oof, people.oof)
     real = difference(photos.ensemble, people.ensemble) if photos.ensemble and people.ensemble else None
     lines.append(["gap", apart(both | {"rows": ""}), apart(real)])
-    console.table("", ["", "out-of-fold F1\n[95 % over people]", "F1 on new people\n(evaluation, folds' mean)"], lines)
-    console.say(meaning(both["f1"], both["interval"]))
+    console.print_table(
+        "", ["", "out-of-fold F1\n[95 % over people]", "F1 on new people\n(evaluation, folds' mean)"], lines
+    )
+    console.info(meaning(both["f1"], both["interval"]))
 
 
 def meaning(f1: float, interval: list[float] | None) -> str:

@@ -18,7 +18,7 @@ from maskcls.cli.command import command
 from maskcls.config.overrides import home
 from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.system import console
-from maskcls.system.files import between
+from maskcls.system.files import replace_between_markers
 
 BEGIN, END = "<!-- words: python -m maskcls options --write README.md -->", "<!-- /words -->"
 
@@ -53,7 +53,7 @@ def detail(group: str) -> None:
     if group not in GROUPS:
         raise ConfigError(unknown_message("group", group, GROUPS))
     rows = [[word, line, "\n".join(map(shown, params.items())) or "–"] for word, line, params in entries(group)]
-    console.table(group, ["word", "what it is", "parameters"], rows, left=3)
+    console.print_table(group, ["word", "what it is", "parameters"], rows, left=3)
 
 
 def shown(item: tuple[str, Any]) -> str:
@@ -72,6 +72,6 @@ def main() -> None:
     if asked.group:
         detail(asked.group)
     elif asked.write:
-        between(asked.write, (BEGIN, END), markdown())
+        replace_between_markers(asked.write, (BEGIN, END), markdown())
     else:
         print(markdown())

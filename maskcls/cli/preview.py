@@ -34,7 +34,7 @@ def listed(source: Path, match: str, most: int) -> list[str]:
     if source.is_dir():
         files, left_out = find_images(source)
         if left_out:
-            console.say(f"{source}: {describe_left_out(left_out)}")
+            console.info(f"{source}: {describe_left_out(left_out)}")
     else:
         names = [row.cells["path"] for row in read_csv(source, ("path",))]
         files = [source.parent / spell_as_on_disk(source.parent, name) for name in names]
@@ -94,4 +94,4 @@ def main() -> None:
     picture = sheet([show(photo(path)) for path in files], asked.size, asked.columns)
     if not cv2.imwrite(str(asked.out), picture[..., ::-1]):
         raise DataError(f"{asked.out} cannot be written")
-    console.say(f"{len(files)} photos are on {asked.out}")
+    console.info(f"{len(files)} photos are on {asked.out}")

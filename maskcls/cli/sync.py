@@ -26,7 +26,7 @@ def sync(runs_dir: Path) -> None:
         raise RunError(f"there is no folder of runs {runs_dir}")
     waiting = list(records(runs_dir))
     if not waiting:
-        console.say(f"{runs_dir}: every record of a finished run has been sent")
+        console.info(f"{runs_dir}: every record of a finished run has been sent")
         return
     said: list[str] = []
     try:
@@ -39,7 +39,7 @@ def sync(runs_dir: Path) -> None:
         )
     states = [(record, send(record)) for record in waiting]
     rows = [[record.parents[2].name, record.parent.name, state] for record, state in states]
-    console.table("", ["run", "record", "state"], rows, left=3)
+    console.print_table("", ["run", "record", "state"], rows, left=3)
     if lost := sum(state != "sent" for _, state in states):
         raise RunError(f"{lost} of {len(states)} records could not be sent: the same command tries them again")
 

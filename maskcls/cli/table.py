@@ -17,7 +17,7 @@ from maskcls.config.overrides import home
 from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.ladder.rungs import LADDERS
 from maskcls.system import console
-from maskcls.system.files import between, write_text
+from maskcls.system.files import replace_between_markers, write_text
 
 MARKERS = "<!-- ladders: python -m maskcls table --write README.md -->", "<!-- /ladders -->"
 
@@ -52,7 +52,7 @@ def main() -> None:
 
     ladders = asked.ladder or LADDERS
     if not any(standings(asked.results, ladder) for ladder in ladders):
-        console.say(
+        console.info(
             f"no rung of {', '.join(ladders)} has a result in {asked.results}: python -m maskcls reproduce makes them"
         )
     for ladder in ladders:
@@ -61,6 +61,6 @@ def main() -> None:
     if asked.markdown:
         write_text(asked.markdown, text + "\n")
     if asked.write:
-        between(asked.write, MARKERS, text)
+        replace_between_markers(asked.write, MARKERS, text)
     if asked.html:
         write_text(asked.html, page(asked.results, ladders))

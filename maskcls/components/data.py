@@ -181,11 +181,11 @@ def read_only(source: Component) -> Component:
 
 def drawn(place: Path, **what: int) -> None:
     """Draw the embedded set unless it stands; two processes do not draw it twice."""
-    from maskcls.system.files import locked
+    from maskcls.system.files import file_lock
 
-    with locked(place.parent / f".{place.name}.lock"):
+    with file_lock(place.parent / f".{place.name}.lock"):
         if not place.exists():
-            console.say(f"drawing {what['people']} + {what['eval_people']} people into {place}")
+            console.info(f"drawing {what['people']} + {what['eval_people']} people into {place}")
             write(place, **what, track=console.track)
 
 

@@ -22,7 +22,7 @@ from maskcls.core.schema import NonNegativeFloat
 from maskcls.core.task import GENDERS, MASKS
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.system import console
-from maskcls.system.processes import cores
+from maskcls.system.processes import num_cpus
 
 word = Registry("extra")
 Note = Callable[[str], None]
@@ -146,5 +146,5 @@ def copies(paths: list[str]) -> pd.Series[bool]:
 
 def hashes(paths: list[str]) -> Iterator[str]:
     """Yield the SHA-256 of files, read in parallel."""
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(num_cpus()) as pool:
         yield from pool.map(lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest(), paths)

@@ -20,7 +20,7 @@ from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeInt, PositiveInt
 from maskcls.ops.depthwise_conv import use_fast_depthwise
 from maskcls.system import distributed
-from maskcls.system.processes import cores
+from maskcls.system.processes import num_cpus
 
 word = Registry("hardware")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -77,7 +77,7 @@ class Hardware:
         gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else None
         return {key: str(value) for key, value in asdict(self).items()} | {
             "gpu": gpu, "processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-            "ranks": distributed.size(),
+            "ranks": distributed.world_size(),
         }  # fmt: skip
 
 
@@ -151,9 +151,9 @@ def gpu(
     """
     if not torch.cuda.is_available():
         raise ConfigError("hardware: there is no GPU that torch can use; hardware=cpu or hardware=auto runs here")
-    if distributed.local() >= (there := torch.cuda.device_count()):
-        raise ConfigError(f"hardware: {distributed.size()} ranks are asked for and there are {there} GPUs")
-    device = torch.device("cuda", distributed.local())
+    if distributed.local_rank() >= (there := torch.cuda.device_count()):
+        raise ConfigError(f"hardware: {distributed.world_size()} ranks are asked for and there are {there} GPUs")
+    device = torch.device("cuda", distributed.local_rank())
     torch.cuda.set_device(device)
-    count = min(8, cores() // 2) if workers is None else workers
+    count = min(8, num_cpus() // 2) if workers is None else workers
     return Hardware(device, count, True, True, eval_batch or 256, compile, folds_at_once, resident)

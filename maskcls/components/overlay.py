@@ -27,8 +27,8 @@ from maskcls.imaging.image_io import read_photo
 from maskcls.imaging.landmarks import Landmarks
 from maskcls.system import console
 from maskcls.system.file_digests import check_unchanged, file_digests
-from maskcls.system.files import fingerprint, locked
-from maskcls.system.processes import cores
+from maskcls.system.files import content_hash, file_lock
+from maskcls.system.processes import num_cpus
 
 word = Registry("overlay")
 Note = Callable[[str], None]
@@ -61,7 +61,7 @@ def masks(
     wanted = [f"{kind}{i}" for kind, count in (("worn", worn), ("incorrect", incorrect)) for i in range(count)]
     contents = file_digests(list(bare["path"]), cache)
     place = cache / "overlays" / key(bare, contents, wanted, detector, seed)
-    with locked(place.parent / f".{place.name}.lock"):
+    with file_lock(place.parent / f".{place.name}.lock"):
         if not place.exists():
             draw(bare, contents, wanted, find, seed, place)
     there = {entry.name for entry in os.scandir(place)}
@@ -78,7 +78,7 @@ def key(bare: pd.DataFrame, contents: list[str], wanted: list[str], detector: st
         *(Path(str(module.__file__)) for module in (face_masks, raster, face_detection, image_decoding)),
     ]
     code = [file.read_text(encoding="utf-8") for file in files]
-    return fingerprint([
+    return content_hash([
         list(bare["id"]), contents, wanted, detector, seed, code, cv2.__version__, PIL.__version__,
         package_versions(),
     ])  # fmt: skip
@@ -108,7 +108,7 @@ def draw(
             if not cv2.imwrite(str(file), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
                 raise DataError(f"{file} cannot be written: is the disk full?")
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(num_cpus()) as pool:
         for _ in console.track(pool.map(one, bare["id"], bare["path"]), len(bare), "drawing masks"):
             pass
     check_unchanged(list(bare["path"]), contents, place.parent.parent)

@@ -131,8 +131,8 @@ def uniform(cfg: Config, table: pd.DataFrame) -> tuple[int, int] | None:
 
 def enough(table: pd.DataFrame, cfg: Config) -> None:
     """Raise a ConfigError where a fold has less than one batch to train on."""
-    if cfg.batch % distributed.size():
-        raise ConfigError(f"batch: {cfg.batch} photos cannot be shared equally by {distributed.size()} ranks")
+    if cfg.batch % distributed.world_size():
+        raise ConfigError(f"batch: {cfg.batch} photos cannot be shared equally by {distributed.world_size()} ranks")
     for k in range(num_folds(table)):
         have = len(train_indices(table, k))
         if have < cfg.batch:

@@ -14,19 +14,19 @@ import PIL
 
 from maskcls.imaging import image_decoding
 from maskcls.imaging.image_io import Look, look, map_heard
-from maskcls.system.console import say, track
-from maskcls.system.files import fingerprint, locked, write_json
+from maskcls.system.console import info, track
+from maskcls.system.files import content_hash, file_lock, write_json
 
 
 def looked(paths: Iterable[str], root: Path) -> list[Look]:
     """Return a look at each photo; root/photos.json remembers them by size and time of change, whoever asks next."""
     asked, store = list(paths), root / "photos.json"
-    with locked(root / ".photos.lock"):
+    with file_lock(root / ".photos.lock"):
         known = remembered(store)
         stamps = {path: stamp(path) for path in dict.fromkeys(asked)}
         new = [path for path, mark in stamps.items() if known.get(path, [None])[0] != mark]
         if new:
-            say(f"checking {len(new)} photos")
+            info(f"checking {len(new)} photos")
             looks = track(map_heard(look, new, str), len(new), "checking")
             for path, (seen, fault) in zip(new, looks, strict=True):
                 known[path] = [stamps[path], *(seen if fault is None else Look(0, 0, fault))]
@@ -36,7 +36,7 @@ def looked(paths: Iterable[str], root: Path) -> list[Look]:
 
 def keep_faults(faults: Mapping[str, str], root: Path) -> None:
     """Remember photos that cannot be decoded, although they have passed the look, as long as they do not change."""
-    with locked(root / ".photos.lock"):
+    with file_lock(root / ".photos.lock"):
         late = {path: [stamp(path), *Look(0, 0, fault, late=True)] for path, fault in faults.items()}
         remember(root / "photos.json", remembered(root / "photos.json") | late)
 
@@ -59,7 +59,7 @@ def remembered(store: Path) -> dict[str, Any]:
 def code() -> str:
     """Return a mark of what judges a photo here."""
     sources = [Path(str(file)).read_text(encoding="utf-8") for file in (__file__, image_decoding.__file__)]
-    return fingerprint([sources, cv2.__version__, PIL.__version__])
+    return content_hash([sources, cv2.__version__, PIL.__version__])
 
 
 def stamp(path: str) -> str:

@@ -20,7 +20,7 @@ from maskcls.core.errors import ConfigError
 from maskcls.core.task import IntArray
 from maskcls.data.pixel_cache import Pixels
 from maskcls.system import console, distributed
-from maskcls.system.processes import SHARED, end_with_parent, free_shared_memory
+from maskcls.system.processes import SHARED, exit_with_parent, free_shared_memory
 
 Item = tuple[int, int]
 Batch = tuple[Tensor, Tensor]
@@ -71,7 +71,7 @@ class Epochs(Sampler[list[Item]]):
         rows = self.rows[self.order(random)]
         seeds = random.integers(0, 2**31, len(rows))
         for start in range(0, len(self) * self.batch, self.batch):
-            mine = slice(start + distributed.rank(), start + self.batch, distributed.size())
+            mine = slice(start + distributed.rank(), start + self.batch, distributed.world_size())
             yield list(zip(rows[mine].tolist(), seeds[mine].tolist(), strict=True))
 
 
@@ -114,7 +114,7 @@ def share_batch(batch: Any) -> Any:
 
 def prepare_worker(worker: int) -> None:
     """Let a worker end with its parent, and be silent about a run that ended while it was sent a batch."""
-    end_with_parent()
+    exit_with_parent()
     say = sys.excepthook
     sys.excepthook = lambda kind, *rest: None if issubclass(kind, OSError | EOFError) else say(kind, *rest)
 

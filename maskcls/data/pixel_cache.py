@@ -27,9 +27,9 @@ from maskcls.data.image_check import keep_faults
 from maskcls.imaging import face_detection, image_decoding
 from maskcls.imaging.face_detection import package_versions
 from maskcls.imaging.image_io import map_heard, read_photo
-from maskcls.system.console import say, track
+from maskcls.system.console import info, track
 from maskcls.system.file_digests import check_unchanged, file_digests
-from maskcls.system.files import fingerprint, locked, write_json
+from maskcls.system.files import content_hash, file_lock, write_json
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -44,9 +44,12 @@ def pixels(table: pd.DataFrame, crop: Component, root: Path, note: Callable[[str
     paths = list(table["path"])
     contents = list(table["content"]) if "content" in table else file_digests(paths, root)
     check_unchanged(paths, contents, root)
-    place = root / fingerprint([contents, crop.name, dict(crop.params), source_code(crop)]) / "pixels.npy"
+    place = root / content_hash([contents, crop.name, dict(crop.params), source_code(crop)]) / "pixels.npy"
     if not place.exists():
-        with writable(place.parent), locked(lock(place.parent), lambda: say("these photos are being decoded; waiting")):
+        with (
+            writable(place.parent),
+            file_lock(lock(place.parent), lambda: info("these photos are being decoded; waiting")),
+        ):
             if not place.exists():
                 sweep(root)
                 build(paths, crop, place, contents)
@@ -115,7 +118,7 @@ def build(paths: list[str], word: Component, place: Path, contents: list[str]) -
         return None
 
     try:
-        say(f"decoding {len(paths)} photos to {first.shape[0]} × {first.shape[1]} pixels ({size / 1e6:.0f} MB)")
+        info(f"decoding {len(paths)} photos to {first.shape[0]} × {first.shape[1]} pixels ({size / 1e6:.0f} MB)")
         whole = claimed(part, (len(paths), *first.shape))
         decode_all(paths, fill, faults, place.parent.parent)
         check_unchanged(paths, contents, place.parent.parent)
@@ -178,7 +181,7 @@ def held(folder: Path) -> Iterator[None]:
     def refuse() -> None:
         raise RunError(f"{folder} is being made by another process")
 
-    with locked(lock(folder), refuse):
+    with file_lock(lock(folder), refuse):
         yield
 
 
@@ -226,4 +229,4 @@ def clear(root: Path, key: str) -> None:
             shutil.rmtree(gone, ignore_errors=True)
             folder.rename(gone)  # at once: half a set would pass for a whole one
             shutil.rmtree(gone)
-        say(f"removed {name}")
+        info(f"removed {name}")

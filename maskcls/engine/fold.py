@@ -24,26 +24,26 @@ from maskcls.storage.checkpoint import again, fitting, load_weights, loaded, mea
 from maskcls.storage.provenance import begin_session
 from maskcls.storage.run import RunDir
 from maskcls.system import console, distributed
-from maskcls.system.files import write_arrays
+from maskcls.system.files import write_npz
 
 
 def fit_fold(
     cfg: Config, run: RunDir, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware, log: Log
 ) -> None:
     """Train fold k to its end and write its predictions; nothing is done where they stand."""
-    if distributed.agreed(run.fold_done(k)):
+    if distributed.broadcast(run.fold_done(k)):
         return
     head, fold = cfg.head(), Fold.of(table, pixels, k, hardware)
     state = build(cfg, head, hardware, fold.size, k)
     last = run.fold(k) / "last.pt"
     if last.exists():
         state.restore(last)
-        console.say(f"fold {k} goes on after epoch {state.epoch}")
+        console.info(f"fold {k} goes on after epoch {state.epoch}")
     facts, data = hardware.facts(), table_digest(table)
     if console.main_rank() and (change := begin_session(cfg, run, k, state.epoch, data, facts)):
-        console.say(f"fold {k} goes on with other software: {change}", "yellow")
+        console.info(f"fold {k} goes on with other software: {change}", "yellow")
     batches = len(fold.train) // cfg.batch
-    with console.Meter(f"fold {k}", batches * cfg.epochs, batches * state.epoch) as meter:
+    with console.FoldProgress(f"fold {k}", batches * cfg.epochs, batches * state.epoch) as meter:
         for numbers in fit(cfg, state, fold, head, hardware, meter) if not state.stale(cfg.patience) else ():
             if console.main_rank():
                 keep(cfg, run, state, numbers, log)
@@ -88,7 +88,7 @@ def conclude(
     distributed.barrier()
     folder, epochs, rest = run.fold(fold.number), state.chosen(cfg.select, cfg.average), eval_indices(table)
     model, best = state.predictor, folder / "best.pt"
-    made = distributed.agreed(best.exists() and stood(best, epochs))  # killed between this file and the next
+    made = distributed.broadcast(best.exists() and stood(best, epochs))  # killed between this file and the next
     files = [best] if made else [folder / f"epoch{epoch}.pt" for epoch in epochs]
     with fitting(files[-1]):
         load_weights(model, mean_weights(files))
@@ -100,7 +100,7 @@ def conclude(
         held = len(fold.held)
         save_weights(model, best, preprocessing(cfg, state) | {"epoch": epochs})
         prune(folder, ())  # before oof.npz: a fold that is done is not looked at again
-        write_arrays(
+        write_npz(
             folder / "oof.npz", ids=table["id"].to_numpy(str)[fold.held], probs=probs[:held],
             eval_ids=table["id"].to_numpy(str)[rest], eval_probs=probs[held:], epochs=state.epoch, epoch=epochs,
         )  # fmt: skip

@@ -23,8 +23,8 @@ from maskcls.data.pixel_cache import Pixels, pixels
 from maskcls.engine.fold import fit_fold
 from maskcls.storage.run import RunDir
 from maskcls.system import console, distributed
-from maskcls.system.files import locked
-from maskcls.system.processes import end_with_parent
+from maskcls.system.files import file_lock
+from maskcls.system.processes import exit_with_parent
 from maskcls.system.signals import UNWINDING, await_signal, exit_code, stop_on_signals
 
 
@@ -32,7 +32,7 @@ def train_fold(
     cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, k: int, hardware: Hardware, log: Log
 ) -> None:
     """Train fold k under a lock that the first rank holds for all of them."""
-    held = locked(place.fold(k) / "lock", lambda: console.say("this fold is trained elsewhere; waiting"))
+    held = file_lock(place.fold(k) / "lock", lambda: console.info("this fold is trained elsewhere; waiting"))
     with held if console.main_rank() else nullcontext():
         distributed.barrier()
         fit_fold(cfg, place, table, photos, k, hardware, log)
@@ -84,7 +84,7 @@ def heard(pipe: Any, k: int, process: Any, log: Log) -> bool:
 
 def child(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int, pipe: Connection) -> None:
     """Train one fold in this process, which ends with its parent."""
-    end_with_parent()
+    exit_with_parent()
     torch.set_num_threads(threads)
     # without bars: those of several folds would overwrite each other
     console.console = Console(highlight=False, emoji=False, soft_wrap=True, force_terminal=False)

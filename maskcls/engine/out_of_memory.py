@@ -50,14 +50,14 @@ def room(
 
 def fitting(cfg: Config, hardware: Hardware, state: State, objective: Objective, size: tuple[int, int]) -> int:
     """Return the first of batch / 2, / 4, … whose step fits into the device's memory, 0 if none."""
-    count = cfg.batch // distributed.size() // 2
+    count = cfg.batch // distributed.world_size() // 2
     while count > 1:
         state.optimizer.zero_grad(set_to_none=True)
         if hardware.device.type == "cuda":
             torch.cuda.empty_cache()
         try:
             passed(cfg, hardware, state, objective, torch.Size((count, 3, *size)))
-            return count * distributed.size()
+            return count * distributed.world_size()
         except torch.OutOfMemoryError as error:
             traceback.clear_frames(error.__traceback__)
             count //= 2

@@ -31,7 +31,7 @@ from maskcls.storage.provenance import about, check_data, describe_since, read_s
 from maskcls.storage.run import RunDir, run_content
 from maskcls.storage.run_files import read_fold, read_table
 from maskcls.system import console, distributed
-from maskcls.system.files import locked, writable, write_json, write_text
+from maskcls.system.files import check_writable, file_lock, write_json, write_text
 
 
 def run(raw: DictConfig | Mapping[str, Any]) -> float:
@@ -43,16 +43,16 @@ def perform(cfg: Config) -> float:
     """Do what a checked config asks for."""
     place = directory(cfg)
     hardware = cfg.hardware()
-    distributed.start(hardware.device)
+    distributed.init_process_group(hardware.device)
     try:
-        done = distributed.agreed(finished(cfg, place))
+        done = distributed.broadcast(finished(cfg, place))
         if done is None:
             done = train(cfg, place, hardware)
         if done is not None:
             show(place, done)
         return alone(place, cfg.fold) if done is None or cfg.fold is not None else float(done["oof"]["f1"])
     finally:
-        distributed.stop()
+        distributed.destroy_process_group()
 
 
 def directory(cfg: Config) -> RunDir:
@@ -67,7 +67,7 @@ def finished(cfg: Config, place: RunDir) -> dict[str, Any] | None:
         table = assemble(cfg, lambda note: None)
         said = (claim(cfg, place, table), describe_since(cfg, place, num_folds(table)))
         for sentence in filter(None, said):
-            console.say(sentence, "yellow")
+            console.info(sentence, "yellow")
     return done
 
 
@@ -80,7 +80,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
     """Train the wanted folds; return the closing metrics once all folds stand, else None."""
     notes: list[str] = []
     begun = time.monotonic()
-    writable(runs_dir=cfg.runs_dir, cache_dir=cfg.cache_dir)
+    check_writable(runs_dir=cfg.runs_dir, cache_dir=cfg.cache_dir)
     rehearse(cfg, hardware)
     table, photos = load_photos(cfg, place, hardware, notes)
     if console.main_rank():
@@ -88,7 +88,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
         claim(cfg, place, table)
         write_text(place / "table.csv", table[[*SCORING_COLUMNS, "content"]].to_csv(index=False, lineterminator="\n"))
         place.about(**about(hardware.facts()))
-    sink: Sink | None = cfg.logger(console.say) if console.main_rank() else None
+    sink: Sink | None = cfg.logger(console.info) if console.main_rank() else None
     closing, failed = None, True
     try:
         if sink:
@@ -99,7 +99,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
     finally:
         if sink:
             sink.end(closing or {}, failed)
-    return distributed.agreed(closing)
+    return distributed.broadcast(closing)
 
 
 def load_photos(cfg: Config, place: RunDir, hardware: Hardware, notes: list[str]) -> tuple[pd.DataFrame, Pixels]:
@@ -110,7 +110,7 @@ def load_photos(cfg: Config, place: RunDir, hardware: Hardware, notes: list[str]
 
     def note(text: str) -> None:
         notes.append(text)
-        console.say(text, "yellow")
+        console.info(text, "yellow")
 
     table = make_table(cfg, place, hardware, note)
     while True:
@@ -126,8 +126,8 @@ def load_photos(cfg: Config, place: RunDir, hardware: Hardware, notes: list[str]
 def make_table(cfg: Config, place: RunDir, hardware: Hardware, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the table of a run, once it is known that the run fits it."""
     table = assemble(cfg, note)
-    console.say(f"{place.path}: {describe_table(table)}", "bold")
-    console.say(f"hardware {cfg.hardware.name}: {hardware}")
+    console.info(f"{place.path}: {describe_table(table)}", "bold")
+    console.info(f"hardware {cfg.hardware.name}: {hardware}")
     descended(cfg, table, note)
     if (size := uniform(cfg, table)) is not None:
         rehearse(cfg, hardware, size)
@@ -140,7 +140,7 @@ def train_folds(cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels,
     """Train the wanted folds, one after the other or some at once."""
     wanted = list(range(num_folds(table))) if cfg.fold is None else [cfg.fold]
     left = [k for k in wanted if not place.fold_done(k)]
-    if hardware.folds_at_once > 1 and len(left) > 1 and distributed.size() == 1:
+    if hardware.folds_at_once > 1 and len(left) > 1 and distributed.world_size() == 1:
         fold_processes.train_folds(cfg, place, table, left, min(hardware.folds_at_once, len(left)), log)
         return
     for k in wanted:
@@ -149,7 +149,7 @@ def train_folds(cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels,
 
 def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], begun: float) -> dict[str, Any] | None:
     """Write tables, report and, last, metrics.json, once every fold is done; whoever comes last does it."""
-    with locked(place / "lock"):
+    with file_lock(place / "lock"):
         done = place.metrics()
         if done is None and all(place.fold_done(k) for k in range(num_folds(table))):
             count = num_folds(table)
@@ -169,5 +169,5 @@ def alone(place: RunDir, k: int | None) -> float:
     if not set(arrays["ids"]) <= set(truth.index):
         raise RunError(f"{file} holds other photos than {place / 'table.csv'}")
     score = macro_f1(truth[arrays["ids"]].to_numpy(np.int64), arrays["probs"].argmax(1))
-    console.say(f"{place.path} fold {k}: F1 {score:.4f}")
+    console.info(f"{place.path} fold {k}: F1 {score:.4f}")
     return score

@@ -37,7 +37,7 @@ def rehearse(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = Non
             views = cfg.tta()(torch.zeros(1, 3, high, wide, device=hardware.device))
         with refused(f"model {cfg.model.name} refuses photos of {high} × {wide}"):
             model(views[0])
-        if cfg.batch == distributed.size():
+        if cfg.batch == distributed.world_size():
             with refused(f"batch: model {cfg.model.name} cannot be trained on one photo of {high} × {wide}"):
                 training(model)(views[0])
 

@@ -93,7 +93,7 @@ def fit(
         with room(cfg, hardware, state, work.objective, fold.size):
             losses, order = train_epoch(cfg, state, work, track(source), len(batches), hardware)
         loss = mean(losses, order, state, fold)
-        distributed.share_buffers(state.predictor)
+        distributed.broadcast_buffers(state.predictor)
         rate = len(batches) * cfg.batch / (time.perf_counter() - begun)
         with room(cfg, hardware, state):
             probs = predict(state.predictor, head, fold.unchanged, fold.held, hardware, cfg.precision, views)
@@ -116,7 +116,7 @@ def prepared(cfg: Config, state: State, fold: Fold, head: Head, hardware: Hardwa
         scale=colours(state.model, hardware.device),
         objective=head.objective(cfg.loss, torch.from_numpy(fold.targets[fold.train].sum(0)).to(hardware.device)),
         schedule=cfg.scheduler(cfg.epochs * per_epoch, per_epoch),
-        model=hardware.compiled(distributed.wrap(state.model, hardware.device)),
+        model=hardware.compiled(distributed.wrap_ddp(state.model, hardware.device)),
     )  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def renew_statistics(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardwa
             model(normalized(images, scale))
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum
-    distributed.share_buffers(model)
+    distributed.broadcast_buffers(model)
 
 
 def seed_epoch(seed: int, fold: int, epoch: int) -> None:
@@ -182,7 +182,7 @@ def mean(losses: Tensor, order: Sequence[Tensor], state: State, fold: Fold) -> f
 
     A NumberError names the first step whose loss is no number, and its photos.
     """
-    whole = float(distributed.mean(losses.mean()))
+    whole = float(distributed.all_reduce_mean(losses.mean()))
     if math.isfinite(whole):
         return whole
     (bad,) = np.nonzero(~np.isfinite(losses.cpu().numpy()))

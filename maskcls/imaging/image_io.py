@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from maskcls.core.errors import PhotoError
 from maskcls.imaging.image_decoding import JPEG, Image, decode_image, inspect_image, read_header
-from maskcls.system.processes import cores
+from maskcls.system.processes import num_cpus
 from maskcls.system.stderr import capture_stderr
 
 Item = TypeVar("Item")
@@ -87,8 +87,8 @@ def map_heard(
     A good photo costs nothing more: only where the decoders of a round have said something, its photos are looked at
     again, one by one.
     """
-    with ThreadPoolExecutor(cores()) as pool:
-        for start in range(0, len(items), step := ROUND * cores()):
+    with ThreadPoolExecutor(num_cpus()) as pool:
+        for start in range(0, len(items), step := ROUND * num_cpus()):
             some = items[start : start + step]
             with capture_stderr() as heard:
                 results = list(pool.map(job, some))

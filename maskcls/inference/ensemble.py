@@ -30,9 +30,9 @@ def blended(word: Component, runs: Sequence[Finished]) -> tuple[Blend, float]:
     ensemble: Blend = word(members, truth, ruler["person"].tolist())
     title = f"out of fold: {len(ruler)} photos of {ruler['person'].nunique()} people"
     show(title, truth, named(runs, word, members, ensemble.oof))
-    console.say(f"blend={word.name}: {ensemble.honest}")
+    console.info(f"blend={word.name}: {ensemble.honest}")
     if both := max(count_split_people(run.table) for run in runs):
-        console.say(f"LEAK: {both} people stand on both sides of a fold: no score on new people", "bold red")
+        console.info(f"LEAK: {both} people stand on both sides of a fold: no score on new people", "bold red")
     return ensemble, scores(truth, ensemble.oof)["f1"]
 
 
@@ -63,4 +63,4 @@ def named(
 def show(title: str, truth: IntArray, lines: Sequence[tuple[str, FloatArray]]) -> None:
     """Print the scores of several tables of probabilities on the same photos."""
     results = [(name, scores(truth, probs)) for name, probs in lines]
-    console.table(title, HEAD, [[name, *[result[key] for key in SCORES]] for name, result in results])
+    console.print_table(title, HEAD, [[name, *[result[key] for key in SCORES]] for name, result in results])

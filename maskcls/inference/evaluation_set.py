@@ -20,7 +20,7 @@ from maskcls.system.file_digests import file_digests
 
 def load_evaluation(data: Component, cache: Path) -> pd.DataFrame:
     """Return the evaluation rows of the data, in info.csv's order, with the digests of their photos (`content`)."""
-    table: pd.DataFrame = data(console.say)
+    table: pd.DataFrame = data(console.info)
     rest = table[table["part"] == "eval"].reset_index(drop=True)
     return rest.assign(content=file_digests(list(rest["path"]), cache))
 
@@ -42,7 +42,7 @@ def load_own_evaluation(run: Finished, cache: Path) -> pd.DataFrame:
     table["path"] = paths[table["id"]].to_numpy()
     now = pd.Series(file_digests(list(table["path"]), cache), dtype=str)
     if changed := int(differ(table["content"], now).sum()):
-        console.say(f"{run.path.name}: {changed} evaluation photos changed since it was trained", "yellow")
+        console.info(f"{run.path.name}: {changed} evaluation photos changed since it was trained", "yellow")
     return table.assign(content=now)
 
 

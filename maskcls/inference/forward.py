@@ -56,7 +56,7 @@ def predict(
     Each rank predicts its share of the rows.
     """
     model.eval()
-    mine = rows[distributed.rank() :: distributed.size()]
+    mine = rows[distributed.rank() :: distributed.world_size()]
     alone = replace(hardware, workers=0)  # to copy photos out of the cache takes less than to send them
     batches = loader(photos, None, Plain(mine, hardware.eval_batch), alone)
     scale, parts = colours(model, hardware.device), []
@@ -68,4 +68,4 @@ def predict(
     probs = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, len(CLASSES)), np.float32)
     if not np.isfinite(probs).all():
         raise NonFiniteError(f"{int((~np.isfinite(probs)).any(1).sum())} of {len(mine)} predictions are no numbers")
-    return distributed.gather(probs, len(rows))
+    return distributed.all_gather(probs, len(rows))

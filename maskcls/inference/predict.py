@@ -64,12 +64,12 @@ def predict(raw: DictConfig | Mapping[str, Any]) -> float:
         raise ConfigError("out: probabilities.csv is the name of the file beside it")
     listing = photos([cfg.photos] if isinstance(cfg.photos, str) else cfg.photos) if cfg.photos else None
     hardware = cfg.hardware()
-    distributed.start(hardware.device)
+    distributed.init_process_group(hardware.device)
     runs = [opened(name, cfg.runs_dir) for name in cfg.runs]
     ensemble, score = blended(cfg.blend, runs)
     tta = None if "tta" in own else cfg.tta
     if tta and any(tta != restore_component(run, "tta") for run in runs):
-        console.say(f"tta={tta.name} is for the photos below; out-of-fold scores are with each run's own", "yellow")
+        console.info(f"tta={tta.name} is for the photos below; out-of-fold scores are with each run's own", "yellow")
     if listing is None:
         answer(cfg, runs, ensemble, tta, hardware, out, own_data="data" in own)
     else:
@@ -104,8 +104,8 @@ def computed(
 ) -> FloatArray:
     """Return the probabilities (N, 18) of photos by the mean of a run's folds."""
     predictor = Predictor(run, hardware, cfg.precision, tta)
-    console.say(f"{run.path.name}: {len(table)} photos, {len(predictor.files)} folds")
-    return predictor.predict(pixels(table, predictor.crop_word, Path(cfg.cache_dir), console.say))
+    console.info(f"{run.path.name}: {len(table)} photos, {len(predictor.files)} folds")
+    return predictor.predict(pixels(table, predictor.crop_word, Path(cfg.cache_dir), console.info))
 
 
 def photos(sources: Sequence[str]) -> pd.DataFrame:
@@ -117,7 +117,7 @@ def photos(sources: Sequence[str]) -> pd.DataFrame:
         if not images:
             raise DataError(f"photos: there is no photo at {source!r}{': ' * bool(others)}{others}")
         if others:
-            console.say(f"photos: {source}: {others}", "yellow")
+            console.info(f"photos: {source}: {others}", "yellow")
         found += map(str, images)
     unique = list(dict.fromkeys(found))
     return pd.DataFrame({"id": unique, "path": unique})

@@ -38,7 +38,7 @@ def write(out: Path, answers: pd.DataFrame, probs: pd.DataFrame) -> None:
     beside = out.parent / "probabilities.csv"
     for path, table in ((beside, probs), (out, answers)) if console.main_rank() else ():
         write_text(path, table.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
-    console.say(f"{len(answers)} photos: {out} and {beside}")
+    console.info(f"{len(answers)} photos: {out} and {beside}")
 
 
 def describe(listing: pd.DataFrame, probs: FloatArray, out: Path) -> None:
@@ -49,7 +49,7 @@ def describe(listing: pd.DataFrame, probs: FloatArray, out: Path) -> None:
     table = pd.DataFrame({"photo": listing["id"], "ans": guess, **words, "probability": probs.max(1).astype(float)})
     title = f"{len(table)} photos, {len(np.unique(guess))} of {len(CLASSES)} classes"
     brief = table.head(SHOWN).assign(photo=[Path(name).name for name in table["photo"].head(SHOWN)])
-    console.table(title, brief.columns.tolist(), brief.to_numpy().tolist())
+    console.print_table(title, brief.columns.tolist(), brief.to_numpy().tolist())
     if len(table) > SHOWN:
-        console.say(f"… and {len(table) - SHOWN} more")
+        console.info(f"… and {len(table) - SHOWN} more")
     write(out, table, framed(listing["id"], probs))

@@ -14,7 +14,7 @@ from maskcls.ladder.rungs import Rung
 from maskcls.ladder.time_estimate import estimate
 from maskcls.storage.run import Finished, opened
 from maskcls.system import console
-from maskcls.system.console import span
+from maskcls.system.console import format_duration
 
 
 def climb(steps: Sequence[Step]) -> list[str]:
@@ -24,12 +24,14 @@ def climb(steps: Sequence[Step]) -> list[str]:
     failed: list[str] = []
     left = [step for step in every if not attempted(step.done, step, failed)]
     left = [step for step in left if not any(told.startswith(f"{step}: ") for told in failed)]
-    console.say(f"{len(every) - len(left) - len(failed)} of {len(every)} runs are done")
+    console.info(f"{len(every) - len(left) - len(failed)} of {len(every)} runs are done")
     expected, begun = estimate(left) if left else 0.0, time.monotonic()
     for i, step in enumerate(left):
-        passed = span(time.monotonic() - begun)
-        console.say(f"\n{step} ({i + 1}/{len(left)}): {step.rung.change}; {passed} of about {span(expected)}", "bold")
-        with console.within(f"{step} ({i + 1}/{len(left)})"):
+        passed = format_duration(time.monotonic() - begun)
+        console.info(
+            f"\n{step} ({i + 1}/{len(left)}): {step.rung.change}; {passed} of about {format_duration(expected)}", "bold"
+        )
+        with console.progress_prefix(f"{step} ({i + 1}/{len(left)})"):
             attempted(lambda step=step: perform(step.config()), step, failed)  # type: ignore[misc]
     return failed
 

@@ -12,7 +12,7 @@ from maskcls.ladder.tables import HEAD, captions, markdown, rows, title
 from maskcls.reporting.figure_style import DARK, LIGHT, png
 from maskcls.reporting.html import render_template, uri
 from maskcls.system import console
-from maskcls.system.files import write, write_text
+from maskcls.system.files import atomic_write, write_text
 
 
 def pages(folder: Path, ladders: Sequence[str]) -> None:
@@ -20,10 +20,10 @@ def pages(folder: Path, ladders: Sequence[str]) -> None:
     for ladder in ladders:
         for i, records in enumerate(standings(folder, ladder).values()):
             image = png(figure(ladder, records, LIGHT))
-            write(folder / f"{ladder}{f'-{i}' if i else ''}.png", lambda file, image=image: file.write(image))  # type: ignore[misc]
+            atomic_write(folder / f"{ladder}{f'-{i}' if i else ''}.png", lambda file, image=image: file.write(image))  # type: ignore[misc]
         write_text(folder / f"{ladder}.md", markdown(folder, ladder) + "\n")
     write_text(folder / "ladders.html", page(folder, ladders))
-    console.say(str(folder / "ladders.html"))
+    console.info(str(folder / "ladders.html"))
 
 
 def page(folder: Path, ladders: Sequence[str]) -> str:

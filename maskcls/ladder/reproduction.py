@@ -20,7 +20,7 @@ from maskcls.ladder.scales import SCALES
 from maskcls.ladder.tables import HEAD, rows, show
 from maskcls.reporting.comparison import Outcome
 from maskcls.system import console
-from maskcls.system.files import writable
+from maskcls.system.files import check_writable
 
 Words = Mapping[str, tuple[str, ...]]
 
@@ -30,11 +30,11 @@ def reproduce(own: Words, given: tuple[str, ...]) -> None:
     asked = understood(own, given)
     land = ground(asked)
     tells = SCALES[asked.scale].tells
-    console.say(f"{', '.join(asked.ladders)} on {land.name}, scale={asked.scale}: {tells}", "bold")
+    console.info(f"{', '.join(asked.ladders)} on {land.name}, scale={asked.scale}: {tells}", "bold")
     steps = planned(asked, land)
     place = Path(settled(steps[0].words).runs_dir) / "ladders"
     kept = home("experiments") / "results" if own["keep"] == ("true",) else None
-    writable(runs_dir=str(place), **({"keep": str(kept)} if kept else {}))
+    check_writable(runs_dir=str(place), **({"keep": str(kept)} if kept else {}))
     with grouped(f"{'-'.join(asked.ladders)}-{asked.scale}-{land.name.split()[0]}"):
         failed = climb([step for step in steps if step.rung.name in wanted(step.rung.ladder, asked.only)])
         for ladder in asked.ladders:
@@ -59,7 +59,7 @@ def grouped(name: str) -> Iterator[None]:
 
 def log(step: Step, folder: Path, asked: Asked) -> None:
     """Log the closing tables to W&B, in the group of the runs, where their logger is W&B."""
-    sink = settled(step.words).logger(console.say)
+    sink = settled(step.words).logger(console.info)
     if isinstance(sink, Wandb):
         tables = {f"Ladder {ladder} {i}": rows(ladder, records) for ladder in asked.ladders
                   for i, records in enumerate(standings(folder, ladder).values())}  # fmt: skip

@@ -127,9 +127,9 @@ def tables(folder: Path, ladder: str) -> dict[str, dict[str, Record]]:
 def show(folder: Path, ladder: str) -> None:
     """Print a ladder's tables."""
     for key, records in tables(folder, ladder).items():
-        console.table(title(ladder, key), BRIEF, brief(ladder, records))
+        console.print_table(title(ladder, key), BRIEF, brief(ladder, records))
         for line in captions(records):
-            console.say(line, "dim")
+            console.info(line, "dim")
 
 
 def markdown(folder: Path, ladder: str) -> str:

@@ -16,7 +16,7 @@ from maskcls.engine.sanity_check import photo_size
 from maskcls.engine.train_state import build
 from maskcls.ladder.plan import Step, settled
 from maskcls.system import console
-from maskcls.system.console import span
+from maskcls.system.console import format_duration
 
 QUICKER = 3  # times that a photo is predicted in the time that it is trained on
 
@@ -59,5 +59,7 @@ def estimate(steps: Sequence[Step]) -> float:
             cfg = settled(step.words)
             some, seen = work(cfg)
             seconds, folds, epochs = seconds + seen / pace(cfg, known), folds + some, epochs + some * cfg.epochs
-    console.say(f"to train: {len(steps)} runs, {folds} folds, {epochs} epochs; about {span(seconds)} on this machine")
+    console.info(
+        f"to train: {len(steps)} runs, {folds} folds, {epochs} epochs; about {format_duration(seconds)} on this machine"
+    )
     return seconds

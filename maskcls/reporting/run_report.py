@@ -18,9 +18,8 @@ from maskcls.reporting.html import render_template, thumbnail, uri
 from maskcls.reporting.summary import Numbers, digits, leak, lines
 from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import PROBS, read_about
-from maskcls.system import files
-from maskcls.system.console import span
-from maskcls.system.files import write_text
+from maskcls.system.console import format_duration
+from maskcls.system.files import atomic_write, write_text
 from maskcls.system.safe_reading import read_csv, read_yaml, readable
 
 WORST = 24
@@ -31,7 +30,7 @@ def write(run: RunDir, metrics: Numbers, table: pd.DataFrame) -> None:
     held = answers(run, table)
     images: dict[str, list[str]] = {}
     for name, pair in drawn(Story(metrics, epochs_of(run, metrics), held)):
-        files.write(run / "plots" / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
+        atomic_write(run / "plots" / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
         images[name] = [uri("png", image) for image in pair]
     write_text(run / "report.html", page(run, metrics, table, held, images))
 
@@ -160,8 +159,8 @@ def about(run: RunDir) -> list[tuple[str, str]]:
     versions = {"maskcls": facts.get("maskcls"), "python": facts.get("python")} | (facts.get("versions") or {})
     rows = {
         "command": shlex.join(facts.get("command") or []), "begun": facts.get("begun"), "commit": facts.get("commit"),
-        "time of the last call": span(facts.get("seconds")),
-        "time in epochs": f"{span(sum(epochs))} in {len(epochs)} epochs" if epochs else "",
+        "time of the last call": format_duration(facts.get("seconds")),
+        "time in epochs": f"{format_duration(sum(epochs))} in {len(epochs)} epochs" if epochs else "",
         "system": facts.get("system"), "hardware": joined(facts.get("hardware")),
         "versions": joined(versions),
     }  # fmt: skip

@@ -17,15 +17,15 @@ Numbers = dict[str, Any]
 def show(run: RunDir, metrics: Numbers) -> None:
     """Print the closing table, a warning where the split leaks, and where the run and its page lie."""
     head = ["", "macro\nF1", "accuracy", "mask\nF1", "gender\nF1", "age\nF1", "photos"]
-    console.table("", head, [[name, *map(digits, values)] for name, values in lines(metrics)])
+    console.print_table("", head, [[name, *map(digits, values)] for name, values in lines(metrics)])
     if both := metrics["people_on_both_sides"]:
-        console.say(f"LEAK: {leak(both)}", "bold red")
+        console.info(f"LEAK: {leak(both)}", "bold red")
     for note in metrics.get("notes", ()):
         if note.startswith("LEAK: ") and not note.startswith("LEAK: split "):  # which is what was just said
-            console.say(note, "bold red")
-    console.say(str(run.path))
+            console.info(note, "bold red")
+    console.info(str(run.path))
     if (run / "report.html").exists():
-        console.say(str(run / "report.html"))
+        console.info(str(run / "report.html"))
 
 
 def leak(both: int) -> str:

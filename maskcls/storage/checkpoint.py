@@ -14,7 +14,7 @@ from torch import nn
 from maskcls.core.errors import MaskclsError, RunError
 from maskcls.core.task import CLASSES
 from maskcls.storage.run_files import check_colours
-from maskcls.system.files import write
+from maskcls.system.files import atomic_write
 from maskcls.system.safe_reading import FormatError, check_plain, read_tensors, readable
 
 
@@ -79,7 +79,7 @@ def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint whole or not at all."""
     whole = io.BytesIO()  # written by torch itself, a full disk would be an error without a reason
     torch.save(content, whole)
-    write(path, lambda file: file.write(whole.getbuffer()))
+    atomic_write(path, lambda file: file.write(whole.getbuffer()))
 
 
 def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:

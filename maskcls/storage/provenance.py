@@ -19,7 +19,7 @@ from maskcls.core.errors import RunError
 from maskcls.storage.origins import collect_origins
 from maskcls.storage.run import RunDir, differing_origins
 from maskcls.system.files import write_json
-from maskcls.system.redaction import redacted
+from maskcls.system.redaction import redact
 from maskcls.system.safe_reading import read_json
 
 PACKAGES = ("torch", "timm", "albumentations", "opencv-python-headless", "numpy", "pandas", "scikit-learn")
@@ -31,7 +31,7 @@ def about(hardware: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is worth knowing of this machine, its software and this call; no result depends on it."""
     return {
         "maskcls": metadata.version("maskcls"), "commit": commit(),
-        "command": [Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])],
+        "command": [Path(sys.argv[0]).name, *map(redact, sys.argv[1:])],
         "python": platform.python_version(), "system": platform.platform(), "versions": versions(),
         "hardware": dict(hardware), "begun": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }  # fmt: skip

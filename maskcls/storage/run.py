@@ -17,7 +17,7 @@ from maskcls.core.config import Config
 from maskcls.core.errors import RunError, unknown_message
 from maskcls.storage.checkpoint import DTYPES
 from maskcls.storage.run_files import epochs, read_metrics, read_probabilities, read_table
-from maskcls.system.files import fingerprint, sweep, write_json, write_text
+from maskcls.system.files import content_hash, remove_stale_parts, write_json, write_text
 from maskcls.system.safe_reading import read_json, read_text, read_yaml
 
 
@@ -47,7 +47,7 @@ class RunDir:
     """runs/<name>-<hash>: what is in it says how far the run has come."""
 
     def __init__(self, root: Path, name: str, content: Mapping[str, Any]) -> None:
-        self.id = f"{name}-{fingerprint(content)}"
+        self.id = f"{name}-{content_hash(content)}"
         self.path = root / self.id
 
     def __truediv__(self, name: str) -> Path:
@@ -69,7 +69,7 @@ class RunDir:
     def open(self, config: Mapping[str, Any]) -> None:
         """Make the directory and write its config; what a killed process was writing goes."""
         check_own(self.path)
-        sweep(self.path)
+        remove_stale_parts(self.path)
         write_text(self / "config.yaml", yaml.dump(dict(config), Dumper=Plain, sort_keys=False, allow_unicode=True))
 
     def claim(

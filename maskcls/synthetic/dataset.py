@@ -19,7 +19,7 @@ import numpy as np
 from maskcls.imaging.face_masks import Image, Style, choose, wear
 from maskcls.synthetic.appearance import aim, invent
 from maskcls.synthetic.portrait import develop, portrait
-from maskcls.system.processes import cores, end_with_parent, free_shared_memory
+from maskcls.system.processes import exit_with_parent, free_shared_memory, num_cpus
 
 GENDERS = ("male", "female")
 SHARES = np.array([549, 410, 83, 732, 817, 109]) / 2700  # people of the competition by gender and age band
@@ -158,7 +158,7 @@ def _draw_all(
 ) -> Iterator[None]:
     """Draws person after person, in several processes where that pays."""
     draw = partial(_draw, height=height, width=width)
-    wanted = min(workers or cores(), len(jobs) if workers else max(1, len(jobs) // 6))
+    wanted = min(workers or num_cpus(), len(jobs) if workers else max(1, len(jobs) // 6))
     if wanted == 1 or not free_shared_memory():
         yield from map(draw, jobs)
         return
@@ -168,7 +168,7 @@ def _draw_all(
 
 
 def _begin() -> None:
-    end_with_parent()
+    exit_with_parent()
     cv2.setNumThreads(1)
 
 

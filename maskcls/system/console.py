@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, as_user_error
-from maskcls.system.redaction import redacted
+from maskcls.system.redaction import redact
 from maskcls.system.signals import await_signal
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -31,7 +31,7 @@ heading = ""  # what the work at hand is a part of, before the name of each fold
 
 
 @contextmanager
-def within(name: str) -> Iterator[None]:
+def progress_prefix(name: str) -> Iterator[None]:
     """Put a heading before the names of folds."""
     global heading
     heading, before = f"{name} · ", heading
@@ -59,16 +59,16 @@ def escape_value(value: Any) -> Any:
     return escape_controls(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
-def say(text: str, style: str = "") -> None:
+def info(text: str, style: str = "") -> None:
     """Print a line, from the first rank only; its text is never read as markup."""
     if main_rank():
-        console.print(escape_controls(redacted(text)), style=style or None, markup=False)
+        console.print(escape_controls(redact(text)), style=style or None, markup=False)
 
 
 @functools.cache
 def say_once(text: str) -> None:
     """Print a remark that a process makes again and again only at its first time."""
-    say(text, "yellow")
+    info(text, "yellow")
 
 
 def track(items: Iterable[Any], total: int, what: str = "drawing") -> Iterator[Any]:
@@ -76,30 +76,30 @@ def track(items: Iterable[Any], total: int, what: str = "drawing") -> Iterator[A
     if not console.is_terminal or not main_rank():
         yield from items
         return
-    with bars() as progress:
+    with build_progress() as progress:
         task = progress.add_task(what, total=total, info="")
         for item in items:
             yield item
             progress.advance(task)
 
 
-def bars() -> Progress:
+def build_progress() -> Progress:
     """Return an empty set of progress bars in the house style."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
     return Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[info]}"), console=console, transient=True)
 
 
-class Meter:
+class FoldProgress:
     """The progress of one fold: a bar over all its batches, and a line for each epoch."""
 
     def __init__(self, label: str, batches: int, done: int = 0) -> None:
         label = self.label = heading + label
         self.seen, self.info = 0, ""
         self.begun = time.monotonic()
-        self.progress = bars() if console.is_terminal and main_rank() else None
+        self.progress = build_progress() if console.is_terminal and main_rank() else None
         self.task = self.progress.add_task(label, total=batches, completed=done, info="") if self.progress else None
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> FoldProgress:
         if self.progress:
             self.progress.start()
         return self
@@ -121,14 +121,14 @@ class Meter:
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
         """Show an epoch's numbers."""
         self.info = f"loss {row['loss']:.3f} F1 {row['f1']:.3f}"
-        say(
+        info(
             f"{self.label} epoch {row['epoch']}/{epochs}  loss {row['loss']:.4f}  val loss {row['val_loss']:.4f}  "
             f"F1 {row['f1']:.3f}  accuracy {row['accuracy']:.3f}  mask {row['mask_f1']:.2f} "
             f"gender {row['gender_f1']:.2f} age {row['age_f1']:.2f}  {row['images_per_second']:.0f} images/s"
         )
 
 
-def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> None:
+def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> None:
     """Print a table; what comes after the first `left` columns stands right, and floats have four digits.
 
     On a narrow terminal texts are folded and lines may be longer than it, but no number is cut.
@@ -137,7 +137,7 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], left: 
     if not main_rank():
         return
     cells = [[f"{cell:.4f}" if isinstance(cell, float) else cell_text(str(cell)) for cell in row] for row in rows]
-    shown = Table(title=escape(escape_controls(redacted(title))), title_justify="left", header_style="bold")
+    shown = Table(title=escape(escape_controls(redact(title))), title_justify="left", header_style="bold")
     for i, name in enumerate(head):
         widest = max((len(word) for row in [head, *cells] for word in row[i].split()), default=1)
         side: Any = {"justify": "left"} if i < left else {"justify": "right", "min_width": widest}
@@ -149,12 +149,12 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], left: 
 
 def cell_text(text: str) -> str:
     """Return the text of a cell as rich's markup."""
-    return escape(escape_controls(redacted(text)))
+    return escape(escape_controls(redact(text)))
 
 
-def complain(fault: MaskclsError, prefix: str = "") -> None:
+def print_error(fault: MaskclsError, prefix: str = "") -> None:
     """Print a fault's sentences."""
-    errors.print(escape_controls(redacted(f"{prefix}{fault}")), style="red", markup=False)
+    errors.print(escape_controls(redact(f"{prefix}{fault}")), style="red", markup=False)
 
 
 def answer(main: Callable[[], Any]) -> Any:
@@ -167,11 +167,11 @@ def answer(main: Callable[[], Any]) -> Any:
     except Exception as error:
         if not isinstance(error, ConfigError | DataError):
             await_signal()
-        complain(as_user_error(error))
+        print_error(as_user_error(error))
         sys.exit(2)
 
 
-def span(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """Return a time in words."""
     if seconds is None:
         return ""

@@ -17,24 +17,24 @@ def rank() -> int:
     return int(os.environ.get("RANK", 0))
 
 
-def size() -> int:
+def world_size() -> int:
     """Return the number of processes, 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def local() -> int:
+def local_rank() -> int:
     """Return this process's number on its machine."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
-def start(device: torch.device) -> None:
+def init_process_group(device: torch.device) -> None:
     """Join the other ranks, once for each process (nccl on a GPU, gloo on the CPU)."""
-    if size() > 1 and not dist.is_initialized():
+    if world_size() > 1 and not dist.is_initialized():
         patient = timedelta(days=7)  # a rank may wait for photos to be decoded, or for a fold that is trained elsewhere
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patient)
 
 
-def stop() -> None:
+def destroy_process_group() -> None:
     """Leave the other ranks."""
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -42,48 +42,48 @@ def stop() -> None:
 
 def barrier() -> None:
     """Wait until each rank is here."""
-    if size() > 1:
+    if world_size() > 1:
         dist.barrier()
 
 
-def gather(part: npt.NDArray[Any], total: int) -> npt.NDArray[Any]:
+def all_gather(part: npt.NDArray[Any], total: int) -> npt.NDArray[Any]:
     """Return the rows of all ranks in their order, (total, …), given each rank's rows rank::size."""
-    if size() == 1:
+    if world_size() == 1:
         return part
-    parts: list[Any] = [None] * size()
+    parts: list[Any] = [None] * world_size()
     dist.all_gather_object(parts, part)
     whole = np.empty((total, *part.shape[1:]), part.dtype)
     for index, rows in enumerate(parts):
-        whole[index :: size()] = rows
+        whole[index :: world_size()] = rows
     return whole
 
 
-def agreed(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """Return the first rank's value on every rank."""
-    if size() == 1:
+    if world_size() == 1:
         return value
     box = [value]
     dist.broadcast_object_list(box)
     return box[0]
 
 
-def mean(value: torch.Tensor) -> torch.Tensor:
+def all_reduce_mean(value: torch.Tensor) -> torch.Tensor:
     """Return the mean of a tensor over the ranks."""
-    if size() > 1:
+    if world_size() > 1:
         dist.all_reduce(value)
-        value = value / size()
+        value = value / world_size()
     return value
 
 
-def share_buffers(model: torch.nn.Module) -> None:
+def broadcast_buffers(model: torch.nn.Module) -> None:
     """Give each rank the first one's buffers (batch-norm statistics), so that all predict with one model."""
-    for buffer in model.buffers() if size() > 1 else ():
+    for buffer in model.buffers() if world_size() > 1 else ():
         dist.broadcast(buffer, 0)
 
 
-def wrap(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+def wrap_ddp(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """Return the model with its gradients averaged over the ranks."""
-    if size() == 1:
+    if world_size() == 1:
         return model
     ids = [device.index] if device.type == "cuda" else None
     return torch.nn.parallel.DistributedDataParallel(model, device_ids=ids)

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from maskcls.core.errors import DataError
-from maskcls.system.files import fingerprint, locked, write_json
-from maskcls.system.processes import cores
+from maskcls.system.files import content_hash, file_lock, write_json
+from maskcls.system.processes import num_cpus
 
 STORE = "contents.json"
 RECENT = 3.0  # seconds: within them two writes can bear one time (of coarse clocks), so such a file is not remembered
@@ -43,7 +43,7 @@ def file_digest(path: Path, root: Path) -> str:
 
 def joint_digest(paths: Iterable[Path], root: Path) -> str:
     """Return one digest of several files in their order."""
-    return fingerprint(file_digests([str(path) for path in paths], root))
+    return content_hash(file_digests([str(path) for path in paths], root))
 
 
 def check_unchanged(paths: Sequence[str], digests: Sequence[str], root: Path) -> None:
@@ -85,10 +85,10 @@ def read_new(states: dict[str, str], root: Path) -> Known:
     """Return the digests of files, reading those that are not known, and remember them where that is possible."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a cache that cannot be written serves as well
-            stack.enter_context(locked(root / ".contents.lock"))
+            stack.enter_context(file_lock(root / ".contents.lock"))
         known = load_known(root / STORE)
         new = [path for path, state in states.items() if is_new(known, path, state)]
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(num_cpus()) as pool:
             digests = dict(zip(new, pool.map(read_digest, new), strict=True))
         known |= {path: [states[path], digest] for path, digest in digests.items()}
         lasting = {path: pair for path, pair in known.items() if is_lasting(path, pair[0])}

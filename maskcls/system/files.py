@@ -18,7 +18,7 @@ from maskcls.system.locks import flock, has_ended, hold_marker, mark_part, read_
 from maskcls.system.safe_reading import open_file
 
 
-def between(path: Path, markers: tuple[str, str], table: str) -> None:
+def replace_between_markers(path: Path, markers: tuple[str, str], table: str) -> None:
     """Put a table between the two markers of a file."""
     begin, end = markers
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -32,16 +32,16 @@ UMASK = os.umask(0)
 os.umask(UMASK)  # it can only be read by setting it
 
 
-def fingerprint(content: Any) -> str:
+def content_hash(content: Any) -> str:
     """Return 8 hexadecimal digits of the content of a JSON-like value, whatever the order of its keys."""
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
+def atomic_write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
     """Write a file whole or not at all: beside its place, flushed to the disk, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    file, part = beside(path)
+    file, part = open_part_file(path)
     try:
         with file:
             fill(file)
@@ -58,7 +58,7 @@ def write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
         raise
 
 
-def beside(path: Path) -> tuple[IO[bytes], Path]:
+def open_part_file(path: Path) -> tuple[IO[bytes], Path]:
     """Return a new file `.name.*.part` beside a place, locked until it is closed or its process dies."""
     while True:
         handle, name = tempfile.mkstemp(prefix=mark_part(path.name), suffix=".part", dir=path.parent)
@@ -69,7 +69,7 @@ def beside(path: Path) -> tuple[IO[bytes], Path]:
         file.close()  # swept before it was locked
 
 
-def sweep(folder: Path) -> None:
+def remove_stale_parts(folder: Path) -> None:
     """Remove what killed processes were writing below a folder; what a living one writes is locked, and stays."""
     for part in folder.rglob(".*.part"):
         with contextlib.suppress(OSError, ValueError), open_file(part) as file:
@@ -77,7 +77,7 @@ def sweep(folder: Path) -> None:
                 part.unlink()
 
 
-def writable(**folders: str) -> None:
+def check_writable(**folders: str) -> None:
     """Make the folders that some keys name; raise a RunError for one that cannot be written to."""
     for key, folder in folders.items():
         try:
@@ -90,7 +90,7 @@ def writable(**folders: str) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    write(path, lambda file: file.write(text.encode()))
+    atomic_write(path, lambda file: file.write(text.encode()))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -99,7 +99,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, waiting: Callable[[], Any] = lambda: None) -> Iterator[None]:
+def file_lock(path: Path, waiting: Callable[[], Any] = lambda: None) -> Iterator[None]:
     """Hold a lock file; it is freed by the system when its process dies. `waiting()` is called when it is taken."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
@@ -112,6 +112,6 @@ def locked(path: Path, waiting: Callable[[], Any] = lambda: None) -> Iterator[No
             yield
 
 
-def write_arrays(path: Path, **arrays: Any) -> None:
+def write_npz(path: Path, **arrays: Any) -> None:
     """Write a .npz whole or not at all."""
-    write(path, lambda file: np.savez(file, **arrays))
+    atomic_write(path, lambda file: np.savez(file, **arrays))

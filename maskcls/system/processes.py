@@ -13,7 +13,7 @@ SHARED = "/dev/shm"  # where Linux keeps what processes share: torch's batches a
 FEW = 2**20  # bytes that the semaphores of a pool of processes take, with room to spare
 
 
-def cores() -> int:
+def num_cpus() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -32,7 +32,7 @@ def free_shared_memory() -> int:
     return free if free >= FEW else 0
 
 
-def end_with_parent() -> None:
+def exit_with_parent() -> None:
     """Let this process end when the one that began it does, even by kill -9: else it would wait for work for ever."""
     threading.Thread(target=_follow, daemon=True).start()
 

@@ -10,7 +10,7 @@ LOGIN = re.compile(r"(://[^\s/:@]+:)[^\s/@]+@")  # https://user:password@host
 HIDDEN = "***"
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """Return a text without the environment's secrets, and without the value of what is named as one."""
     for name, value in os.environ.items():
         if len(value) >= 8 and re.search("KEY|TOKEN|SECRET|PASSW", name, re.IGNORECASE):
