@@ -18,10 +18,21 @@ from maskcls.components import crop
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Component
 from maskcls.data.pixel_cache import pixels
-from maskcls.imaging.face_detection import FRAME, Box, Detect, Face, Finder, face, points, prominent, upright, word
+from maskcls.imaging.face_detection import (
+    FRAME,
+    Box,
+    Detect,
+    Face,
+    FaceDetector,
+    face_from_points,
+    is_plausible,
+    most_prominent,
+    points,
+    word,
+)
 from maskcls.imaging.face_masks import Image
 from maskcls.imaging.landmarks import Landmarks
-from maskcls.imaging.resize import fitted
+from maskcls.imaging.resize import fit_box
 from maskcls.synthetic.appearance import aim, invent
 from maskcls.synthetic.portrait import portrait
 
@@ -42,7 +53,7 @@ def pictures(count: int, height: int = 200, width: int = 150) -> Iterator[tuple[
 def fake() -> Iterator[list[Face]]:
     """Register a detector `fake`, which finds in a photo without black pixels a face at (POINTS, BOX)."""
     loads: list[Face] = []
-    one = face(*BOX[:2], BOX[2] - BOX[0], BOX[3] - BOX[1], POINTS)
+    one = face_from_points(*BOX[:2], BOX[2] - BOX[0], BOX[3] - BOX[1], POINTS)
 
     def load() -> Detect:
         loads.append(one)
@@ -62,7 +73,7 @@ def placed(one: Face, shape: tuple[int, ...]) -> Face:
 
 @pytest.mark.parametrize("name", ["mtcnn", "retinaface"])
 def test_a_detector_finds_the_landmarks_of_drawn_faces(name: str) -> None:
-    find = Finder(name)
+    find = FaceDetector(name)
     for image, true in pictures(6):
         found = find(image)
         assert found is not None
@@ -75,21 +86,23 @@ def test_a_detector_finds_the_landmarks_of_drawn_faces(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mtcnn", "retinaface"])
 def test_no_face_is_found_where_there_is_none(name: str) -> None:
-    assert Finder(name)(np.random.default_rng(0).integers(0, 255, (90, 70, 3), np.uint8)) is None
+    assert FaceDetector(name)(np.random.default_rng(0).integers(0, 255, (90, 70, 3), np.uint8)) is None
 
 
 def test_the_large_and_central_face_is_the_prominent_one() -> None:
-    small, large, aside = (face(x, y, size, size, POINTS) for x, y, size in ((90, 90, 20), (70, 70, 60), (0, 0, 64)))
-    assert prominent([small, aside, large], (200, 200, 3)) is large
+    small, large, aside = (
+        face_from_points(x, y, size, size, POINTS) for x, y, size in ((90, 90, 20), (70, 70, 60), (0, 0, 64))
+    )
+    assert most_prominent([small, aside, large], (200, 200, 3)) is large
 
 
 def test_landmarks_on_one_line_are_no_face() -> None:
-    assert upright(Landmarks(*POINTS))  # type: ignore[arg-type]
-    assert not upright(Landmarks(*[(x, x) for x, _ in POINTS]))  # type: ignore[arg-type]
+    assert is_plausible(Landmarks(*POINTS))  # type: ignore[arg-type]
+    assert not is_plausible(Landmarks(*[(x, x) for x, _ in POINTS]))  # type: ignore[arg-type]
 
 
 def test_each_thread_has_a_detector_of_its_own(fake: list[Face]) -> None:
-    find = Finder("fake")
+    find = FaceDetector("fake")
     assert not fake
 
     def look(_: int) -> Face | None:
@@ -156,7 +169,7 @@ def test_a_face_crop_holds_the_box_and_its_margin(fake: list[Face]) -> None:
 
 @pytest.mark.parametrize("part", ["forehead", "nose_chin", "chin_neck"])
 def test_a_region_lies_where_it_is_named_after(part: str, fake: list[Face]) -> None:
-    one = face(*BOX[:2], BOX[2] - BOX[0], BOX[3] - BOX[1], POINTS)
+    one = face_from_points(*BOX[:2], BOX[2] - BOX[0], BOX[3] - BOX[1], POINTS)
     made = crop.region(part=part, detector="fake", height=30, width=40)
     left, top, right, bottom = made.area(one)
     assert abs((left + right) / 2 - 50) < 1e-3
@@ -172,7 +185,7 @@ def test_a_region_lies_where_it_is_named_after(part: str, fake: list[Face]) -> N
     "box", [(-50, -50, 30, 30), (10, 20, 30, 44), (70, 60, 400, 90), (5, 5, 5, 5), (300, 300, 310, 310)]
 )
 def test_a_cut_stays_inside_the_photo_and_has_the_crops_proportions(box: Box, size: tuple[int, int]) -> None:
-    top, left, bottom, right = fitted(box, (120, 90, 3), size)
+    top, left, bottom, right = fit_box(box, (120, 90, 3), size)
     assert 0 <= top < bottom <= 120 and 0 <= left < right <= 90
     assert abs((bottom - top) * size[1] - (right - left) * size[0]) <= max(size)
 

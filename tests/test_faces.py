@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskcls.imaging.face_masks import STYLES, choose, wear
+from maskcls.imaging.face_masks import STYLES, draw_mask, sample_mask
 from maskcls.imaging.landmarks import Landmarks
 from maskcls.synthetic.appearance import aim, invent
 from maskcls.synthetic.dataset import Person, roster, shoot, write
@@ -142,7 +142,7 @@ def test_a_mask_changes_only_what_it_should(style: str) -> None:
     for seed in range(6):
         image, at = sitting(seed)
         before, rng = image.copy(), np.random.default_rng(seed)
-        masked = wear(image, at, choose(rng), style, rng)
+        masked = draw_mask(image, at, sample_mask(rng), style, rng)
         assert np.array_equal(image, before) and masked.dtype == np.uint8 and masked.shape == image.shape
         changed = (masked != image).any(2)
         eyes, chin = int(min(at.left_eye[1], at.right_eye[1])), at.chin
@@ -161,9 +161,9 @@ def test_a_mask_changes_only_what_it_should(style: str) -> None:
 def test_styles_differ_and_the_chin_is_estimated() -> None:
     image, at = sitting(1)
     five = Landmarks(at.left_eye, at.right_eye, at.nose, at.left_mouth, at.right_mouth)
-    look = choose(np.random.default_rng(0))
-    drawn = [wear(image, at, look, style, np.random.default_rng(0)) for style in STYLES]
-    drawn.append(wear(image, five, look, "worn", np.random.default_rng(0)))
+    look = sample_mask(np.random.default_rng(0))
+    drawn = [draw_mask(image, at, look, style, np.random.default_rng(0)) for style in STYLES]
+    drawn.append(draw_mask(image, five, look, "worn", np.random.default_rng(0)))
     assert len({d.tobytes() for d in drawn}) == 5
 
 
@@ -171,8 +171,8 @@ def test_a_mask_takes_the_light_of_the_face() -> None:
     image, at = sitting(2)
     fall = np.linspace(0.4, 1.2, image.shape[1])[None, :, None]
     lit = np.clip(image * fall, 0, 255).astype(np.uint8)
-    look = choose(np.random.default_rng(4))
-    masked = wear(lit, at, look, "worn", np.random.default_rng(0)).astype(float)
+    look = sample_mask(np.random.default_rng(4))
+    masked = draw_mask(lit, at, look, "worn", np.random.default_rng(0)).astype(float)
     y, x = int((at.nose[1] + at.left_mouth[1]) / 2), int(at.nose[0])
     assert masked[y - 3 : y + 3, x - 16 : x - 8].mean() < 0.9 * masked[y - 3 : y + 3, x + 8 : x + 16].mean()
 

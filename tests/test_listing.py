@@ -15,7 +15,7 @@ from maskcls.components import data, extra
 from maskcls.core.errors import DataError
 from maskcls.imaging.image_decoding import image_endings
 from maskcls.imaging.image_files import describe_left_out, find_images
-from maskcls.imaging.image_io import look
+from maskcls.imaging.image_io import inspect_image
 from maskcls.inference.predict import photos
 
 ENDINGS = sorted({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
@@ -41,7 +41,7 @@ def test_all_usual_formats_are_read(folder: Path) -> None:
     assert set(ENDINGS) <= image_endings() and not image_endings() & {".txt", ".eps", ".mpg", ".h5", ".wmf", ".pdf"}
     images, left_out = find_images(folder)
     assert sorted(path.suffix.lower() for path in images) == ENDINGS and images == sorted(images)
-    assert left_out == Counter(OTHERS) and not any(look(str(path)).fault for path in images)
+    assert left_out == Counter(OTHERS) and not any(inspect_image(str(path)).fault for path in images)
 
 
 def test_what_is_left_out_is_said_by_ending() -> None:

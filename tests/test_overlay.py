@@ -12,7 +12,7 @@ import pytest
 from maskcls.components import data, overlay
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.imaging.face_detection import word
-from maskcls.imaging.face_masks import Look, choose, wear
+from maskcls.imaging.face_masks import MaskAppearance, draw_mask, sample_mask
 from maskcls.imaging.landmarks import Landmarks
 
 
@@ -94,8 +94,8 @@ def test_a_mask_covers_mouth_and_nose_as_its_style_says() -> None:
     for seed in range(20):
         for style in ("worn", "nose", "chin"):
             rng = np.random.default_rng(seed)
-            look = Look("surgical", (250, 250, 250), "plain", (0, 0, 0), (0, 0, 0))
-            changed = np.abs(wear(photo, at, look, style, rng).astype(int) - 120).max(2) > 30
+            look = MaskAppearance("surgical", (250, 250, 250), "plain", (0, 0, 0), (0, 0, 0))
+            changed = np.abs(draw_mask(photo, at, look, style, rng).astype(int) - 120).max(2) > 30
             assert changed[115, 100] == (style == "worn") and changed[145, 100] == (style != "chin")
             assert changed[172, 100] and not changed[80, 70:130].any()
 
@@ -105,7 +105,7 @@ def test_a_mask_on_an_ear_can_be_seen() -> None:
     at = Landmarks((55, 70), (145, 70), (100, 120), (66, 150), (134, 150))  # fills the photo
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        changed = np.abs(wear(photo, at, choose(rng), "ear", rng).astype(int) - 120).max(2) > 8
+        changed = np.abs(draw_mask(photo, at, sample_mask(rng), "ear", rng).astype(int) - 120).max(2) > 8
         assert changed.mean() > 0.05 and not changed[150, 90:110].any()
 
 

@@ -20,7 +20,7 @@ from maskcls.core.errors import DataError
 from maskcls.data.image_check import looked
 from maskcls.imaging import image_io
 from maskcls.imaging.image_decoding import LIMIT, image_formats
-from maskcls.imaging.image_io import Look, listen, look, map_heard, photo, read_photo
+from maskcls.imaging.image_io import ImageInfo, inspect_image, listen, map_heard, read_image, read_photo
 
 COLOUR = (200, 100, 50)
 
@@ -94,10 +94,10 @@ def test_a_bad_photo_has_its_sentence(what: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.jpg"
     path.write_bytes(raw)
     with pytest.raises(DataError) as caught:
-        photo(str(path))
+        read_image(str(path))
     (sentence,) = caught.value.sentences
     assert sentence.startswith(f"{path} ") and words in sentence
-    assert f"{path} {look(str(path)).fault}" == sentence
+    assert f"{path} {inspect_image(str(path)).fault}" == sentence
 
 
 def gone(path: Path) -> None:
@@ -119,7 +119,7 @@ def test_what_is_no_file_has_its_sentence(what: str, tmp_path: Path) -> None:
     path = tmp_path / ("x" * 400 if "long" in what else "strange.jpg")
     make(path)
     with pytest.raises(DataError) as caught:
-        photo(str(path))
+        read_image(str(path))
     assert caught.value.sentences == (f"{path} {words}",)
 
 
@@ -162,10 +162,10 @@ def test_an_odd_photo_is_read_as_rgb(what: str, tmp_path: Path) -> None:
     raw, colour, size = GOOD[what]
     path = tmp_path / "odd.jpg"
     path.write_bytes(raw)
-    image = photo(str(path))
+    image = read_image(str(path))
     assert image.dtype == np.uint8 and image.shape == (*size, 3)
     assert np.abs(image.astype(int) - colour).max() <= 6
-    assert look(str(path))[:3] == (*size, None)
+    assert inspect_image(str(path))[:3] == (*size, None)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_an_odd_photo_is_read_as_rgb(what: str, tmp_path: Path) -> None:
 )
 def test_a_photo_may_have_any_name(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(saved("PNG"))
-    assert photo(str(tmp_path / name)).shape == (32, 24, 3)
+    assert read_image(str(tmp_path / name)).shape == (32, 24, 3)
 
 
 def test_a_photo_is_looked_at_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,8 +181,8 @@ def test_a_photo_is_looked_at_once_until_it_changes(tmp_path: Path, monkeypatch:
     for path in paths:
         Path(path).write_bytes(saved("JPEG"))
     seen: list[str] = []
-    monkeypatch.setattr(image_io, "look", lambda path: seen.append(path) or look(path))
-    assert looked(paths * 2, tmp_path) == [Look(32, 24, None)] * 6 == looked([*paths, *paths[::-1]], tmp_path)
+    monkeypatch.setattr(image_io, "inspect_image", lambda path: seen.append(path) or inspect_image(path))
+    assert looked(paths * 2, tmp_path) == [ImageInfo(32, 24, None)] * 6 == looked([*paths, *paths[::-1]], tmp_path)
     assert sorted(seen) == paths
     Path(paths[1]).write_bytes(b"")
     assert [bool(known.fault) for known in looked(paths, tmp_path)] == [False, True, False] and seen[3:] == [paths[1]]
@@ -227,11 +227,11 @@ def test_each_format_and_mode_is_read_as_pillow_converts_it(kind: str, mode: str
     path = tmp_path / "photo.jpg"
     path.write_bytes(raw)
     if (kind, mode) == ("PPM", "I;16"):  # Pillow opens it as 32-bit numbers
-        assert "save it with 8 bits" in str(look(str(path)).fault)
+        assert "save it with 8 bits" in str(inspect_image(str(path)).fault)
         return
     image = read_photo(str(path))
     assert np.abs(image.astype(int) - reference(raw)).max() <= 2
-    assert look(str(path))[:3] == (*image.shape[:2], None)
+    assert inspect_image(str(path))[:3] == (*image.shape[:2], None)
 
 
 def test_the_usual_formats_are_among_those() -> None:
@@ -255,7 +255,7 @@ def test_size_and_pixels_are_turned_alike(orientation: int, kind: str, where: st
     scene().save(path, kind, **({"exif": exif} if where == "exif" else {"xmp": XMP % orientation}))  # type: ignore[arg-type]
     image = read_photo(str(path))
     assert np.abs(image.astype(int) - reference(path.read_bytes())).max() <= 2
-    assert look(str(path))[:3] == (*image.shape[:2], None)
+    assert inspect_image(str(path))[:3] == (*image.shape[:2], None)
     if where == "exif" and kind != "TIFF":  # Pillow writes no orientation into a TIFF by that way
         assert image.shape[:2] == ((75, 99) if orientation >= 5 else (99, 75))
 
@@ -264,7 +264,7 @@ def test_a_turned_tiff_is_upright(tmp_path: Path) -> None:
     path = tmp_path / "turned.tif"
     scene().save(path, tiffinfo={0x0112: 6})
     assert np.array_equal(read_photo(str(path)), np.rot90(np.asarray(scene()), -1))
-    assert look(str(path))[:3] == (75, 99, None)
+    assert inspect_image(str(path))[:3] == (75, 99, None)
 
 
 def damaged(raw: bytes, start: int, seed: int) -> bytes:
@@ -299,7 +299,7 @@ def test_what_libjpeg_warns_of_is_a_fault_with_a_name(
         heard += warned
         if warned:
             with pytest.raises(DataError, match=rf"^{path} cannot be read as a photo"):
-                photo(str(path))
+                read_image(str(path))
     assert heard > 10 and not capfd.readouterr().err
 
 
@@ -308,7 +308,7 @@ def test_damage_to_a_png_is_always_a_fault(tmp_path: Path) -> None:
     for seed in range(60):
         path = tmp_path / f"{seed}.png"
         path.write_bytes(damaged(raw, raw.index(b"IDAT"), seed))
-        assert look(str(path)).fault or np.array_equal(read_photo(str(path)), np.asarray(scene()))
+        assert inspect_image(str(path)).fault or np.array_equal(read_photo(str(path)), np.asarray(scene()))
 
 
 @pytest.mark.parametrize("how", ["tiff_lzw", "tiff_adobe_deflate"])
@@ -317,7 +317,7 @@ def test_what_libtiff_says_is_a_fault(how: str, tmp_path: Path, capfd: pytest.Ca
     for seed in range(60):
         path = tmp_path / f"{seed}.tif"
         path.write_bytes(damaged(raw, 10, seed))
-        fault = look(str(path)).fault
+        fault = inspect_image(str(path)).fault
         warned = bool(capfd.readouterr().err)
         assert fault or not warned
         heard += warned
@@ -330,7 +330,7 @@ def test_what_passes_the_check_is_decoded_in_the_size_that_it_told(kind: str, tm
     for seed in range(60):
         path = tmp_path / f"{seed}.jpg"
         path.write_bytes(damaged(raw, 8, seed))
-        seen = look(str(path))
+        seen = inspect_image(str(path))
         if seen.fault is None:
             assert read_photo(str(path)).shape == (seen.height, seen.width, 3)
         else:
@@ -344,7 +344,7 @@ def test_among_many_the_broken_ones_are_named(
     monkeypatch.setattr(image_io, "ROUND", 3)
     good, raw = saved("JPEG", scene(), quality=95), b""
     seed = next(i for i in range(99) if (tmp_path / "x.jpg").write_bytes(raw := damaged(good, len(good) // 2, i)) and
-                listen(str(tmp_path / "x.jpg")).fault and look(str(tmp_path / "x.jpg")).fault is None)  # fmt: skip
+                listen(str(tmp_path / "x.jpg")).fault and inspect_image(str(tmp_path / "x.jpg")).fault is None)  # fmt: skip
     paths = [str(tmp_path / f"{i}.jpg") for i in range(40)]
     for i, path in enumerate(paths):
         Path(path).write_bytes(raw if i in (5, 6, 39) else good)
@@ -364,4 +364,4 @@ def test_a_chatty_png_is_good(tmp_path: Path) -> None:
     raw, profile = saved("PNG"), b"x\0\0" + zlib.compress(b"no profile")
     chunk = struct.pack(">I", len(profile)) + b"iCCP" + profile + struct.pack(">I", zlib.crc32(b"iCCP" + profile))
     (tmp_path / "a.png").write_bytes(raw[:33] + chunk + raw[33:])
-    assert photo(str(tmp_path / "a.png")).shape == (32, 24, 3) and listen(str(tmp_path / "a.png")).fault is None
+    assert read_image(str(tmp_path / "a.png")).shape == (32, 24, 3) and listen(str(tmp_path / "a.png")).fault is None

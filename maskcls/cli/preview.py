@@ -19,11 +19,11 @@ from maskcls.cli.command import command
 from maskcls.components import crop
 from maskcls.core.csv_reader import read_csv, spell_as_on_disk
 from maskcls.core.errors import ConfigError, DataError
-from maskcls.imaging.contact_sheet import sheet
-from maskcls.imaging.face_detection import Finder, known
-from maskcls.imaging.face_masks import STYLES, Image, choose, wear
+from maskcls.imaging.contact_sheet import contact_sheet
+from maskcls.imaging.face_detection import FaceDetector, check_detector
+from maskcls.imaging.face_masks import STYLES, Image, draw_mask, sample_mask
 from maskcls.imaging.image_files import describe_left_out, find_images
-from maskcls.imaging.image_io import photo
+from maskcls.imaging.image_io import read_image
 from maskcls.system import console
 
 Versions = Callable[[Image], list[Image]]
@@ -47,14 +47,17 @@ def listed(source: Path, match: str, most: int) -> list[str]:
 def masked(detector: str, seed: int) -> Versions:
     """Return what shows a photo with a drawn mask in each style; without a found face it stands alone."""
     try:
-        find, random = Finder(known(detector)), np.random.default_rng(seed)
+        find, random = FaceDetector(check_detector(detector)), np.random.default_rng(seed)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
     def versions(image: Image) -> list[Image]:
         found = find(image)
         styles = STYLES if found else ()
-        return [image, *(wear(image, found.landmarks, choose(random), style, random) for style in styles if found)]
+        return [
+            image,
+            *(draw_mask(image, found.landmarks, sample_mask(random), style, random) for style in styles if found),
+        ]
 
     return versions
 
@@ -91,7 +94,7 @@ def main() -> None:
     elif asked.crop:
         show = cropped(asked.crop)
     files = listed(asked.source, asked.match, asked.photos)
-    picture = sheet([show(photo(path)) for path in files], asked.size, asked.columns)
+    picture = contact_sheet([show(read_image(path)) for path in files], asked.size, asked.columns)
     if not cv2.imwrite(str(asked.out), picture[..., ::-1]):
         raise DataError(f"{asked.out} cannot be written")
     console.info(f"{len(files)} photos are on {asked.out}")

@@ -11,10 +11,10 @@ from pydantic import AfterValidator
 from maskcls.core.errors import DataError
 from maskcls.core.registry import Component, Registry
 from maskcls.core.schema import ImageSide, NonNegativeFloat
-from maskcls.imaging.face_detection import Box, Detector, Face, Finder
+from maskcls.imaging.face_detection import Box, Detector, Face, FaceDetector
 from maskcls.imaging.image_decoding import Image
-from maskcls.imaging.image_io import Look
-from maskcls.imaging.resize import finished, fitted, middle
+from maskcls.imaging.image_io import ImageInfo
+from maskcls.imaging.resize import center_box, fit_box, resize_image
 
 word = Registry("crop")
 Crop = Callable[[Image], Image]
@@ -56,7 +56,7 @@ def center(
         top, left = (h - height) // 2, (w - width) // 2
         part = image[top : top + height, left : left + width]
         high, wide = out or (height, width)
-        return finished(part, high, wide, clahe)
+        return resize_image(part, high, wide, clahe)
 
     return cut
 
@@ -64,7 +64,7 @@ def center(
 @word
 def resize(*, height: ImageSide = 80, width: ImageSide = 60, clahe: NonNegativeFloat = 0.0) -> Crop:
     """Scale the whole photo to height × width pixels (by area when it shrinks)."""
-    return lambda image: finished(image, height, width, clahe)
+    return lambda image: resize_image(image, height, width, clahe)
 
 
 @word
@@ -79,7 +79,7 @@ def face(
         aside, up = margin * (right - left), margin * (bottom - top)
         return left - aside, top - up, right + aside, bottom + up
 
-    return Found(Finder(detector), area, height, width, clahe)
+    return Found(FaceDetector(detector), area, height, width, clahe)
 
 
 @word
@@ -94,7 +94,7 @@ def region(
         points = found.landmarks.put([(left, top), (right, top), (right, bottom), (left, bottom)])
         return (*map(float, points.min(0)), *map(float, points.max(0)))  # type: ignore[return-value]
 
-    return Found(Finder(detector), area, height, width, clahe)
+    return Found(FaceDetector(detector), area, height, width, clahe)
 
 
 class Found:
@@ -111,12 +111,12 @@ class Found:
         if found is None:
             with self.lock:
                 self.fallbacks += 1
-        box = middle(image.shape, self.size) if found is None else fitted(self.area(found), image.shape, self.size)
+        box = center_box(image.shape, self.size) if found is None else fit_box(self.area(found), image.shape, self.size)
         top, left, bottom, right = box
-        return finished(image[top:bottom, left:right], *self.size, self.clahe)
+        return resize_image(image[top:bottom, left:right], *self.size, self.clahe)
 
 
-def misfit(crop: Component, look: Look) -> str | None:
+def misfit(crop: Component, look: ImageInfo) -> str | None:
     """Return why a photo of a known size is too small for a crop, None where it is not."""
     high, wide = crop.params.get("height", 1), crop.params.get("width", 1)
     if crop.build is not center or (look.height >= high and look.width >= wide):

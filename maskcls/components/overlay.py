@@ -21,8 +21,8 @@ from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeInt
 from maskcls.core.task import MASKS, decode, encode
 from maskcls.imaging import face_detection, face_masks, image_decoding, raster
-from maskcls.imaging.face_detection import Detector, Finder, package_versions
-from maskcls.imaging.face_masks import Image, Style, choose, wear
+from maskcls.imaging.face_detection import Detector, FaceDetector, package_versions
+from maskcls.imaging.face_masks import Image, Style, draw_mask, sample_mask
 from maskcls.imaging.image_io import read_photo
 from maskcls.imaging.landmarks import Landmarks
 from maskcls.system import console
@@ -52,7 +52,7 @@ def masks(
     They are drawn once, below cache/overlays. A drawn photo keeps its source's person, labels and fold and is never
     scored; photos in which no face is found are left out and counted.
     """
-    find = Finder(detector)
+    find = FaceDetector(detector)
     parts = ("train", "extra") if of == "all" else (of,)
     own = ~table["id"].str.startswith("pseudo/")  # a guess is no bare face that somebody vouches for
     bare = table[own & table["part"].isin(parts) & (table["mask"] == MASKS.index("none")) & (table["label"] >= 0)]
@@ -85,7 +85,7 @@ def key(bare: pd.DataFrame, contents: list[str], wanted: list[str], detector: st
 
 
 def draw(
-    bare: pd.DataFrame, contents: list[str], wanted: list[str], find: Finder, seed: int, place: Path
+    bare: pd.DataFrame, contents: list[str], wanted: list[str], find: FaceDetector, seed: int, place: Path
 ) -> None:  # fmt: skip
     """Draw the wanted masks on all photos, in parallel, into a folder that appears whole or not at all.
 
@@ -118,7 +118,7 @@ def draw(
 def dressed(image: Image, at: Landmarks, worn: bool, random: np.random.Generator) -> Image:
     """Return a photo with a random mask, worn or in one of the three ways of wearing it incorrectly."""
     style = "worn" if worn else list(SLIPS)[random.choice(len(SLIPS), p=list(SLIPS.values()))]
-    return wear(image, at, choose(random), style, random)
+    return draw_mask(image, at, sample_mask(random), style, random)
 
 
 def stem(name: str) -> str:

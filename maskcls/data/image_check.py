@@ -13,12 +13,12 @@ import cv2
 import PIL
 
 from maskcls.imaging import image_decoding
-from maskcls.imaging.image_io import Look, look, map_heard
+from maskcls.imaging.image_io import ImageInfo, inspect_image, map_heard
 from maskcls.system.console import info, track
 from maskcls.system.files import content_hash, file_lock, write_json
 
 
-def looked(paths: Iterable[str], root: Path) -> list[Look]:
+def looked(paths: Iterable[str], root: Path) -> list[ImageInfo]:
     """Return a look at each photo; root/photos.json remembers them by size and time of change, whoever asks next."""
     asked, store = list(paths), root / "photos.json"
     with file_lock(root / ".photos.lock"):
@@ -27,23 +27,23 @@ def looked(paths: Iterable[str], root: Path) -> list[Look]:
         new = [path for path, mark in stamps.items() if known.get(path, [None])[0] != mark]
         if new:
             info(f"checking {len(new)} photos")
-            looks = track(map_heard(look, new, str), len(new), "checking")
+            looks = track(map_heard(inspect_image, new, str), len(new), "checking")
             for path, (seen, fault) in zip(new, looks, strict=True):
-                known[path] = [stamps[path], *(seen if fault is None else Look(0, 0, fault))]
+                known[path] = [stamps[path], *(seen if fault is None else ImageInfo(0, 0, fault))]
             remember(store, known)
-    return [Look(*known[path][1:]) for path in asked]
+    return [ImageInfo(*known[path][1:]) for path in asked]
 
 
 def keep_faults(faults: Mapping[str, str], root: Path) -> None:
     """Remember photos that cannot be decoded, although they have passed the look, as long as they do not change."""
     with file_lock(root / ".photos.lock"):
-        late = {path: [stamp(path), *Look(0, 0, fault, late=True)] for path, fault in faults.items()}
+        late = {path: [stamp(path), *ImageInfo(0, 0, fault, late=True)] for path, fault in faults.items()}
         remember(root / "photos.json", remembered(root / "photos.json") | late)
 
 
 def remember(store: Path, known: Mapping[str, Any]) -> None:
     """Write what is known of photos, but for faults that a look finds again: chmod mends them unseen."""
-    looks = {path: Look(*row[1:]) for path, row in known.items()}
+    looks = {path: ImageInfo(*row[1:]) for path, row in known.items()}
     kept = {path: row for path, row in known.items() if looks[path].fault is None or looks[path].late}
     write_json(store, {"code": code(), "photos": kept})
 

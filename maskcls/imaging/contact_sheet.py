@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from maskcls.imaging.face_masks import Image
-from maskcls.imaging.resize import finished
+from maskcls.imaging.resize import resize_image
 
 
-def sheet(rows: Iterable[list[Image]], size: int, columns: int) -> Image:
+def contact_sheet(rows: Iterable[list[Image]], size: int, columns: int) -> Image:
     """Return one picture of all rows, `columns` rows beside each other, each photo within size × size pixels."""
-    strips = [np.concatenate([tile(image, size) for image in row], 1) for row in rows]
+    strips = [np.concatenate([pad_to_square(image, size) for image in row], 1) for row in rows]
     wide = max(strip.shape[1] for strip in strips)
     strips = [np.pad(strip, ((0, 0), (0, wide + 8 - strip.shape[1]), (0, 0)), constant_values=255) for strip in strips]
     strips += [np.full_like(strips[0], 255)] * (-len(strips) % columns)
@@ -20,10 +20,10 @@ def sheet(rows: Iterable[list[Image]], size: int, columns: int) -> Image:
     return np.concatenate(lines)
 
 
-def tile(image: Image, size: int) -> Image:
+def pad_to_square(image: Image, size: int) -> Image:
     """Return a photo scaled into the middle of a white square."""
     scale = size / max(image.shape[:2])
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    small = finished(image, height, width, 0)
+    small = resize_image(image, height, width, 0)
     top, left = (size - height) // 2, (size - width) // 2
     return np.pad(small, ((top, size - height - top), (left, size - width - left), (0, 0)), constant_values=255)

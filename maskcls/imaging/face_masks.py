@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskcls.imaging.landmarks import Landmarks, Point, _Face
+from maskcls.imaging.landmarks import FaceFrame, Landmarks, Point
 from maskcls.imaging.raster import Box, Floats, coverage, curve, enclose, fill, quantize, ribbon, shade, shift
 
 Style = Literal["worn", "nose", "chin", "ear"]
-Cut = Literal["surgical", "fold", "cup", "cloth"]
+MaskShape = Literal["surgical", "fold", "cup", "cloth"]
 Pattern = Literal["plain", "stripes", "checks", "dots"]
 Image = NDArray[np.uint8]
 
 STYLES: tuple[Style, ...] = get_args(Style)
-_COLOURS: dict[Cut, list[tuple[int, int, int]]] = {
+_COLOURS: dict[MaskShape, list[tuple[int, int, int]]] = {
     "surgical": [(150, 190, 214), (176, 208, 224), (240, 243, 244), (150, 204, 188), (232, 186, 200), (52, 54, 60)],
     "fold": [(243, 243, 241), (243, 243, 241), (38, 39, 43), (216, 214, 208), (150, 152, 158), (214, 226, 232)],
     "cup": [(240, 240, 238), (46, 47, 52), (122, 128, 138), (176, 186, 200), (90, 60, 66)],
@@ -26,7 +26,9 @@ _COLOURS: dict[Cut, list[tuple[int, int, int]]] = {
               (120, 96, 140)],
 }  # fmt: skip
 
-_CUTS: dict[Cut, tuple[list[Point], list[Point]]] = {  # right halves, from the middle out: (u, share of the height)
+_CUTS: dict[
+    MaskShape, tuple[list[Point], list[Point]]
+] = {  # right halves, from the middle out: (u, share of the height)
     "surgical": ([(0, 0), (0.22, 0.03), (0.55, 0.12), (1.02, 0.2)], [(0.98, 0.68), (0.62, 0.93), (0.3, 0.99), (0, 1)]),
     "fold": ([(0, 0), (0.2, 0.06), (0.6, 0.2), (1.1, 0.3)], [(1.06, 0.52), (0.72, 0.82), (0.36, 0.98), (0, 1)]),
     "cup": ([(0, 0), (0.25, 0.05), (0.6, 0.2), (0.9, 0.34)], [(0.88, 0.6), (0.66, 0.86), (0.34, 0.98), (0, 1)]),
@@ -35,29 +37,31 @@ _CUTS: dict[Cut, tuple[list[Point], list[Point]]] = {  # right halves, from the 
 
 
 @dataclass(frozen=True)
-class Look:
+class MaskAppearance:
     """How a mask looks: its cut, cloth and straps; colours are RGB, 0 to 255."""
 
-    cut: Cut
+    cut: MaskShape
     colour: tuple[int, int, int]
     pattern: Pattern
     accent: tuple[int, int, int]
     strap: tuple[int, int, int]
 
 
-def choose(rng: np.random.Generator) -> Look:
+def sample_mask(rng: np.random.Generator) -> MaskAppearance:
     """Returns a random mask, in about the mix seen on streets: mostly white, black and light blue."""
-    cut: Cut = rng.choice(["surgical", "fold", "cup", "cloth"], p=[0.36, 0.3, 0.12, 0.22]).item()
+    cut: MaskShape = rng.choice(["surgical", "fold", "cup", "cloth"], p=[0.36, 0.3, 0.12, 0.22]).item()
     colour = _vary(_COLOURS[cut][rng.integers(len(_COLOURS[cut]))], rng)
     pattern: Pattern = rng.choice(get_args(Pattern), p=[0.4, 0.2, 0.2, 0.2]).item() if cut == "cloth" else "plain"
     accent = _vary(_COLOURS["cloth"][rng.integers(len(_COLOURS["cloth"]))], rng)
     strap = (236, 236, 234) if cut == "surgical" or rng.random() < 0.3 else colour
-    return Look(cut, colour, pattern, accent, strap)
+    return MaskAppearance(cut, colour, pattern, accent, strap)
 
 
-def wear(image: Image, landmarks: Landmarks, look: Look, style: Style, rng: np.random.Generator) -> Image:
+def draw_mask(
+    image: Image, landmarks: Landmarks, look: MaskAppearance, style: Style, rng: np.random.Generator
+) -> Image:
     """Returns a copy of the photo, RGB (H, W, 3), with the mask worn or, for the other styles, worn incorrectly."""
-    face = _Face(landmarks)
+    face = FaceFrame(landmarks)
     outline, corners = _hang(face, image.shape[1], rng) if style == "ear" else _fit(face, look.cut, style, rng)
     canvas = image.astype(np.float32)
     polygon = face.put(outline)
@@ -79,7 +83,7 @@ def _vary(colour: tuple[int, int, int], rng: np.random.Generator) -> tuple[int, 
     return r, g, b
 
 
-def _fit(face: _Face, cut: Cut, style: Style, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _fit(face: FaceFrame, cut: MaskShape, style: Style, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Returns the outline of a mask on the face and its four corners (left and right, upper and lower)."""
     top, bottom, wide = {
         "worn": (rng.uniform(0.3, 0.42), face.chin + rng.uniform(0.03, 0.14), rng.uniform(1.02, 1.1)),
@@ -96,7 +100,7 @@ def _fit(face: _Face, cut: Cut, style: Style, rng: np.random.Generator) -> tuple
     return ring.astype(np.float32), np.concatenate([ends * (-1, 1), ends]).astype(np.float32)
 
 
-def _hang(face: _Face, width: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _hang(face: FaceFrame, width: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Returns the outline and corners of a mask that hangs from one ear, where a photo so wide shows more of it."""
     side = rng.choice([-1, 1]) if abs(face.turn) < 0.1 else -np.sign(face.turn)
     wide, high, swing = rng.uniform(0.34, 0.6), rng.uniform(1.0, 1.25), side * rng.uniform(-0.05, 0.25)
@@ -113,14 +117,14 @@ def _hang(face: _Face, width: int, rng: np.random.Generator) -> tuple[Floats, Fl
     return curve(ring), np.stack([ring[0], ring[2]]).astype(np.float32)
 
 
-def _room(face: _Face, side: int, width: int) -> float:
+def _room(face: FaceFrame, side: int, width: int) -> float:
     """Returns how far, in u, a photo goes on to one side of the face."""
     steps = np.linspace(0.5, 2, 31)
     at = face.put(np.stack([side * steps, np.full(31, 1.0)], 1))[:, 0]
     return float(steps[(at >= 0) & (at < width)].max(initial=0.5))
 
 
-def _strap(canvas: Floats, face: _Face, corners: Floats, look: Look, style: Style) -> None:
+def _strap(canvas: Floats, face: FaceFrame, corners: Floats, look: MaskAppearance, style: Style) -> None:
     """Draws the elastic from the corners of the mask to the ears."""
     for u, v in corners:
         side = np.sign(u)
@@ -146,7 +150,9 @@ def _light(canvas: Floats, box: Box, polygon: Floats) -> Floats:
     return (np.clip(fall, 0.55, 1.35) * level).astype(np.float32)
 
 
-def _weave(grid: tuple[Floats, Floats], outline: Floats, look: Look, style: Style, rng: np.random.Generator) -> Floats:
+def _weave(
+    grid: tuple[Floats, Floats], outline: Floats, look: MaskAppearance, style: Style, rng: np.random.Generator
+) -> Floats:
     """Returns the cloth of the mask over a box, RGB, with its pattern, pleats and bulge."""
     u, v = grid
     (left, top), (right, bottom) = outline.min(0), outline.max(0)
@@ -169,7 +175,7 @@ def _print(u: Floats, v: Floats, pattern: Pattern, rng: np.random.Generator) -> 
     return np.clip(ink * 2.5 + 0.5, 0, 1).astype(np.float32) * 0.8
 
 
-def _creases(s: Floats, t: Floats, cut: Cut, style: Style) -> Floats:
+def _creases(s: Floats, t: Floats, cut: MaskShape, style: Style) -> Floats:
     """Returns the pleats, folds or seam of a cut as lighter and darker lines."""
     if style == "ear":
         return _line(t - 0.35 - 0.05 * s, 0.03) + _line(t - 0.62 + 0.05 * s, 0.03)
@@ -185,7 +191,7 @@ def _line(distance: Floats, width: float) -> Floats:
     return (-0.2 * np.exp(-((distance / width) ** 2)) + 0.1 * np.exp(-((distance / width - 2) ** 2))).astype(np.float32)
 
 
-def _hem(canvas: Floats, polygon: Floats, unit: float, look: Look) -> None:
+def _hem(canvas: Floats, polygon: Floats, unit: float, look: MaskAppearance) -> None:
     """Draws the stitched border of the mask."""
     ring = np.concatenate([polygon, polygon[:1]])[::3]
     inner = ring + (ring.mean(0) - ring) * 0.05

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from maskcls.core.errors import PhotoError
-from maskcls.imaging.image_decoding import JPEG, Image, decode_image, inspect_image, read_header
+from maskcls.imaging import image_decoding
+from maskcls.imaging.image_decoding import JPEG, Image, decode_image, read_header
 from maskcls.system.processes import num_cpus
 from maskcls.system.stderr import capture_stderr
 
@@ -20,7 +21,7 @@ Result = TypeVar("Result")
 ROUND = 128  # photos of each thread between two looks at what the decoders have said
 
 
-class Look(NamedTuple):
+class ImageInfo(NamedTuple):
     """What is known of a photo without its pixels: its upright size, and why it cannot be used (None: it can)."""
 
     height: int
@@ -29,7 +30,7 @@ class Look(NamedTuple):
     late: bool = False  # found when its pixels were wanted, which `look` cannot find again
 
 
-def photo(path: str) -> Image:
+def read_image(path: str) -> Image:
     """Read one photo as uint8 RGB, (H, W, 3), upright; what cannot be read whole is a PhotoError that names it.
 
     Not for threads: while it decodes, it captures what the whole process writes to its standard error.
@@ -44,13 +45,13 @@ def photo(path: str) -> Image:
 def read_photo(path: str) -> Image:
     """Read one photo as `photo` does, from any thread; what the decoders warn of is left to `map_heard`."""
     try:
-        raw = content(path)
+        raw = read_bytes(path)
         return decode_image(raw, read_header(raw))
     except ValueError as error:
         raise PhotoError(f"{path} {error}") from error
 
 
-def content(path: str) -> bytes:
+def read_bytes(path: str) -> bytes:
     """Return the bytes of a regular file, else a ValueError: a pipe would be waited for."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -60,22 +61,22 @@ def content(path: str) -> bytes:
         raise ValueError(f"cannot be read: {error.strerror}") from error
 
 
-def look(path: str) -> Look:
+def inspect_image(path: str) -> ImageInfo:
     """Look at one photo: its header, and its pixels."""
     try:
-        return Look(*inspect_image(content(path)), None)
+        return ImageInfo(*image_decoding.inspect_image(read_bytes(path)), None)
     except ValueError as error:
-        return Look(0, 0, str(error))
+        return ImageInfo(0, 0, str(error))
 
 
-def listen(path: str) -> Look:
+def listen(path: str) -> ImageInfo:
     """Look at one photo while nothing else is decoded: what libjpeg warns of is then a fault of this photo."""
     with capture_stderr() as heard:
-        seen = look(path)
+        seen = inspect_image(path)
     if heard and seen.fault is None:
         with contextlib.suppress(ValueError):
-            if read_header(content(path)).kind in JPEG:  # other formats warn of their metadata, and fail at pixels
-                return Look(0, 0, f"cannot be read as a photo: its pixels are broken ({heard[0]})")
+            if read_header(read_bytes(path)).kind in JPEG:  # other formats warn of their metadata, and fail at pixels
+                return ImageInfo(0, 0, f"cannot be read as a photo: its pixels are broken ({heard[0]})")
     return seen
 
 

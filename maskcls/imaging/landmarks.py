@@ -29,10 +29,10 @@ class Landmarks:
 
     def put(self, points: ArrayLike) -> Floats:
         """Maps (u, v) to pixels: the eyes lie at u = -0.5 and 0.5, the mouth at v = 1; a turned head stays flat."""
-        return _Face(self).put(points, flat=True)
+        return FaceFrame(self).put(points, flat=True)
 
 
-class _Face:
+class FaceFrame:
     """The plane of a face: u along the eyes (they lie at -0.5 and 0.5), v from the eyes down (the mouth lies at 1)."""
 
     def __init__(self, at: Landmarks) -> None:

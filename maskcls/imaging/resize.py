@@ -9,12 +9,12 @@ from maskcls.imaging.face_detection import Box
 from maskcls.imaging.image_decoding import Image
 
 
-def middle(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
+def center_box(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return the largest part (top, left, bottom, right) in the middle of a photo that has the shape of `size`."""
-    return fitted((-shape[1], -shape[0], 2 * shape[1], 2 * shape[0]), shape, size)
+    return fit_box((-shape[1], -shape[0], 2 * shape[1], 2 * shape[0]), shape, size)
 
 
-def fitted(box: Box, shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
+def fit_box(box: Box, shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return the part (top, left, bottom, right) of a photo that holds a box, as far as it can, in the shape of `size`.
 
     The box grows to the proportions of `size`, shrinks to the photo and is moved into it: no pixel is invented.
@@ -28,7 +28,7 @@ def fitted(box: Box, shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int
     return up, aside, up + high, aside + wide
 
 
-def finished(image: Image, height: int, width: int, clahe: float) -> Image:
+def resize_image(image: Image, height: int, width: int, clahe: float) -> Image:
     """Return a photo in its last size (scaled by area when it shrinks) and, with a clip limit over 0, after CLAHE.
 
     CLAHE (Zuiderveld 1994) evens out the lightness L of CIELAB over 8 × 8 tiles, as albumentations does.

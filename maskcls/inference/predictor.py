@@ -18,7 +18,7 @@ from maskcls.core.registry import Component
 from maskcls.core.table import num_folds
 from maskcls.core.task import CLASSES, FloatArray
 from maskcls.data.pixel_cache import Pixels
-from maskcls.imaging.image_io import photo
+from maskcls.imaging.image_io import read_image
 from maskcls.inference import forward
 from maskcls.storage.checkpoint import SAID, check_names, checkpoint, load_weights
 from maskcls.storage.run import Finished, opened
@@ -108,7 +108,7 @@ def array(image: Photo, index: int) -> Pixels:
     if isinstance(image, str | Path):
         if not Path(image).is_file():
             raise DataError(f"there is no file {image}")
-        return photo(str(image))
+        return read_image(str(image))
     given = np.asarray(image)
     if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3:
         what = f"{given.dtype} of shape {given.shape}"

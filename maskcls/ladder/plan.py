@@ -15,7 +15,7 @@ from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
 from maskcls.engine.runner import directory, finished
-from maskcls.imaging.image_io import photo
+from maskcls.imaging.image_io import read_image
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.ladder.scales import SCALES, earlier, overrides
 
@@ -100,7 +100,7 @@ def first_size(paths: Iterable[str]) -> tuple[int, int]:
     """Return height and width of the first photo that can be read."""
     for path in paths:
         with contextlib.suppress(DataError):
-            height, width = photo(path).shape[:2]
+            height, width = read_image(path).shape[:2]
             return height, width
     raise DataError("none of the photos can be read")
 

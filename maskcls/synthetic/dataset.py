@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from maskcls.imaging.face_masks import Image, Style, choose, wear
+from maskcls.imaging.face_masks import Image, Style, draw_mask, sample_mask
 from maskcls.synthetic.appearance import aim, invent
 from maskcls.synthetic.portrait import develop, portrait
 from maskcls.system.processes import exit_with_parent, free_shared_memory, num_cpus
@@ -193,5 +193,5 @@ def shoot(person: Person, height: int, width: int) -> Iterator[tuple[str, Image]
         image, landmarks = portrait(who, shot, height, width)
         if mask < 2:
             style: Style = "worn" if mask == 0 else _SLIPS[rng.choice(3, p=[0.48, 0.34, 0.18])]
-            image = wear(image, landmarks, choose(rng), style, rng)
+            image = draw_mask(image, landmarks, sample_mask(rng), style, rng)
         yield stem, develop(image, shot)
