@@ -10,8 +10,8 @@ from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from maskcls.core.task import CLASSES, decode, one_hot
-from maskcls.evaluation.bootstrap import interval, tally
-from maskcls.evaluation.metrics import confusion, macro_f1, per_class, scores
+from maskcls.evaluation.bootstrap import bootstrap_ci, person_counts
+from maskcls.evaluation.metrics import class_report, compute_scores, confusion_counts, macro_f1
 
 LABELS = st.integers(0, 17)
 
@@ -26,7 +26,7 @@ def some(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("rows", "seed"), [(1, 0), (5, 1), (40, 2), (500, 3)])
 def test_f1_and_accuracy_equal_scikit_learns(rows: int, seed: int) -> None:
     truth, probs = some(rows, seed)
-    result = scores(truth, probs)
+    result = compute_scores(truth, probs)
     assert result["f1"] == pytest.approx(f1_score(truth, probs.argmax(1), average="macro", zero_division=0))
     assert result["accuracy"] == pytest.approx(accuracy_score(truth, probs.argmax(1)))
 
@@ -45,7 +45,7 @@ def test_macro_f1_is_the_mean_over_the_classes_that_occur(pairs: list[tuple[int,
 
 def test_a_perfect_guess_scores_one_though_classes_are_absent() -> None:
     truth = np.array([0, 4, 4, 17])
-    result = scores(truth, one_hot(truth))
+    result = compute_scores(truth, one_hot(truth))
     assert set(result) == {"f1", "accuracy", "mask_f1", "gender_f1", "age_f1"}
     assert set(result.values()) == {1.0}
 
@@ -55,7 +55,7 @@ def test_attributes_are_judged_on_their_marginals_and_not_on_the_class() -> None
     probs[:, 3] = 0.4  # the largest class: worn, female, <30
     probs[:, [0, 1]] = 0.3  # yet male has 0.6; and <30 has 0.7
     truth = np.array([0, 0])  # worn, male, <30
-    result = scores(truth, probs)
+    result = compute_scores(truth, probs)
     assert result["accuracy"] == result["f1"] == 0
     assert result["mask_f1"] == result["gender_f1"] == result["age_f1"] == 1
 
@@ -65,7 +65,7 @@ def test_attribute_scores_equal_scikit_learns_on_summed_columns() -> None:
     cube = probs.reshape(-1, 3, 2, 3)
     sums = {"mask": cube.sum((2, 3)), "gender": cube.sum((1, 3)), "age": cube.sum((1, 2))}
     for (name, marginal), values in zip(sums.items(), decode(truth), strict=True):
-        assert scores(truth, probs)[f"{name}_f1"] == pytest.approx(
+        assert compute_scores(truth, probs)[f"{name}_f1"] == pytest.approx(
             f1_score(values, marginal.argmax(1), average="macro")
         )
 
@@ -74,14 +74,14 @@ def test_attribute_scores_equal_scikit_learns_on_summed_columns() -> None:
 def test_per_class_equals_scikit_learns(rows: int, seed: int) -> None:
     truth, probs = some(rows, seed)
     expected = precision_recall_fscore_support(truth, probs.argmax(1), labels=range(18), zero_division=0)
-    got = per_class(truth, probs)
+    got = class_report(truth, probs)
     assert [row["class"] for row in got] == list(range(18)) and [row["name"] for row in got] == list(CLASSES)
     for name, column in zip(("precision", "recall", "f1", "photos"), expected, strict=True):
         np.testing.assert_allclose([row[name] for row in got], column, err_msg=name)
 
 
 def test_confusion_has_the_truth_in_rows() -> None:
-    matrix = confusion(np.array([0, 0, 5]), one_hot([0, 5, 5]))
+    matrix = confusion_counts(np.array([0, 0, 5]), one_hot([0, 5, 5]))
     assert matrix.shape == (18, 18) and matrix.sum() == 3
     assert (matrix[0, 0], matrix[0, 5], matrix[5, 5]) == (1, 1, 1)
 
@@ -105,8 +105,8 @@ def test_the_interval_is_students_t_around_the_jackknife_of_people(paired: bool)
     error = np.sqrt(24 / 25 * np.sum(np.square(np.array(values[1:]) - np.mean(values[1:]))))
     expected = values[0] + student.ppf([0.025, 0.975], 24) * error
     names = [f"p{person}" for person in people]
-    tallies = [[tally(truth, guess, names) for guess in some] for some in (mine, below)]
-    assert interval(*tallies) == pytest.approx(expected.tolist())
+    tallies = [[person_counts(truth, guess, names) for guess in some] for some in (mine, below)]
+    assert bootstrap_ci(*tallies) == pytest.approx(expected.tolist())
 
 
 @given(st.integers(20, 40), st.floats(0, 1), st.integers(0, 99))
@@ -115,5 +115,5 @@ def test_an_interval_holds_the_score_and_stays_where_scores_can_be(people: int, 
     random = np.random.default_rng(seed)
     names, truth = np.arange(3 * people) % people, random.integers(0, 18, 3 * people)
     guess = np.where(random.random(3 * people) < share, truth, random.integers(0, 18, 3 * people))
-    ends = interval([tally(truth, guess, names.astype(str).tolist())])
+    ends = bootstrap_ci([person_counts(truth, guess, names.astype(str).tolist())])
     assert ends and 0 <= ends[0] <= macro_f1(truth, guess) <= ends[1] <= 1

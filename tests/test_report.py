@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from maskcls.core.task import CLASSES, bin_age, decode, encode
-from maskcls.evaluation.calibration import reliability
-from maskcls.evaluation.error_analysis import blame, years
-from maskcls.evaluation.metrics import SCORES, confusion, per_class, scores, spread
+from maskcls.evaluation.calibration import calibration_bins
+from maskcls.evaluation.error_analysis import count_wrong_attributes, error_by_age
+from maskcls.evaluation.metrics import SCORES, class_report, compute_scores, confusion_counts, mean_std
 from maskcls.reporting import figures
 from maskcls.reporting.run_report import WORST, answers, class_rows, mistakes, sections, write
 from maskcls.reporting.summary import lines, show
@@ -86,17 +86,17 @@ def finished(root: Path, table: pd.DataFrame, probs: np.ndarray, **more: Any) ->
     for k in folds:
         held = (table["fold"] == k).to_numpy()
         each.append(
-            {"fold": k, "photos": int(held.sum()), "epochs": 2, "epoch": [2]} | scores(truth[held], probs[held])
+            {"fold": k, "photos": int(held.sum()), "epochs": 2, "epoch": [2]} | compute_scores(truth[held], probs[held])
         )
         for epoch in (1, 2):
             loss = {"loss": 2 / epoch, "val_loss": 3 / epoch}
             run.append({"fold": k, "epoch": epoch, "f1": 0.2 * epoch, "seconds": 60} | loss)
     run.about(command=["run.py", HOSTILE], versions={"torch": "2.x"}, hardware={"gpu": None}, seconds=3725.0)
     metrics = {
-        "run": run.id, "folds": each, "folds_mean": spread([r["f1"] for r in each], [r["accuracy"] for r in each]),
-        "oof": {**scores(truth, probs), "photos": len(table), "people": table["person"].nunique()}, "eval": None,
-        "people_on_both_sides": 0, "select": "best", "notes": [], "per_class": per_class(truth, probs),
-        "confusion": confusion(truth, probs).tolist(),
+        "run": run.id, "folds": each, "folds_mean": mean_std([r["f1"] for r in each], [r["accuracy"] for r in each]),
+        "oof": {**compute_scores(truth, probs), "photos": len(table), "people": table["person"].nunique()}, "eval": None,
+        "people_on_both_sides": 0, "select": "best", "notes": [], "per_class": class_report(truth, probs),
+        "confusion": confusion_counts(truth, probs).tolist(),
     }  # fmt: skip
     return run, metrics | more
 
@@ -176,20 +176,20 @@ def test_worst_mistakes_are_the_surest_wrong_ones(plain: Any) -> None:
 def test_errors_are_counted_by_attribute() -> None:
     truth = encode([0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0])
     guess = encode([0, 1, 0, 0, 2], [0, 0, 1, 0, 1], [0, 0, 0, 2, 0])
-    counts = blame(pd.DataFrame({"label": truth, "guess": guess}))
+    counts = count_wrong_attributes(pd.DataFrame({"label": truth, "guess": guess}))
     assert counts == {"mask only": 1, "gender only": 1, "age only": 1, "several": 1}
 
 
 def test_calibration_is_that_of_the_definition() -> None:
     held = pd.DataFrame({"label": [0, 0, 0, 0], "guess": [0, 1, 0, 0], "sure": [0.55, 0.53, 1.0, 0.98]})
-    table, error = reliability(held)
+    table, error = calibration_bins(held)
     assert table["n"].tolist() == [2, 2] and table["right"].tolist() == [0.5, 1.0]
     assert error == pytest.approx((0.04 * 2 + 0.01 * 2) / 4)
 
 
 def test_age_errors_know_their_direction_and_skip_unknown_ages() -> None:
     held = pd.DataFrame({"age_truth": [0, 0, 1, 2, 1], "age_guess": [0, 1, 0, 1, 2]})
-    table = years(held.assign(years=[29.0, 29.0, 30.0, 60.0, np.nan]))
+    table = error_by_age(held.assign(years=[29.0, 29.0, 30.0, 60.0, np.nan]))
     assert table.index.tolist() == [29, 30, 60] and table["n"].tolist() == [2, 1, 1]
     assert table["old"].tolist() == [0.5, 0, 0] and table["young"].tolist() == [0, 1, 1]
 
@@ -244,7 +244,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
 
 def test_what_is_divided_by_nothing_is_a_dash() -> None:
     truth, probs = np.array([0, 0]), np.eye(18, dtype=np.float32)[[0, 1]]
-    rows = class_rows({"per_class": per_class(truth, probs), "confusion": confusion(truth, probs).tolist()})
+    rows = class_rows({"per_class": class_report(truth, probs), "confusion": confusion_counts(truth, probs).tolist()})
     assert (rows[0]["recall"], rows[0]["precision"], rows[0]["guesses"]) == (0.5, 1.0, 1)
     assert rows[1]["recall"] is None and rows[1]["precision"] == 0 and rows[1]["f1"] == 0
     assert rows[2]["f1"] is None and rows[2]["precision"] is None

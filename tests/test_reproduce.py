@@ -27,7 +27,7 @@ from maskcls.core.task import encode
 from maskcls.engine import runner
 from maskcls.engine.runner import directory
 from maskcls.engine.sanity_check import photo_size
-from maskcls.evaluation.bootstrap import interval, tally
+from maskcls.evaluation.bootstrap import bootstrap_ci, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.ladder import pages
 from maskcls.ladder.figure import figure
@@ -367,8 +367,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say(people: int, of_one: floa
     random, held, tries = np.random.default_rng(people), np.zeros(2), 200
     for _ in range(tries):
         truth, guesses, persons = world(people, random)
-        mine, below = ([tally(truth, guess, persons.tolist())] for guess in guesses)
-        for i, (value, ends) in enumerate([(one, interval(mine)), (apart, interval(mine, below))]):
+        mine, below = ([person_counts(truth, guess, persons.tolist())] for guess in guesses)
+        for i, (value, ends) in enumerate([(one, bootstrap_ci(mine)), (apart, bootstrap_ci(mine, below))]):
             assert ends
             held[i] += ends[0] <= value <= ends[1]
     expected = np.array([of_one, of_two])  # of 2,000 samples: what interval's docstring tells
@@ -378,8 +378,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say(people: int, of_one: floa
 def test_fewer_than_twenty_people_have_no_interval() -> None:
     for people in (1, 19, 20):
         truth, guesses, persons = world(people, np.random.default_rng(people))
-        mine, below = ([tally(truth, guess, persons.tolist())] for guess in guesses)
-        assert (interval(mine) is None) == (interval(mine, below) is None) == (people < 20)
+        mine, below = ([person_counts(truth, guess, persons.tolist())] for guess in guesses)
+        assert (bootstrap_ci(mine) is None) == (bootstrap_ci(mine, below) is None) == (people < 20)
     scores = {"f1": 0.5, "interval": None, "accuracy": 0.7}
     assert cell(scores) == "0.500 (n < 20 people: no interval)"
     assert apart({"f1": 0.1, "interval": None, "rows": "oof"}) == "+0.100 (n < 20 people: no interval) out of fold"

@@ -21,7 +21,7 @@ from maskcls.core.config import Config
 from maskcls.engine import fold, runner, training_loop
 from maskcls.engine.runner import run
 from maskcls.engine.training_loop import Work, train_epoch, trained
-from maskcls.evaluation.metrics import scores
+from maskcls.evaluation.metrics import compute_scores
 from maskcls.inference.forward import predict
 from maskcls.system import console
 
@@ -114,7 +114,7 @@ def evaluation(given: Job) -> dict[str, float]:
             state.predictor, cfg.head(), given.fold.unchanged, held, given.hardware, cfg.precision, cfg.tta()
         )
         watch.mark("predict")
-        scores(given.fold.labels[held], probs)
+        compute_scores(given.fold.labels[held], probs)
         watch.mark("metrics")
         found.append(watch.seconds)
     seconds = {name: statistics.median(row[name] for row in found[1:]) for name in found[0]}

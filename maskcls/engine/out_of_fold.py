@@ -12,7 +12,7 @@ from maskcls.core.config import Config
 from maskcls.core.table import count_split_people, eval_indices, num_folds
 from maskcls.core.task import CLASSES, FloatArray
 from maskcls.engine.fold import check_rows
-from maskcls.evaluation.metrics import confusion, per_class, scores, spread
+from maskcls.evaluation.metrics import class_report, compute_scores, confusion_counts, mean_std
 from maskcls.storage.predictions import sheet
 from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import read_fold
@@ -32,7 +32,7 @@ def gathered(run: RunDir, table: pd.DataFrame) -> tuple[FloatArray, FloatArray, 
         oof[held] = arrays["probs"]
         rest.append(arrays["eval_probs"])
         facts = {"fold": k, "photos": len(held), "epochs": int(arrays["epochs"]), "epoch": arrays["epoch"].tolist()}
-        each.append(facts | scores(truth[held], arrays["probs"]))
+        each.append(facts | compute_scores(truth[held], arrays["probs"]))
     return oof, np.stack(rest), each
 
 
@@ -48,11 +48,11 @@ def metrics(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str])
     people = table.iloc[held]["person"].nunique()
     return {
         "run": run.id, "folds": each,
-        "folds_mean": spread([row["f1"] for row in each], [row["accuracy"] for row in each]),
-        "oof": {**scores(truth[held], oof[held]), "photos": len(held), "people": people},
+        "folds_mean": mean_std([row["f1"] for row in each], [row["accuracy"] for row in each]),
+        "oof": {**compute_scores(truth[held], oof[held]), "photos": len(held), "people": people},
         "eval": evaluated(table, rest), "people_on_both_sides": count_split_people(table), "select": cfg.select,
-        "notes": list(notes), "per_class": per_class(truth[held], oof[held]),
-        "confusion": confusion(truth[held], oof[held]).tolist(),
+        "notes": list(notes), "per_class": class_report(truth[held], oof[held]),
+        "confusion": confusion_counts(truth[held], oof[held]).tolist(),
     }  # fmt: skip
 
 
@@ -63,10 +63,10 @@ def evaluated(table: pd.DataFrame, rest: FloatArray) -> dict[str, Any] | None:
     if not known.any():
         return None
     truth = part["label"].to_numpy()[known]
-    single = [scores(truth, probs[known]) for probs in rest]
-    alone = spread([row["f1"] for row in single], [row["accuracy"] for row in single])
+    single = [compute_scores(truth, probs[known]) for probs in rest]
+    alone = mean_std([row["f1"] for row in single], [row["accuracy"] for row in single])
     return {
-        **scores(truth, rest.mean(0)[known]),
+        **compute_scores(truth, rest.mean(0)[known]),
         "photos": len(truth),
         "people": part[known]["person"].nunique(),
         "single": alone,

@@ -26,7 +26,7 @@ from maskcls.data.loader import Batch, Epochs, derived, loader
 from maskcls.data.pixel_cache import Pixels
 from maskcls.engine.out_of_memory import room
 from maskcls.engine.train_state import State
-from maskcls.evaluation.metrics import cross_entropy, scores
+from maskcls.evaluation.metrics import compute_scores, log_loss
 from maskcls.inference.forward import autocast, colours, normalized, predict
 from maskcls.system import distributed
 
@@ -97,13 +97,13 @@ def fit(
         rate = len(batches) * cfg.batch / (time.perf_counter() - begun)
         with room(cfg, hardware, state):
             probs = predict(state.predictor, head, fold.unchanged, fold.held, hardware, cfg.precision, views)
-        numbers = scores(truth, probs)
+        numbers = compute_scores(truth, probs)
         state.history.append(numbers["f1"])
         seconds = time.perf_counter() - begun
         yield {
             "fold": fold.number, "epoch": state.epoch, "step": state.step, "updates": state.updates,
             **({"skipped": state.skipped} if state.scaler.is_enabled() else {}), "loss": loss,
-            "val_loss": cross_entropy(truth, probs), **numbers,
+            "val_loss": log_loss(truth, probs), **numbers,
             "lr": state.rate, "images_per_second": rate, "seconds": seconds,
         }  # fmt: skip
 

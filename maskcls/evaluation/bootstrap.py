@@ -15,7 +15,7 @@ FEWEST = 20  # people below whom no interval is told: it would hold the truth to
 Tally = npt.NDArray[np.float64]  # (people, 3, 18): for each class its hits, photos and guesses
 
 
-def tally(truth: IntArray, guess: IntArray, people: Sequence[str]) -> Tally:
+def person_counts(truth: IntArray, guess: IntArray, people: Sequence[str]) -> Tally:
     """Return the counts of each person, in the order of their names, which is all that F1 needs."""
     codes, names = pd.factorize(np.asarray(people, dtype=object), sort=True)
     hit, size = truth == guess, len(CLASSES)
@@ -24,7 +24,7 @@ def tally(truth: IntArray, guess: IntArray, people: Sequence[str]) -> Tally:
     return np.stack(counts, 1).astype(np.float64)
 
 
-def interval(mine: Sequence[Tally], below: Sequence[Tally] = (), level: float = 0.95) -> list[float] | None:
+def bootstrap_ci(mine: Sequence[Tally], below: Sequence[Tally] = (), level: float = 0.95) -> list[float] | None:
     """Return the interval [low, high] of the mean F1 of `mine`, or of its difference to that of `below`.
 
     None below FEWEST people. It is the jackknife's over people, since a person's photos are no independent draws (Efron

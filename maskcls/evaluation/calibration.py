@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 BINS = 10  # of confidence
 
 
-def reliability(held: pd.DataFrame) -> tuple[pd.DataFrame, float]:
+def calibration_bins(held: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     """Return each filled bin's mean confidence, accuracy and photos, and the expected calibration error."""
     right = (held["label"] == held["guess"]).astype(float)
     place = np.minimum((held["sure"] * BINS).astype(int), BINS - 1)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     pass
 
 
-def blame(held: pd.DataFrame) -> dict[str, int]:
+def count_wrong_attributes(held: pd.DataFrame) -> dict[str, int]:
     """Count the wrong photos by which attribute of the guessed class is wrong."""
     wrong = held[held["label"] != held["guess"]]
     differs = np.stack([a != b for a, b in zip(decode(wrong["label"]), decode(wrong["guess"]), strict=True)])  # (3, N)
@@ -22,7 +22,7 @@ def blame(held: pd.DataFrame) -> dict[str, int]:
     return counts | {"several": int((~alone).sum())}
 
 
-def years(held: pd.DataFrame) -> pd.DataFrame:
+def error_by_age(held: pd.DataFrame) -> pd.DataFrame:
     """Return for each year of age its photos and the shares whose age class was guessed too young and too old."""
     known = held[held["years"].notna()]
     signs = {"young": known["age_guess"] < known["age_truth"], "old": known["age_guess"] > known["age_truth"]}

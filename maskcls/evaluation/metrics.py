@@ -18,7 +18,7 @@ def macro_f1(truth: IntArray, guess: IntArray) -> float:
     return float(f1_score(truth, guess, average="macro", zero_division=0))
 
 
-def scores(truth: IntArray, probs: FloatArray) -> dict[str, float]:
+def compute_scores(truth: IntArray, probs: FloatArray) -> dict[str, float]:
     """Return macro F1 and accuracy over the 18 classes, and macro F1 of mask, gender and age.
 
     The class is the largest of the 18; an attribute is the largest of its marginal, so that it is
@@ -31,9 +31,9 @@ def scores(truth: IntArray, probs: FloatArray) -> dict[str, float]:
     return result
 
 
-def per_class(truth: IntArray, probs: FloatArray) -> list[dict[str, Any]]:
+def class_report(truth: IntArray, probs: FloatArray) -> list[dict[str, Any]]:
     """Return a row for each class: its name, photos, precision, recall and F1."""
-    matrix = confusion(truth, probs)
+    matrix = confusion_counts(truth, probs)
     hits = np.diag(matrix)
     rows = []
     for i, name in enumerate(CLASSES):
@@ -45,17 +45,17 @@ def per_class(truth: IntArray, probs: FloatArray) -> list[dict[str, Any]]:
     return rows
 
 
-def confusion(truth: IntArray, probs: FloatArray) -> IntArray:
+def confusion_counts(truth: IntArray, probs: FloatArray) -> IntArray:
     """Return the (18, 18) counts, truth in rows and the guess in columns."""
     return confusion_matrix(truth, probs.argmax(1), labels=np.arange(len(CLASSES)))
 
 
-def spread(f1: Sequence[float], accuracy: Sequence[float]) -> dict[str, float]:
+def mean_std(f1: Sequence[float], accuracy: Sequence[float]) -> dict[str, float]:
     """Return mean and standard deviation (of the sample) over folds."""
     sd = {"f1_sd": np.std(f1, ddof=1), "accuracy_sd": np.std(accuracy, ddof=1)} if len(f1) > 1 else {}
     return {"f1": float(np.mean(f1)), "accuracy": float(np.mean(accuracy)), **{k: float(v) for k, v in sd.items()}}
 
 
-def cross_entropy(truth: IntArray, probs: FloatArray) -> float:
+def log_loss(truth: IntArray, probs: FloatArray) -> float:
     """Return the mean negative logarithm of the true class's probability."""
     return float(-np.log(np.maximum(probs[np.arange(len(truth)), truth], 1e-12)).mean()) if len(truth) else 0.0

@@ -11,7 +11,7 @@ from maskcls.core.errors import RunError
 from maskcls.core.registry import Component
 from maskcls.core.table import count_split_people, differ
 from maskcls.core.task import FloatArray, IntArray
-from maskcls.evaluation.metrics import scores
+from maskcls.evaluation.metrics import compute_scores
 from maskcls.storage.predictions import ordered
 from maskcls.storage.run import Finished
 from maskcls.system import console
@@ -33,7 +33,7 @@ def blended(word: Component, runs: Sequence[Finished]) -> tuple[Blend, float]:
     console.info(f"blend={word.name}: {ensemble.honest}")
     if both := max(count_split_people(run.table) for run in runs):
         console.info(f"LEAK: {both} people stand on both sides of a fold: no score on new people", "bold red")
-    return ensemble, scores(truth, ensemble.oof)["f1"]
+    return ensemble, compute_scores(truth, ensemble.oof)["f1"]
 
 
 def same_folds(runs: Sequence[Finished]) -> None:
@@ -62,5 +62,5 @@ def named(
 
 def show(title: str, truth: IntArray, lines: Sequence[tuple[str, FloatArray]]) -> None:
     """Print the scores of several tables of probabilities on the same photos."""
-    results = [(name, scores(truth, probs)) for name, probs in lines]
+    results = [(name, compute_scores(truth, probs)) for name, probs in lines]
     console.print_table(title, HEAD, [[name, *[result[key] for key in SCORES]] for name, result in results])

@@ -12,7 +12,7 @@ import pandas as pd
 from maskcls.core.errors import RunError
 from maskcls.core.table import differ, num_folds
 from maskcls.core.task import FloatArray, IntArray
-from maskcls.evaluation.bootstrap import FEWEST, Tally, interval, tally
+from maskcls.evaluation.bootstrap import FEWEST, Tally, bootstrap_ci, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.storage.predictions import ordered
 from maskcls.storage.run import Finished
@@ -40,7 +40,7 @@ class Answers:
 
     def tallies(self) -> list[Tally]:
         """Return each table's counts of each person."""
-        return [tally(self.truth, table.argmax(1), self.people) for table in self.tables]
+        return [person_counts(self.truth, table.argmax(1), self.people) for table in self.tables]
 
     def f1(self) -> list[float]:
         """Return each table's macro F1."""
@@ -51,7 +51,7 @@ class Answers:
         f1, right = self.f1(), [float((table.argmax(1) == self.truth).mean()) for table in self.tables]
         sd = {"f1_sd": float(np.std(f1, ddof=1)), "accuracy_sd": float(np.std(right, ddof=1))} if len(f1) > 1 else {}
         return {
-            "f1": float(np.mean(f1)), "interval": interval(self.tallies()), "accuracy": float(np.mean(right)), **sd,
+            "f1": float(np.mean(f1)), "interval": bootstrap_ci(self.tallies()), "accuracy": float(np.mean(right)), **sd,
             "tables": len(f1), "photos": len(self.ids), "people": len(set(self.people)),
         }  # fmt: skip
 
@@ -125,7 +125,7 @@ def difference(mine: Answers, below: Answers) -> dict[str, Any]:
     ours, theirs = mine.by_seed(), below.by_seed()
     sd = {"sd": float(np.subtract(ours, theirs).std(ddof=1))} if len(ours) == len(theirs) > 1 else {}
     apart = float(np.mean(ours) - np.mean(theirs))
-    return {"f1": apart, "interval": interval(mine.tallies(), below.tallies()), "rows": mine.part, **sd}
+    return {"f1": apart, "interval": bootstrap_ci(mine.tallies(), below.tallies()), "rows": mine.part, **sd}
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from maskcls.core.task import AGE_THRESHOLDS, CLASSES
-from maskcls.evaluation.calibration import BINS, reliability
-from maskcls.evaluation.error_analysis import blame, years
+from maskcls.evaluation.calibration import BINS, calibration_bins
+from maskcls.evaluation.error_analysis import count_wrong_attributes, error_by_age
 from maskcls.reporting.figure_style import DARK, LIGHT, Dress, canvas, legend, png, words
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def classes(story: Story, dress: Dress) -> Figure:
 
 def calibration(story: Story, dress: Dress) -> Figure:
     """Return accuracy against confidence, and how many photos stand in each bin."""
-    table, error = reliability(story.held)
+    table, error = calibration_bins(story.held)
     figure, (top, low) = canvas(dress, 5.6, 4.8, nrows=2, sharex=True, height_ratios=[3, 1])
     top.plot([0, 1], [0, 1], color=dress.ink, linestyle="--", linewidth=1, label="perfect")
     said = f"this run, calibration error {error:.3f}"
@@ -125,7 +125,7 @@ def calibration(story: Story, dress: Dress) -> Figure:
 
 def errors(story: Story, dress: Dress) -> Figure | None:
     """Return the share of the wrong photos by which attribute is wrong; None without any."""
-    counts = blame(story.held)
+    counts = count_wrong_attributes(story.held)
     total = sum(counts.values())
     if not total:
         return None
@@ -144,7 +144,7 @@ def errors(story: Story, dress: Dress) -> Figure | None:
 
 def ages(story: Story, dress: Dress) -> Figure | None:
     """Return the error rate of the age class at each year of age, with its photos; None where no age is known."""
-    table = years(story.held)
+    table = error_by_age(story.held)
     if table.empty:
         return None
     figure, (top, low) = canvas(dress, 11, 4.4, nrows=2, sharex=True, height_ratios=[3, 1])

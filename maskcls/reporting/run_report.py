@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from maskcls.core.task import CLASSES, FloatArray, decode, marginals
-from maskcls.evaluation.calibration import reliability
-from maskcls.evaluation.error_analysis import blame
+from maskcls.evaluation.calibration import calibration_bins
+from maskcls.evaluation.error_analysis import count_wrong_attributes
 from maskcls.reporting.figures import Story, drawn
 from maskcls.reporting.html import render_template, thumbnail, uri
 from maskcls.reporting.summary import Numbers, digits, leak, lines
@@ -68,9 +68,13 @@ def page(run: RunDir, metrics: Numbers, table: pd.DataFrame, held: pd.DataFrame,
 def told(held: pd.DataFrame) -> Numbers:
     """Return what the page tells of the out-of-fold photos."""
     return {
-        "photos": len(held), "wrong": int((held["label"] != held["guess"]).sum()), "mistakes": list(mistakes(held)),
-        "blame": blame(held), "ages": int(held["years"].notna().sum()), "calibration": reliability(held)[1],
-    }  # fmt: skip
+        "photos": len(held),
+        "wrong": int((held["label"] != held["guess"]).sum()),
+        "mistakes": list(mistakes(held)),
+        "blame": count_wrong_attributes(held),
+        "ages": int(held["years"].notna().sum()),
+        "calibration": calibration_bins(held)[1],
+    }
 
 
 def tiles(metrics: Numbers) -> Iterator[tuple[str, str, str]]:
