@@ -33,7 +33,7 @@ from maskcls.imaging.face_detection import (
 from maskcls.imaging.face_masks import Image
 from maskcls.imaging.landmarks import Landmarks
 from maskcls.imaging.resize import fit_box
-from maskcls.synthetic.appearance import aim, invent
+from maskcls.synthetic.appearance import sample_identity, sample_shot
 from maskcls.synthetic.portrait import portrait
 
 POINTS = [(40.0, 50.0), (60.0, 50.0), (50.0, 60.0), (43.0, 70.0), (57.0, 70.0)]
@@ -44,8 +44,8 @@ def pictures(count: int, height: int = 200, width: int = 150) -> Iterator[tuple[
     """Yield drawn bare faces with their true landmarks."""
     for seed in range(count):
         rng = np.random.default_rng(seed)
-        who = invent(rng, seed % 2, 20 + 4 * seed)
-        canvas, landmarks = portrait(who, aim(rng, who), height, width)
+        who = sample_identity(rng, seed % 2, 20 + 4 * seed)
+        canvas, landmarks = portrait(who, sample_shot(rng, who), height, width)
         yield np.clip(canvas, 0, 255).astype(np.uint8), landmarks
 
 

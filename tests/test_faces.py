@@ -13,9 +13,9 @@ import pytest
 
 from maskcls.imaging.face_masks import STYLES, draw_mask, sample_mask
 from maskcls.imaging.landmarks import Landmarks
-from maskcls.synthetic.appearance import aim, invent
-from maskcls.synthetic.dataset import Person, roster, shoot, write
-from maskcls.synthetic.portrait import develop, portrait
+from maskcls.synthetic.appearance import sample_identity, sample_shot
+from maskcls.synthetic.dataset import Person, render_person, sample_population, write
+from maskcls.synthetic.portrait import apply_camera, portrait
 
 STEMS = {"mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal"}
 
@@ -80,7 +80,7 @@ def test_labels_agree_with_the_people(root: Path) -> None:
 
 @pytest.mark.parametrize(("count", "least", "eval_least"), [(30, 5, 1), (120, 5, 2), (2700, 83, 2)])
 def test_every_group_occurs(count: int, least: int, eval_least: int) -> None:
-    trained, evaluated = roster(count, max(10, count // 3), 0)
+    trained, evaluated = sample_population(count, max(10, count // 3), 0)
     assert len(trained) == count
     assert min(np.bincount([p.group for p in trained], minlength=6)) >= least
     assert min(np.bincount([p.group for p in evaluated], minlength=6)) >= eval_least
@@ -89,13 +89,13 @@ def test_every_group_occurs(count: int, least: int, eval_least: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5, 6, 7, 29, 31])
 def test_any_number_of_people_works(count: int) -> None:
-    trained, evaluated = roster(count, 0, 1)
+    trained, evaluated = sample_population(count, 0, 1)
     assert len(trained) == count and not evaluated
     assert count < 6 or len({p.group for p in trained}) == 6
 
 
 def test_shares_are_the_competitions() -> None:
-    counts = np.bincount([p.group for p in roster(2700, 900, 5)[0]], minlength=6)
+    counts = np.bincount([p.group for p in sample_population(2700, 900, 5)[0]], minlength=6)
     assert counts.tolist() == [549, 410, 83, 732, 817, 109]
 
 
@@ -133,8 +133,8 @@ def test_a_broken_write_leaves_no_set(tmp_path: Path) -> None:
 
 def sitting(seed: int) -> tuple[np.ndarray, Landmarks]:
     rng = np.random.default_rng(seed)
-    who = invent(rng, seed % 2, 20 + seed % 41)
-    return portrait(who, aim(rng, who), 128, 96)
+    who = sample_identity(rng, seed % 2, 20 + seed % 41)
+    return portrait(who, sample_shot(rng, who), 128, 96)
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -180,7 +180,7 @@ def test_a_mask_takes_the_light_of_the_face() -> None:
 def test_people_differ_more_than_photos_of_one() -> None:
     def photos(seed: int) -> list[np.ndarray]:
         person = Person("000001", seed % 2, 30, (seed,))
-        return [image.astype(float) for _, image in shoot(person, 64, 48)]
+        return [image.astype(float) for _, image in render_person(person, 64, 48)]
 
     sets = [photos(seed) for seed in range(6)]
     within = np.mean([np.abs(a[0] - a[6]).mean() for a in sets])
@@ -190,7 +190,7 @@ def test_people_differ_more_than_photos_of_one() -> None:
 
 def test_the_camera_leaves_size_and_type() -> None:
     rng = np.random.default_rng(0)
-    who = invent(rng, 1, 60)
-    shot = aim(rng, who)
+    who = sample_identity(rng, 1, 60)
+    shot = sample_shot(rng, who)
     image, _ = portrait(who, shot, 65, 47)
-    assert develop(image, shot).shape == (65, 47, 3) and develop(image, shot).dtype == np.uint8
+    assert apply_camera(image, shot).shape == (65, 47, 3) and apply_camera(image, shot).dtype == np.uint8

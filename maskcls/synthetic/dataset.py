@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 
 from maskcls.imaging.face_masks import Image, Style, draw_mask, sample_mask
-from maskcls.synthetic.appearance import aim, invent
-from maskcls.synthetic.portrait import develop, portrait
+from maskcls.synthetic.appearance import sample_identity, sample_shot
+from maskcls.synthetic.portrait import apply_camera, portrait
 from maskcls.system.processes import exit_with_parent, free_shared_memory, num_cpus
 
 GENDERS = ("male", "female")
-SHARES = np.array([549, 410, 83, 732, 817, 109]) / 2700  # people of the competition by gender and age band
+POPULATION_SHARES = np.array([549, 410, 83, 732, 817, 109]) / 2700  # people of the competition by gender and age band
 STEMS: dict[str, int] = {
     **{f"mask{k}": 0 for k in range(1, 6)},
     "incorrect_mask": 1,
@@ -75,7 +75,7 @@ def write(
     root = Path(root).absolute()
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} already exists")
-    trained, evaluated = roster(people, eval_people, seed)
+    trained, evaluated = sample_population(people, eval_people, seed)
     part = root.parent / f".{root.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     jobs = [(person, part / "train" / "images" / person.path, False) for person in trained]
@@ -90,7 +90,7 @@ def write(
     part.rename(root)
 
 
-def roster(people: int, eval_people: int, seed: int) -> tuple[list[Person], list[Person]]:
+def sample_population(people: int, eval_people: int, seed: int) -> tuple[list[Person], list[Person]]:
     """Returns the people of train and of eval, with the competition's shares of gender and age."""
     if people < 1 or eval_people < 0:
         raise ValueError(f"at least one person is needed, not {people} and {eval_people}")
@@ -111,11 +111,11 @@ def roster(people: int, eval_people: int, seed: int) -> tuple[list[Person], list
 def _deal(rng: np.random.Generator, people: int, least: int) -> np.ndarray:
     """Returns the groups of so many people in random order; none has less than `least`, if they suffice."""
     least = least if people >= 30 else min(1, people // 6)
-    counts = np.maximum(np.floor(SHARES * people), least).astype(int)
+    counts = np.maximum(np.floor(POPULATION_SHARES * people), least).astype(int)
     while counts.sum() > people:
-        counts[np.argmax(np.where(counts > least, counts - SHARES * people, -np.inf))] -= 1
+        counts[np.argmax(np.where(counts > least, counts - POPULATION_SHARES * people, -np.inf))] -= 1
     while counts.sum() < people:
-        counts[np.argmax(SHARES * people - counts)] += 1
+        counts[np.argmax(POPULATION_SHARES * people - counts)] += 1
     return rng.permutation(np.repeat(np.arange(6), counts))
 
 
@@ -175,7 +175,7 @@ def _begin() -> None:
 def _draw(job: tuple[Person, Path, bool], height: int, width: int) -> None:
     person, folder, hidden = job
     folder.mkdir(parents=True, exist_ok=True)
-    for stem, image in shoot(person, height, width):
+    for stem, image in render_person(person, height, width):
         name = _alias(person, stem) if hidden else f"{stem}.{person.ending}"
         quality = [] if name.endswith("png") else [cv2.IMWRITE_JPEG_QUALITY, 92]
         if not cv2.imwrite(str(folder / name), image[..., ::-1], quality):
@@ -184,14 +184,14 @@ def _draw(job: tuple[Person, Path, bool], height: int, width: int) -> None:
         (folder / f"._mask1.{person.ending}").write_bytes(_JUNK)
 
 
-def shoot(person: Person, height: int, width: int) -> Iterator[tuple[str, Image]]:
+def render_person(person: Person, height: int, width: int) -> Iterator[tuple[str, Image]]:
     """Yields the seven photos of a person by file stem, uint8 RGB (height, width, 3)."""
     rng = np.random.default_rng(person.seed)
-    who = invent(rng, person.gender, person.age)
+    who = sample_identity(rng, person.gender, person.age)
     for stem, mask in STEMS.items():
-        shot = aim(rng, who)
+        shot = sample_shot(rng, who)
         image, landmarks = portrait(who, shot, height, width)
         if mask < 2:
             style: Style = "worn" if mask == 0 else _SLIPS[rng.choice(3, p=[0.48, 0.34, 0.18])]
             image = draw_mask(image, landmarks, sample_mask(rng), style, rng)
-        yield stem, develop(image, shot)
+        yield stem, apply_camera(image, shot)

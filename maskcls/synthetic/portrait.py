@@ -31,7 +31,7 @@ def portrait(who: Identity, shot: Shot, height: int, width: int) -> tuple[Image,
     return quantize(canvas), landmarks(who, shot, face)
 
 
-def develop(image: Image, shot: Shot) -> Image:
+def apply_camera(image: Image, shot: Shot) -> Image:
     """Returns the photo as the camera records it: exposure, colour cast, blur, vignette and noise."""
     rng = np.random.default_rng(shot.seed + 1)
     height, width = image.shape[:2]
