@@ -27,8 +27,8 @@ from maskcls.core.errors import MaskclsError, RunError, as_user_error
 from maskcls.engine.runner import run
 from maskcls.inference.predictor import Predictor, load
 from maskcls.storage import run as run_module
-from maskcls.storage.checkpoint import write_tensors
-from maskcls.storage.provenance import about
+from maskcls.storage.checkpoint import save_tensors
+from maskcls.storage.provenance import collect_provenance
 from maskcls.storage.run import opened
 from maskcls.system import console, files
 from maskcls.system.files import atomic_write, check_writable, open_part_file, remove_stale_parts, write_json, write_npz
@@ -385,7 +385,7 @@ def test_a_full_disk_is_named_whatever_is_written(tmp_path: Path, monkeypatch: p
     for save in (
         lambda: write_json(tmp_path / "a.json", {"a": 1}),
         lambda: write_npz(tmp_path / "a.json", a=np.zeros(9999)),
-        lambda: write_tensors(tmp_path / "a.json", {"a": torch.zeros(9999)}),
+        lambda: save_tensors(tmp_path / "a.json", {"a": torch.zeros(9999)}),
     ):
         with pytest.raises(OSError) as caught:
             save()
@@ -447,7 +447,7 @@ def test_secrets_are_redacted_by_name_and_by_value(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         sys, "argv", ["run", f"wandb_api_key={KEY}", "name=s3cret-value", "model.drop=0.2", "+my.Password=abc"]
     )
-    assert about(cpu().facts())["command"] == [
+    assert collect_provenance(cpu().facts())["command"] == [
         "run",
         "wandb_api_key=***",
         "name=***",

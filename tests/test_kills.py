@@ -19,7 +19,7 @@ import pytest
 import torch
 from conftest import TINY, environment
 
-from maskcls.storage.checkpoint import loaded
+from maskcls.storage.checkpoint import load_checkpoint
 from maskcls.system.processes import num_cpus
 from maskcls.system.safe_reading import read_arrays, read_json, read_yaml
 
@@ -34,7 +34,7 @@ SAME = (
     "fold*/oof.npz",
 )
 READERS: dict[str, Callable[[Path], object]] = {
-    ".json": read_json, ".yaml": read_yaml, ".npz": read_arrays, ".pt": loaded,
+    ".json": read_json, ".yaml": read_yaml, ".npz": read_arrays, ".pt": load_checkpoint,
     ".csv": lambda path: path.read_text().endswith("\n") or pytest.fail(f"{path} is cut off"),
     ".html": lambda path: path.read_text().rstrip().endswith("</html>") or pytest.fail(f"{path} is cut off"),
 }  # fmt: skip
@@ -106,7 +106,9 @@ def run_of(place: Path) -> Path:
 def kept(run: Path) -> dict[str, bytes]:
     """Return the bytes of the files that must not depend on how often a run was killed."""
     files = [file for pattern in SAME for file in sorted(run.glob(pattern))]
-    return {str(f.relative_to(run)): numbers(loaded(f)) if f.suffix == ".pt" else f.read_bytes() for f in files}
+    return {
+        str(f.relative_to(run)): numbers(load_checkpoint(f)) if f.suffix == ".pt" else f.read_bytes() for f in files
+    }
 
 
 def numbers(content: object) -> bytes:

@@ -21,7 +21,7 @@ from maskcls.evaluation.metrics import SCORES, class_report, compute_scores, con
 from maskcls.reporting import figures
 from maskcls.reporting.run_report import WORST, answers, class_rows, mistakes, sections, write
 from maskcls.reporting.summary import lines, show
-from maskcls.storage.predictions import sheet
+from maskcls.storage.predictions import write_predictions
 from maskcls.storage.run import RunDir
 from maskcls.system import console
 
@@ -80,7 +80,7 @@ def finished(root: Path, table: pd.DataFrame, probs: np.ndarray, **more: Any) ->
     """Write what a run leaves before its report, and return it with its metrics."""
     run = RunDir(root / "runs", "fake", {"seed": 0})
     run.open({"name": HOSTILE, "epochs": 2, "data": {"name": "table"}, "loss": {"name": "ce", "a": {"b": [1, None]}}})
-    sheet(run / "oof.csv", table, probs)
+    write_predictions(run / "oof.csv", table, probs)
     truth, folds = table["label"].to_numpy(), sorted(set(table["fold"]))
     each = []
     for k in folds:

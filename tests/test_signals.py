@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import environment
 
-from maskcls.storage.checkpoint import loaded
+from maskcls.storage.checkpoint import load_checkpoint
 from maskcls.storage.run_files import epochs
 from maskcls.system import signals
 from maskcls.system.signals import Stopped, exit_code, stop_on_signals
@@ -42,7 +42,7 @@ def start(
 
 def assert_whole(tmp_path: Path) -> None:
     """Assert that each last epoch was kept whole."""
-    assert [loaded(file) for file in tmp_path.glob("runs/t-*/fold*/last.pt")]
+    assert [load_checkpoint(file) for file in tmp_path.glob("runs/t-*/fold*/last.pt")]
     assert all(epochs(run) for run in (tmp_path / "runs").glob("t-*"))
 
 

@@ -14,7 +14,7 @@ from maskcls.engine.fold import prune
 from maskcls.engine.train_state import State, build
 from maskcls.engine.training_loop import descend
 from maskcls.inference.forward import autocast
-from maskcls.storage.checkpoint import mean_weights
+from maskcls.storage.checkpoint import average_weights
 
 SIZE = (32, 24)
 
@@ -153,7 +153,7 @@ def test_weights_are_averaged_number_by_number(tmp_path: Path) -> None:
     for i in range(3):
         files.append(tmp_path / f"epoch{i}.pt")
         torch.save({"model": {"w": torch.full((2,), float(i)), "n": torch.tensor(i)}}, files[-1])
-    mean = mean_weights(files)
+    mean = average_weights(files)
     assert torch.equal(mean["w"], torch.ones(2)) and int(mean["n"]) == 2
 
 

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from maskcls.components import model
 from maskcls.components.model import timm_
 from maskcls.core.errors import ConfigError
-from maskcls.storage.pretrained import load, weights_file
+from maskcls.storage.pretrained import load_pretrained, resolve_weights
 from maskcls.storage.weight_matching import match_weights
 from maskcls.system import console
 
@@ -63,7 +63,7 @@ def fill(content: Any, folder: Path, ending: str = ".pth") -> dict[str, torch.Te
     file = folder / f"w{ending}"
     save_file(content, file) if ending == ".safetensors" else torch.save(content, file)
     net = timm.create_model(TINY, num_classes=18)
-    load(net, file, TINY)
+    load_pretrained(net, file, TINY)
     return dict(net.state_dict())
 
 
@@ -245,7 +245,7 @@ def test_files_that_hold_no_weights_are_refused_quickly(tmp_path: Path, source: 
         with pytest.raises(
             (ConfigError, ValueError), match=r"is no readable file of weights|is not a regular file"
         ) as caught:
-            load(timm.create_model(TINY), weights_file(str(file)), TINY)
+            load_pretrained(timm.create_model(TINY), resolve_weights(str(file)), TINY)
         assert str(file) in str(caught.value) and "\n" not in str(caught.value)
     assert "save model.state_dict(), not the model" in str(refusal(tmp_path / "whole.pth"))
     assert time.monotonic() - begun < 20
@@ -267,7 +267,7 @@ def test_a_package_inside_another_is_found_without_running_any(
         (folder / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     (place / "w.pth").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    assert weights_file(f"package:{name}") == place / "w.pth"
+    assert resolve_weights(f"package:{name}") == place / "w.pth"
     for wrong in (f"{name}.no", "outer.no.inner", f"{name}..", f".{name}", "", "os.path", "outer/inner", "__main__.x"):
         faults: list[str] = []
         model.word.check({"name": "timm", "arch": TINY, "pretrained": f"package:{wrong}"}, faults)

@@ -13,7 +13,7 @@ from torch import nn
 from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.core.registry import Registry
 from maskcls.core.schema import Proportion
-from maskcls.storage.pretrained import begin_from, load, reached, weights_file
+from maskcls.storage.pretrained import hub_access, load_from_run, load_pretrained, resolve_weights
 
 word = Registry("model")
 
@@ -30,7 +30,7 @@ def architecture(arch: str) -> str:
 def weights(pretrained: bool | str) -> bool | str:
     """Return true, false or a source of weights that stands."""
     if isinstance(pretrained, str):
-        weights_file(pretrained)
+        resolve_weights(pretrained)
     return pretrained
 
 
@@ -67,14 +67,14 @@ def timm_(
     wanted: dict[str, Any] = {"drop_rate": drop, "drop_path_rate": drop_path}
     known = {key: value for key, value in wanted.items() if value} | flexible(arch)
     try:
-        with reached(arch, pretrained is True):
+        with hub_access(arch, pretrained is True):
             model = timm.create_model(arch, pretrained=pretrained is True, num_classes=outputs, **known)
     except TypeError as error:
         raise ConfigError(f"model {arch}: timm refuses {', '.join(known)}: {error}") from error
     if isinstance(pretrained, str):
-        load(model, weights_file(pretrained), arch)
+        load_pretrained(model, resolve_weights(pretrained), arch)
     if init:
-        begin_from(model, Path(init) / f"fold{fold}" / "best.pt", arch)
+        load_from_run(model, Path(init) / f"fold{fold}" / "best.pt", arch)
     freeze(model, frozen)
     model.mean, model.std = norms(model, normalize)
     return model

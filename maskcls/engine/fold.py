@@ -20,7 +20,14 @@ from maskcls.data.pixel_cache import Pixels
 from maskcls.engine.train_state import State, build
 from maskcls.engine.training_loop import Fold, fit, renew_statistics
 from maskcls.inference.forward import predict
-from maskcls.storage.checkpoint import again, fitting, load_weights, loaded, mean_weights, save_weights
+from maskcls.storage.checkpoint import (
+    average_weights,
+    load_checkpoint,
+    load_weights,
+    retry_hint,
+    save_weights,
+    wrap_load_errors,
+)
 from maskcls.storage.provenance import begin_session
 from maskcls.storage.run import RunDir
 from maskcls.system import console, distributed
@@ -90,8 +97,8 @@ def conclude(
     model, best = state.predictor, folder / "best.pt"
     made = distributed.broadcast(best.exists() and stood(best, epochs))  # killed between this file and the next
     files = [best] if made else [folder / f"epoch{epoch}.pt" for epoch in epochs]
-    with fitting(files[-1]):
-        load_weights(model, mean_weights(files))
+    with wrap_load_errors(files[-1]):
+        load_weights(model, average_weights(files))
     if not made and len(epochs) > 1:
         renew_statistics(cfg, model, fold, hardware)
     every = np.concatenate([fold.held, rest])
@@ -109,8 +116,8 @@ def conclude(
 
 def stood(best: Path, epochs: Sequence[int]) -> bool:
     """Tell whether a file holds the weights of these epochs."""
-    with fitting(best):
-        return bool(loaded(best)["epoch"] == epochs)
+    with wrap_load_errors(best):
+        return bool(load_checkpoint(best)["epoch"] == epochs)
 
 
 def check_rows(file: Path, arrays: Mapping[str, Any], table: pd.DataFrame, k: int) -> None:
@@ -118,4 +125,4 @@ def check_rows(file: Path, arrays: Mapping[str, Any], table: pd.DataFrame, k: in
     ids = table["id"].to_numpy(str)
     for name, wanted in (("ids", val_indices(table, k)), ("eval_ids", eval_indices(table))):
         if not np.array_equal(arrays[name], ids[wanted]):
-            raise RunError(f"{file} holds other photos than fold {k} of this run: {again(file)}")
+            raise RunError(f"{file} holds other photos than fold {k} of this run: {retry_hint(file)}")

@@ -13,7 +13,7 @@ from maskcls.core.table import count_split_people, eval_indices, num_folds
 from maskcls.core.task import CLASSES, FloatArray
 from maskcls.engine.fold import check_rows
 from maskcls.evaluation.metrics import class_report, compute_scores, confusion_counts, mean_std
-from maskcls.storage.predictions import sheet
+from maskcls.storage.predictions import write_predictions
 from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import read_fold
 
@@ -41,10 +41,10 @@ def metrics(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str])
     oof, rest, each = gathered(run, table)
     held = np.flatnonzero(~np.isnan(oof[:, 0]))
     truth = table["label"].to_numpy()
-    sheet(run / "oof.csv", table.iloc[held], oof[held])
+    write_predictions(run / "oof.csv", table.iloc[held], oof[held])
     evaluation = eval_indices(table)
     if len(evaluation):
-        sheet(run / "eval.csv", table.iloc[evaluation], rest.mean(0))
+        write_predictions(run / "eval.csv", table.iloc[evaluation], rest.mean(0))
     people = table.iloc[held]["person"].nunique()
     return {
         "run": run.id, "folds": each,

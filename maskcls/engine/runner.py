@@ -27,7 +27,7 @@ from maskcls.evaluation.metrics import macro_f1
 from maskcls.reporting.run_report import write
 from maskcls.reporting.summary import show
 from maskcls.storage.origins import collect_origins
-from maskcls.storage.provenance import about, check_data, describe_since, read_sessions, software_notes
+from maskcls.storage.provenance import check_data, collect_provenance, describe_since, read_sessions, software_notes
 from maskcls.storage.run import RunDir, run_content
 from maskcls.storage.run_files import read_fold, read_table
 from maskcls.system import console, distributed
@@ -87,7 +87,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
         place.open({key: value for key, value in cfg.filled().items() if key != "fold"})
         claim(cfg, place, table)
         write_text(place / "table.csv", table[[*SCORING_COLUMNS, "content"]].to_csv(index=False, lineterminator="\n"))
-        place.about(**about(hardware.facts()))
+        place.about(**collect_provenance(hardware.facts()))
     sink: Sink | None = cfg.logger(console.info) if console.main_rank() else None
     closing, failed = None, True
     try:

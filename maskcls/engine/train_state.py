@@ -14,7 +14,7 @@ from torch import nn
 from maskcls.components.hardware import Hardware, hold_memory
 from maskcls.components.head import Head
 from maskcls.core.config import Config
-from maskcls.storage.checkpoint import fitting, load_weights, loaded, write_tensors
+from maskcls.storage.checkpoint import load_checkpoint, load_weights, save_tensors, wrap_load_errors
 from maskcls.system.safe_reading import FormatError, check_plain
 
 MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"}  # of the shape of their weight
@@ -78,12 +78,12 @@ class State:
             "updates": self.updates, "skipped": self.skipped,
             "ema": self.ema.module.state_dict() if self.ema else None,
         }  # fmt: skip
-        write_tensors(path, content)
+        save_tensors(path, content)
 
     def restore(self, path: Path) -> None:
         """Take the state from a file that `save` wrote; it is never unpickled as code."""
-        content = loaded(path)
-        with fitting(path):
+        content = load_checkpoint(path)
+        with wrap_load_errors(path):
             load_weights(self.model, content["model"])
             load_optimizer(self.optimizer, content["optimizer"])
             self.scaler.load_state_dict(content["scaler"])

@@ -12,7 +12,7 @@ from maskcls.core.registry import Component
 from maskcls.core.table import count_split_people, differ
 from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.metrics import compute_scores
-from maskcls.storage.predictions import ordered
+from maskcls.storage.predictions import select
 from maskcls.storage.run import Finished
 from maskcls.system import console
 
@@ -26,7 +26,7 @@ def blended(word: Component, runs: Sequence[Finished]) -> tuple[Blend, float]:
     same_folds(runs)
     ruler = runs[0].scored
     truth, ids = ruler["label"].to_numpy(np.int64), ruler["id"].tolist()
-    members = np.stack([ordered(ids, run.probabilities("oof.csv"), run.path / "oof.csv") for run in runs])
+    members = np.stack([select(ids, run.probabilities("oof.csv"), run.path / "oof.csv") for run in runs])
     ensemble: Blend = word(members, truth, ruler["person"].tolist())
     title = f"out of fold: {len(ruler)} photos of {ruler['person'].nunique()} people"
     show(title, truth, named(runs, word, members, ensemble.oof))

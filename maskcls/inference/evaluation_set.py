@@ -12,7 +12,7 @@ from maskcls.core.registry import Component
 from maskcls.core.table import differ
 from maskcls.core.task import FloatArray
 from maskcls.inference.predictor import restore_component
-from maskcls.storage.predictions import ordered
+from maskcls.storage.predictions import select
 from maskcls.storage.run import Finished
 from maskcls.system import console
 from maskcls.system.file_digests import file_digests
@@ -56,7 +56,7 @@ def stored_probs(run: Finished, table: pd.DataFrame, precision: str | None, tta:
         return None
     if not file.is_file() or not same_photos(table, own):
         return None
-    return ordered(table["id"].tolist(), run.probabilities("eval.csv"), file)
+    return select(table["id"].tolist(), run.probabilities("eval.csv"), file)
 
 
 def same_photos(mine: pd.DataFrame, other: pd.DataFrame) -> bool:

@@ -20,7 +20,7 @@ from maskcls.core.task import CLASSES, FloatArray
 from maskcls.data.pixel_cache import Pixels
 from maskcls.imaging.image_io import read_image
 from maskcls.inference import forward
-from maskcls.storage.checkpoint import SAID, check_names, checkpoint, load_weights
+from maskcls.storage.checkpoint import SAID, check_names, load_fold_checkpoint, load_weights
 from maskcls.storage.run import Finished, opened
 
 Photo = str | Path | npt.NDArray[np.uint8]
@@ -51,7 +51,7 @@ class Predictor:
         self.hardware, self.views = hardware, (tta or restore_component(run, "tta"))()
         self.precision: str = precision or run.config["precision"]
         self.files = [run.path / f"fold{k}" / "best.pt" for k in range(num_folds(run.table))]
-        self.contents = [checkpoint(file) for file in self.files]
+        self.contents = [load_fold_checkpoint(file) for file in self.files]
         self.crop_word = checked_word("crop", self.contents[0]["crop"], self.files[0])
         if any(content["crop"] != self.contents[0]["crop"] for content in self.contents):
             raise RunError(f"the folds of {run.path} were trained with different crops")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from maskcls.core.errors import DataError
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, FloatArray, decode
-from maskcls.storage.predictions import COLUMNS, ordered
+from maskcls.storage.predictions import PROB_COLUMNS, select
 from maskcls.system import console
 from maskcls.system.files import write_text
 
@@ -19,14 +19,14 @@ SHOWN = 20
 
 def framed(ids: pd.Series, probs: FloatArray) -> pd.DataFrame:
     """Return id and p0 … p17."""
-    table = pd.DataFrame(probs.astype(np.float64), columns=COLUMNS)
+    table = pd.DataFrame(probs.astype(np.float64), columns=PROB_COLUMNS)
     table.insert(0, "id", ids.to_numpy())
     return table
 
 
 def submit(wanted: Sequence[str], given: pd.DataFrame, out: Path) -> None:
     """Write ImageID,ans in the order of the wanted ids, and probabilities.csv; a missing or double row is refused."""
-    probs = ordered(wanted, given, out)
+    probs = select(wanted, given, out)
     names = pd.Series([Path(name).name for name in wanted])
     if (twice := names[names.duplicated()]).size:
         raise DataError(f"{out}: two evaluation photos have the name {twice.iloc[0]}")

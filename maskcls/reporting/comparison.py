@@ -14,7 +14,7 @@ from maskcls.core.table import differ, num_folds
 from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.bootstrap import FEWEST, Tally, bootstrap_ci, person_counts
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.storage.predictions import ordered
+from maskcls.storage.predictions import select
 from maskcls.storage.run import Finished
 from maskcls.storage.run_files import epochs, read_about, read_fold
 
@@ -100,7 +100,7 @@ def blended(run: Run, rows: pd.DataFrame, name: str) -> FloatArray:
     ids = rows["id"].tolist()
     given = [one.probabilities(name) for one in run]
     chosen = [table[table["id"].isin(set(ids))] for table in given]
-    return np.mean([ordered(ids, table, one.path / name) for table, one in zip(chosen, run, strict=True)], axis=0)
+    return np.mean([select(ids, table, one.path / name) for table, one in zip(chosen, run, strict=True)], axis=0)
 
 
 def alone(run: Finished, ids: list[str]) -> list[FloatArray]:

@@ -18,13 +18,13 @@ from maskcls.system.files import atomic_write
 from maskcls.system.safe_reading import FormatError, check_plain, read_tensors, readable
 
 
-def loaded(path: Path) -> Any:
+def load_checkpoint(path: Path) -> Any:
     """Return a checkpoint's content, on the CPU; nothing in it is unpickled as code."""
     try:
         return read_tensors(path)
     except Exception as error:
         reason = str(error) if isinstance(error, FormatError) else type(error).__name__
-        raise RunError(f"{path} is no readable checkpoint ({reason}): {again(path)}") from error
+        raise RunError(f"{path} is no readable checkpoint ({reason}): {retry_hint(path)}") from error
 
 
 def load_weights(model: nn.Module, given: Any) -> None:
@@ -59,7 +59,7 @@ def check_names(build: Callable[[], nn.Module], given: Any) -> None:
 
 
 @contextlib.contextmanager
-def fitting(path: Path) -> Iterator[None]:
+def wrap_load_errors(path: Path) -> Iterator[None]:
     """Make a RunError of whatever goes wrong in filling a model from a checkpoint."""
     try:
         yield
@@ -67,15 +67,15 @@ def fitting(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:150]
-        raise RunError(f"{path} does not fit this run ({reason}): {again(path)}") from error
+        raise RunError(f"{path} does not fit this run ({reason}): {retry_hint(path)}") from error
 
 
-def again(path: Path) -> str:
+def retry_hint(path: Path) -> str:
     """Return how to train the fold of a broken checkpoint again."""
     return f"remove {path.parent} (and metrics.json, if it stands) and ask for the run again; its other folds stand"
 
 
-def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
+def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint whole or not at all."""
     whole = io.BytesIO()  # written by torch itself, a full disk would be an error without a reason
     torch.save(content, whole)
@@ -84,15 +84,15 @@ def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
 
 def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
     """Write the weights and the preprocessing that they were trained with: all that prediction needs."""
-    write_tensors(path, {"model": model.state_dict(), **facts})
+    save_tensors(path, {"model": model.state_dict(), **facts})
 
 
-def mean_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
+def average_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
     """Return the mean of the weights in some files; what is no floating-point number is the last file's."""
     models = []
     for file in files:
-        with fitting(file):
-            models.append(loaded(file)["model"])
+        with wrap_load_errors(file):
+            models.append(load_checkpoint(file)["model"])
     if len(models) == 1:
         return models[0]
     return {key: torch.stack([model[key] for model in models]).mean(0) if value.is_floating_point() else value
@@ -100,16 +100,16 @@ def mean_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
 
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-CARRIED = ("model", "model_word", "head", "crop", "classes", "mean", "std")
+REQUIRED_KEYS = ("model", "model_word", "head", "crop", "classes", "mean", "std")
 SAID = 300  # letters of a sentence on what a file holds
 
 
-def checkpoint(path: Path) -> dict[str, Any]:
+def load_fold_checkpoint(path: Path) -> dict[str, Any]:
     """Return a checkpoint that was made for these classes; nothing in it is unpickled as code."""
     if not path.is_file():
         raise RunError(f"there is no checkpoint {path}")
-    content = loaded(path)
-    lacking = [key for key in CARRIED if not isinstance(content, dict) or key not in content]
+    content = load_checkpoint(path)
+    lacking = [key for key in REQUIRED_KEYS if not isinstance(content, dict) or key not in content]
     if lacking:
         raise RunError(f"{path} is no checkpoint of a run: it lacks {', '.join(lacking)}")
     with readable(path):

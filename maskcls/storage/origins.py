@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcls.core.config import Config
-from maskcls.storage.pretrained import weights_file
+from maskcls.storage.pretrained import resolve_weights
 from maskcls.system.file_digests import file_digest, joint_digest
 
 
@@ -29,7 +29,7 @@ def collect_origins(cfg: Config) -> dict[str, str]:
 def find_weights(pretrained: bool | str | None, arch: str) -> Path | None:
     """Return the file that pretrained weights are read from, None where there is none or it is still to be fetched."""
     if isinstance(pretrained, str):
-        return weights_file(pretrained)
+        return resolve_weights(pretrained)
     return find_in_hub(arch) if pretrained else None
 
 

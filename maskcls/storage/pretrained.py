@@ -26,13 +26,13 @@ ALTERNATIVES = (
 
 
 @contextlib.contextmanager
-def reached(arch: str, wanted: bool) -> Iterator[None]:
+def hub_access(arch: str, wanted: bool) -> Iterator[None]:
     """Let timm fetch weights, from the hub's cache where they are; any failure of the hub is a ConfigError."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
     try:
-        constants.HF_HUB_OFFLINE = (wanted and reach(arch)) or before
+        constants.HF_HUB_OFFLINE = (wanted and is_cached(arch)) or before
         yield
     except (ConfigError, TypeError):
         raise
@@ -47,7 +47,7 @@ def reached(arch: str, wanted: bool) -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def reach(arch: str) -> bool:
+def is_cached(arch: str) -> bool:
     """Tell whether the weights lie in the hub's cache; a ConfigError within seconds says that they cannot be had."""
     import timm
     from huggingface_hub import constants, try_to_load_from_cache
@@ -70,7 +70,7 @@ def reach(arch: str) -> bool:
     return False
 
 
-def weights_file(source: str) -> Path:
+def resolve_weights(source: str) -> Path:
     """Return the file of weights that a path or package:<name> means; a ValueError says what is wrong."""
     path = Path(source)
     if source.startswith("package:"):
@@ -90,11 +90,11 @@ def weights_file(source: str) -> Path:
     return path
 
 
-def begin_from(model: nn.Module, file: Path, arch: str) -> None:
+def load_from_run(model: nn.Module, file: Path, arch: str) -> None:
     """Fill a model with a fold's weights of another run; a last layer of another size stays new, which is said."""
     if not file.is_file():
         raise ConfigError(f"model.init: there is no file {file}")
-    given, own, new = tensors(file), model.state_dict(), last_layers(model)
+    given, own, new = read_state_dict(file), model.state_dict(), classifier_prefixes(model)
     fits = {key: value for key, value in given.items() if key in own and value.shape == own[key].shape}
     wrong = [key for key in own if key not in fits and not key.startswith(new) and not key.endswith("batches_tracked")]
     wrong += [key for key in given if key not in own and not key.startswith(new)]
@@ -105,27 +105,27 @@ def begin_from(model: nn.Module, file: Path, arch: str) -> None:
     model.load_state_dict(own | fits)
 
 
-def load(model: nn.Module, file: Path, arch: str) -> None:
+def load_pretrained(model: nn.Module, file: Path, arch: str) -> None:
     """Fill a model from a file, by name, else in key order where all agrees; the last layer stays new."""
     own = model.state_dict()
     wanted = {key: value for key, value in own.items() if not key.endswith("num_batches_tracked")}
-    body = {key: value for key, value in wanted.items() if not key.startswith(last_layers(model))}
+    body = {key: value for key, value in wanted.items() if not key.startswith(classifier_prefixes(model))}
     try:
-        match = match_weights(tensors(file), body, len(wanted) - len(body), file.suffix != ".safetensors")
+        match = match_weights(read_state_dict(file), body, len(wanted) - len(body), file.suffix != ".safetensors")
     except ValueError as error:
         raise ConfigError(f"model.pretrained: {file.name} does not fit {arch}: {error}") from error
     model.load_state_dict(own | match.tensors)
     console.say_once(f"model.pretrained: {file.name}: {match}; the last layer starts new")
 
 
-def last_layers(model: nn.Module) -> tuple[str, ...]:
+def classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
     """Return how the names of the last layer's parameters begin (some networks have two)."""
     facts: Any = model.pretrained_cfg
     last = facts["classifier"]
     return tuple(f"{name}." for name in ([last] if isinstance(last, str) else last))
 
 
-def tensors(file: Path) -> Mapping[str, Tensor]:
+def read_state_dict(file: Path) -> Mapping[str, Tensor]:
     """Read a state dict without unpickling code; num_batches_tracked is left out."""
     try:
         content = read_content(file)

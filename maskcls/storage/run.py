@@ -159,7 +159,7 @@ class Finished:
 
 def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
     """Return a finished run, given its folder or its name below `runs_dir`; RunError for any other."""
-    place = found(name, Path(runs_dir))
+    place = find_run(name, Path(runs_dir))
     if not (place / "metrics.json").is_file():
         raise RunError(f"{place} is not done (it has no metrics.json): ask for its run again")
     config = read_yaml(place / "config.yaml")
@@ -171,7 +171,7 @@ def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
     return Finished(place, config, read_table(place / "table.csv"))
 
 
-def found(name: str | Path, runs_dir: Path) -> Path:
+def find_run(name: str | Path, runs_dir: Path) -> Path:
     """Return a run's folder; an unknown name is a RunError with the nearest one."""
     for place in (Path(name), runs_dir / name):
         if (place / "config.yaml").is_file():
