@@ -28,7 +28,9 @@ def image(height: int = 64, width: int = 48) -> np.ndarray:
 
 def conf(name: str) -> Component:
     faults: list[str] = []
-    word = augmentation.word.check(yaml.safe_load((home("conf") / "augmentation" / f"{name}.yaml").read_text()), faults)
+    word = augmentation.registry.check(
+        yaml.safe_load((home("conf") / "augmentation" / f"{name}.yaml").read_text()), faults
+    )
     assert word is not None and not faults
     return word
 
@@ -126,14 +128,14 @@ def test_transforms_can_be_nested_and_are_applied_in_order() -> None:
 )  # fmt: skip
 def test_a_wrong_name_argument_or_value_is_a_sentence(transforms: dict[str, Any], sentence: str) -> None:
     faults: list[str] = []
-    assert augmentation.word.check({"name": "albumentations", "transforms": transforms}, faults) is None
+    assert augmentation.registry.check({"name": "albumentations", "transforms": transforms}, faults) is None
     (found,) = faults
     assert found.startswith("augmentation.transforms of albumentations: ") and sentence in found
 
 
 def test_a_transform_without_arguments_may_stand_alone() -> None:
     faults: list[str] = []
-    word = augmentation.word.check({"name": "albumentations", "transforms": {"VerticalFlip": None}}, faults)
+    word = augmentation.registry.check({"name": "albumentations", "transforms": {"VerticalFlip": None}}, faults)
     assert word is not None and not faults
     assert {word()(image(), seed).tobytes() for seed in range(20)} == {
         image().tobytes(),
@@ -144,5 +146,5 @@ def test_a_transform_without_arguments_may_stand_alone() -> None:
 @pytest.mark.parametrize("p", [-0.1, 1.5, "high"])
 def test_the_pipelines_own_p_is_a_probability(p: Any) -> None:
     faults: list[str] = []
-    assert augmentation.word.check({"name": "albumentations", "transforms": {}, "p": p}, faults) is None
+    assert augmentation.registry.check({"name": "albumentations", "transforms": {}, "p": p}, faults) is None
     assert len(faults) == 1 and faults[0].startswith("augmentation.p of albumentations: ")

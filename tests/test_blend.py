@@ -31,7 +31,7 @@ def case(seed: int = 0, photos: int = 280, skill: tuple[float, ...] = (0.3, 0.2,
 
 def build(name: str, data: Case, **params: object) -> Blend:
     """Return a blend by its word."""
-    result = blend.word.words[name](*data, **params)
+    result = blend.registry.words[name](*data, **params)
     assert isinstance(result, Blend)
     return result
 
@@ -54,7 +54,7 @@ def test_every_blend_gives_rows_of_probabilities_and_the_same_ones_again(name: s
 
 
 def test_the_words_of_this_test_are_all_there_are() -> None:
-    assert set(WORDS) == set(blend.word.words)
+    assert set(WORDS) == set(blend.registry.words)
 
 
 def test_mean_and_weighted_are_numpys() -> None:
@@ -108,15 +108,15 @@ def test_the_gradient_of_the_soft_f1_is_that_of_finite_differences(bias: bool) -
 @pytest.mark.parametrize("shrink", [0.0, 0.001, 0.1])
 def test_fitted_is_never_worse_than_the_mean_in_sample(seed: int, shrink: float) -> None:
     members, truth, _ = case(seed, photos=120)
-    weights, offsets = blend.learned(members, truth, shrink, True)
+    weights, offsets = blend.fit_weights(members, truth, shrink, True)
     assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
-    fitted = macro_f1(truth, blend.biased(members, weights, offsets).argmax(1))
+    fitted = macro_f1(truth, blend.apply_bias(members, weights, offsets).argmax(1))
     assert fitted >= macro_f1(truth, members.mean(0).argmax(1))
 
 
 def test_fitted_finds_the_members_that_know_something() -> None:
     members, truth, persons = case(skill=(0.0, 0.25, 0.0), photos=600)
-    weights, _ = blend.learned(members, truth, 0.0, True)
+    weights, _ = blend.fit_weights(members, truth, 0.0, True)
     assert weights[1] > 0.8
     honest = macro_f1(truth, build("fitted", (members, truth, persons)).oof.argmax(1))
     assert honest > macro_f1(truth, members.mean(0).argmax(1)) + 0.05

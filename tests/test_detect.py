@@ -128,9 +128,9 @@ def test_a_missing_extra_is_told_when_the_crop_is_built(
 
 def test_wrong_values_are_told_with_the_nearest_right_one() -> None:
     faults: list[str] = []
-    crop.word.check({"name": "face", "detector": "mtcn"}, faults)
-    crop.word.check({"name": "region", "part": "nose"}, faults)
-    crop.word.check({"name": "center", "out": [5]}, faults)
+    crop.registry.check({"name": "face", "detector": "mtcn"}, faults)
+    crop.registry.check({"name": "region", "part": "nose"}, faults)
+    crop.registry.check({"name": "center", "out": [5]}, faults)
     assert faults == [
         "crop.detector of face: no detector 'mtcn': did you mean mtcnn?",
         "crop.part of region: no choice 'nose': did you mean nose_chin?",

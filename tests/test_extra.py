@@ -105,12 +105,12 @@ def test_nothing_is_added_by_none(table: pd.DataFrame) -> None:
 def test_wrong_values_are_told(tmp_path: Path) -> None:
     faults: list[str] = []
     root = str(tmp_path)
-    extra.word.check({"name": "folder", "root": root, "pattern": "{age}_*"}, faults)
-    extra.word.check({"name": "folder", "root": root, "pattern": "{age}_{sex}_*"}, faults)
-    extra.word.check({"name": "folder", "root": root, "ages": [60, 50]}, faults)
-    extra.word.check({"name": "folder", "root": root + "/no"}, faults)
-    extra.word.check({"name": "folder", "root": root, "genders": {"0": "mal"}}, faults)
-    extra.word.check({"name": "table", "file": root}, faults)
+    extra.registry.check({"name": "folder", "root": root, "pattern": "{age}_*"}, faults)
+    extra.registry.check({"name": "folder", "root": root, "pattern": "{age}_{sex}_*"}, faults)
+    extra.registry.check({"name": "folder", "root": root, "ages": [60, 50]}, faults)
+    extra.registry.check({"name": "folder", "root": root + "/no"}, faults)
+    extra.registry.check({"name": "folder", "root": root, "genders": {"0": "mal"}}, faults)
+    extra.registry.check({"name": "table", "file": root}, faults)
     assert faults == [
         "extra.pattern of folder: '{age}_*' must hold {age} and {gender}, each once",
         "extra.pattern of folder: no field 'sex' (there is age, gender, person)",
@@ -119,4 +119,4 @@ def test_wrong_values_are_told(tmp_path: Path) -> None:
         "extra.genders of folder: no choice 'mal': did you mean male?",
         f"extra.file of table: there is no file '{root}'",
     ]
-    assert extra.word.check({"name": "folder", "root": root, "ages": [55, 60]}, faults) is not None
+    assert extra.registry.check({"name": "folder", "root": root, "ages": [55, 60]}, faults) is not None

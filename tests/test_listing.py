@@ -95,7 +95,7 @@ def test_a_persons_photos_may_have_any_ending(people: Path, tmp_path: Path) -> N
     base = tmp_path / "data"
     (base / "train" / "images" / "p").mkdir(parents=True)
     (base / "train" / "train.csv").write_text("id,gender,race,age,path\n1,male,Asian,30,p\n")
-    for stem, ending in zip(data.SHOTS, (".webp", ".TIF", ".jpe", ".bmp", ".gif", ".png", ".jfif"), strict=True):
+    for stem, ending in zip(data.MASK_BY_STEM, (".webp", ".TIF", ".jpe", ".bmp", ".gif", ".png", ".jfif"), strict=True):
         Image.new("RGB", (8, 6)).save(base / "train/images/p" / f"{stem}{ending}")
     table = data.competition(lambda text: None, root=str(base))
     assert len(table) == 7

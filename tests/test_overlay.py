@@ -111,6 +111,6 @@ def test_a_mask_on_an_ear_can_be_seen() -> None:
 
 def test_a_wrong_detector_is_told() -> None:
     faults: list[str] = []
-    overlay.word.check({"name": "masks", "detector": "retina"}, faults)
+    overlay.registry.check({"name": "masks", "detector": "retina"}, faults)
     assert faults == ["overlay.detector of masks: no detector 'retina': did you mean retinaface?"]
     assert set(word.words) == {"mtcnn", "retinaface"}

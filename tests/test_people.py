@@ -205,7 +205,7 @@ def test_two_files_of_one_name_are_told(tmp_path: Path) -> None:
         {"path": tmp_path / name, "person": "", "mask": 2, "gender": 0, "age": 30.0, "part": "extra"} for name in names
     ]
     with pytest.raises(DataError, match="several files are called"):
-        data.finished(rows, tmp_path)
+        data.to_table(rows, tmp_path)
 
 
 def test_files_and_rows_that_are_not_used_are_counted(people: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def run(table: pd.DataFrame, tmp_path: Path) -> Path:
 def asked(table: pd.DataFrame, **params: object) -> tuple[pd.DataFrame, list[str]]:
     """Return the table with pseudo-labels, through the checked word, and its notes."""
     faults: list[str] = []
-    word = pseudo.word.check({"name": "confident", **params}, faults)
+    word = pseudo.registry.check({"name": "confident", **params}, faults)
     assert isinstance(word, Component), faults
     notes: list[str] = []
     return word(table, notes.append), notes
@@ -155,7 +155,7 @@ def test_nothing_confident_adds_nothing_and_says_so(table: pd.DataFrame, run: Pa
 
 def test_a_run_without_evaluation_photos_is_refused_when_the_config_is_checked(tmp_path: Path) -> None:
     faults: list[str] = []
-    assert pseudo.word.check({"name": "confident", "run": str(tmp_path / "none")}, faults) is None
+    assert pseudo.registry.check({"name": "confident", "run": str(tmp_path / "none")}, faults) is None
     assert "is no folder of a finished run with evaluation photos" in faults[0]
 
 

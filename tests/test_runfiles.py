@@ -19,7 +19,7 @@ from foreign import folder, hurried, pipe, replaced, rewritten, said_of, zeros
 
 from maskcls.cli.sync import send
 from maskcls.components.hardware import cpu
-from maskcls.components.pseudo import guesses
+from maskcls.components.pseudo import confident_predictions
 from maskcls.config.compose import compose
 from maskcls.config.validation import checked
 from maskcls.engine.out_of_fold import gathered
@@ -76,7 +76,7 @@ def test_rows_that_are_not_probabilities_are_refused(name: str, value: str, link
     file = cells(place, name, 5, "p3", value)
     assert str(file) in said_of(lambda: opened(place).probabilities(name))
     if name == "eval.csv":
-        assert str(file) in said_of(lambda: guesses(place, pd.Series([], dtype=str)))
+        assert str(file) in said_of(lambda: confident_predictions(place, pd.Series([], dtype=str)))
 
 
 NOTHING = float("nan")

@@ -51,7 +51,7 @@ def test_flip_is_the_mean_of_the_two() -> None:
 @pytest.mark.parametrize("factor", [0.5, 0.9, 1.0, 1.1, 2.0])
 def test_a_scaled_view_keeps_the_size_and_a_flat_colour(factor: float) -> None:
     flat = torch.full((2, 3, 17, 13), 0.3)
-    torch.testing.assert_close(tta.rescaled(flat, factor), flat)
+    torch.testing.assert_close(tta.rescale_centered(flat, factor), flat)
 
 
 def test_the_number_of_views() -> None:

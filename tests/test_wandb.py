@@ -20,7 +20,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 from wandbserver import KEY, Server
 
 from maskcls.components import logger
-from maskcls.components.logger import Wandb, settle
+from maskcls.components.logger import Wandb, resolve_mode
 from maskcls.config.compose import compose
 from maskcls.engine.runner import run
 from maskcls.storage.run import RunDir
@@ -70,10 +70,10 @@ def test_without_a_key_the_run_is_offline_and_nothing_asks(monkeypatch: pytest.M
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    assert settle(lambda note: None, "auto") == "offline"
-    assert settle(lambda note: None, "disabled") == "disabled"
+    assert resolve_mode(lambda note: None, "auto") == "offline"
+    assert resolve_mode(lambda note: None, "disabled") == "disabled"
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert settle(lambda note: None, "auto") == "disabled"
+    assert resolve_mode(lambda note: None, "auto") == "disabled"
 
 
 def test_with_a_key_and_no_way_to_the_server_the_run_is_offline_within_seconds(

@@ -270,7 +270,7 @@ def test_a_package_inside_another_is_found_without_running_any(
     assert resolve_weights(f"package:{name}") == place / "w.pth"
     for wrong in (f"{name}.no", "outer.no.inner", f"{name}..", f".{name}", "", "os.path", "outer/inner", "__main__.x"):
         faults: list[str] = []
-        model.word.check({"name": "timm", "arch": TINY, "pretrained": f"package:{wrong}"}, faults)
+        model.registry.check({"name": "timm", "arch": TINY, "pretrained": f"package:{wrong}"}, faults)
         assert len(faults) == 1 and f"there is no installed package '{wrong}'" in faults[0]
     assert not (tmp_path / "ran").exists() and not [key for key in sys.modules if key.startswith("outer")]
 

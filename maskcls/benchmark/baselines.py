@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from maskcls.benchmark.harness import Job, Setting, Turn, built, configured, job, wait
-from maskcls.components.model import training
+from maskcls.components.model import set_train_mode
 from maskcls.engine.training_loop import train_epoch
 from maskcls.inference.forward import autocast
 
@@ -133,7 +133,7 @@ def limit(job: Job, place: Path) -> Turn:
     targets = work.targets[torch.from_numpy(job.fold.train[: job.cfg.batch]).to(device)]
 
     def turn() -> None:
-        training(work.model)
+        set_train_mode(work.model)
         for _ in range(job.steps):
             with autocast(device, job.cfg.precision):
                 logits = work.model(images)

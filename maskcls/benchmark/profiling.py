@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from maskcls.benchmark.harness import Job, Setting, built, configured, job, wait
-from maskcls.components.optimizer import packaged
+from maskcls.components.optimizer import reference_adamp
 from maskcls.core.config import Config
 from maskcls.engine import fold, runner, training_loop
 from maskcls.engine.runner import run
@@ -66,7 +66,7 @@ def step(given: Job, package: bool = False) -> dict[str, float]:
     state, work, batches, source = built(given)
     if package:
         group = state.optimizer.param_groups[0]
-        state.optimizer = packaged()(group["params"], lr=group["lr"], weight_decay=group["weight_decay"])
+        state.optimizer = reference_adamp()(group["params"], lr=group["lr"], weight_decay=group["weight_decay"])
     found = []
     for epoch in range(4):
         watch = Stopwatch(given.hardware.device)

@@ -29,12 +29,12 @@ def machine() -> dict[str, Any]:
     """Return what the figures are of: processor, cores, threads, versions, and how busy it was."""
     import torch
 
-    from maskcls.components.hardware import processor
+    from maskcls.components.hardware import cpu_name
     from maskcls.storage.provenance import git_commit
 
     versions = {name: metadata.version(name) for name in ("torch", "timm", "albumentations", "adamp")}
     return {
-        "cpu": processor() or platform.machine(), "cores": os.cpu_count(),
+        "cpu": cpu_name() or platform.machine(), "cores": os.cpu_count(),
         "threads": torch.get_num_threads(), "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load": round(os.getloadavg()[0], 2), "python": platform.python_version(),
         "maskcls": metadata.version("maskcls"), "commit": git_commit(), **versions,

@@ -66,7 +66,7 @@ def cropped(words: list[str]) -> Versions:
     """Return what shows a photo and its crop, given as a word of the group and parameter=value."""
     faults = [f"--crop: {text!r} is no parameter=value" for text in words[1:] if "=" not in text]
     pairs = [text.partition("=") for text in words[1:]]
-    made = crop.word.check({"name": words[0]} | {name: yaml.safe_load(value) for name, _, value in pairs}, faults)
+    made = crop.registry.check({"name": words[0]} | {name: yaml.safe_load(value) for name, _, value in pairs}, faults)
     if made is None or faults:
         raise ConfigError(*faults)
     cut = made()

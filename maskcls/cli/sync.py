@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maskcls.cli.command import command
-from maskcls.components.logger import settle
+from maskcls.components.logger import resolve_mode
 from maskcls.core.errors import RunError
 from maskcls.system import console
 
@@ -30,7 +30,7 @@ def sync(runs_dir: Path) -> None:
         return
     said: list[str] = []
     try:
-        mode = settle(said.append, os.environ.get("WANDB_MODE", "online"))
+        mode = resolve_mode(said.append, os.environ.get("WANDB_MODE", "online"))
     except Exception as error:  # of its own variables and settings
         raise RunError(f"wandb refuses its settings ({' '.join(str(error).split())[:200]})") from error
     if mode != "online":

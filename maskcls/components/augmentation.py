@@ -18,34 +18,36 @@ from maskcls.core.schema import UnitInterval
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
 
-word = Registry("augmentation")
+registry = Registry("augmentation")
 Image = npt.NDArray[np.uint8]
 Augment = Callable[[Image, int], Image]
 ELSEWHERE = {"Normalize": "normalisation happens on the device", "ToTensorV2": "photos become tensors in the loader"}
 
 
-def known(transforms: dict[str, Any]) -> dict[str, Any]:
+def check_transforms(transforms: dict[str, Any]) -> dict[str, Any]:
     """Return transforms whose names and arguments albumentations knows."""
     for name, params in transforms.items():
-        transform(name, params or {})
+        build_transform(name, params or {})
     return transforms
 
 
-@word
+@registry
 def none() -> Augment | None:
     """Leave the photos as they are."""
     return None
 
 
-@word
-def albumentations_(*, transforms: Annotated[dict[str, Any], AfterValidator(known)], p: UnitInterval = 1.0) -> Augment:
+@registry
+def albumentations_(
+    *, transforms: Annotated[dict[str, Any], AfterValidator(check_transforms)], p: UnitInterval = 1.0
+) -> Augment:
     """Apply albumentations' transforms one after the other; {Class: {argument: value}}.
 
     Each call draws its random numbers from its own seed, so that neither workers nor their number change a result.
     """
     import albumentations
 
-    steps = [transform(name, params or {}) for name, params in transforms.items()]
+    steps = [build_transform(name, params or {}) for name, params in transforms.items()]
     pipeline = albumentations.Compose(steps, p=p)
 
     def augment(image: Image, seed: int) -> Image:
@@ -68,7 +70,7 @@ def check_augmented(before: Image, after: npt.NDArray[Any]) -> Image:
     raise ValueError(f"expected uint8 pixels of {size}, got {after.dtype} of {made}: {remedy}")
 
 
-def transform(name: str, params: Mapping[str, Any]) -> Any:
+def build_transform(name: str, params: Mapping[str, Any]) -> Any:
     """Return one transform of albumentations; a wrong name, argument or value is a ValueError with the nearest word."""
     import albumentations
 
@@ -83,7 +85,7 @@ def transform(name: str, params: Mapping[str, Any]) -> Any:
     allowed = inspect.signature(classes[name].__init__).parameters
     if wrong := [key for key in params if key not in allowed]:
         raise ValueError(unknown_message(f"argument of {name}", wrong[0], set(allowed) - {"self"}))
-    arguments = {key: nested(value) if key == "transforms" else value for key, value in params.items()}
+    arguments = {key: build_nested(value) if key == "transforms" else value for key, value in params.items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -93,11 +95,11 @@ def transform(name: str, params: Mapping[str, Any]) -> Any:
         raise ValueError(f"{name}: {text}") from error
 
 
-def nested(transforms: Any) -> list[Any]:
+def build_nested(transforms: Any) -> list[Any]:
     """Return the transforms inside a OneOf, SomeOf or Sequential, as a mapping or as a list."""
     if isinstance(transforms, list):
         pairs = [item if isinstance(item, Mapping) else {str(item): {}} for item in transforms]
-        return [step for pair in pairs for step in nested(pair)]
+        return [step for pair in pairs for step in build_nested(pair)]
     if not isinstance(transforms, Mapping):
         raise ValueError(f"{transforms!r} is no mapping of transforms, {{Class: {{argument: value}}}}")
-    return [transform(name, params or {}) for name, params in transforms.items()]
+    return [build_transform(name, params or {}) for name, params in transforms.items()]

@@ -20,7 +20,7 @@ from maskcls.core.schema import NonNegativeFloat
 from maskcls.core.task import CLASSES, FloatArray, IntArray
 from maskcls.evaluation.metrics import macro_f1
 
-word = Registry("blend")
+registry = Registry("blend")
 Combine = Callable[[FloatArray], FloatArray]  # (M, K, 18) → (K, 18)
 Doubles = npt.NDArray[np.float64]
 TINY = 1e-12
@@ -40,18 +40,20 @@ class Blend:
         return self.combine(members)
 
 
-def fixed(members: FloatArray, combine: Combine, honest: str = "nothing is learned from the labels") -> Blend:
+def build_fixed_blend(
+    members: FloatArray, combine: Combine, honest: str = "nothing is learned from the labels"
+) -> Blend:
     """Return a blend that learns nothing: out-of-fold rows and other photos are treated alike."""
     return Blend(combine(members), combine, honest)
 
 
-@word
+@registry
 def mean(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
     """The mean of the members' probabilities."""
-    return fixed(members, lambda tables: tables.mean(0))
+    return build_fixed_blend(members, lambda tables: tables.mean(0))
 
 
-@word
+@registry
 def weighted(members: FloatArray, truth: IntArray, persons: Sequence[str], *, weights: list[NonNegativeFloat]) -> Blend:
     """The mean with a weight for each member, in the order of the runs; the weights are scaled to sum to one."""
     if len(weights) != len(members):
@@ -60,10 +62,10 @@ def weighted(members: FloatArray, truth: IntArray, persons: Sequence[str], *, we
         raise ConfigError("blend.weights of weighted: one weight must be greater than 0")
     shares = np.asarray(weights) / sum(weights)
     note = "the weights were given: honest where they were not chosen on these photos"
-    return fixed(members, lambda tables: mixed(tables, shares).astype(np.float32), note)
+    return build_fixed_blend(members, lambda tables: weighted_sum(tables, shares).astype(np.float32), note)
 
 
-@word
+@registry
 def vote(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
     """The class that most members name, of equal ones the more probable: (votes + mean probability) / (M + 1)."""
 
@@ -71,10 +73,10 @@ def vote(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
         votes = np.eye(len(CLASSES), dtype=np.float32)[tables.argmax(2)].sum(0)  # (K, 18)
         return (votes + tables.mean(0)) / (len(tables) + 1)
 
-    return fixed(members, count)
+    return build_fixed_blend(members, count)
 
 
-@word
+@registry
 def rank(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
     """The mean over the members of each probability's rank in its class column, scaled to sum to one in each row.
 
@@ -91,10 +93,10 @@ def rank(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
                 total[:, c] += (below + upto + 1) / 2  # the average rank of equal ones, from 1
         return (total / total.sum(1, keepdims=True)).astype(np.float32)
 
-    return fixed(members, place)
+    return build_fixed_blend(members, place)
 
 
-@word
+@registry
 def fitted(
     members: FloatArray, truth: IntArray, persons: Sequence[str], *, folds: Annotated[int, Field(ge=2)] = 5,
     shrink: NonNegativeFloat = 0.001, bias: bool = True,
@@ -114,14 +116,14 @@ def fitted(
         raise ConfigError("blend fitted: it is cross-fitted by person and there are fewer than two people")
     oof = np.empty(members.shape[1:], np.float32)
     for learn, held in GroupKFold(groups).split(names, groups=names):
-        oof[held] = biased(members[:, held], *learned(members[:, learn], truth[learn], shrink, bias))
-    weights, offsets = learned(members, truth, shrink, bias)
+        oof[held] = apply_bias(members[:, held], *fit_weights(members[:, learn], truth[learn], shrink, bias))
+    weights, offsets = fit_weights(members, truth, shrink, bias)
     what = f"weights ({', '.join(f'{weight:.2f}' for weight in weights)}){' and class biases' if bias else ''}"
     note = f"{what} are learned, cross-fitted over {groups} parts of the people"
-    return Blend(oof, lambda tables: biased(tables, weights, offsets), note)
+    return Blend(oof, lambda tables: apply_bias(tables, weights, offsets), note)
 
 
-def learned(members: FloatArray, truth: IntArray, shrink: float, bias: bool) -> tuple[Doubles, Doubles]:
+def fit_weights(members: FloatArray, truth: IntArray, shrink: float, bias: bool) -> tuple[Doubles, Doubles]:
     """Return weights (M,) and class biases (18,): the best, by macro F1, on the way from the optimum to the mean."""
     from scipy.optimize import minimize
 
@@ -131,7 +133,7 @@ def learned(members: FloatArray, truth: IntArray, shrink: float, bias: bool) -> 
     best, chosen = -1.0, np.zeros_like(result.x)
     for share in PATH[::-1]:  # of equal ones the nearest to the mean
         tried = result.x * share
-        score = macro_f1(truth, biased(members, softmax(tried[:count]), tried[count:]).argmax(1))
+        score = macro_f1(truth, apply_bias(members, softmax(tried[:count]), tried[count:]).argmax(1))
         if score > best:
             best, chosen = score, tried
     return softmax(chosen[:count]), chosen[count:]
@@ -144,7 +146,7 @@ def loss(x: Doubles, members: Doubles, hot: Doubles, shrink: float, bias: bool) 
     """
     count = len(members)
     weights, offsets = softmax(x[:count]), x[count:] if bias else np.zeros(len(CLASSES))
-    raw = mixed(members, weights)  # (N, 18)
+    raw = weighted_sum(members, weights)  # (N, 18)
     scaled = np.exp(offsets) * np.maximum(raw, TINY)
     soft = scaled / scaled.sum(1, keepdims=True)
     present = hot.sum(0) > 0
@@ -158,14 +160,14 @@ def loss(x: Doubles, members: Doubles, hot: Doubles, shrink: float, bias: bool) 
     return value, 2 * shrink * x - np.concatenate([by_logit, by_log.sum(0) * bias])
 
 
-def mixed(members: npt.NDArray[Any], weights: Doubles) -> Doubles:
+def weighted_sum(members: npt.NDArray[Any], weights: Doubles) -> Doubles:
     """Return the weighted sum (N, 18) of (M, N, 18)."""
     return (weights @ members.reshape(len(members), -1)).reshape(members.shape[1:])
 
 
-def biased(members: FloatArray, weights: Doubles, offsets: Doubles) -> FloatArray:
+def apply_bias(members: FloatArray, weights: Doubles, offsets: Doubles) -> FloatArray:
     """Return the weighted mean with each class scaled by exp(its bias), rows summing to one, (K, 18)."""
-    scaled = np.maximum(mixed(members, weights), TINY) * np.exp(offsets)
+    scaled = np.maximum(weighted_sum(members, weights), TINY) * np.exp(offsets)
     return (scaled / scaled.sum(1, keepdims=True)).astype(np.float32)
 
 

@@ -16,7 +16,7 @@ from maskcls.imaging.image_decoding import Image
 from maskcls.imaging.image_io import ImageInfo
 from maskcls.imaging.resize import center_box, fit_box, resize_image
 
-word = Registry("crop")
+registry = Registry("crop")
 Crop = Callable[[Image], Image]
 
 PARTS = {  # left, top, right, bottom in a face whose eyes lie at (-0.5, 0) and (0.5, 0) and whose mouth at (0, 1)
@@ -26,23 +26,23 @@ PARTS = {  # left, top, right, bottom in a face whose eyes lie at (-0.5, 0) and 
 }
 
 
-def pair(value: list[int] | None) -> list[int] | None:
+def check_pair(value: list[int] | None) -> list[int] | None:
     """Return a height and a width."""
     if value is not None and len(value) != 2:
         raise ValueError(f"{value} is no [height, width]")
     return value
 
 
-@word
+@registry
 def none() -> Crop:
     """Leave the photos as they are; all must have one size."""
     return lambda image: image
 
 
-@word
+@registry
 def center(
     *, height: ImageSide = 400, width: ImageSide = 200,
-    out: Annotated[list[ImageSide] | None, AfterValidator(pair)] = None, clahe: NonNegativeFloat = 0.0,
+    out: Annotated[list[ImageSide] | None, AfterValidator(check_pair)] = None, clahe: NonNegativeFloat = 0.0,
 ) -> Crop:  # fmt: skip
     """Cut height × width pixels out of the middle, as albumentations' CenterCrop, then scale them to `out`.
 
@@ -52,7 +52,7 @@ def center(
     def cut(image: Image) -> Image:
         h, w = image.shape[:2]
         if h < height or w < width:
-            raise DataError(larger(height, width, h, w))
+            raise DataError(crop_too_large(height, width, h, w))
         top, left = (h - height) // 2, (w - width) // 2
         part = image[top : top + height, left : left + width]
         high, wide = out or (height, width)
@@ -61,13 +61,13 @@ def center(
     return cut
 
 
-@word
+@registry
 def resize(*, height: ImageSide = 80, width: ImageSide = 60, clahe: NonNegativeFloat = 0.0) -> Crop:
     """Scale the whole photo to height × width pixels (by area when it shrinks)."""
     return lambda image: resize_image(image, height, width, clahe)
 
 
-@word
+@registry
 def face(
     *, detector: Detector = "mtcnn", margin: NonNegativeFloat = 0.2, height: ImageSide = 224, width: ImageSide = 224,
     clahe: NonNegativeFloat = 0.0,
@@ -79,10 +79,10 @@ def face(
         aside, up = margin * (right - left), margin * (bottom - top)
         return left - aside, top - up, right + aside, bottom + up
 
-    return Found(FaceDetector(detector), area, height, width, clahe)
+    return FaceCrop(FaceDetector(detector), area, height, width, clahe)
 
 
-@word
+@registry
 def region(
     *, part: Literal["forehead", "nose_chin", "chin_neck"] = "nose_chin", detector: Detector = "mtcnn",
     height: ImageSide = 112, width: ImageSide = 144, clahe: NonNegativeFloat = 0.0,
@@ -94,10 +94,10 @@ def region(
         points = found.landmarks.put([(left, top), (right, top), (right, bottom), (left, bottom)])
         return (*map(float, points.min(0)), *map(float, points.max(0)))  # type: ignore[return-value]
 
-    return Found(FaceDetector(detector), area, height, width, clahe)
+    return FaceCrop(FaceDetector(detector), area, height, width, clahe)
 
 
-class Found:
+class FaceCrop:
     """A crop around what a detector finds; where it finds nothing it is the middle of the photo, and is counted."""
 
     def __init__(
@@ -116,14 +116,14 @@ class Found:
         return resize_image(image[top:bottom, left:right], *self.size, self.clahe)
 
 
-def misfit(crop: Component, look: ImageInfo) -> str | None:
+def crop_error(crop: Component, look: ImageInfo) -> str | None:
     """Return why a photo of a known size is too small for a crop, None where it is not."""
     high, wide = crop.params.get("height", 1), crop.params.get("width", 1)
     if crop.build is not center or (look.height >= high and look.width >= wide):
         return None
-    return f"is too small: {larger(high, wide, look.height, look.width)}"
+    return f"is too small: {crop_too_large(high, wide, look.height, look.width)}"
 
 
-def larger(height: int, width: int, h: int, w: int) -> str:
+def crop_too_large(height: int, width: int, h: int, w: int) -> str:
     """Return the words for a cut that a photo cannot hold."""
     return f"crop.height × crop.width {height} × {width} is larger than a photo of {h} × {w} pixels"

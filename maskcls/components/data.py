@@ -43,10 +43,10 @@ from maskcls.imaging.image_decoding import image_endings
 from maskcls.synthetic.dataset import write
 from maskcls.system import console
 
-word = Registry("data")
+registry = Registry("data")
 Note = Callable[[str], None]
 OPTIONAL = ("label", "mask", "gender", "age", "person", "part")
-SHOTS = {f"mask{i}": 0 for i in range(1, 6)} | {"incorrect_mask": 1, "normal": 2}
+MASK_BY_STEM = {f"mask{i}": 0 for i in range(1, 6)} | {"incorrect_mask": 1, "normal": 2}
 MOST = 100_000  # drawn people
 Crowd = Annotated[int, Field(ge=1, le=MOST)]
 Drawing = Annotated[int, Field(ge=8, le=2048)]  # pixels of a side
@@ -69,7 +69,7 @@ def existing(value: str) -> str:
     return value
 
 
-@word
+@registry
 def competition(
     note: Note, *, root: Annotated[str | None, AfterValidator(folder)] = None, links: bool = False
 ) -> pd.DataFrame:
@@ -82,17 +82,17 @@ def competition(
     """
     base = Path(str(root))
     train = read_csv(base / "train" / "train.csv", ("gender", "age", "path"), ignored=("id", "race"), note=note)
-    rows = labelled(train, base / "train" / "images") + evaluation(base, note)
+    rows = read_train(train, base / "train" / "images") + evaluation(base, note)
     photos = [row for row in rows if row["path"]]
     if lost := [row["person"] for row in rows if not row["path"]]:
         who = and_others(list(dict.fromkeys(lost)))
         note(f"{len(lost)} photos are missing from the folders of train/images and were left out, of {who}")
     for images in (base / "train" / "images", base / "eval" / "images"):
         note_unused_files(images, [row["path"] for row in photos], note)
-    return finished(photos, base, links)
+    return to_table(photos, base, links)
 
 
-def labelled(train: list[Row], base: Path) -> list[dict[str, Any]]:
+def read_train(train: list[Row], base: Path) -> list[dict[str, Any]]:
     """Return a row for each of the seven photos of each person of train.csv; `path` is None where there is none."""
     faults, rows = find_duplicates(train, "path"), []
     for where, cells in train:
@@ -104,18 +104,18 @@ def labelled(train: list[Row], base: Path) -> list[dict[str, Any]]:
         elif not os.path.isdir(place):
             report_missing(f"{where}: {missing_path_message('folder', base, cells['path'])}", faults)
         elif known:
-            rows += shots(place, {"person": person, "part": "train", **known})
+            rows += person_images(place, {"person": person, "part": "train", **known})
     raise_errors(faults)
     return rows
 
 
-def shots(place: Path, person: Mapping[str, Any]) -> list[dict[str, Any]]:
+def person_images(place: Path, person: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the seven rows of a person; files beginning with a dot are no photos."""
     with os.scandir(place) as entries:
         names = [entry.name for entry in entries if not entry.is_symlink() or os.path.exists(entry.path)]
     photos = [(*os.path.splitext(name), name) for name in sorted(names, reverse=True) if name[0] != "."]
     found = {stem: os.path.join(place, name) for stem, ending, name in photos if ending.lower() in image_endings()}
-    return [{"path": found.get(stem), "mask": mask, **person} for stem, mask in SHOTS.items()]
+    return [{"path": found.get(stem), "mask": mask, **person} for stem, mask in MASK_BY_STEM.items()]
 
 
 def evaluation(base: Path, note: Note) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ def evaluation(base: Path, note: Note) -> list[dict[str, Any]]:
             note(f"{base / 'eval'} is not used: it has no info.csv")
         return []
     info = read_csv(base / "eval" / "info.csv", ("ImageID",), ignored=("ans",), note=note)
-    images, truth = base / "eval" / "images", answers(base / "eval" / "labels.csv", note)
+    images, truth = base / "eval" / "images", read_eval_labels(base / "eval" / "labels.csv", note)
     there = spellings_in(str(images))
     faults = find_duplicates(info, "ImageID")
     for where, cells in info:
@@ -139,7 +139,7 @@ def evaluation(base: Path, note: Note) -> list[dict[str, Any]]:
     return [{"path": images / there[name], "part": "eval", **truth.get(name, unlabelled)} for name in names]
 
 
-def answers(source: Path, note: Note) -> dict[str, dict[str, Any]]:
+def read_eval_labels(source: Path, note: Note) -> dict[str, dict[str, Any]]:
     """Return {ImageID: labels} of the evaluation photos, empty where they are not known."""
     if not source.exists():
         return {}
@@ -154,7 +154,7 @@ def answers(source: Path, note: Note) -> dict[str, dict[str, Any]]:
     return truth
 
 
-@word
+@registry
 def synthetic(
     note: Note, *, root: str = "data", people: Crowd = 120, eval_people: Annotated[int, Field(ge=0, le=MOST)] = 40,
     height: Drawing = 256, width: Drawing = 192, seed: NonNegativeInt = 0,
@@ -189,7 +189,7 @@ def drawn(place: Path, **what: int) -> None:
             write(place, **what, track=console.track)
 
 
-@word
+@registry
 def table(
     note: Note, *, file: Annotated[str, AfterValidator(existing)], root: str | None = None, links: bool = False
 ) -> pd.DataFrame:
@@ -210,13 +210,13 @@ def table(
             f"{source} has neither label nor all of mask, gender, age: {', '.join(sorted(lacking))} is missing"
         )
     faults = find_duplicates(given, "path")
-    rows = [placed(cells, base, where, faults) for where, cells in given]
+    rows = [parse_row(cells, base, where, faults) for where, cells in given]
     raise_errors(faults)
     note_blanks(source, given, note)
-    return finished([row for row in rows if row["path"]], base, links)
+    return to_table([row for row in rows if row["path"]], base, links)
 
 
-def placed(cells: Mapping[str, str], base: Path, where: str, faults: list[str]) -> dict[str, Any]:
+def parse_row(cells: Mapping[str, str], base: Path, where: str, faults: list[str]) -> dict[str, Any]:
     """Return one row of a CSV as a row of the table, adding what is wrong with it to `faults`.
 
     Its path is None where the file is missing and the run leaves such rows out.
@@ -239,7 +239,7 @@ def placed(cells: Mapping[str, str], base: Path, where: str, faults: list[str]) 
     return shared | {"mask": mask, **parse_person(cells, where, faults)}
 
 
-def finished(rows: list[dict[str, Any]], base: Path, links: bool = False) -> pd.DataFrame:
+def to_table(rows: list[dict[str, Any]], base: Path, links: bool = False) -> pd.DataFrame:
     """Return rows as the table: ids relative to the root in Unicode's form NFC, labels from mask, gender and age.
 
     A person is known by one spelling of its id (identities.unify_ids); without one a photo is a person of its own.

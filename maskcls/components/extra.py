@@ -24,7 +24,7 @@ from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.system import console
 from maskcls.system.processes import num_cpus
 
-word = Registry("extra")
+registry = Registry("extra")
 Note = Callable[[str], None]
 FIELDS = {"age": r"\d+(?:\.\d+)?", "gender": "[^_]+?", "person": ".+?"}
 
@@ -54,13 +54,13 @@ def span(value: list[float] | None) -> list[float] | None:
     return value
 
 
-@word
+@registry
 def none(table: pd.DataFrame, note: Note) -> pd.DataFrame:
     """Return the table as it is."""
     return table
 
 
-@word
+@registry
 def table_(
     table: pd.DataFrame, note: Note, *, file: Annotated[str, AfterValidator(data.existing)], root: str | None = None,
     links: bool = False,
@@ -69,10 +69,10 @@ def table_(
     new = data.table(note, file=file, root=root, links=links).sort_values("id", ignore_index=True)
     if evaluated := int((new["part"] == "eval").sum()):
         note(f"extra: {evaluated} photos of {file} are of part eval and are trained on all the same")
-    return joined(table, new, file, note)
+    return append_images(table, new, file, note)
 
 
-@word
+@registry
 def folder(
     table: pd.DataFrame, note: Note, *, root: Annotated[str, AfterValidator(standing)],
     pattern: Annotated[str, AfterValidator(readable)] = "{age}_{gender}_*",
@@ -86,7 +86,7 @@ def folder(
     Without {person} each photo is its own person. `links` allows symbolic links out of the folder. Photos of other
     names are left out and counted.
     """
-    base, fits = Path(root), expression(pattern)
+    base, fits = Path(root), compile_pattern(pattern)
     files, left_out = find_images(base)
     rows = [row for path in files if (row := read(path, base, fits, genders, MASKS.index(mask)))]
     if len(rows) < len(files):
@@ -99,10 +99,10 @@ def folder(
         note(f"extra.ages: {len(rows) - len(chosen)} photos are of ages outside {low:g} to {high:g} and were left out")
     if not chosen:
         raise DataError(f"extra folder: none of the {len(files)} photos below {root} has a fitting name and age")
-    return joined(table, data.finished(chosen, base, links), root, note)
+    return append_images(table, data.to_table(chosen, base, links), root, note)
 
 
-def expression(pattern: str) -> re.Pattern[str]:
+def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Return the regular expression of a pattern with fields in braces and `*`."""
     parts = re.split(r"({\w+}|\*)", pattern)
     named = {f"{{{field}}}": f"(?P<{field}>{text})" for field, text in FIELDS.items()} | {"*": ".*"}
@@ -119,13 +119,13 @@ def read(path: Path, base: Path, fits: re.Pattern[str], genders: Mapping[str, st
     return {"path": path, "person": person, "mask": mask, "gender": gender, "age": age, "part": "extra"}
 
 
-def joined(table: pd.DataFrame, new: pd.DataFrame, source: str, note: Note) -> pd.DataFrame:
+def append_images(table: pd.DataFrame, new: pd.DataFrame, source: str, note: Note) -> pd.DataFrame:
     """Return the table with new photos as part `extra`; copies of photos that are there already are left out."""
     named = set(new.loc[new["person"] != new["id"], "person"]) & set(table["person"])
     if named:
         raise DataError(f"extra: {len(named)} people of {source} stand in the table already, such as {min(named)}")
     new = new.assign(part="extra", id="extra/" + new["id"], person="extra/" + new["person"])
-    keep = ~copies([*table["path"], *new["path"]])[len(table) :].to_numpy()
+    keep = ~is_duplicate([*table["path"], *new["path"]])[len(table) :].to_numpy()
     note(f"extra: {keep.sum()} photos of {source} were added; {(~keep).sum()} are copies of others and were left out")
     taken = new["id"][keep].isin(table["id"])
     if taken.any():
@@ -133,18 +133,18 @@ def joined(table: pd.DataFrame, new: pd.DataFrame, source: str, note: Note) -> p
     return pd.concat([table, new[keep]], ignore_index=True)
 
 
-def copies(paths: list[str]) -> pd.Series[bool]:
+def is_duplicate(paths: list[str]) -> pd.Series[bool]:
     """Tell for each file whether one before it has the same content; only files of one size are read."""
     sizes = pd.Series([os.stat(path).st_size for path in paths], dtype="int64")
     alike = [int(i) for i in np.flatnonzero(sizes.duplicated(keep=False))]
     prints = [str(size) for size in sizes]
-    contents = console.track(hashes([paths[i] for i in alike]), len(alike), "comparing files")
+    contents = console.track(file_hashes([paths[i] for i in alike]), len(alike), "comparing files")
     for i, content in zip(alike, contents, strict=True):
         prints[i] = content
     return pd.Series(prints, dtype=str).duplicated()
 
 
-def hashes(paths: list[str]) -> Iterator[str]:
+def file_hashes(paths: list[str]) -> Iterator[str]:
     """Yield the SHA-256 of files, read in parallel."""
     with ThreadPoolExecutor(num_cpus()) as pool:
         yield from pool.map(lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest(), paths)

@@ -22,7 +22,7 @@ from maskcls.ops.depthwise_conv import use_fast_depthwise
 from maskcls.system import distributed
 from maskcls.system.processes import num_cpus
 
-word = Registry("hardware")
+registry = Registry("hardware")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -66,7 +66,7 @@ class Hardware:
         return torch.compile(model) if self.compile else model  # type: ignore[return-value]
 
     def __str__(self) -> str:
-        device = torch.cuda.get_device_name() if self.device.type == "cuda" else processor()
+        device = torch.cuda.get_device_name() if self.device.type == "cuda" else cpu_name()
         layout = "channels-last" if self.channels_last else "contiguous"
         at_once = f", {self.folds_at_once} folds at once" if self.folds_at_once > 1 else ""
         held = ", photos in its memory" if self.resident else ""
@@ -76,13 +76,13 @@ class Hardware:
         """Return what is worth knowing of this machine."""
         gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else None
         return {key: str(value) for key, value in asdict(self).items()} | {
-            "gpu": gpu, "processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+            "gpu": gpu, "processor": cpu_name(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
             "ranks": distributed.world_size(),
         }  # fmt: skip
 
 
 @cache
-def hold_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep freed memory, for this process's life.
 
     Else every step maps its activations anew and the kernel clears each page. Other C libraries are left as they are.
@@ -93,14 +93,14 @@ def hold_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
-def processor() -> str:
+def cpu_name() -> str:
     """Return the name of the CPU's model."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
-@word
+@registry
 def auto(
     *,
     workers: NonNegativeInt | None = None,
@@ -116,7 +116,7 @@ def auto(
     )
 
 
-@word
+@registry
 def cpu(
     *,
     workers: NonNegativeInt | None = None,
@@ -135,7 +135,7 @@ def cpu(
     return Hardware(torch.device("cpu"), workers or 0, True, True, eval_batch or 64, compile, folds_at_once, resident)
 
 
-@word
+@registry
 def gpu(
     *,
     workers: NonNegativeInt | None = None,

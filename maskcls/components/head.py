@@ -13,7 +13,7 @@ from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat
 from maskcls.core.task import SHAPE
 
-word = Registry("head")
+registry = Registry("head")
 Objective = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -63,13 +63,13 @@ class Head:
         return total
 
 
-@word
+@registry
 def single() -> Head:
     """One head of 18 classes."""
     return Head(keep=((0, 1, 2),), weights=(1.0,))
 
 
-@word
+@registry
 def triple(*, mask: NonNegativeFloat = 1.0, gender: NonNegativeFloat = 1.0, age: NonNegativeFloat = 1.0) -> Head:
     """Three heads, mask (3), gender (2) and age (3), whose losses are summed with these weights."""
     return Head(keep=((0,), (1,), (2,)), weights=(mask, gender, age))

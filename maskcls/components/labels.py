@@ -16,13 +16,13 @@ from maskcls.core.schema import NonNegativeFloat
 from maskcls.core.table import AGE_COLUMNS
 from maskcls.core.task import AGE_THRESHOLDS, AGES, ATTRIBUTES, bin_age, decode, encode
 
-word = Registry("labels")
+registry = Registry("labels")
 Note = Callable[[str], None]
 TIERS = ("none", "core", "extended")
 PATCHES = Path(__file__).parent / "patches.csv"
 
 
-def spans(values: list[list[int]]) -> list[list[int]]:
+def check_age_ranges(values: list[list[int]]) -> list[list[int]]:
     """Return pairs of ages, the younger one first."""
     for value in values:
         if len(value) != 2 or value[0] > value[1]:
@@ -30,11 +30,11 @@ def spans(values: list[list[int]]) -> list[list[int]]:
     return values
 
 
-@word
+@registry
 def plain(
     table: pd.DataFrame, note: Note, *, patches: Literal["none", "core", "extended"] = "none",
     border: Annotated[int, Field(gt=AGE_THRESHOLDS[0])] = AGE_THRESHOLDS[1], soft: NonNegativeFloat = 0.0,
-    drop: Annotated[list[list[int]], AfterValidator(spans)] = [],
+    drop: Annotated[list[list[int]], AfterValidator(check_age_ranges)] = [],
 ) -> pd.DataFrame:  # fmt: skip
     """Return the table with mended labels, and with what training takes them to be.
 
@@ -44,7 +44,7 @@ def plain(
     a distribution), age_class (the one class that training counts the row to: samplers and mixing choose by it) and
     trained. Scoring knows the borders 30 and 60 alone.
     """
-    table = patched(table, patches, note)
+    table = apply_patches(table, patches, note)
     table["trained"] &= table["part"] != "eval"
     years, known = table["age"].to_numpy(float), table["age"].notna().to_numpy()
     borders = (AGE_THRESHOLDS[0], border)
@@ -53,7 +53,7 @@ def plain(
     if soft:
         open_ended = find_open_ended(table, border)
         faded = known & ~open_ended
-        ages[faded] = shares(years[faded], borders, soft)
+        ages[faded] = soft_age_bins(years[faded], borders, soft)
         note_open_ended(years[open_ended], note)
     table[AGE_COLUMNS], table["age_class"] = ages.astype(np.float32), hard
     for low, high in drop:
@@ -66,7 +66,7 @@ def plain(
     return table
 
 
-def shares(years: np.ndarray, borders: tuple[int, ...], soft: float) -> np.ndarray:
+def soft_age_bins(years: np.ndarray, borders: tuple[int, ...], soft: float) -> np.ndarray:
     """Return (N, 3) distributions over age classes that fade into each other over `soft` years.
 
     Ages are whole years, so that 59.5 lies between the last age of a class, 59, and the first of the next one, 60:
@@ -94,7 +94,7 @@ def note_open_ended(years: np.ndarray, note: Note) -> None:
         note(f"labels: nobody is older than {age:g}: {photos} photos of that age count as {age:g} or more")
 
 
-def patched(table: pd.DataFrame, tier: str, note: Note) -> pd.DataFrame:
+def apply_patches(table: pd.DataFrame, tier: str, note: Note) -> pd.DataFrame:
     """Return the table with the patches of a tier applied and counted; what is mended already stays as it is.
 
     A patch knows its rows by the id that begins the folder's name and by the photo, and sets a field to its new value
@@ -113,7 +113,7 @@ def patched(table: pd.DataFrame, tier: str, note: Note) -> pd.DataFrame:
     if not absent:
         photo = table["id"].str.rpartition("/")[2].str.rpartition(".")[0]
         for rule in rules.itertuples():
-            mend(table, (person == rule.person) & (photo == rule.photo if rule.photo else True), rule)
+            apply_patch(table, (person == rule.person) & (photo == rule.photo if rule.photo else True), rule)
         relabel(table)
     changed = int((table[before.columns].fillna(-1) != before.fillna(-1)).any(axis=1).sum())
     why = f". They are for the competition's data, and this data lacks {and_others(absent)}" if absent else ""
@@ -121,7 +121,7 @@ def patched(table: pd.DataFrame, tier: str, note: Note) -> pd.DataFrame:
     return table
 
 
-def mend(table: pd.DataFrame, rows: pd.Series, rule: Any) -> None:
+def apply_patch(table: pd.DataFrame, rows: pd.Series, rule: Any) -> None:
     """Set a field of some rows to a patch's new value where it has the patch's old one."""
     if rule.field == "age":
         table.loc[rows & (bin_age(table["age"].fillna(0)) == AGES.index(rule.old)), "age"] = float(rule.new)

@@ -16,14 +16,14 @@ from maskcls.core.task import CLASSES
 from maskcls.storage.run import RunDir
 from maskcls.system.network import has_netrc
 
-word = Registry("logger")
+registry = Registry("logger")
 Note = Callable[[str], None]
-Log = Callable[[Mapping[str, Any]], None]  # takes the numbers of an epoch
+LogFn = Callable[[Mapping[str, Any]], None]  # takes the numbers of an epoch
 MODES = Literal["auto", "online", "offline", "disabled"]
 LIMITS: dict[str, Any] = {"silent": True, "console": "off", "init_timeout": 20, "finish_timeout": 60}  # seconds
 
 
-class Sink(Protocol):
+class Logger(Protocol):
     """Where numbers go: begun once, logged to after each epoch, ended with the closing metrics."""
 
     def begin(self, run: RunDir, config: Mapping[str, Any]) -> None:
@@ -71,7 +71,7 @@ class Wandb:
         import wandb
 
         limits = {key: value for key, value in LIMITS.items() if key in wandb.Settings.model_fields}
-        places = self.place | where | {"mode": settle(self.note, self.mode), "settings": wandb.Settings(**limits)}
+        places = self.place | where | {"mode": resolve_mode(self.note, self.mode), "settings": wandb.Settings(**limits)}
         return wandb.init(config=config, reinit="finish_previous", **places)
 
     def publish(
@@ -124,26 +124,26 @@ class Wandb:
         self.run.log(media | tables | {"report": wandb.Html(str(self.dir / "report.html"))})
 
 
-@word
+@registry
 def none(note: Note) -> None:
     """Nothing beside log.jsonl and the terminal."""
 
 
-@word
+@registry
 def wandb_(
     note: Note, *, project: str = "maskcls", entity: str | None = None, group: str | None = None,
     tags: list[str] = [], mode: MODES = "auto",
-) -> Sink:  # fmt: skip
+) -> Logger:  # fmt: skip
     """Weights & Biases: offline unless you are logged in or WANDB_MODE says otherwise; a sweep's jobs share a group."""
     return Wandb(note, project, entity, group or os.environ.get("MASKCLS_SWEEP"), tags, mode)
 
 
-def settle(note: Note, mode: str) -> str:
+def resolve_mode(note: Note, mode: str) -> str:
     """Return the mode beforehand, so that wandb never asks or waits: without a key or a way to its server, offline."""
     mode = os.environ.get("WANDB_MODE", mode) if mode == "auto" else mode
     if mode not in ("auto", "online"):
         return mode
-    address = urlparse(os.environ.get("WANDB_BASE_URL") or server())
+    address = urlparse(os.environ.get("WANDB_BASE_URL") or server_url())
     if not (os.environ.get("WANDB_API_KEY") or has_netrc(address.hostname or "")):
         if mode == "online":
             note("wandb has no key here: this run is kept offline (wandb login, or WANDB_API_KEY)")
@@ -157,7 +157,7 @@ def settle(note: Note, mode: str) -> str:
     return "online"
 
 
-def server() -> str:
+def server_url() -> str:
     """Return the address of the server that wandb would speak to."""
     import wandb
 

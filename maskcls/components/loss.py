@@ -11,18 +11,18 @@ from torch import Tensor
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat, Proportion
 
-word = Registry("loss")
+registry = Registry("loss")
 Loss = Callable[[Tensor, Tensor], Tensor]
 Weights = Literal["none", "inverse", "effective"]
 
 
-@word
+@registry
 def ce(counts: Tensor, *, weights: Weights = "none", smoothing: Proportion = 0.0, beta: Proportion = 0.999) -> Loss:
     """Cross entropy between distributions."""
     return focal(counts, gamma=0.0, weights=weights, smoothing=smoothing, beta=beta)
 
 
-@word
+@registry
 def focal(
     counts: Tensor,
     *,
@@ -36,7 +36,7 @@ def focal(
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         logp = logits.log_softmax(1)
-        terms = -smooth(targets, smoothing) * weight.to(logp) * logp
+        terms = -smooth_labels(targets, smoothing) * weight.to(logp) * logp
         if gamma:
             # 1 − p is kept off 0, where the power's gradient is infinite for gamma < 1
             terms = terms * (1 - logp.exp()).clamp_min(1e-7) ** gamma
@@ -45,13 +45,13 @@ def focal(
     return loss
 
 
-@word
+@registry
 def f1(counts: Tensor, *, weights: Weights = "none", smoothing: Proportion = 0.0, beta: Proportion = 0.999) -> Loss:
     """One minus the macro F1 of a batch, with probabilities in place of counts (the soft F1)."""
     weight = class_weights(counts, weights, beta)
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
-        probs, truth = logits.softmax(1), smooth(targets, smoothing)
+        probs, truth = logits.softmax(1), smooth_labels(targets, smoothing)
         hits = (probs * truth).sum(0)
         score = 2 * hits / (probs.sum(0) + truth.sum(0)).clamp_min(1e-7)
         share = weight.to(score) / weight.to(score).sum()
@@ -60,7 +60,7 @@ def f1(counts: Tensor, *, weights: Weights = "none", smoothing: Proportion = 0.0
     return loss
 
 
-def smooth(targets: Tensor, share: float) -> Tensor:
+def smooth_labels(targets: Tensor, share: float) -> Tensor:
     """Return distributions with a share spread evenly over the classes (Szegedy et al. 2016)."""
     return targets * (1 - share) + share / targets.shape[1] if share else targets
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from maskcls.core.registry import Registry
 from maskcls.core.schema import PositiveFloat, UnitInterval
 
-word = Registry("mixing")
+registry = Registry("mixing")
 Mix = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -26,34 +26,34 @@ def interval(values: list[float]) -> list[float]:
     return values
 
 
-@word
+@registry
 def none() -> Mix | None:
     """Leave the batches as they are."""
     return None
 
 
-@word
+@registry
 def mixup(*, alpha: PositiveFloat = 0.2, p: UnitInterval = 1.0) -> Mix:
     """Blend each photo with another of its batch, by a share drawn from Beta(alpha, alpha) (Zhang et al. 2018)."""
 
     def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not happens(p):
+        if not bernoulli(p):
             return images, targets
-        share, other = beta(alpha), draw_partners(len(images), images.device)
+        share, other = sample_beta(alpha), draw_partners(len(images), images.device)
         return images.lerp(images[other], 1 - share), targets.lerp(targets[other], 1 - share)
 
     return mix
 
 
-@word
+@registry
 def cutmix(*, alpha: PositiveFloat = 1.0, p: UnitInterval = 1.0) -> Mix:
     """Paste a box of another photo; targets are shared by area (Yun et al. 2019)."""
 
     def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not happens(p):
+        if not bernoulli(p):
             return images, targets
         height, width = images.shape[2:]
-        top, bottom, left, right = box(height, width, 1 - beta(alpha))
+        top, bottom, left, right = sample_box(height, width, 1 - sample_beta(alpha))
         other = draw_partners(len(images), images.device)
         mixed = images.clone()
         mixed[:, :, top:bottom, left:right] = images[other, :, top:bottom, left:right]
@@ -63,7 +63,7 @@ def cutmix(*, alpha: PositiveFloat = 1.0, p: UnitInterval = 1.0) -> Mix:
     return mix
 
 
-@word
+@registry
 def halfcut(
     *, p: UnitInterval = 0.7, cut: Annotated[list[float], AfterValidator(interval)] = [0.46, 0.54],
     pairs: Literal["any", "within", "between"] = "any",
@@ -75,18 +75,18 @@ def halfcut(
     """
 
     def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not happens(p):
+        if not bernoulli(p):
             return images, targets
         width = images.shape[3]
         at = round(width * float(torch.empty(()).uniform_(*cut)))
-        other = partners(labels, pairs)
+        other = find_partners(labels, pairs)
         mixed = torch.cat([images[:, :, :, :at], images[other][:, :, :, at:]], 3)
         return mixed, targets.lerp(targets[other], 1 - at / width)
 
     return mix
 
 
-def happens(p: float) -> bool:
+def bernoulli(p: float) -> bool:
     """Tell whether an event of probability p takes place, by torch's generator of the CPU."""
     return float(torch.rand(())) < p
 
@@ -102,12 +102,12 @@ def draw_partners(count: int, device: torch.device) -> Tensor:
     return partner.to(device, non_blocking=True)
 
 
-def beta(alpha: float) -> float:
+def sample_beta(alpha: float) -> float:
     """Return a draw of Beta(alpha, alpha)."""
     return float(torch.distributions.Beta(alpha, alpha).sample())
 
 
-def box(height: int, width: int, area: float) -> tuple[int, int, int, int]:
+def sample_box(height: int, width: int, area: float) -> tuple[int, int, int, int]:
     """Return top, bottom, left, right of a box of about a share of the area, anywhere, cut off at the border."""
     side = area**0.5
     y, x = float(torch.rand(())) * height, float(torch.rand(())) * width
@@ -118,7 +118,7 @@ def box(height: int, width: int, area: float) -> tuple[int, int, int, int]:
     )  # fmt: skip
 
 
-def partners(labels: Tensor, pairs: str) -> Tensor:
+def find_partners(labels: Tensor, pairs: str) -> Tensor:
     """Return the partner of each photo: any other one, or one of its class, or of another, where there is one."""
     count = len(labels)
     if pairs == "any":

@@ -15,10 +15,10 @@ from maskcls.core.registry import Registry
 from maskcls.core.schema import Proportion
 from maskcls.storage.pretrained import hub_access, load_from_run, load_pretrained, resolve_weights
 
-word = Registry("model")
+registry = Registry("model")
 
 
-def architecture(arch: str) -> str:
+def check_architecture(arch: str) -> str:
     """Return a name that timm knows."""
     import timm
 
@@ -41,14 +41,14 @@ def finished_run(init: str | None) -> str | None:
     return init
 
 
-@word
+@registry
 def timm_(
     outputs: int,
     height: int,
     width: int,
     fold: int = 0,
     *,
-    arch: Annotated[str, AfterValidator(architecture)],
+    arch: Annotated[str, AfterValidator(check_architecture)],
     pretrained: Annotated[bool | str, AfterValidator(weights)] = False,
     drop: Proportion = 0.0,
     drop_path: Proportion = 0.0,
@@ -65,7 +65,7 @@ def timm_(
     import timm
 
     wanted: dict[str, Any] = {"drop_rate": drop, "drop_path_rate": drop_path}
-    known = {key: value for key, value in wanted.items() if value} | flexible(arch)
+    known = {key: value for key, value in wanted.items() if value} | dynamic_size_args(arch)
     try:
         with hub_access(arch, pretrained is True):
             model = timm.create_model(arch, pretrained=pretrained is True, num_classes=outputs, **known)
@@ -76,11 +76,11 @@ def timm_(
     if init:
         load_from_run(model, Path(init) / f"fold{fold}" / "best.pt", arch)
     freeze(model, frozen)
-    model.mean, model.std = norms(model, normalize)
+    model.mean, model.std = normalization(model, normalize)
     return model
 
 
-def flexible(arch: str) -> dict[str, bool]:
+def dynamic_size_args(arch: str) -> dict[str, bool]:
     """Return the options that let a vision transformer take photos of any size."""
     import timm
 
@@ -88,7 +88,7 @@ def flexible(arch: str) -> dict[str, bool]:
     return {"dynamic_img_size": True, "dynamic_img_pad": True} if takes else {}
 
 
-def norms(model: nn.Module, normalize: str) -> tuple[Any, Any]:
+def normalization(model: nn.Module, normalize: str) -> tuple[Any, Any]:
     """Return mean and std for each colour (red, green, blue) of values 0–1."""
     if normalize == "competition":
         return (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
@@ -112,7 +112,7 @@ def freeze(model: nn.Module, patterns: list[str]) -> None:
         raise ConfigError(f"model.frozen: {patterns} leaves no parameter to train")
 
 
-def training(model: nn.Module) -> nn.Module:
+def set_train_mode(model: nn.Module) -> nn.Module:
     """Put a model in training mode; batch-norms whose parameters are all frozen keep their statistics."""
     model.train()
     for module in model.modules():

@@ -13,11 +13,11 @@ from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat, PositiveFloat, Proportion
 from maskcls.ops.adamp import AdamP
 
-word = Registry("optimizer")
+registry = Registry("optimizer")
 Params = Iterable[Parameter]
 
 
-@word
+@registry
 def sgd(
     params: Params,
     fused: bool,
@@ -31,19 +31,19 @@ def sgd(
     return torch.optim.SGD(params, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused)
 
 
-@word
+@registry
 def adam(params: Params, fused: bool, *, lr: PositiveFloat = 1e-4, weight_decay: NonNegativeFloat = 0.0) -> Optimizer:
     """Adam (Kingma & Ba 2015); weight decay is L2, in the gradient."""
     return torch.optim.Adam(params, lr, weight_decay=weight_decay, fused=fused)
 
 
-@word
+@registry
 def adamw(params: Params, fused: bool, *, lr: PositiveFloat = 1e-3, weight_decay: NonNegativeFloat = 1e-2) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
     return torch.optim.AdamW(params, lr, weight_decay=weight_decay, fused=fused)
 
 
-@word
+@registry
 def adamp(
     params: Params,
     fused: bool,
@@ -56,10 +56,10 @@ def adamp(
 
     Both take the same steps; the package's waits for the device at each weight.
     """
-    return (packaged() if package else AdamP)(params, lr, weight_decay=weight_decay)
+    return (reference_adamp() if package else AdamP)(params, lr, weight_decay=weight_decay)
 
 
-def packaged() -> Callable[..., Optimizer]:
+def reference_adamp() -> Callable[..., Optimizer]:
     """Return the AdamP of the adamp package, whose views of a weight here work in any memory layout."""
     import adamp
 
@@ -73,7 +73,7 @@ def packaged() -> Callable[..., Optimizer]:
     return Reshaping
 
 
-@word
+@registry
 def madgrad(
     params: Params,
     fused: bool,

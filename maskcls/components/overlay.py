@@ -30,19 +30,19 @@ from maskcls.system.file_digests import check_unchanged, file_digests
 from maskcls.system.files import content_hash, file_lock
 from maskcls.system.processes import num_cpus
 
-word = Registry("overlay")
+registry = Registry("overlay")
 Note = Callable[[str], None]
 SLIPS: dict[Style, float] = {"nose": 0.48, "chin": 0.34, "ear": 0.18}  # how a mask is worn incorrectly
 QUALITY = 95  # of the JPEG files
 
 
-@word
+@registry
 def none(table: pd.DataFrame, note: Note, cache: Path) -> pd.DataFrame:
     """Return the table as it is."""
     return table
 
 
-@word
+@registry
 def masks(
     table: pd.DataFrame, note: Note, cache: Path, *, of: Literal["extra", "train", "all"] = "extra",
     worn: NonNegativeInt = 1, incorrect: NonNegativeInt = 1, detector: Detector = "mtcnn", seed: NonNegativeInt = 0,
@@ -65,7 +65,7 @@ def masks(
         if not place.exists():
             draw(bare, contents, wanted, find, seed, place)
     there = {entry.name for entry in os.scandir(place)}
-    new = pd.concat([bare.iloc[:0], *(drawn(bare, name, place, there) for name in wanted)])
+    new = pd.concat([bare.iloc[:0], *(mask_rows(bare, name, place, there) for name in wanted)])
     lost = sum(name.endswith(".none") for name in there)
     note(f"overlay: {len(new)} masks were drawn on {len(bare) - lost} bare faces; in {lost} {detector} found no face")
     return pd.concat([table, new], ignore_index=True)
@@ -99,12 +99,12 @@ def draw(
         image = read_photo(path)
         found = find(image)
         if found is None:
-            (part / f"{stem(name)}.none").touch()
+            (part / f"{file_stem(name)}.none").touch()
             return
         for kind in wanted:
             random = np.random.default_rng((seed, zlib.crc32(f"{name}/{kind}".encode())))
-            picture = dressed(image, found.landmarks, kind.startswith("worn"), random)
-            file = part / f"{stem(name)}-{kind}.jpg"
+            picture = with_mask(image, found.landmarks, kind.startswith("worn"), random)
+            file = part / f"{file_stem(name)}-{kind}.jpg"
             if not cv2.imwrite(str(file), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
                 raise DataError(f"{file} cannot be written: is the disk full?")
 
@@ -115,20 +115,20 @@ def draw(
     os.replace(part, place)
 
 
-def dressed(image: Image, at: Landmarks, worn: bool, random: np.random.Generator) -> Image:
+def with_mask(image: Image, at: Landmarks, worn: bool, random: np.random.Generator) -> Image:
     """Return a photo with a random mask, worn or in one of the three ways of wearing it incorrectly."""
     style = "worn" if worn else list(SLIPS)[random.choice(len(SLIPS), p=list(SLIPS.values()))]
     return draw_mask(image, at, sample_mask(random), style, random)
 
 
-def stem(name: str) -> str:
+def file_stem(name: str) -> str:
     """Return the file name of a photo's drawn versions, the same for an id always."""
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def drawn(bare: pd.DataFrame, kind: str, place: Path, there: set[str]) -> pd.DataFrame:
+def mask_rows(bare: pd.DataFrame, kind: str, place: Path, there: set[str]) -> pd.DataFrame:
     """Return the rows of one drawn version: its source's, but for id, path, mask, label, part and scored."""
-    files = pd.Series([f"{stem(name)}-{kind}.jpg" for name in bare["id"]], index=bare.index)
+    files = pd.Series([f"{file_stem(name)}-{kind}.jpg" for name in bare["id"]], index=bare.index)
     have = files.isin(there)
     rows, mask = bare[have].copy(), MASKS.index(kind.rstrip("0123456789"))
     _, gender, age = decode(rows["label"])

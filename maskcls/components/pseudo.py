@@ -19,28 +19,33 @@ from maskcls.core.task import CLASSES, decode
 from maskcls.storage.run_files import PROBS, read_fold, read_table
 from maskcls.system.safe_reading import readable
 
-word = Registry("pseudo")
+registry = Registry("pseudo")
 Note = Callable[[str], None]
 
 
-def predicted(run: str) -> str:
+def check_finished(run: str) -> str:
     """Return the folder of a run that has predictions of evaluation photos."""
     if not os.path.isfile(Path(run) / "eval.csv"):
         raise ValueError(f"{run!r} is no folder of a finished run with evaluation photos (it has no eval.csv)")
     return run
 
 
-@word
+@registry
 def none(table: pd.DataFrame, note: Note) -> pd.DataFrame:
     """The table as it is."""
     return table
 
 
-@word
+@registry
 def confident(
-    table: pd.DataFrame, note: Note, *, run: Annotated[str, AfterValidator(predicted)], threshold: Proportion = 0.9,
-    cap: PositiveInt | None = None, soft: bool = False,
-) -> pd.DataFrame:  # fmt: skip
+    table: pd.DataFrame,
+    note: Note,
+    *,
+    run: Annotated[str, AfterValidator(check_finished)],
+    threshold: Proportion = 0.9,
+    cap: PositiveInt | None = None,
+    soft: bool = False,
+) -> pd.DataFrame:
     """Append the evaluation photos whose largest probability is at least `threshold`, labelled with the run's guess.
 
     Fold k trains on what fold k of that run is sure of, so that nobody whom it is scored on has had a part in its
@@ -50,14 +55,14 @@ def confident(
     where the run predicted other photos than the table's evaluation part. Pseudo-labels are Lee 2013's.
     """
     evaluation = table[table["part"] == "eval"]
-    given = [guesses(file, evaluation) for file in fold_files(Path(run), evaluation, note)]
+    given = [confident_predictions(file, evaluation) for file in fold_files(Path(run), evaluation, note)]
     sure = [choose(one, threshold, cap) for one in given]
-    note(told(Path(run).name, sure, len(evaluation), threshold))
+    note(describe_pseudo_labels(Path(run).name, sure, len(evaluation), threshold))
     union = set().union(*(one.index for one in sure))
     picked = evaluation[evaluation["id"].isin(union)]
     if picked.empty:
         return table
-    whole = pd.concat([table, labelled(picked, sure, soft)], ignore_index=True)
+    whole = pd.concat([table, to_training_rows(picked, sure, soft)], ignore_index=True)
     numbers = [FOLD_LABEL.format(k) for k in range(len(sure))]
     return whole.assign(**{name: whole[name].fillna(OWN).astype("int64") for name in numbers})
 
@@ -83,7 +88,7 @@ def fold_files(run: Path, evaluation: pd.DataFrame, note: Note) -> list[Path]:
     return files
 
 
-def guesses(file: Path, evaluation: pd.DataFrame) -> pd.DataFrame:
+def confident_predictions(file: Path, evaluation: pd.DataFrame) -> pd.DataFrame:
     """Return guess, confidence and p0 … p17 by id of the evaluation photos, as one fold of a run predicted them."""
     arrays = read_fold(file)
     with readable(file):
@@ -99,7 +104,7 @@ def choose(given: pd.DataFrame, threshold: float, cap: int | None) -> pd.DataFra
     return sure if cap is None else sure.groupby("guess").head(cap)
 
 
-def labelled(picked: pd.DataFrame, sure: list[pd.DataFrame], soft: bool) -> pd.DataFrame:
+def to_training_rows(picked: pd.DataFrame, sure: list[pd.DataFrame], soft: bool) -> pd.DataFrame:
     """Return evaluation rows as training rows with each fold's guesses; of their ages only the class is known.
 
     Their columns mask, gender and label are those of the first fold that is sure of a photo.
@@ -119,7 +124,7 @@ def labelled(picked: pd.DataFrame, sure: list[pd.DataFrame], soft: bool) -> pd.D
     return extra
 
 
-def told(run: str, sure: list[pd.DataFrame], photos: int, threshold: float) -> str:
+def describe_pseudo_labels(run: str, sure: list[pd.DataFrame], photos: int, threshold: float) -> str:
     """Return the line on how many photos a run labelled, by class."""
     counts = [len(one) for one in sure]
     some = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"

@@ -10,17 +10,17 @@ from maskcls.core.registry import Registry
 from maskcls.core.schema import UnitInterval
 from maskcls.core.task import IntArray
 
-word = Registry("sampler")
+registry = Registry("sampler")
 Order = Callable[[np.random.Generator], IntArray]
 
 
-@word
+@registry
 def shuffle(labels: IntArray) -> Order:
     """Return each row once, in random order."""
     return lambda random: random.permutation(len(labels))
 
 
-@word
+@registry
 def weighted(labels: IntArray, *, power: UnitInterval = 1.0) -> Order:
     """Draw rows with replacement, with odds 1 / (photos of the class)^power: 1 balances the classes, 0 does nothing."""
     if not power:

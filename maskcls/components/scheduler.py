@@ -13,54 +13,54 @@ from typing import Literal
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitInterval
 
-word = Registry("scheduler")
+registry = Registry("scheduler")
 Schedule = Callable[[int, Sequence[float]], float]
 Unit = Literal["epochs", "batches"]
 
 
-def warmed(schedule: Schedule, warmup: float, per_epoch: int) -> Schedule:
+def with_warmup(schedule: Schedule, warmup: float, per_epoch: int) -> Schedule:
     """Return a schedule whose first `warmup` epochs rise linearly."""
     steps = round(warmup * per_epoch)
     return lambda step, history: schedule(step, history) * min(1.0, (step + 1) / (steps + 1))
 
 
-@word
+@registry
 def constant(steps: int, per_epoch: int, *, warmup: NonNegativeFloat = 0.0) -> Schedule:
     """The optimizer's lr throughout."""
-    return warmed(lambda step, history: 1.0, warmup, per_epoch)
+    return with_warmup(lambda step, history: 1.0, warmup, per_epoch)
 
 
-@word
+@registry
 def step(
     steps: int, per_epoch: int, *, every: PositiveInt = 20, gamma: UnitInterval = 0.5, unit: Unit = "epochs",
     warmup: NonNegativeFloat = 0.0,
 ) -> Schedule:  # fmt: skip
     """The lr times gamma after `every` epochs or batches, again and again."""
     length = every * (per_epoch if unit == "epochs" else 1)
-    return warmed(lambda step, history: gamma ** (step // length), warmup, per_epoch)
+    return with_warmup(lambda step, history: gamma ** (step // length), warmup, per_epoch)
 
 
-@word
+@registry
 def multistep(
     steps: int, per_epoch: int, *, milestones: list[NonNegativeInt], gamma: UnitInterval = 0.5, unit: Unit = "epochs",
     warmup: NonNegativeFloat = 0.0,
 ) -> Schedule:  # fmt: skip
     """The lr times gamma at each milestone, in epochs or batches."""
     marks = [mark * (per_epoch if unit == "epochs" else 1) for mark in milestones]
-    return warmed(lambda step, history: gamma ** sum(step >= mark for mark in marks), warmup, per_epoch)
+    return with_warmup(lambda step, history: gamma ** sum(step >= mark for mark in marks), warmup, per_epoch)
 
 
-@word
+@registry
 def cosine(steps: int, per_epoch: int, *, floor: UnitInterval = 0.0, warmup: NonNegativeFloat = 0.0) -> Schedule:
     """Half a cosine from the lr down to lr · floor at the last step (Loshchilov & Hutter 2017)."""
 
     def wave(step: int, history: Sequence[float]) -> float:
         return floor + (1 - floor) * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0))) / 2
 
-    return warmed(wave, warmup, per_epoch)
+    return with_warmup(wave, warmup, per_epoch)
 
 
-@word
+@registry
 def plateau(
     steps: int, per_epoch: int, *, factor: UnitInterval = 0.5, wait: NonNegativeInt = 2, floor: UnitInterval = 0.0,
     warmup: NonNegativeFloat = 0.0,
@@ -75,10 +75,10 @@ def plateau(
                 drops, bad = drops + 1, 0
         return max(factor**drops, floor)
 
-    return warmed(held, warmup, per_epoch)
+    return with_warmup(held, warmup, per_epoch)
 
 
-@word
+@registry
 def onecycle(
     steps: int, per_epoch: int, *, rise: UnitInterval = 0.3, start: UnitInterval = 0.04, floor: UnitInterval = 4e-6
 ) -> Schedule:
@@ -87,12 +87,12 @@ def onecycle(
     def cycle(step: int, history: Sequence[float]) -> float:
         top = max(rise * steps - 1, 1e-9)
         if step <= top:
-            return blend(start, 1.0, step / top)
-        return blend(1.0, floor, min((step - top) / max(steps - 1 - top, 1e-9), 1.0))
+            return cosine_between(start, 1.0, step / top)
+        return cosine_between(1.0, floor, min((step - top) / max(steps - 1 - top, 1e-9), 1.0))
 
     return cycle
 
 
-def blend(a: float, b: float, share: float) -> float:
+def cosine_between(a: float, b: float, share: float) -> float:
     """Return the point between a (share 0) and b (share 1) along half a cosine."""
     return b + (a - b) * (1 + math.cos(math.pi * share)) / 2

@@ -13,32 +13,32 @@ from maskcls.core.registry import Registry
 from maskcls.core.schema import Proportion
 from maskcls.core.task import IntArray, decode
 
-word = Registry("split")
+registry = Registry("split")
 
 
-@word
+@registry
 def by_person(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     """Return folds stratified on gender × age over people, so that a person's photos stay together."""
     persons = people(table)
-    numbers = kfold(persons["stratum"].to_numpy(), folds, seed, "people")
+    numbers = stratified_folds(persons["stratum"].to_numpy(), folds, seed, "people")
     return table["person"].map(dict(zip(persons.index, numbers, strict=True)))
 
 
-@word
+@registry
 def stratified_label(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     """Return folds stratified on the 18 classes over photos, as published: a person stands on both sides."""
     rows = in_order(table)
-    return pd.Series(kfold(rows["label"].to_numpy(), folds, seed, "photos"), rows.index).loc[table.index]
+    return pd.Series(stratified_folds(rows["label"].to_numpy(), folds, seed, "photos"), rows.index).loc[table.index]
 
 
-@word
+@registry
 def stratified_age(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     """Return folds stratified on the age class over photos, as published: a person stands on both sides."""
     rows = in_order(table)
-    return pd.Series(kfold(decode(rows["label"])[2], folds, seed, "photos"), rows.index).loc[table.index]
+    return pd.Series(stratified_folds(decode(rows["label"])[2], folds, seed, "photos"), rows.index).loc[table.index]
 
 
-@word
+@registry
 def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Proportion = 0.2) -> pd.Series:
     """Return one fold, 0, of a share of the people, stratified on gender × age; the others, −1, are trained on.
 
@@ -57,7 +57,7 @@ def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Proportion = 0
     return table["person"].map(dict.fromkeys(persons.index[rows], 0)).fillna(-1).astype(int)
 
 
-LEAKING = (stratified_label, stratified_age)
+IMAGE_LEVEL_SPLITS = (stratified_label, stratified_age)
 
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
@@ -75,7 +75,7 @@ def people(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(stratum=gender * 3 + age).groupby("person", sort=False)[["stratum"]].first()
 
 
-def kfold(strata: IntArray, folds: int, seed: int, what: str) -> IntArray:
+def stratified_folds(strata: IntArray, folds: int, seed: int, what: str) -> IntArray:
     """Return each row's fold, 0 … folds − 1, with the shares of the strata as equal as can be."""
     if len(strata) < folds:
         raise ConfigError(f"folds: {folds} folds cannot be made of {len(strata)} {what}")

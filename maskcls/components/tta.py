@@ -11,35 +11,35 @@ from torch.nn import functional
 
 from maskcls.core.registry import Registry
 
-word = Registry("tta")
+registry = Registry("tta")
 Factor = Annotated[float, Field(ge=0.5, le=2)]
 Views = Callable[[Tensor], list[Tensor]]
 
 
-@word
+@registry
 def none() -> Views:
     """The photo as it is."""
     return lambda images: [images]
 
 
-@word
+@registry
 def flip() -> Views:
     """The photo and its mirror image."""
     return lambda images: [images, images.flip(3)]
 
 
-@word
+@registry
 def scales(*, factors: list[Factor] = [0.9, 1.1], mirror: bool = True) -> Views:
     """The photo, and scaled by each factor (its middle, or edges repeated, in its size); each with its mirror."""
 
     def views(images: Tensor) -> list[Tensor]:
-        sized = [images, *[rescaled(images, factor) for factor in factors]]
+        sized = [images, *[rescale_centered(images, factor) for factor in factors]]
         return [view for image in sized for view in ([image, image.flip(3)] if mirror else [image])]
 
     return views
 
 
-def rescaled(images: Tensor, factor: float) -> Tensor:
+def rescale_centered(images: Tensor, factor: float) -> Tensor:
     """Return photos scaled by a factor about their middle, in their own size."""
     height, width = images.shape[2:]
     tall, wide = (size + 2 * round(size * (factor - 1) / 2) for size in (height, width))  # as much on either side

@@ -47,7 +47,7 @@ def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     table["fold"] = folds.reindex(table.index, fill_value=-1).astype("int64")
     table["scored"] = np.where(train, table["fold"] >= 0, (table["part"] == "eval") & (table["label"] >= 0))
     both = count_split_people(table)
-    if both and cfg.split.build not in split.LEAKING:
+    if both and cfg.split.build not in split.IMAGE_LEVEL_SPLITS:
         raise DataError(f"split {cfg.split.name}: {both} people stand on both sides of a fold")
     if both:
         note(f"LEAK: split {cfg.split.name} puts {both} people on both sides: this score is not one on new people")
@@ -82,7 +82,7 @@ def usable(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.
     and its hash never speak of photos that are not there.
     """
     looks = looked(table["path"], Path(cfg.cache_dir))
-    faults = [seen.fault or crop.misfit(cfg.crop, seen) for seen in looks]
+    faults = [seen.fault or crop.crop_error(cfg.crop, seen) for seen in looks]
     bad = np.array([fault is not None for fault in faults], bool)
     if not bad.any():
         return with_content(table, cfg)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 import PIL
 
-from maskcls.components.crop import Crop, Found
+from maskcls.components.crop import Crop, FaceCrop
 from maskcls.core.csv_reader import raise_errors
 from maskcls.core.errors import DataError, PhotoError, RunError, unknown_message
 from maskcls.core.registry import Component
@@ -97,7 +97,7 @@ def build(paths: list[str], word: Component, place: Path, contents: list[str]) -
     """Decode and crop photos of these contents into a .npy file, in parallel; it appears whole or not at all."""
     crop: Crop = word()
     first = sample(paths, crop)
-    if isinstance(crop, Found):
+    if isinstance(crop, FaceCrop):
         crop.fallbacks = 0  # this photo comes again below
     size, part = first.nbytes * len(paths), place.with_suffix(".part")
     faults: list[str] = []
@@ -123,7 +123,7 @@ def build(paths: list[str], word: Component, place: Path, contents: list[str]) -
         decode_all(paths, fill, faults, place.parent.parent)
         check_unchanged(paths, contents, place.parent.parent)
         whole.flush()
-        missed = crop.fallbacks if isinstance(crop, Found) else None
+        missed = crop.fallbacks if isinstance(crop, FaceCrop) else None
         facts = {"photos": len(paths), "fallbacks": missed, "crop": {"name": word.name, **word.params}}
         write_json(place.with_name("facts.json"), facts | {"size": list(first.shape[:2])})
         os.replace(part, place)

@@ -19,7 +19,7 @@ def prepared(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> p
     train = table["part"] == "train"
     table = table.loc[[*split.in_order(table[train]).index, *table.index[~train]]].reset_index(drop=True)
     tier = cfg.labels.params["patches"] if cfg.labels.build is labels.plain else "none"
-    table = labels.patched(table, tier, note)  # before people are chosen: it knows the competition by its people
+    table = labels.apply_patches(table, tier, note)  # before people are chosen: it knows the competition by its people
     if cfg.exam is not None and (unused := int((~train).sum())):
         note(f"exam: the data's own {unused} evaluation photos are not used")
     return chosen(table, cfg.people, cfg.exam)

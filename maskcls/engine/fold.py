@@ -11,7 +11,7 @@ import pandas as pd
 
 from maskcls.components.hardware import Hardware
 from maskcls.components.head import Head
-from maskcls.components.logger import Log
+from maskcls.components.logger import LogFn
 from maskcls.core.config import Config
 from maskcls.core.errors import RunError
 from maskcls.core.table import eval_indices, table_digest, val_indices
@@ -35,7 +35,7 @@ from maskcls.system.files import write_npz
 
 
 def fit_fold(
-    cfg: Config, run: RunDir, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware, log: Log
+    cfg: Config, run: RunDir, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware, log: LogFn
 ) -> None:
     """Train fold k to its end and write its predictions; nothing is done where they stand."""
     if distributed.broadcast(run.fold_done(k)):
@@ -60,7 +60,7 @@ def fit_fold(
     conclude(cfg, run, state, fold, head, hardware, table)
 
 
-def keep(cfg: Config, run: RunDir, state: State, numbers: dict[str, Any], log: Log) -> None:
+def keep(cfg: Config, run: RunDir, state: State, numbers: dict[str, Any], log: LogFn) -> None:
     """Write what an epoch gave: weights first, so that last.pt never speaks of lost ones; drop weights not wanted."""
     folder, wanted = run.fold(numbers["fold"]), state.chosen(cfg.select, cfg.average)
     if state.epoch in wanted:

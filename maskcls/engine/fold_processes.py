@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from maskcls.components.hardware import Hardware
-from maskcls.components.logger import Log
+from maskcls.components.logger import LogFn
 from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError, RunError, as_user_error
 from maskcls.data.pixel_cache import Pixels, pixels
@@ -29,7 +29,7 @@ from maskcls.system.signals import UNWINDING, await_signal, exit_code, stop_on_s
 
 
 def train_fold(
-    cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, k: int, hardware: Hardware, log: Log
+    cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, k: int, hardware: Hardware, log: LogFn
 ) -> None:
     """Train fold k under a lock that the first rank holds for all of them."""
     held = file_lock(place.fold(k) / "lock", lambda: console.info("this fold is trained elsewhere; waiting"))
@@ -38,7 +38,9 @@ def train_fold(
         fit_fold(cfg, place, table, photos, k, hardware, log)
 
 
-def train_folds(cfg: Config, place: RunDir, table: pd.DataFrame, wanted: Sequence[int], at_once: int, log: Log) -> None:
+def train_folds(
+    cfg: Config, place: RunDir, table: pd.DataFrame, wanted: Sequence[int], at_once: int, log: LogFn
+) -> None:
     """Train folds in processes, `at_once` at a time, which share this one's threads; a child's fault is raised here.
 
     The processes end where this one does, however it ends.
@@ -67,7 +69,7 @@ def train_folds(cfg: Config, place: RunDir, table: pd.DataFrame, wanted: Sequenc
             process.join()
 
 
-def heard(pipe: Any, k: int, process: Any, log: Log) -> bool:
+def heard(pipe: Any, k: int, process: Any, log: LogFn) -> bool:
     """Take what a fold's process says and tell whether it goes on: an epoch's numbers, or the fault that ended it."""
     try:
         said = pipe.recv()

@@ -12,7 +12,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from maskcls.components.hardware import Hardware
-from maskcls.components.logger import Log, Sink
+from maskcls.components.logger import LogFn, Logger
 from maskcls.config.validation import checked
 from maskcls.core.config import Config
 from maskcls.core.errors import PhotoError, RunError
@@ -88,7 +88,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
         claim(cfg, place, table)
         write_text(place / "table.csv", table[[*SCORING_COLUMNS, "content"]].to_csv(index=False, lineterminator="\n"))
         place.about(**collect_provenance(hardware.facts()))
-    sink: Sink | None = cfg.logger(console.info) if console.main_rank() else None
+    sink: Logger | None = cfg.logger(console.info) if console.main_rank() else None
     closing, failed = None, True
     try:
         if sink:
@@ -136,7 +136,9 @@ def make_table(cfg: Config, place: RunDir, hardware: Hardware, note: Callable[[s
     return table
 
 
-def train_folds(cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, hardware: Hardware, log: Log) -> None:
+def train_folds(
+    cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, hardware: Hardware, log: LogFn
+) -> None:
     """Train the wanted folds, one after the other or some at once."""
     wanted = list(range(num_folds(table))) if cfg.fold is None else [cfg.fold]
     left = [k for k in wanted if not place.fold_done(k)]

@@ -12,7 +12,7 @@ import torch
 
 from maskcls.components.augmentation import Augment, check_augmented
 from maskcls.components.hardware import Hardware
-from maskcls.components.model import training
+from maskcls.components.model import set_train_mode
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.engine.train_state import build
@@ -39,7 +39,7 @@ def rehearse(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = Non
             model(views[0])
         if cfg.batch == distributed.world_size():
             with refused(f"batch: model {cfg.model.name} cannot be trained on one photo of {high} × {wide}"):
-                training(model)(views[0])
+                set_train_mode(model)(views[0])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from maskcls.components.hardware import Hardware, hold_memory
+from maskcls.components.hardware import Hardware, keep_freed_memory
 from maskcls.components.head import Head
 from maskcls.core.config import Config
 from maskcls.storage.checkpoint import load_checkpoint, load_weights, save_tensors, wrap_load_errors
@@ -100,7 +100,7 @@ def build(cfg: Config, head: Head, hardware: Hardware, size: tuple[int, int], fo
     """Return the untrained state of a fold for photos of `size` (height, width) pixels, seeded by seed and fold."""
     torch.manual_seed(cfg.seed * 1000 + fold)
     if hardware.device.type == "cpu":
-        hold_memory()
+        keep_freed_memory()
     model = hardware.place(cfg.model(head.outputs, *size, fold))
     scaler = torch.amp.GradScaler(hardware.device.type, FIRST_SCALE, enabled=cfg.precision == "fp16")
     ema = ModelEmaV3(model, decay=cfg.ema, use_warmup=True, foreach=True) if cfg.ema else None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from maskcls.components.hardware import Hardware
 from maskcls.components.head import Head, Objective
 from maskcls.components.mixing import Mix
-from maskcls.components.model import training
+from maskcls.components.model import set_train_mode
 from maskcls.components.scheduler import Schedule
 from maskcls.core.config import Config
 from maskcls.core.errors import NonFiniteError
@@ -133,7 +133,9 @@ def renew_statistics(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardwa
     batches, source = trained(cfg, fold, hardware)
     batches.epoch = cfg.epochs
     seed_epoch(cfg.seed, fold.number, cfg.epochs)
-    norms = [m for m in training(model).modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    norms = [
+        m for m in set_train_mode(model).modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training
+    ]
     kept = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -156,7 +158,7 @@ def train_epoch(
     cfg: Config, state: State, work: Work, batches: Iterable[Batch], steps: int, hardware: Hardware
 ) -> tuple[Tensor, list[Tensor]]:
     """Take a step for each batch; return the losses (steps,), still on the device, and the rows of each batch."""
-    training(work.model)
+    set_train_mode(work.model)
     state.optimizer.zero_grad(set_to_none=True)
     order: list[Tensor] = []
     losses = torch.zeros(steps, device=hardware.device)
