@@ -122,11 +122,11 @@ def test_a_checkpoint_that_is_compressed_or_of_the_form_without_an_archive_is_re
 def test_any_closing_is_shown_or_refused(
     data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path
 ) -> None:
-    from maskcls.reporting.summary import lines
+    from maskcls.reporting.summary import summary_rows
 
     content = data.draw(changed(json.loads((finished[1] / "metrics.json").read_text())))
     (tmp_path / "metrics.json").write_text(json.dumps(content))
-    passes_or_says(lambda: list(lines(read_metrics(tmp_path / "metrics.json"))))
+    passes_or_says(lambda: list(summary_rows(read_metrics(tmp_path / "metrics.json"))))
 
 
 @FEW

@@ -19,8 +19,8 @@ from maskcls.evaluation.calibration import calibration_bins
 from maskcls.evaluation.error_analysis import count_wrong_attributes, error_by_age
 from maskcls.evaluation.metrics import SCORES, class_report, compute_scores, confusion_counts, mean_std
 from maskcls.reporting import figures
-from maskcls.reporting.run_report import WORST, answers, class_rows, mistakes, sections, write
-from maskcls.reporting.summary import lines, show
+from maskcls.reporting.run_report import WORST, answers, class_rows, config_sections, top_errors, write
+from maskcls.reporting.summary import print_summary, summary_rows
 from maskcls.storage.predictions import write_predictions
 from maskcls.storage.run import RunDir
 from maskcls.system import console
@@ -117,7 +117,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, dict[str, A
 
 def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figures where they are not what is tested."""
-    monkeypatch.setattr(figures, "drawn", lambda story: iter(()))
+    monkeypatch.setattr(figures, "render_figures", lambda story: iter(()))
 
 
 def test_figures_are_written(plain: Any) -> None:
@@ -165,7 +165,7 @@ def test_worst_mistakes_are_the_surest_wrong_ones(plain: Any) -> None:
     run, _, table, text = plain
     held = answers(run, table)
     wrong = held[held["label"] != held["guess"]]
-    rows = list(mistakes(held))
+    rows = list(top_errors(held))
     assert len(rows) == min(WORST, len(wrong)) > 3 and rows[0]["id"] == table["id"][0]
     assert [row["sure"] for row in rows] == sorted(wrong["sure"], reverse=True)[: len(rows)]
     assert all(row["image"].startswith("data:image/jpeg") for row in rows)
@@ -224,7 +224,7 @@ def test_leaking_split_is_loud(
     write(run, metrics, table)
     page = Page((run / "report.html").read_text(encoding="utf-8"))
     assert "This split leaks." in page.shown and "3 people stand on both sides" in page.shown
-    show(run, metrics)
+    print_summary(run, metrics)
     assert "LEAK: 3 people stand on both sides" in capsys.readouterr().out
 
 
@@ -252,7 +252,7 @@ def test_what_is_divided_by_nothing_is_a_dash() -> None:
 
 def test_closing_table_is_narrow_and_complete(plain: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run, metrics, *_ = plain
-    show(run, metrics)
+    print_summary(run, metrics)
     shown = capsys.readouterr().out.splitlines()
     table = [line for line in shown if line.startswith(("│", "┃", "┏", "┡", "└"))]
     names = [re.split(r"[│┃]", line)[1].strip() for line in table if line.startswith("│")]
@@ -264,7 +264,7 @@ def test_closing_table_is_narrow_and_complete(plain: Any, capsys: pytest.Capture
 
 def test_one_fold_has_no_mean_and_no_ensemble(plain: Any) -> None:
     metrics = plain[1] | {"folds": plain[1]["folds"][:1]}
-    assert [name for name, _ in lines(metrics)] == ["fold 0", "out of fold", "evaluation"]
+    assert [name for name, _ in summary_rows(metrics)] == ["fold 0", "out of fold", "evaluation"]
 
 
 def test_other_ranks_print_nothing(
@@ -272,7 +272,7 @@ def test_other_ranks_print_nothing(
 ) -> None:
     run, metrics, *_ = plain
     monkeypatch.setenv("RANK", "1")
-    show(run, metrics | {"people_on_both_sides": 1})
+    print_summary(run, metrics | {"people_on_both_sides": 1})
     assert capsys.readouterr().out == "" and not console.main_rank()
 
 
@@ -282,7 +282,7 @@ def test_config_is_shown_whole(tmp_path: Path) -> None:
     config = {"seed": 3, "plugins": [], **groups}
     run.open(config)
     assert yaml.safe_load((run / "config.yaml").read_text()) == config
-    assert sections(run) == [
+    assert config_sections(run) == [
         ("run", "", [("seed", "3"), ("plugins", "[]")]), ("model", "timm", [("drop", "0.1")]),
         ("split", "by_person", []), ("odd", "", [("p", "{}")]),
     ]  # fmt: skip

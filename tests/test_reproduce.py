@@ -37,8 +37,7 @@ from maskcls.ladder.results import keep, name, standings
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
 from maskcls.ladder.tables import BRIEF, brief, captions, markdown
-from maskcls.reporting import comparison
-from maskcls.reporting.comparison import Outcome, apart, cell, difference
+from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci, paired_difference
 from maskcls.reporting.figure_style import LIGHT
 from maskcls.storage.run import opened
 
@@ -174,7 +173,7 @@ def test_seeds_are_runs_of_their_own_and_compared_in_pairs(given: tuple[str, ...
         held["difference"],
         [held["scores"]["single"]["f1"], only(records(given) / "team/baseline.json")["scores"]["single"]["f1"]],
     )
-    assert apart["f1"] == pytest.approx(each[0] - each[1]) and apart["sd"] >= 0 and "±" in comparison.apart(apart)
+    assert apart["f1"] == pytest.approx(each[0] - each[1]) and apart["sd"] >= 0 and "±" in format_difference(apart)
 
 
 def test_asking_for_one_rung_later_keeps_its_difference_and_a_record_of_other_runs_goes(given: tuple[str, ...]) -> None:
@@ -230,7 +229,7 @@ def test_scores_are_what_scikit_learn_says(given: tuple[str, ...]) -> None:
 
     reproduce(OWN | {"rungs": ("folds",)}, given)
     (run,) = (path.parent for path in place(given).glob("team-*/metrics.json"))
-    outcome, metrics = Outcome.of([[opened(run)]], is_ensemble=False), json.loads((run / "metrics.json").read_text())
+    outcome, metrics = RunScores.of([[opened(run)]], is_ensemble=False), json.loads((run / "metrics.json").read_text())
     assert outcome.oof.scores()["f1"] == pytest.approx(metrics["oof"]["f1"])
     assert outcome.single and outcome.ensemble
     assert outcome.single.scores()["f1"] == pytest.approx(metrics["eval"]["single"]["f1"])
@@ -244,7 +243,7 @@ def test_runs_scored_on_different_rows_are_not_compared(
 ) -> None:
     unlabelled = (*given, "exam=null")
     reproduce(OWN | {"rungs": ("baseline", "age58", "focal", "folds", "oof")}, unlabelled)
-    outcomes = {name: Outcome.of([[opened(place(given) / next(iter(only(records(given) / "team" / f"{name}.json")["runs"])))]], name == "oof")
+    outcomes = {name: RunScores.of([[opened(place(given) / next(iter(only(records(given) / "team" / f"{name}.json")["runs"])))]], name == "oof")
                 for name in ("age58", "focal", "folds", "oof")}  # fmt: skip
     blind = {name: replace(outcome, single=None, ensemble=None) for name, outcome in outcomes.items()}
     assert blind["folds"].against(blind["focal"]) == {"why": "other rows"}
@@ -254,7 +253,7 @@ def test_runs_scored_on_different_rows_are_not_compared(
         and outcomes["oof"].against(outcomes["folds"])["rows"] == "evaluation"
     )
     with pytest.raises(RunError, match="scored on different rows"):
-        difference(blind["folds"].oof, blind["focal"].oof)
+        paired_difference(blind["folds"].oof, blind["focal"].oof)
     names = [next(iter(only(records(given) / "team" / f"{name}.json")["runs"])) for name in ("focal", "folds")]
     done = command("--runs", *names, "--runs-dir", str(place(given)), name="table")
     assert done.returncode == 0 and names[0] in done.stdout and "same out-of-fold photos" in done.stdout, done.stderr
@@ -381,8 +380,11 @@ def test_fewer_than_twenty_people_have_no_interval() -> None:
         mine, below = ([person_counts(truth, guess, persons.tolist())] for guess in guesses)
         assert (bootstrap_ci(mine) is None) == (bootstrap_ci(mine, below) is None) == (people < 20)
     scores = {"f1": 0.5, "interval": None, "accuracy": 0.7}
-    assert cell(scores) == "0.500 (n < 20 people: no interval)"
-    assert apart({"f1": 0.1, "interval": None, "rows": "oof"}) == "+0.100 (n < 20 people: no interval) out of fold"
+    assert format_score_ci(scores) == "0.500 (n < 20 people: no interval)"
+    assert (
+        format_difference({"f1": 0.1, "interval": None, "rows": "oof"})
+        == "+0.100 (n < 20 people: no interval) out of fold"
+    )
     assert "fewer than 20 people" in meaning(0.1, None)
     records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in rungs("team")[:3]}
     (ax,) = figure("team", records, LIGHT).axes

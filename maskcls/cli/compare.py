@@ -9,21 +9,21 @@ from maskcls.system import console
 
 def compare(names: Sequence[str], runs_dir: str) -> None:
     """Print the scores of finished runs, and each one's difference to the one before it, on the same rows only."""
-    from maskcls.reporting.comparison import Outcome, apart, cell
+    from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci
     from maskcls.storage.run import opened
 
     lines, before = [], None
     for run in [opened(name, runs_dir) for name in names]:
-        one = Outcome.of([[run]], is_ensemble=False)
-        held = cell(one.single.scores(), spread=True) if one.single else ""
+        one = RunScores.of([[run]], is_ensemble=False)
+        held = format_score_ci(one.single.scores(), spread=True) if one.single else ""
         scores = one.oof.scores()
         lines.append(
             [
                 run.path.name,
-                cell(scores),
+                format_score_ci(scores),
                 f"{scores['accuracy']:.3f}",
                 held,
-                apart(one.against(before) if before else None),
+                format_difference(one.against(before) if before else None),
             ]
         )
         before = one

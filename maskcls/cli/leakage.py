@@ -22,7 +22,7 @@ def gap(words: list[str]) -> None:
     from maskcls.core.config import Config
     from maskcls.engine.runner import directory, perform
     from maskcls.ladder.rungs import check_single_run
-    from maskcls.reporting.comparison import Outcome, apart, cell, difference
+    from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci, paired_difference
     from maskcls.storage.run import opened
 
     found = {}
@@ -32,13 +32,19 @@ def gap(words: list[str]) -> None:
         cfg: Config = checked(raw)
         with console.progress_prefix(name):
             perform(cfg)
-        found[name] = Outcome.of([[opened(directory(cfg).path)]], is_ensemble=False)
-    lines = [[name, cell(one.oof.scores()), cell(one.ensemble.scores()) if one.ensemble else "not labelled"]
-             for name, one in found.items()]  # fmt: skip
+        found[name] = RunScores.of([[opened(directory(cfg).path)]], is_ensemble=False)
+    lines = [
+        [
+            name,
+            format_score_ci(one.oof.scores()),
+            format_score_ci(one.ensemble.scores()) if one.ensemble else "not labelled",
+        ]
+        for name, one in found.items()
+    ]
     photos, people = found.values()
-    both = difference(photos.oof, people.oof)
-    real = difference(photos.ensemble, people.ensemble) if photos.ensemble and people.ensemble else None
-    lines.append(["gap", apart(both | {"rows": ""}), apart(real)])
+    both = paired_difference(photos.oof, people.oof)
+    real = paired_difference(photos.ensemble, people.ensemble) if photos.ensemble and people.ensemble else None
+    lines.append(["gap", format_difference(both | {"rows": ""}), format_difference(real)])
     console.print_table(
         "", ["", "out-of-fold F1\n[95 % over people]", "F1 on new people\n(evaluation, folds' mean)"], lines
     )

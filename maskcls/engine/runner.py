@@ -25,7 +25,7 @@ from maskcls.engine.out_of_fold import metrics
 from maskcls.engine.sanity_check import descended, rehearse
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.reporting.run_report import write
-from maskcls.reporting.summary import show
+from maskcls.reporting.summary import print_summary
 from maskcls.storage.origins import collect_origins
 from maskcls.storage.provenance import check_data, collect_provenance, describe_since, read_sessions, software_notes
 from maskcls.storage.run import RunDir, run_content
@@ -49,7 +49,7 @@ def perform(cfg: Config) -> float:
         if done is None:
             done = train(cfg, place, hardware)
         if done is not None:
-            show(place, done)
+            print_summary(place, done)
         return alone(place, cfg.fold) if done is None or cfg.fold is not None else float(done["oof"]["f1"])
     finally:
         distributed.destroy_process_group()

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maskcls.ladder.rungs import Rung, rungs
-from maskcls.reporting import figure_style
 from maskcls.reporting.comparison import Record
-from maskcls.reporting.figure_style import Dress, legend, words
+from maskcls.reporting.figure_style import Theme, legend, new_figure, set_titles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def figure(ladder: str, records: Mapping[str, Record], dress: Dress) -> Figure:
+def figure(ladder: str, records: Mapping[str, Record], dress: Theme) -> Figure:
     """Return the climb: the published scores and ours over the rungs, ours with intervals.
 
     A line joins only scores of one kind: by person or as published (leaking, hollow), evaluation or out of fold.
     """
     every = rungs(ladder)
-    canvas, (ax,) = figure_style.canvas(dress, max(6.0, 1.1 * len(every)), 4.2)
+    canvas, (ax,) = new_figure(dress, max(6.0, 1.1 * len(every)), 4.2)
     for faithful in (False, True):
         known = [
             (i, rung.published["f1"])
@@ -48,7 +47,7 @@ def figure(ladder: str, records: Mapping[str, Record], dress: Dress) -> Figure:
         )
     ax.set_xticks(range(len(every)), [rung.name for rung in every], rotation=25, ha="right")
     ax.set_ylim(0, 1)
-    words(ax, dress, "", "macro F1", f"Ladder {ladder}")
+    set_titles(ax, dress, "", "macro F1", f"Ladder {ladder}")
     legend(ax, dress, loc="best")
     return canvas
 

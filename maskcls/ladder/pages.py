@@ -10,7 +10,7 @@ from maskcls.ladder.figure import figure
 from maskcls.ladder.results import standings
 from maskcls.ladder.tables import HEAD, captions, markdown, rows, title
 from maskcls.reporting.figure_style import DARK, LIGHT, png
-from maskcls.reporting.html import render_template, uri
+from maskcls.reporting.html import data_uri, render_template
 from maskcls.system import console
 from maskcls.system.files import atomic_write, write_text
 
@@ -31,7 +31,7 @@ def page(folder: Path, ladders: Sequence[str]) -> str:
     tables = []
     for ladder in ladders:
         for key, records in tables_module.tables(folder, ladder).items():
-            images = [uri("png", png(figure(ladder, records, dress))) for dress in (LIGHT, DARK)]
+            images = [data_uri("png", png(figure(ladder, records, dress))) for dress in (LIGHT, DARK)]
             told = {"rows": rows(ladder, records), "captions": captions(records)}
             tables.append({"name": title(ladder, key), "images": images, **told})
     return render_template("ladders.html.j2", {"title": "Ladders", "head": HEAD, "tables": tables})

@@ -18,7 +18,7 @@ from maskcls.ladder.results import PLACES, drop, keep, name, record, standings
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
 from maskcls.ladder.tables import HEAD, rows, show
-from maskcls.reporting.comparison import Outcome
+from maskcls.reporting.comparison import RunScores
 from maskcls.system import console
 from maskcls.system.files import check_writable
 
@@ -96,7 +96,7 @@ def conclude(
     A record of other runs than those asked for goes.
     """
     standing_runs = {rung.name: runs(steps, rung, asked.seeds) for rung in rungs(ladder)}
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, RunScores] = {}
     given = [word for word in asked.given if not PLACES.match(word)]
     scale = {"name": asked.scale, "tells": SCALES[asked.scale].tells}
     about = {"data": {"name": land.name, "photo": list(land.photo)}, "scale": scale, "given": given}
@@ -104,7 +104,7 @@ def conclude(
     for rung in rungs(ladder):
         try:
             if seeds := standing_runs[rung.name]:
-                outcomes[rung.name] = Outcome.of(seeds, rung.ensemble)
+                outcomes[rung.name] = RunScores.of(seeds, rung.ensemble)
         except MaskclsError as error:
             faults.append(f"{ladder}={rung.name}: {error}")
     for rung in rungs(ladder):

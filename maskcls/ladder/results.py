@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcls.ladder.rungs import Rung, rungs
-from maskcls.reporting.comparison import Outcome, Record, facts
+from maskcls.reporting.comparison import Record, RunScores, run_facts
 from maskcls.storage.run import Finished
 from maskcls.storage.run_files import read_metrics, read_records
 from maskcls.system.files import write_json
@@ -17,14 +17,14 @@ PLACES = re.compile(r"(data|extra)\.(root|file)=|runs_dir=|cache_dir=|logger|har
 
 
 def record(
-    rung: Rung, outcome: Outcome, below: Outcome | None, seeds: Sequence[Sequence[Finished]], **about: Any
+    rung: Rung, outcome: RunScores, below: RunScores | None, seeds: Sequence[Sequence[Finished]], **about: Any
 ) -> Record:
     """Return what is kept of a rung that was run."""
     metrics = read_metrics(seeds[0][0].path / "metrics.json")
     return {
         "ladder": rung.ladder, "rung": rung.name, "change": rung.change, "published": dict(rung.published), **about,
         "leak": metrics["people_on_both_sides"], "scores": outcome.numbers(), "parent": rung.below,
-        "difference": outcome.against(below) if below else None, **facts(seeds),
+        "difference": outcome.against(below) if below else None, **run_facts(seeds),
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from maskcls.ladder.results import standings
 from maskcls.ladder.rungs import Rung, rungs
-from maskcls.reporting.comparison import Record, apart, cell
+from maskcls.reporting.comparison import Record, format_difference, format_score_ci
 from maskcls.system import console
 
 BRIEF = (
@@ -49,11 +49,15 @@ def measured(record: Record) -> list[str]:
     oof, single, ensemble = (scores.get(kind) for kind in ("oof", "single", "ensemble"))
     answer = ensemble if scores["answer"] == "ensemble" else single
     return [
-        cell(oof, spread=record["seeds"] > 1) + mark, f"{oof['accuracy']:.3f}", cell(single, spread=True),
-        cell(ensemble, spread=record["seeds"] > 1) if several(record) else "",
-        f"{answer['accuracy']:.3f}" if answer else "", to_parent(record), str(record["seeds"]),
+        format_score_ci(oof, spread=record["seeds"] > 1) + mark,
+        f"{oof['accuracy']:.3f}",
+        format_score_ci(single, spread=True),
+        format_score_ci(ensemble, spread=record["seeds"] > 1) if several(record) else "",
+        f"{answer['accuracy']:.3f}" if answer else "",
+        to_parent(record),
+        str(record["seeds"]),
         f"{sum(record['runs'].values()):,.0f}",
-    ]  # fmt: skip
+    ]
 
 
 def brief(ladder: str, records: Mapping[str, Record]) -> list[list[str]]:
@@ -81,7 +85,7 @@ def several(record: Record) -> bool:
 
 def to_parent(record: Record) -> str:
     """Return the difference of a rung to its parent, and the parent's name."""
-    return f"{apart(record['difference'])} to {record['parent']}" if record["difference"] else ""
+    return f"{format_difference(record['difference'])} to {record['parent']}" if record["difference"] else ""
 
 
 def captions(records: Mapping[str, Record]) -> list[str]:

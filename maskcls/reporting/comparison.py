@@ -23,7 +23,7 @@ Run = Sequence[Finished]  # the members of one answer: a run, or several that ar
 
 
 @dataclass(frozen=True)
-class Answers:
+class ScoredPredictions:
     """Predictions of the same rows by several models: one table (N, 18) for each seed, or for each seed and fold."""
 
     part: str  # evaluation | oof
@@ -55,19 +55,19 @@ class Answers:
             "tables": len(f1), "photos": len(self.ids), "people": len(set(self.people)),
         }  # fmt: skip
 
-    def same_rows(self, other: Answers) -> bool:
+    def same_rows(self, other: ScoredPredictions) -> bool:
         """Tell whether another's scores are of the same photos with the same labels."""
         same = self.ids == other.ids and bool((self.truth == other.truth).all())
         return same and not differ(self.contents, other.contents).any()
 
 
-def out_of_fold(seeds: Sequence[Run]) -> Answers:
+def out_of_fold(seeds: Sequence[Run]) -> ScoredPredictions:
     """Return the out-of-fold predictions, one table for each seed; members are averaged."""
     rows = seeds[0][0].scored.sort_values("id")
     return answers("oof", rows, [blended(run, rows, "oof.csv") for run in seeds], seeds)
 
 
-def evaluation(seeds: Sequence[Run], ensemble: bool) -> Answers | None:
+def evaluation(seeds: Sequence[Run], ensemble: bool) -> ScoredPredictions | None:
     """Return the predictions of the labelled evaluation rows, None where there are none.
 
     An ensemble has one table for each seed, the mean of the folds (and members); else there is one for each fold.
@@ -79,11 +79,11 @@ def evaluation(seeds: Sequence[Run], ensemble: bool) -> Answers | None:
     if ensemble:
         tables = [blended(run, rows, "eval.csv") for run in seeds]
     else:
-        tables = [table for run in seeds for table in alone(run[0], rows["id"].tolist())]
+        tables = [table for run in seeds for table in fold_predictions(run[0], rows["id"].tolist())]
     return answers("evaluation", rows, tables, seeds)
 
 
-def answers(part: str, rows: pd.DataFrame, tables: list[FloatArray], seeds: Sequence[Run]) -> Answers:
+def answers(part: str, rows: pd.DataFrame, tables: list[FloatArray], seeds: Sequence[Run]) -> ScoredPredictions:
     """Return tables as answers; a RunError where a run was scored on other rows than the first."""
     mine, contents = frozenset(rows["id"]), rows.set_index("id")["content"]
     for run in (one for seed in seeds for one in seed):
@@ -92,7 +92,7 @@ def answers(part: str, rows: pd.DataFrame, tables: list[FloatArray], seeds: Sequ
         if frozenset(table["id"]) != mine or differ(contents, known.reindex(contents.index)).any():
             raise RunError(f"{run.path} and {seeds[0][0].path} are scored on different photos: they cannot be compared")
     ids, people = rows["id"].tolist(), rows["person"].tolist()
-    return Answers(part, rows["label"].to_numpy(np.int64), ids, people, tables, len(seeds), contents)
+    return ScoredPredictions(part, rows["label"].to_numpy(np.int64), ids, people, tables, len(seeds), contents)
 
 
 def blended(run: Run, rows: pd.DataFrame, name: str) -> FloatArray:
@@ -103,7 +103,7 @@ def blended(run: Run, rows: pd.DataFrame, name: str) -> FloatArray:
     return np.mean([select(ids, table, one.path / name) for table, one in zip(chosen, run, strict=True)], axis=0)
 
 
-def alone(run: Finished, ids: list[str]) -> list[FloatArray]:
+def fold_predictions(run: Finished, ids: list[str]) -> list[FloatArray]:
     """Return each fold's own predictions of some evaluation rows."""
     tables = []
     for k in range(num_folds(run.table)):
@@ -115,7 +115,7 @@ def alone(run: Finished, ids: list[str]) -> list[FloatArray]:
     return tables
 
 
-def difference(mine: Answers, below: Answers) -> dict[str, Any]:
+def paired_difference(mine: ScoredPredictions, below: ScoredPredictions) -> dict[str, Any]:
     """Return mean F1 minus that of another rung, with its paired interval; a RunError for scores on other rows.
 
     Where both have the same seeds, more than one, `sd` is the spread of the differences of their pairs.
@@ -129,34 +129,34 @@ def difference(mine: Answers, below: Answers) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunScores:
     """All of a rung's answers."""
 
-    oof: Answers
-    single: Answers | None
-    ensemble: Answers | None
+    oof: ScoredPredictions
+    single: ScoredPredictions | None
+    ensemble: ScoredPredictions | None
     is_ensemble: bool
     blends: bool  # several runs
 
     @classmethod
-    def of(cls, seeds: Sequence[Run], is_ensemble: bool) -> Outcome:
+    def of(cls, seeds: Sequence[Run], is_ensemble: bool) -> RunScores:
         """Return the outcome of runs, one for each seed (several for each seed where they are blended)."""
         blends = any(len(run) > 1 for run in seeds)
         single = None if blends else evaluation(seeds, ensemble=False)
         return cls(out_of_fold(seeds), single, evaluation(seeds, ensemble=True), is_ensemble or blends, blends)
 
     @property
-    def measured(self) -> Answers:
+    def measured(self) -> ScoredPredictions:
         """What a rung is compared by: labelled evaluation photos where there are some, else out-of-fold ones."""
         return (self.ensemble if self.is_ensemble else self.single) or self.oof
 
-    def against(self, below: Outcome) -> dict[str, Any]:
+    def against(self, below: RunScores) -> dict[str, Any]:
         """Return the difference to another rung, or `why` there is none: no rows in common, or none that tells."""
         for mine, theirs in ((self.measured, below.measured), (self.oof, below.oof)):
             if mine.part == "oof" and self.is_ensemble and not self.blends and not below.is_ensemble:
                 return {"why": "needs labelled evaluation photos"}  # out of fold, an ensemble of folds is its folds
             if mine.same_rows(theirs):
-                return difference(mine, theirs)
+                return paired_difference(mine, theirs)
         return {"why": "other rows"}
 
     def numbers(self) -> dict[str, Any]:
@@ -166,27 +166,27 @@ class Outcome:
         return found | {"answer": next(name for name, part in kinds.items() if part is self.measured)}
 
 
-def facts(seeds: Sequence[Run]) -> Mapping[str, Any]:
+def run_facts(seeds: Sequence[Run]) -> Mapping[str, Any]:
     """Return seconds of training and validation for each run, machines, commits and versions of some runs."""
     places = [one.path for run in seeds for one in run]
     abouts = [read_about(place / "about.json") for place in places]
     seconds = {place.name: round(sum(row.get("seconds", 0) for row in epochs(place)), 1) for place in places}
     return {
         "seeds": len(seeds), "runs": seconds,
-        "hardware": sorted({machine(about) for about in abouts}),
+        "hardware": sorted({machine_name(about) for about in abouts}),
         "commit": sorted({about.get("commit") or f"maskcls {about.get('maskcls')}" for about in abouts}),
         "versions": abouts[-1].get("versions"),
     }  # fmt: skip
 
 
-def machine(about: Mapping[str, Any]) -> str:
+def machine_name(about: Mapping[str, Any]) -> str:
     """Return the machine in words."""
     hardware = about.get("hardware") or {}
     what = hardware.get("gpu") or hardware.get("processor") or "CPU"
     return f"{what}, {hardware.get('cores')} cores, {hardware.get('threads')} threads"
 
 
-def cell(scores: Record | None, spread: bool = False) -> str:
+def format_score_ci(scores: Record | None, spread: bool = False) -> str:
     """Return F1 with its interval, or with its standard deviation over folds."""
     if scores is None:
         return ""
@@ -202,7 +202,7 @@ def between(interval: Sequence[float] | None, digits: str) -> str:
     return f"[{low:{digits}}, {high:{digits}}]"
 
 
-def apart(difference: Record | None) -> str:
+def format_difference(difference: Record | None) -> str:
     """Return a difference with its interval, or why there is none; out-of-fold ones are marked as such."""
     if difference is None or "why" in difference:
         return f"({difference['why']})" if difference else ""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Dress(NamedTuple):
+class Theme(NamedTuple):
     """The colours of a figure."""
 
     paper: str
@@ -24,12 +24,12 @@ class Dress(NamedTuple):
 
 
 HUES = ("#2f6fb3", "#d9822b", "#2f9e77", "#c2528b", "#7a5fc0", "#8a6d3b", "#3aa0b8", "#6b7280")
-LIGHT = Dress("#ffffff", "#1f2933", "#d5dae1", "#2f6fb3", "#c8432f", HUES)
+LIGHT = Theme("#ffffff", "#1f2933", "#d5dae1", "#2f6fb3", "#c8432f", HUES)
 PALE = ("#6aa9ec", "#f0a95a", "#58c9a0", "#e788b8", "#a993ea", "#c7a66a", "#6dcbe0", "#a3acb9")
-DARK = Dress("#181c22", "#d8dee6", "#39424e", "#6aa9ec", "#f0806c", PALE)
+DARK = Theme("#181c22", "#d8dee6", "#39424e", "#6aa9ec", "#f0806c", PALE)
 
 
-def canvas(dress: Dress, width: float, height: float, **grid: Any) -> tuple[Figure, list[Axes]]:
+def new_figure(dress: Theme, width: float, height: float, **grid: Any) -> tuple[Figure, list[Axes]]:
     """Return a figure and its axes in a dress; nothing global is changed."""
     from matplotlib.figure import Figure
 
@@ -45,14 +45,14 @@ def canvas(dress: Dress, width: float, height: float, **grid: Any) -> tuple[Figu
     return figure, axes
 
 
-def words(ax: Axes, dress: Dress, x: str, y: str, title: str = "") -> None:
+def set_titles(ax: Axes, dress: Theme, x: str, y: str, title: str = "") -> None:
     """Write the title and the names of both axes."""
     ax.set_xlabel(x, color=dress.ink, fontsize=9)
     ax.set_ylabel(y, color=dress.ink, fontsize=9)
     ax.set_title(title, color=dress.ink, fontsize=10, loc="left", fontweight="bold")
 
 
-def legend(ax: Axes, dress: Dress, **where: Any) -> None:
+def legend(ax: Axes, dress: Theme, **where: Any) -> None:
     """Draw a legend without a frame."""
     ax.legend(frameon=False, fontsize=9, labelcolor=dress.ink, **where)
 

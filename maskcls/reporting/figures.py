@@ -11,7 +11,7 @@ import pandas as pd
 from maskcls.core.task import AGE_THRESHOLDS, CLASSES
 from maskcls.evaluation.calibration import BINS, calibration_bins
 from maskcls.evaluation.error_analysis import count_wrong_attributes, error_by_age
-from maskcls.reporting.figure_style import DARK, LIGHT, Dress, canvas, legend, png, words
+from maskcls.reporting.figure_style import DARK, LIGHT, Theme, legend, new_figure, png, set_titles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ Numbers = dict[str, Any]
 EPOCH_NUMBERS = {"loss": "training loss", "val_loss": "validation cross entropy", "f1": "macro F1"}
 
 
-class Story(NamedTuple):
+class RunResults(NamedTuple):
     """What the figures tell of: closing metrics, epochs, and a row for each out-of-fold photo."""
 
     metrics: Numbers
@@ -33,18 +33,18 @@ class Story(NamedTuple):
     held: pd.DataFrame  # label, guess, sure, age_truth, age_guess, years
 
 
-def curves(story: Story, dress: Dress) -> Figure | None:
+def curves(story: RunResults, dress: Theme) -> Figure | None:
     """Return loss, validation cross entropy and F1 over epochs, a line a fold; a ring marks each kept epoch."""
     if not story.log:
         return None
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = canvas(dress, 11, 3.4, ncols=3)
+    figure, axes = new_figure(dress, 11, 3.4, ncols=3)
     kept = {row["fold"]: row["epoch"] for row in story.metrics["folds"]}
     for ax, (key, title) in zip(axes, EPOCH_NUMBERS.items(), strict=True):
         for place, (k, rows) in enumerate(pd.DataFrame(story.log).groupby("fold")):
             line(ax, rows, key, k, dress.series[place % len(dress.series)], kept.get(k, ()))
-        words(ax, dress, "epoch", "", title)
+        set_titles(ax, dress, "epoch", "", title)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[2].set_ylim(bottom=0)
     lines = axes[2].get_legend_handles_labels()
@@ -62,13 +62,13 @@ def line(ax: Axes, rows: pd.DataFrame, key: str, k: object, colour: str, kept: S
     ax.plot(ring["epoch"], ring[key].astype(float), "o", color=colour, markersize=8, fillstyle="none")
 
 
-def confusion(story: Story, dress: Dress) -> Figure:
+def confusion(story: RunResults, dress: Theme) -> Figure:
     """Return the 18 × 18 counts, each row shaded by its share."""
     from matplotlib.colors import LinearSegmentedColormap
 
     matrix = np.asarray(story.metrics["confusion"])  # (18, 18)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    figure, (ax,) = canvas(dress, 10, 9.2)
+    figure, (ax,) = new_figure(dress, 10, 9.2)
     ax.imshow(share, vmin=0, vmax=1, cmap=LinearSegmentedColormap.from_list("share", [dress.paper, dress.good]))
     ax.grid(False)
     ax.spines[:].set_visible(False)
@@ -82,14 +82,14 @@ def confusion(story: Story, dress: Dress) -> Figure:
         ax.axvline(edge - 0.5, color=colour, linewidth=width)
     ax.set_xticks(range(len(CLASSES)), CLASSES, rotation=60, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(CLASSES)), [f"{name}  (n={n})" for name, n in zip(CLASSES, matrix.sum(1), strict=True)])
-    words(ax, dress, "guess", "truth")
+    set_titles(ax, dress, "guess", "truth")
     return figure
 
 
-def classes(story: Story, dress: Dress) -> Figure:
+def classes(story: RunResults, dress: Theme) -> Figure:
     """Return the F1 of each class with its photos; the dashed line is the macro F1."""
     rows = story.metrics["per_class"]
-    figure, (ax,) = canvas(dress, 6.6, 7)
+    figure, (ax,) = new_figure(dress, 6.6, 7)
     colours = [dress.series[row["class"] // 6] for row in rows]  # a colour for each state of the mask
     ax.barh(range(len(rows)), [row["f1"] for row in rows], color=colours, height=0.72)
     behind = {"facecolor": dress.paper, "edgecolor": "none", "pad": 0.8}
@@ -103,33 +103,33 @@ def classes(story: Story, dress: Dress) -> Figure:
     ax.set_xlim(0, 1.26)
     ax.set_xticks(np.linspace(0, 1, 6))
     ax.grid(False, axis="y")
-    words(ax, dress, "F1", "")
+    set_titles(ax, dress, "F1", "")
     legend(ax, dress, loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 
-def calibration(story: Story, dress: Dress) -> Figure:
+def calibration(story: RunResults, dress: Theme) -> Figure:
     """Return accuracy against confidence, and how many photos stand in each bin."""
     table, error = calibration_bins(story.held)
-    figure, (top, low) = canvas(dress, 5.6, 4.8, nrows=2, sharex=True, height_ratios=[3, 1])
+    figure, (top, low) = new_figure(dress, 5.6, 4.8, nrows=2, sharex=True, height_ratios=[3, 1])
     top.plot([0, 1], [0, 1], color=dress.ink, linestyle="--", linewidth=1, label="perfect")
     said = f"this run, calibration error {error:.3f}"
     top.plot(table["sure"], table["right"], "o-", color=dress.good, clip_on=False, label=said)
     top.set(xlim=(0, 1), ylim=(0, 1))
-    words(top, dress, "", "accuracy")
+    set_titles(top, dress, "", "accuracy")
     legend(top, dress, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
     low.bar((table.index + 0.5) / BINS, table["n"], width=0.092, color=dress.good)
-    words(low, dress, f"confidence (n={len(story.held)}, in tenths)", "photos")
+    set_titles(low, dress, f"confidence (n={len(story.held)}, in tenths)", "photos")
     return figure
 
 
-def errors(story: Story, dress: Dress) -> Figure | None:
+def errors(story: RunResults, dress: Theme) -> Figure | None:
     """Return the share of the wrong photos by which attribute is wrong; None without any."""
     counts = count_wrong_attributes(story.held)
     total = sum(counts.values())
     if not total:
         return None
-    figure, (ax,) = canvas(dress, 5.6, 4)
+    figure, (ax,) = new_figure(dress, 5.6, 4)
     shares = [count / total for count in counts.values()]
     ax.barh(list(counts), shares, color=[*dress.series[:3], dress.series[-1]], height=0.66)
     for place, (count, share) in enumerate(zip(counts.values(), shares, strict=True)):
@@ -138,16 +138,16 @@ def errors(story: Story, dress: Dress) -> Figure | None:
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     ax.invert_yaxis()
     ax.grid(False, axis="y")
-    words(ax, dress, f"share of the {total} wrong photos of {len(story.held)}", "")
+    set_titles(ax, dress, f"share of the {total} wrong photos of {len(story.held)}", "")
     return figure
 
 
-def ages(story: Story, dress: Dress) -> Figure | None:
+def ages(story: RunResults, dress: Theme) -> Figure | None:
     """Return the error rate of the age class at each year of age, with its photos; None where no age is known."""
     table = error_by_age(story.held)
     if table.empty:
         return None
-    figure, (top, low) = canvas(dress, 11, 4.4, nrows=2, sharex=True, height_ratios=[3, 1])
+    figure, (top, low) = new_figure(dress, 11, 4.4, nrows=2, sharex=True, height_ratios=[3, 1])
     top.bar(table.index, table["old"], color=dress.bad, width=0.8, label="guessed too old")
     top.bar(table.index, table["young"], bottom=table["old"], color=dress.good, width=0.8, label="guessed too young")
     top.set_ylim(0, 1)
@@ -156,17 +156,24 @@ def ages(story: Story, dress: Dress) -> Figure | None:
         for border in AGE_THRESHOLDS:
             ax.axvline(border - 0.5, color=dress.ink, linestyle="--", linewidth=1)
         ax.grid(False, axis="x")
-    words(top, dress, "", "wrong age class")
+    set_titles(top, dress, "", "wrong age class")
     borders = " and ".join(map(str, AGE_THRESHOLDS))
-    words(low, dress, f"age in years (n={table['n'].sum()}; dashed: the borders {borders})", "photos")
+    set_titles(low, dress, f"age in years (n={table['n'].sum()}; dashed: the borders {borders})", "photos")
     legend(top, dress, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     return figure
 
 
-FIGURES: tuple[Callable[[Story, Dress], Figure | None], ...] = (curves, confusion, classes, calibration, errors, ages)
+FIGURES: tuple[Callable[[RunResults, Theme], Figure | None], ...] = (
+    curves,
+    confusion,
+    classes,
+    calibration,
+    errors,
+    ages,
+)
 
 
-def drawn(story: Story) -> Iterator[tuple[str, Sequence[bytes]]]:
+def render_figures(story: RunResults) -> Iterator[tuple[str, Sequence[bytes]]]:
     """Yield the name of each figure that has something to show, and its light and dark PNG."""
     for draw in FIGURES:
         pair = [draw(story, dress) for dress in (LIGHT, DARK)]

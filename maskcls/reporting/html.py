@@ -32,11 +32,11 @@ def thumbnail(path: str, side: int = 200) -> str | None:
         image = read_photo(path)[..., ::-1]
         scale = min(1.0, side / max(image.shape[:2]))
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        return uri("jpeg", cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes())
+        return data_uri("jpeg", cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes())
     except (DataError, cv2.error):
         return None
 
 
-def uri(kind: str, image: bytes) -> str:
+def data_uri(kind: str, image: bytes) -> str:
     """Return an image as a data: URI."""
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

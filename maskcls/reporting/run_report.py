@@ -13,9 +13,9 @@ import pandas as pd
 from maskcls.core.task import CLASSES, FloatArray, decode, marginals
 from maskcls.evaluation.calibration import calibration_bins
 from maskcls.evaluation.error_analysis import count_wrong_attributes
-from maskcls.reporting.figures import Story, drawn
-from maskcls.reporting.html import render_template, thumbnail, uri
-from maskcls.reporting.summary import Numbers, digits, leak, lines
+from maskcls.reporting.figures import RunResults, render_figures
+from maskcls.reporting.html import data_uri, render_template, thumbnail
+from maskcls.reporting.summary import Numbers, format_score, leak_warning, summary_rows
 from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import PROBS, read_about
 from maskcls.system.console import format_duration
@@ -29,10 +29,10 @@ def write(run: RunDir, metrics: Numbers, table: pd.DataFrame) -> None:
     """Write plots/ and report.html."""
     held = answers(run, table)
     images: dict[str, list[str]] = {}
-    for name, pair in drawn(Story(metrics, epochs_of(run, metrics), held)):
+    for name, pair in render_figures(RunResults(metrics, epochs_of(run, metrics), held)):
         atomic_write(run / "plots" / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
-        images[name] = [uri("png", image) for image in pair]
-    write_text(run / "report.html", page(run, metrics, table, held, images))
+        images[name] = [data_uri("png", image) for image in pair]
+    write_text(run / "report.html", render(run, metrics, table, held, images))
 
 
 def epochs_of(run: RunDir, metrics: Numbers) -> list[Numbers]:
@@ -54,48 +54,56 @@ def answers(run: RunDir, table: pd.DataFrame) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def page(run: RunDir, metrics: Numbers, table: pd.DataFrame, held: pd.DataFrame, images: Mapping[str, Any]) -> str:
+def render(run: RunDir, metrics: Numbers, table: pd.DataFrame, held: pd.DataFrame, images: Mapping[str, Any]) -> str:
     """Return the page; whatever comes from outside is escaped by the template's engine."""
-    values = told(held) | {
-        "run": run.id, "metrics": metrics, "crowd": crowd(metrics["oof"]), "images": images,
-        "lines": list(lines(metrics)), "tiles": list(tiles(metrics)), "leak": leak(metrics["people_on_both_sides"]),
-        "classes": class_rows(metrics), "sections": sections(run), "about": about(run), "epochs": len(run.log()),
+    values = page_context(held) | {
+        "run": run.id,
+        "metrics": metrics,
+        "crowd": sample_size(metrics["oof"]),
+        "images": images,
+        "lines": list(summary_rows(metrics)),
+        "tiles": list(headline_scores(metrics)),
+        "leak": leak_warning(metrics["people_on_both_sides"]),
+        "classes": class_rows(metrics),
+        "sections": config_sections(run),
+        "about": about(run),
+        "epochs": len(run.log()),
         "unlabelled": int((table["part"] == "eval").sum()),
-    }  # fmt: skip
-    return render_template("run_report.html.j2", values, digits=digits)
+    }
+    return render_template("run_report.html.j2", values, digits=format_score)
 
 
-def told(held: pd.DataFrame) -> Numbers:
+def page_context(held: pd.DataFrame) -> Numbers:
     """Return what the page tells of the out-of-fold photos."""
     return {
         "photos": len(held),
         "wrong": int((held["label"] != held["guess"]).sum()),
-        "mistakes": list(mistakes(held)),
+        "mistakes": list(top_errors(held)),
         "blame": count_wrong_attributes(held),
         "ages": int(held["years"].notna().sum()),
         "calibration": calibration_bins(held)[1],
     }
 
 
-def tiles(metrics: Numbers) -> Iterator[tuple[str, str, str]]:
+def headline_scores(metrics: Numbers) -> Iterator[tuple[str, str, str]]:
     """Yield the headline numbers: name, number, and of what."""
     oof, folds, evaluation = metrics["oof"], len(metrics["folds"]), metrics["eval"]
-    of = crowd(oof)
-    yield "out-of-fold macro F1", digits(oof["f1"]), of
-    yield "out-of-fold accuracy", digits(oof["accuracy"]), of
+    of = sample_size(oof)
+    yield "out-of-fold macro F1", format_score(oof["f1"]), of
+    yield "out-of-fold accuracy", format_score(oof["accuracy"]), of
     for name in ("mask", "gender", "age"):
-        yield f"{name} F1", digits(oof[f"{name}_f1"]), f"out of fold, {of}"
-    yield "macro F1 of a fold", spread(metrics["folds_mean"]), among(folds)
+        yield f"{name} F1", format_score(oof[f"{name}_f1"]), f"out of fold, {of}"
+    yield "macro F1 of a fold", spread(metrics["folds_mean"]), over_folds(folds)
     if evaluation:
-        of = crowd(evaluation)
+        of = sample_size(evaluation)
         who = f"{folds} folds' models averaged" if folds > 1 else "1 fold's model"
-        yield "evaluation macro F1", digits(evaluation["f1"]), f"{who}, {of}"
-        yield "evaluation accuracy", digits(evaluation["accuracy"]), f"{who}, {of}"
+        yield "evaluation macro F1", format_score(evaluation["f1"]), f"{who}, {of}"
+        yield "evaluation accuracy", format_score(evaluation["accuracy"]), f"{who}, {of}"
         if evaluation.get("single") and folds > 1:
-            yield "evaluation macro F1, one fold's model", spread(evaluation["single"]), f"{among(folds)}, {of}"
+            yield "evaluation macro F1, one fold's model", spread(evaluation["single"]), f"{over_folds(folds)}, {of}"
 
 
-def crowd(part: Numbers) -> str:
+def sample_size(part: Numbers) -> str:
     """Return n; where each photo counts as a person, the people may be unknown and are not told."""
     known = part["people"] < part["photos"]
     return f"n = {part['photos']} photos" + (f" of {part['people']} people" if known else "")
@@ -103,10 +111,10 @@ def crowd(part: Numbers) -> str:
 
 def spread(numbers: Numbers) -> str:
     """Return mean ± standard deviation of F1, without the latter where there is none."""
-    return digits(numbers["f1"]) + (f" ± {numbers['f1_sd']:.4f}" if "f1_sd" in numbers else "")
+    return format_score(numbers["f1"]) + (f" ± {numbers['f1_sd']:.4f}" if "f1_sd" in numbers else "")
 
 
-def among(folds: int) -> str:
+def over_folds(folds: int) -> str:
     """Return over how many folds a mean is taken."""
     return f"mean ± sd over {folds} folds" if folds > 1 else "1 fold only, so no sd"
 
@@ -123,7 +131,7 @@ def class_rows(metrics: Numbers) -> list[Numbers]:
     return rows
 
 
-def mistakes(held: pd.DataFrame) -> Iterator[dict[Any, Any]]:
+def top_errors(held: pd.DataFrame) -> Iterator[dict[Any, Any]]:
     """Yield the wrong photos that the run was surest of, the surest first."""
     wrong = held[held["label"] != held["guess"]].sort_values(["sure", "id"], ascending=[False, True], kind="stable")
     for row in wrong.head(WORST).to_dict("records"):
@@ -132,21 +140,21 @@ def mistakes(held: pd.DataFrame) -> Iterator[dict[Any, Any]]:
         yield row | {"truth": truth, "guess": words, "image": thumbnail(row["path"])}
 
 
-def sections(run: RunDir) -> list[tuple[str, str, list[tuple[str, str]]]]:
+def config_sections(run: RunDir) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """Return the config as sections: group, word, and its values under dotted names; plain values come first."""
     path = run / "config.yaml"
     config = read_yaml(path) if path.exists() else {}
     plain = [(name, text(value)) for name, value in config.items() if not isinstance(value, dict)]
     groups = [(name, value) for name, value in config.items() if isinstance(value, dict)]
-    parts = [(name, str(value.get("name", "")), list(flat(value))) for name, value in groups]
+    parts = [(name, str(value.get("name", "")), list(flatten(value))) for name, value in groups]
     return [("run", "", plain), *parts] if plain else parts
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield the values of a nested section under dotted names, its word (`name`) left out."""
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            yield from flat(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         elif prefix or key != "name":
             yield f"{prefix}{key}", text(value)
 

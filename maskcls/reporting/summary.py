@@ -14,12 +14,12 @@ from maskcls.system import console
 Numbers = dict[str, Any]
 
 
-def show(run: RunDir, metrics: Numbers) -> None:
+def print_summary(run: RunDir, metrics: Numbers) -> None:
     """Print the closing table, a warning where the split leaks, and where the run and its page lie."""
     head = ["", "macro\nF1", "accuracy", "mask\nF1", "gender\nF1", "age\nF1", "photos"]
-    console.print_table("", head, [[name, *map(digits, values)] for name, values in lines(metrics)])
+    console.print_table("", head, [[name, *map(format_score, values)] for name, values in summary_rows(metrics)])
     if both := metrics["people_on_both_sides"]:
-        console.info(f"LEAK: {leak(both)}", "bold red")
+        console.info(f"LEAK: {leak_warning(both)}", "bold red")
     for note in metrics.get("notes", ()):
         if note.startswith("LEAK: ") and not note.startswith("LEAK: split "):  # which is what was just said
             console.info(note, "bold red")
@@ -28,18 +28,18 @@ def show(run: RunDir, metrics: Numbers) -> None:
         console.info(str(run / "report.html"))
 
 
-def leak(both: int) -> str:
+def leak_warning(both: int) -> str:
     """Return the sentence on a split that puts people on both sides."""
     who = "1 person stands" if both == 1 else f"{both} people stand"
     return f"{who} on both sides of a fold, so out-of-fold scores are not scores on new people"
 
 
-def digits(value: Any) -> str:
+def format_score(value: Any) -> str:
     """Return a score with four digits, a count as it is, and nothing for what is not known."""
     return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def lines(metrics: Numbers) -> Iterator[tuple[str, list[Any]]]:
+def summary_rows(metrics: Numbers) -> Iterator[tuple[str, list[Any]]]:
     """Yield the name and the values (five scores, photos) of each line of the closing table."""
     folds, evaluation = metrics["folds"], metrics["eval"]
     for row in folds:
