@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 
 from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.core.schema import option_fields
@@ -38,7 +38,7 @@ VALUES = some.recursive(
 @pytest.fixture(scope="module")
 def whole() -> dict[str, Any]:
     """Return a composed config with every default filled in."""
-    return checked(compose("name=t", "model=timm", "model.arch=test_resnet")).filled()
+    return validate(compose("name=t", "model=timm", "model.arch=test_resnet")).filled()
 
 
 @some.composite
@@ -68,13 +68,13 @@ def right_or_told(whole: dict[str, Any], made: list[tuple[str, str | None, Any]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what albumentations says of arguments out of nowhere
         try:
-            cfg = checked(raw)
+            cfg = validate(raw)
         except ConfigError as error:
             named = {group for group, _, _ in made}
             assert error.sentences
             assert all(any(name in sentence for name in named) for sentence in error.sentences), error.sentences
             return
-    assert checked(cfg.filled()).science() == cfg.science()
+    assert validate(cfg.filled()).science() == cfg.science()
 
 
 @QUICK
@@ -110,7 +110,7 @@ OVERRIDES = some.lists(
 def line(words: list[str]) -> None:
     """Compose and check a command line: only a ConfigError may come of it."""
     try:
-        cfg = checked(compose("name=t", "model=timm", "model.arch=test_resnet", *words))
+        cfg = validate(compose("name=t", "model=timm", "model.arch=test_resnet", *words))
     except ConfigError as error:
         assert error.sentences and all(sentence.strip() for sentence in error.sentences)
     else:

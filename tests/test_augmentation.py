@@ -14,11 +14,11 @@ import yaml
 from maskcls.components import augmentation, model
 from maskcls.components.augmentation import albumentations_
 from maskcls.components.crop import center
-from maskcls.config.overrides import home
+from maskcls.config.overrides import resource_dir
 from maskcls.core.registry import Component
 from maskcls.inference.forward import colours, normalized
 
-FILES = sorted((home("conf") / "augmentation").glob("*.yaml"))
+FILES = sorted((resource_dir("conf") / "augmentation").glob("*.yaml"))
 MEAN, STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
 
 
@@ -29,7 +29,7 @@ def image(height: int = 64, width: int = 48) -> np.ndarray:
 def conf(name: str) -> Component:
     faults: list[str] = []
     word = augmentation.registry.check(
-        yaml.safe_load((home("conf") / "augmentation" / f"{name}.yaml").read_text()), faults
+        yaml.safe_load((resource_dir("conf") / "augmentation" / f"{name}.yaml").read_text()), faults
     )
     assert word is not None and not faults
     return word

@@ -17,7 +17,7 @@ from maskcls.benchmark.baselines import RIVALS, Decoded, linked
 from maskcls.benchmark.harness import Job, Setting, configured, fair, race, ratios
 from maskcls.benchmark.profiling import PARTS, evaluation, start, step
 from maskcls.config.compose import compose
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.errors import ConfigError
 
 SETTING = "timm:32x24:4:2"
@@ -112,7 +112,7 @@ def test_a_larger_set_is_copied_with_other_bytes_and_the_same_pictures(tmp_path:
     table = competition(lambda note: None, root=str(tmp_path / "set"))
     assert count == len(table) == 21 and table["person"].nunique() == 3
     assert len({Path(path).read_bytes() for path in table["path"]}) == 21
-    cut = checked(compose("name=t", "crop=resize", "crop.height=8", "crop.width=6")).crop
+    cut = validate(compose("name=t", "crop=resize", "crop.height=8", "crop.width=6")).crop
     photos = pixels(table, cut, tmp_path / "cache").reshape(3, 7, 8, 6, 3)
     assert np.array_equal(photos[0], photos[1]) and np.array_equal(photos[0], photos[2])
 

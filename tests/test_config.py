@@ -13,7 +13,7 @@ import torch
 from maskcls.components import loss
 from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.config import NOT_HASHED, Config
 from maskcls.core.errors import ConfigError
 from maskcls.storage.run import run_content
@@ -25,7 +25,7 @@ QUICK = ("name=t", "model=timm", "model.arch=test_resnet")
 
 @pytest.fixture(scope="module")
 def base() -> Raw:
-    return checked(compose(*QUICK)).filled()
+    return validate(compose(*QUICK)).filled()
 
 
 def changed(base: Raw, path: str, value: Any) -> Raw:
@@ -39,12 +39,12 @@ def changed(base: Raw, path: str, value: Any) -> Raw:
 
 
 def sign(raw: Any) -> str:
-    return content_hash(run_content(checked(raw)))
+    return content_hash(run_content(validate(raw)))
 
 
 def sentences(*overrides: str) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
-        checked(compose(*QUICK, *overrides))
+        validate(compose(*QUICK, *overrides))
     return caught.value.sentences
 
 
@@ -84,7 +84,7 @@ def test_each_wrong_word_has_its_sentence(overrides: str, sentence: str) -> None
 @pytest.mark.parametrize("word", ["loss=3", "loss=null", "loss=[ce"])
 def test_what_hydra_itself_refuses_is_a_config_error_too(word: str) -> None:
     with pytest.raises(ConfigError):
-        checked(compose(*QUICK, word))
+        validate(compose(*QUICK, word))
 
 
 def test_all_faults_are_told_at_once() -> None:
@@ -106,21 +106,21 @@ def test_all_faults_are_told_at_once() -> None:
 def test_a_missing_group_and_a_missing_value_are_faults(base: Raw) -> None:
     raw = {key: value for key, value in base.items() if key not in ("loss", "epochs")}
     with pytest.raises(ConfigError) as caught:
-        checked(raw)
+        validate(raw)
     assert len(caught.value.sentences) == 2
     assert caught.value.sentences[0] == "epochs is missing: it has no default"
     assert caught.value.sentences[1].startswith("loss: None names no word")
 
 
 def test_defaults_of_the_code_are_filled_in() -> None:
-    cfg = checked(compose(*QUICK, "loss=focal"))
+    cfg = validate(compose(*QUICK, "loss=focal"))
     assert cfg.filled()["loss"] == {"name": "focal", "gamma": 2.0, "weights": "none", "smoothing": 0.0, "beta": 0.999}
     assert cfg.loss.params["gamma"] == 2.0
     assert cfg.science()["loss"] == cfg.filled()["loss"]
 
 
 def test_a_filled_config_checks_to_itself(base: Raw) -> None:
-    assert checked(copy.deepcopy(base)).filled() == base
+    assert validate(copy.deepcopy(base)).filled() == base
 
 
 def test_what_stands_in_a_default_may_be_said_without_changing_the_hash(base: Raw) -> None:
@@ -198,7 +198,7 @@ def test_a_plugin_brings_a_loss_of_its_own(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(loss.registry, "words", dict(loss.registry.words))
     plugins = "plugins=[my_losses_for_maskcls]"
     try:
-        cfg = checked(compose(*QUICK, plugins, "loss.name=mine", "loss.power=1.0"))
+        cfg = validate(compose(*QUICK, plugins, "loss.name=mine", "loss.power=1.0"))
         value = cfg.loss(torch.ones(2))(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
         assert value.item() == pytest.approx(1.0)
         told = sentences(plugins, "loss.name=mine", "loss.pwoer=1.0")
@@ -213,4 +213,4 @@ def test_without_its_plugin_the_word_is_unknown() -> None:
 
 def test_an_interpolation_that_leads_nowhere_is_a_sentence() -> None:
     with pytest.raises(ConfigError):
-        checked(compose(*QUICK, "epochs=${nowhere}"))
+        validate(compose(*QUICK, "epochs=${nowhere}"))

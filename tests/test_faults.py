@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from maskcls.config.compose import compose
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.errors import MaskclsError
 from maskcls.engine.runner import run
 
@@ -81,7 +81,7 @@ def test_the_command_ends_with_two_and_without_a_trace(words: str, tiny: list[st
 
 def test_all_faults_of_a_config_are_told_at_once(tiny: list[str]) -> None:
     with pytest.raises(MaskclsError) as caught:
-        checked(
+        validate(
             compose(
                 *tiny, "epochs=-1", "loss.gama=1", "optimizer.lr=fast", "sampler=weighted", "sampler.power=2", "bacth=3"
             )

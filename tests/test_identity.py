@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from maskcls.components import crop
 from maskcls.config.compose import compose
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.table import size_digest
@@ -345,7 +345,7 @@ def test_a_run_of_an_older_version_answers_with_a_sentence(
     restore(base)
     file = only(base) / "data.json"
     kept = file.read_text()
-    cfg = checked(compose(*words))
+    cfg = validate(compose(*words))
     old = {"hash": size_digest(assemble(cfg, lambda note: None)), "photos": json.loads(kept)["photos"]}
     file.write_text(json.dumps(old))
     run(compose(*words))

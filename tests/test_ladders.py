@@ -21,8 +21,8 @@ from test_pairs import one_step
 
 from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS
-from maskcls.config.overrides import home
-from maskcls.config.validation import checked, resolved
+from maskcls.config.overrides import resource_dir
+from maskcls.config.validation import to_container, validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.data.assemble import assemble
@@ -59,7 +59,7 @@ FURTHER = {
 
 def file(word: str) -> Path:
     """Return the file of ladder=rung."""
-    return home("experiments") / f"{word.replace('=', '/')}.yaml"
+    return resource_dir("experiments") / f"{word.replace('=', '/')}.yaml"
 
 
 def head(word: str) -> dict[str, str]:
@@ -107,7 +107,7 @@ def begun(word: str, place: Path) -> list[str]:
 
 @pytest.mark.parametrize("ladder", PUBLISHED)
 def test_the_heads_say_what_the_rungs_are(ladder: str) -> None:
-    rungs = {path.stem: head(f"{ladder}={path.stem}") for path in (home("experiments") / ladder).glob("*.yaml")}
+    rungs = {path.stem: head(f"{ladder}={path.stem}") for path in (resource_dir("experiments") / ladder).glob("*.yaml")}
     assert {word: said["published"] for word, said in rungs.items()} == PUBLISHED[ladder]
     assert [word for word, _ in sorted(rungs.items(), key=lambda rung: int(rung[1]["rung"]))] == list(PUBLISHED[ladder])
     assert sorted(int(said["rung"]) for said in rungs.values()) == list(range(1, len(rungs) + 1))
@@ -135,7 +135,7 @@ def test_a_ladder_has_one_root_which_names_it(ladder: str) -> None:
 
 @pytest.mark.parametrize("word", WORDS)
 def test_a_rung_is_checked_and_differs_from_its_parent_in_what_its_file_states(word: str, tmp_path: Path) -> None:
-    cfg = checked(OmegaConf.merge(composed(word), OmegaConf.from_dotlist(begun(word, tmp_path))))
+    cfg = validate(OmegaConf.merge(composed(word), OmegaConf.from_dotlist(begun(word, tmp_path))))
     assert cfg.name == word.split("=")[0]
     faithful = cfg.split.name.startswith("stratified")
     assert faithful == (head(word).get("reading") == "faithful")
@@ -143,7 +143,7 @@ def test_a_rung_is_checked_and_differs_from_its_parent_in_what_its_file_states(w
     if parent is None:  # the root states the whole setting, also where it is the default
         assert groups <= set(GROUPS)
         return
-    mine, theirs = (dotted(resolved(composed(rung))) for rung in (word, parent))
+    mine, theirs = (dotted(to_container(composed(rung))) for rung in (word, parent))
     changed = {key for key in mine.keys() | theirs.keys() if mine.get(key, ...) != theirs.get(key, ...)}
     assert not {key for key in changed if key not in keys and key.split(".")[0] not in groups}, "differs unsaid"
     assert keys <= changed, "said without effect"
@@ -188,7 +188,7 @@ def test_a_rung_learns(word: str, tiny: list[str], tmp_path: Path) -> None:
         "crop.width=48",
         "batch=2",
     ]
-    cfg: Config = checked(compose(word, *given))
+    cfg: Config = validate(compose(word, *given))
     if cfg.model.params.get("init"):
         import timm
 
@@ -203,7 +203,7 @@ def test_a_rung_learns(word: str, tiny: list[str], tmp_path: Path) -> None:
 
 def sweep() -> dict[str, Any]:
     """Return W&B's sweep file."""
-    found: dict[str, Any] = yaml.safe_load((home("experiments") / "sweeps" / "focal.yaml").read_text())
+    found: dict[str, Any] = yaml.safe_load((resource_dir("experiments") / "sweeps" / "focal.yaml").read_text())
     return found
 
 
@@ -213,11 +213,11 @@ def test_sweep_files_are_no_words_of_the_command_line() -> None:
 
 
 def test_the_sweep_and_the_search_ask_for_the_same_runs() -> None:
-    search = yaml.safe_load((home("experiments") / "search" / "focal.yaml").read_text())
+    search = yaml.safe_load((resource_dir("experiments") / "search" / "focal.yaml").read_text())
     params = search["hydra"]["sweeper"]["params"]
     asked = {key.lstrip("+"): [float(value) for value in str(values).split(",")] for key, values in params.items()}
     assert asked == {key: values["values"] for key, values in sweep()["parameters"].items()}
-    assert checked(compose("search=focal")).loss.name == "focal"
+    assert validate(compose("search=focal")).loss.name == "focal"
 
 
 @pytest.mark.slow

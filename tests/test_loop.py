@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from maskcls.config.compose import compose
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import NonFiniteError, RunError
 from maskcls.data.assemble import assemble
@@ -38,7 +38,7 @@ def begun(tiny: list[str]) -> Begun:
     """Return a function that builds the config, the first fold and its untrained state."""
 
     def begin(*words: str) -> tuple[Config, Fold, State]:
-        cfg = checked(compose(*tiny, *PLAIN, *words))
+        cfg = validate(compose(*tiny, *PLAIN, *words))
         table = assemble(cfg, lambda note: None)
         fold = Fold.of(table, pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, cfg.hardware())
         return cfg, fold, build(cfg, cfg.head(), cfg.hardware(), fold.size, 0)

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from maskcls.config.completion import SCRIPTS
-from maskcls.config.compose import compose, told
+from maskcls.config.compose import compose, wrap_hydra_errors
 from maskcls.config.groups import GROUPS
 from maskcls.config.override_grammar import accept_text, exact_line, parse, split_flags
-from maskcls.config.overrides import spelled
+from maskcls.config.overrides import parse_overrides
 from maskcls.config.suggestions import FOREIGN, TARGETS, Keys
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.core.schema import option_fields
@@ -73,8 +73,8 @@ def test_letters_of_any_script_need_no_quotes(path: str) -> None:
 
 
 def test_lists_and_sweeps_of_any_script_stay_lists_and_sweeps() -> None:
-    assert spelled(["photos=[/가/a.jpg,/나/b.jpg]"]) == ['++photos=["/가/a.jpg","/나/b.jpg"]']
-    assert spelled(["-m", "data.root=/가,/나"]) == ["-m", '++data.root="/가","/나"']
+    assert parse_overrides(["photos=[/가/a.jpg,/나/b.jpg]"]) == ['++photos=["/가/a.jpg","/나/b.jpg"]']
+    assert parse_overrides(["-m", "data.root=/가,/나"]) == ["-m", '++data.root="/가","/나"']
 
 
 def test_many_values_without_m_are_a_sentence_and_not_a_list() -> None:
@@ -134,16 +134,16 @@ SHOWN = {
 @pytest.mark.parametrize("word", SHOWN)
 def test_no_sign_is_shown_that_nobody_typed(word: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        checked(compose(word))
+        validate(compose(word))
     assert SHOWN[word] in str(caught.value) and "+" not in str(caught.value)
 
 
 def test_what_hydra_says_of_an_override_is_said_of_what_was_typed() -> None:
-    with pytest.raises(ConfigError, match=r"^bad word: epochs=1$"), told(["++epochs=1"], ["epochs=1"]):
+    with pytest.raises(ConfigError, match=r"^bad word: epochs=1$"), wrap_hydra_errors(["++epochs=1"], ["epochs=1"]):
         import hydra.errors
 
         raise hydra.errors.HydraException("bad word: ++epochs=1\nTo append use +epochs=1")
-    with pytest.raises(ConfigError, match=r"\+\+epochs=1$"), told(["++epochs=1"], ["++epochs=1"]):
+    with pytest.raises(ConfigError, match=r"\+\+epochs=1$"), wrap_hydra_errors(["++epochs=1"], ["++epochs=1"]):
         raise hydra.errors.HydraException("bad word: ++epochs=1")
 
 
@@ -172,7 +172,7 @@ SOUGHT = {
 @pytest.mark.parametrize("word", SOUGHT)
 def test_the_right_key_is_looked_for_in_all_groups(word: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        checked(compose("name=t", word))
+        validate(compose("name=t", word))
     (sentence,) = caught.value.sentences
     assert sentence.startswith("unknown") and sentence.endswith(f"did you mean {SOUGHT[word]}?")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from maskcls.config.compose import compose
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.data.assemble import assemble
 from maskcls.data.pixel_cache import pixels
@@ -78,14 +78,14 @@ def test_each_word_goes_with_each_head_loss_and_mixing(words: str, tiny: list[st
     kept = [word for word in tiny if not (words.startswith("crop=") and word.startswith("crop."))]
     small = SMALL.get(words.split()[0], "").split()
     raw = compose(*kept, "batch=8", "epochs=1", *words.split(), *small)
-    cfg = checked(raw)
+    cfg = validate(raw)
     table = assemble(cfg, lambda note: None)
     photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
     for head, loss, mixing in itertools.product(HEADS, LOSSES, MIXINGS):
         raw["head"], raw["loss"]["name"] = {"name": head}, loss
         if not words.startswith("mixing"):
             raw["mixing"] = {"name": mixing}
-        numbers = one_step(checked(raw), table, photos)
+        numbers = one_step(validate(raw), table, photos)
         assert np.isfinite(numbers["loss"]) and 0 <= numbers["f1"] <= 1, (words, head, loss, mixing)
 
 

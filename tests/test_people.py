@@ -21,7 +21,7 @@ from test_relabel import competition as competition_people
 from maskcls.cli.preview import listed
 from maskcls.components import data, extra, labels, split
 from maskcls.config.compose import compose
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos, unify_ids
@@ -313,7 +313,7 @@ def test_folds_do_not_depend_on_the_order_of_rows(build: Any, count: int, seed: 
 
 @pytest.fixture(scope="module")
 def plain() -> Config:
-    return checked(compose("name=t", "model=timm", "model.arch=test_resnet", "batch=4"))
+    return validate(compose("name=t", "model=timm", "model.arch=test_resnet", "batch=4"))
 
 
 def config(base: Config, table: pd.DataFrame, build: Any = split.by_person, **values: Any) -> Config:
@@ -394,14 +394,14 @@ def test_copies_of_one_person_and_pseudo_labels_are_no_conflict() -> None:
 def test_a_run_over_a_photo_of_two_people_says_leak(place: str, people: Path, tmp_path: Path, tiny: list[str]) -> None:
     root = shutil.copytree(people, tmp_path / "data")
     faces = sorted((root / "train" / "images").glob("*/mask1.*"))
-    folds = assemble(checked(compose(*tiny)), lambda note: None).set_index("id")["fold"]
+    folds = assemble(validate(compose(*tiny)), lambda note: None).set_index("id")["fold"]
     of = {face: folds[face.relative_to(root).as_posix()] for face in faces}
     first = faces[0]
     other = next(face for face in faces if of[face] != of[first] and face.suffix == first.suffix)
     shutil.copy(first, other if place == "train" else next((root / "eval" / "images").iterdir()))
     own = [word for word in tiny if not word.startswith(("data.", "cache_dir"))]
     told: list[str] = []
-    assemble(checked(compose(*own, "data=competition", f"data.root={root}", f"cache_dir={tmp_path}")), told.append)
+    assemble(validate(compose(*own, "data=competition", f"data.root={root}", f"cache_dir={tmp_path}")), told.append)
     (leak,) = [note for note in told if note.startswith("LEAK: 1 photos")]
     assert f"{first.parent.name}/{first.name}" in leak
 
@@ -409,7 +409,7 @@ def test_a_run_over_a_photo_of_two_people_says_leak(place: str, people: Path, tm
 def test_a_variable_that_is_not_set_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MASKCLS_OUTSIDE", raising=False)
     with pytest.raises(ConfigError) as caught:
-        checked(compose("tried=outside"))
+        validate(compose("tried=outside"))
     assert caught.value.sentences == (
         "extra.root: the environment variable MASKCLS_OUTSIDE is not set. Set it or give extra.root=…",
     )

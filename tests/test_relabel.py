@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from maskcls.components import labels
 from maskcls.config.compose import compose
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core import table as table_module
 from maskcls.core.table import AGE_COLUMNS, SCORING_COLUMNS, train_indices, train_labels, val_indices
 from maskcls.core.task import bin_age, encode
@@ -107,13 +107,13 @@ def test_no_training_border_moves_what_is_scored(ages: list[int], border: int, s
 @pytest.mark.parametrize("border", [31, 45, 58, 75])
 def test_a_run_s_folds_and_scored_labels_are_the_same_with_any_border(border: int, tiny: list[str]) -> None:
     usual, moved = (
-        assemble(checked(compose(*tiny, *words)), lambda note: None) for words in ((), (f"labels.border={border}",))
+        assemble(validate(compose(*tiny, *words)), lambda note: None) for words in ((), (f"labels.border={border}",))
     )
     pd.testing.assert_frame_equal(moved[SCORING_COLUMNS], usual[SCORING_COLUMNS])
     for k in (0, 1):
         assert np.array_equal(val_indices(moved, k), val_indices(usual, k))
     photos = np.zeros((len(usual), 4, 4, 3), np.uint8)
-    one, two = (Fold.of(made, photos, 0, checked(compose(*tiny)).hardware()) for made in (usual, moved))
+    one, two = (Fold.of(made, photos, 0, validate(compose(*tiny)).hardware()) for made in (usual, moved))
     assert np.array_equal(one.labels, two.labels)
     assert np.array_equal(one.targets, two.targets) == (
         not usual["age"].between(min(border, 60), max(border, 60) - 1).any()
@@ -183,7 +183,7 @@ def test_the_sampler_draws_the_oldest_as_often_however_soft_their_ages(
         words = ("extra=folder", f"extra.root={tmp_path}")
     shares = []
     for soft in (0, 4, 20):
-        cfg = checked(compose(*tiny, *words, "sampler=weighted", f"labels.soft={soft}"))
+        cfg = validate(compose(*tiny, *words, "sampler=weighted", f"labels.soft={soft}"))
         made = assemble(cfg, lambda note: None)
         fold = Fold.of(made, np.zeros((len(made), 4, 4, 3), np.uint8), 0, cfg.hardware())
         elsewhere = np.roll(fold.targets, 1, axis=1)  # what photos are trained towards says nothing of how often
@@ -194,7 +194,7 @@ def test_the_sampler_draws_the_oldest_as_often_however_soft_their_ages(
 
 
 def test_dropped_ages_are_scored_and_not_trained_on(tiny: list[str], tmp_path: Path) -> None:
-    cfg = checked(compose(*tiny, "labels.drop=[[27,29],[50,70]]"))
+    cfg = validate(compose(*tiny, "labels.drop=[[27,29],[50,70]]"))
     made = assemble(cfg, lambda note: None)
     dropped = made["age"].between(27, 29) | made["age"].between(50, 70)
     train = made["part"] == "train"

@@ -394,13 +394,13 @@ def test_fewer_than_twenty_people_have_no_interval() -> None:
 def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_fold(people: Path) -> None:
     from maskcls.components.data import competition
     from maskcls.config.compose import compose
-    from maskcls.config.validation import checked
+    from maskcls.config.validation import validate
     from maskcls.data.assemble import assemble
     from maskcls.data.selection import chosen
 
     base = (f"data.root={people}", "data=competition", "batch=4", "folds=2")
     tables = [
-        assemble(checked(compose("name=t", *base, "exam=0.3", f"seed={seed}")), lambda note: None) for seed in (0, 1)
+        assemble(validate(compose("name=t", *base, "exam=0.3", f"seed={seed}")), lambda note: None) for seed in (0, 1)
     ]
     exams = [set(table.loc[table["part"] == "eval", "person"]) for table in tables]
     assert exams[0] == exams[1] and len(exams[0]) == round(0.3 * 14)

@@ -11,7 +11,7 @@ from foreign import FEW, changed, passes_or_says, said_of
 from hypothesis import given
 from hypothesis import strategies as some
 
-from maskcls.config.overrides import home
+from maskcls.config.overrides import resource_dir
 from maskcls.ladder.pages import page
 from maskcls.ladder.tables import markdown, show
 
@@ -19,7 +19,7 @@ from maskcls.ladder.tables import markdown, show
 @pytest.fixture
 def results(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     """Return a folder of results, and what it keeps of one rung."""
-    file = home("experiments") / "results" / "team" / "focal.json"
+    file = resource_dir("experiments") / "results" / "team" / "focal.json"
     (tmp_path / "team").mkdir()
     return tmp_path, json.loads(file.read_text(encoding="utf-8"))
 

@@ -21,7 +21,7 @@ from maskcls.cli.sync import send
 from maskcls.components.hardware import cpu
 from maskcls.components.pseudo import confident_predictions
 from maskcls.config.compose import compose
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.engine.out_of_fold import gathered
 from maskcls.engine.train_state import build
 from maskcls.inference.predictor import load
@@ -227,7 +227,7 @@ def test_wrong_arrays_of_a_fold_are_refused(
 
 def test_a_state_whose_scores_or_rates_are_not_this_trainings_is_refused(linked: tuple[list[str], Path]) -> None:
     words, place = linked
-    cfg, last = checked(compose(*words)), place / "fold1" / "last.pt"
+    cfg, last = validate(compose(*words)), place / "fold1" / "last.pt"
     state, whole = build(cfg, cfg.head(), cpu(), (32, 24), 1), torch.load(last, weights_only=True)
     state.restore(last)
     assert state.history == whole["history"] and state.epoch == 1

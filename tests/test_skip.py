@@ -15,7 +15,7 @@ import pytest
 from maskcls.cli import cache
 from maskcls.components import data
 from maskcls.config.compose import compose
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
 from maskcls.core.table import count_split_people, table_digest
@@ -96,7 +96,7 @@ def test_bad_photos_are_left_out_counted_and_left_out_again(words: list[str], mi
 
 
 def assembled(*words: str) -> tuple[Config, pd.DataFrame, list[str]]:
-    cfg, told = checked(compose(*words)), []
+    cfg, told = validate(compose(*words)), []
     return cfg, assemble(cfg, told.append), told
 
 
@@ -170,7 +170,7 @@ def test_a_link_out_of_the_root_is_refused_unless_allowed(
         assembled(*words)
     assert str(inner) in str(caught.value)
     assert len(assembled(*words, "data.links=true")[1]) > 90
-    assert checked(compose(*words)).science() == checked(compose(*words, "data.links=true")).science()
+    assert validate(compose(*words)).science() == validate(compose(*words, "data.links=true")).science()
 
 
 def taken_away(mine: Path, what: str) -> list[str]:

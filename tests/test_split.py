@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from maskcls.components import split
 from maskcls.config.compose import compose
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Component
@@ -149,7 +149,7 @@ def test_a_holdout_that_cannot_be_made_is_a_config_error(share: float) -> None:
 
 @pytest.fixture(scope="module")
 def base() -> Config:
-    return checked(compose("name=t", "model=timm", "model.arch=test_resnet", "batch=4"))
+    return validate(compose("name=t", "model=timm", "model.arch=test_resnet", "batch=4"))
 
 
 @pytest.fixture(autouse=True)

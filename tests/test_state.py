@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from maskcls.config.compose import compose
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.errors import RunError
 from maskcls.engine.fold import prune
 from maskcls.engine.train_state import State, build
@@ -21,7 +21,7 @@ SIZE = (32, 24)
 
 def state(*words: str) -> tuple[object, State]:
     """Return a config and the state it builds, of a tiny network."""
-    cfg = checked(compose("name=t", "model=timm", "model.arch=test_efficientnet", "hardware=cpu", "batch=4", *words))
+    cfg = validate(compose("name=t", "model=timm", "model.arch=test_efficientnet", "hardware=cpu", "batch=4", *words))
     return cfg, build(cfg, cfg.head(), cfg.hardware(), SIZE, 0)
 
 

@@ -14,8 +14,8 @@ from maskcls.cli.options import BEGIN, END, markdown
 from maskcls.cli.table import MARKERS
 from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS, MODULES
-from maskcls.config.overrides import home
-from maskcls.config.validation import checked, resolved
+from maskcls.config.overrides import resource_dir
+from maskcls.config.validation import to_container, validate
 from maskcls.ladder.rungs import LADDERS
 from maskcls.ladder.tables import markdown as markdown_of
 
@@ -82,7 +82,7 @@ def test_no_module_that_windows_lacks_is_imported_with_the_package(file: Path) -
 
 
 def test_conf_groups_and_modules_of_parts_have_the_same_names() -> None:
-    folders = {path.name for path in home("conf").iterdir() if path.is_dir() and not path.name.startswith("__")}
+    folders = {path.name for path in resource_dir("conf").iterdir() if path.is_dir() and not path.name.startswith("__")}
     modules = {path.stem for path in (TOP / "maskcls" / "parts").glob("*.py")} - {"__init__"}
     assert folders == modules == set(GROUPS)
     assert [module.__name__.rsplit(".", 1)[1] for module in MODULES] == list(GROUPS)
@@ -92,7 +92,7 @@ def test_conf_groups_and_modules_of_parts_have_the_same_names() -> None:
 def test_every_word_of_the_registry_has_a_file_and_every_file_composes(
     group: str, people: Path, tmp_path: Path
 ) -> None:
-    files = {file.stem: yaml.safe_load(file.read_text()) for file in (home("conf") / group).glob("*.yaml")}
+    files = {file.stem: yaml.safe_load(file.read_text()) for file in (resource_dir("conf") / group).glob("*.yaml")}
     assert {content["name"] for content in files.values()} == set(GROUPS[group].words)
     assert set(GROUPS[group].words) <= set(files)
     (tmp_path / "t.csv").write_text("path,label\n")
@@ -114,7 +114,7 @@ def test_every_word_of_the_registry_has_a_file_and_every_file_composes(
             )
         else:
             raw = compose("name=t", *words)
-        found = GROUPS[group].check(resolved(raw)[group], faults)
+        found = GROUPS[group].check(to_container(raw)[group], faults)
         assert found and found.name == files[word]["name"], faults
 
 
@@ -125,7 +125,7 @@ def test_readme_holds_the_table_of_words() -> None:
 
 def test_readme_holds_the_tables_of_what_was_really_run() -> None:
     text, (begin, end) = (TOP / "README.md").read_text(), MARKERS
-    found = [markdown_of(home("experiments") / "results", ladder) for ladder in LADDERS]
+    found = [markdown_of(resource_dir("experiments") / "results", ladder) for ladder in LADDERS]
     assert text.split(begin)[1].split(end)[0].strip() == "\n\n".join(filter(None, found)).strip()
 
 
@@ -148,4 +148,4 @@ def test_every_command_of_readme_composes(
     for name in ("metrics.json", "eval.csv"):
         (tmp_path / "runs/effnet_lite0-1a2b3c4d" / name).write_text("id\n")
     swept = [word.split(",")[0] if "[" not in word else word for word in given if "glob(" not in word]
-    assert checked(compose("name=t", *swept))
+    assert validate(compose("name=t", *swept))

@@ -9,15 +9,15 @@ import pytest
 from test_pairs import one_step
 
 from maskcls.config.compose import compose
-from maskcls.config.overrides import home
-from maskcls.config.validation import checked
+from maskcls.config.overrides import resource_dir
+from maskcls.config.validation import validate
 from maskcls.data.assemble import assemble
 from maskcls.data.pixel_cache import pixels
 
 FILES = [
     f"{folder}={file.stem}"
     for folder in ("tried", "winner")
-    for file in sorted((home("experiments") / folder).glob("*.yaml"))
+    for file in sorted((resource_dir("experiments") / folder).glob("*.yaml"))
 ]
 
 
@@ -36,7 +36,7 @@ def outside(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 @pytest.mark.parametrize("word", FILES)
 def test_it_runs(word: str, tiny: list[str], outside: Path) -> None:
     own = ("crop.", "model", "epochs", "name")
-    cfg = checked(compose(word, *[given for given in tiny if not given.startswith(own)], "batch=2"))
+    cfg = validate(compose(word, *[given for given in tiny if not given.startswith(own)], "batch=2"))
     table = assemble(cfg, lambda note: None)
     numbers = one_step(cfg, table, pixels(table, cfg.crop, Path(cfg.cache_dir)))
     assert np.isfinite(numbers["loss"]) and 0 <= numbers["f1"] <= 1
@@ -44,6 +44,6 @@ def test_it_runs(word: str, tiny: list[str], outside: Path) -> None:
 
 @pytest.mark.parametrize("word", FILES)
 def test_it_differs_from_the_default_and_bears_its_name(word: str, outside: Path) -> None:
-    plain, tried = checked(compose("name=t")), checked(compose(word))
+    plain, tried = validate(compose("name=t")), validate(compose(word))
     assert tried.science() != plain.science()
     assert tried.name.startswith(word.split("=")[0])

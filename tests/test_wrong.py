@@ -11,7 +11,7 @@ import pytest
 
 from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS
-from maskcls.config.validation import CLASHES, checked
+from maskcls.config.validation import CONFLICTS, validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError
 from maskcls.core.schema import option_fields
@@ -26,7 +26,7 @@ WRONG: tuple[Any, ...] = ({"a": 1}, [{"a": 1}], "no such", -1e9, 2.5, None, True
 @pytest.fixture(scope="module")
 def whole() -> dict[str, Any]:
     """Return a composed config with every default filled in."""
-    return checked(compose("name=t", "model=timm", "model.arch=test_resnet")).filled()
+    return validate(compose("name=t", "model=timm", "model.arch=test_resnet")).filled()
 
 
 def misspelt(key: str) -> str:
@@ -55,7 +55,7 @@ def test_readme_counts_what_is_tried_here() -> None:
 def test_every_key_with_a_letter_changed_has_the_nearest(key: str, whole: dict[str, Any]) -> None:
     raw = {misspelt(name) if name == key else name: value for name, value in copy.deepcopy(whole).items()}
     with pytest.raises(ConfigError) as caught:
-        checked(raw)
+        validate(raw)
     (sentence,) = [told for told in caught.value.sentences if misspelt(key) in told]
     assert sentence.startswith(f"unknown key '{misspelt(key)}'") and helps(sentence, key)
 
@@ -83,7 +83,7 @@ def test_every_key_of_a_wrong_type_is_named(key: str, whole: dict[str, Any]) -> 
     refused = 0
     for value in WRONG:
         try:
-            checked(copy.deepcopy(whole) | {key: value})
+            validate(copy.deepcopy(whole) | {key: value})
         except ConfigError as error:
             refused += 1
             assert all(sentence.startswith(key) and "\n" not in sentence for sentence in error.sentences), error
@@ -159,14 +159,14 @@ def test_what_does_not_fit_is_told_before_any_work(words: str, tiny: list[str], 
     kept = [word for word in tiny if not (words.startswith("crop=") and word.startswith("crop."))]
     raw = compose(*kept, f"cache_dir={tmp_path}/cache", *words.split())
     with pytest.raises(MaskclsError) as caught:
-        checked(raw) if words in CLASHING else run(raw)
+        validate(raw) if words in CLASHING else run(raw)
     assert (CLASHING | REHEARSED | COUNTED)[words] in str(caught.value)
     assert not [*tmp_path.rglob("*.pt"), *tmp_path.rglob("pixels.npy")]
     assert words in COUNTED or not [*(tmp_path / "cache").rglob("*"), *(tmp_path / "runs").rglob("*")]
 
 
 def test_each_clash_of_the_config_was_tried() -> None:
-    heads = [sentence.split(":")[0].split(" {")[0].split(" ")[0] for _, _, sentence in CLASHES]
+    heads = [sentence.split(":")[0].split(" {")[0].split(" ")[0] for _, _, sentence in CONFLICTS]
     assert all(any(told.startswith(head) for told in CLASHING.values()) for head in heads)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from maskcls.components.hardware import Hardware
 from maskcls.config.compose import compose
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.task import CLASSES
@@ -90,7 +90,7 @@ def fair(words: Sequence[str]) -> None:
 def configured(setting: Setting, words: Sequence[str]) -> Config:
     """Return the config of a setting; `words` come last and may change all of it."""
     own = (f"model={setting.model}", f"crop.height={setting.height}", f"crop.width={setting.width}")
-    return checked(compose(*replaced([*WORDS, *own, f"batch={setting.batch}"], words)))
+    return validate(compose(*replaced([*WORDS, *own, f"batch={setting.batch}"], words)))
 
 
 def replaced(words: Sequence[str], given: Sequence[str]) -> list[str]:

@@ -16,9 +16,9 @@ from hydra.types import RunMode
 
 from maskcls.cli.command import command
 from maskcls.config.completion import print_script, set_typed_line
-from maskcls.config.compose import Experiments, parse_overrides, told
+from maskcls.config.compose import Experiments, parse_overrides, wrap_hydra_errors
 from maskcls.config.override_grammar import split_flags
-from maskcls.config.overrides import SWEEPS, home, spelled
+from maskcls.config.overrides import SWEEPS, parse_overrides, resource_dir
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError, as_user_error
 from maskcls.system.console import print_error
 from maskcls.system.signals import await_signal
@@ -53,14 +53,14 @@ def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]
         if completes and print_script(words):
             return
         if completes:
-            set_typed_line(lambda word: spelled([word]))
+            set_typed_line(lambda word: parse_overrides([word]))
         Plugins.instance().register(Experiments)
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach this function whole
         line = words if completes else parse_overrides([*flags, *words], config)[len(flags) :]
         name_sweep([*flags, *line])
-        with told(line, words):
+        with wrap_hydra_errors(line, words):
             sys.argv[1:] = [*flags, *line]
-            hydra.main(version_base="1.3", config_path=str(home("conf")), config_name=config)(job)()
+            hydra.main(version_base="1.3", config_path=str(resource_dir("conf")), config_name=config)(job)()
         if len(failed) == 1:
             raise failed[0]
         if failed:

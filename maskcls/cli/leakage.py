@@ -18,7 +18,7 @@ SPLITS = {"folds of photos": "stratified_label", "folds of people": "by_person"}
 def gap(words: list[str]) -> None:
     """Train both, and print their scores, the gap with its interval, and what it means."""
     from maskcls.config.compose import compose
-    from maskcls.config.validation import checked
+    from maskcls.config.validation import validate
     from maskcls.core.config import Config
     from maskcls.engine.runner import directory, perform
     from maskcls.ladder.rungs import check_single_run
@@ -29,7 +29,7 @@ def gap(words: list[str]) -> None:
     for name, split in SPLITS.items():
         raw = compose(*words, f"split={split}")
         check_single_run(raw)
-        cfg: Config = checked(raw)
+        cfg: Config = validate(raw)
         with console.progress_prefix(name):
             perform(cfg)
         found[name] = RunScores.of([[opened(directory(cfg).path)]], is_ensemble=False)

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from maskcls.cli.command import command
-from maskcls.config.overrides import home
+from maskcls.config.overrides import resource_dir
 from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.system import console
 from maskcls.system.files import replace_between_markers
@@ -28,7 +28,7 @@ def entries(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     from maskcls.config.groups import GROUPS
     from maskcls.core.schema import option_fields
 
-    for file in sorted((home("conf") / group).glob("*.yaml")):
+    for file in sorted((resource_dir("conf") / group).glob("*.yaml")):
         text = file.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
         defaults = {key: default for key, (_, default) in option_fields(GROUPS[group].words[content["name"]]).items()}

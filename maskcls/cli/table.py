@@ -13,7 +13,7 @@ from pathlib import Path
 
 from maskcls.cli.command import command
 from maskcls.cli.compare import compare
-from maskcls.config.overrides import home
+from maskcls.config.overrides import resource_dir
 from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.ladder.rungs import LADDERS
 from maskcls.system import console
@@ -26,7 +26,9 @@ def arguments() -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser("python -m maskcls table", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("ladder", nargs="*", help=f"of {', '.join(LADDERS)}; by default all")
-    parser.add_argument("--results", type=Path, default=home("experiments") / "results", help="a folder of results")
+    parser.add_argument(
+        "--results", type=Path, default=resource_dir("experiments") / "results", help="a folder of results"
+    )
     parser.add_argument("--html", type=Path, help="write a page with the plot")
     parser.add_argument("--markdown", type=Path, help="write the tables in Markdown")
     parser.add_argument(

@@ -16,8 +16,9 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from maskcls.config import overrides
 from maskcls.config.override_grammar import typed_form
-from maskcls.config.overrides import UnknownOptionError, home, spelled
+from maskcls.config.overrides import UnknownOptionError, resource_dir
 from maskcls.core.errors import ConfigError, explain_unresolved
 
 
@@ -26,11 +27,11 @@ class Experiments(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append experiments/ to the places where configs are looked for."""
-        search_path.append("maskcls", f"file://{home('experiments')}")
+        search_path.append("maskcls", f"file://{resource_dir('experiments')}")
 
 
 @contextlib.contextmanager
-def told(line: Sequence[str] = (), typed: Sequence[str] = ()) -> Iterator[None]:
+def wrap_hydra_errors(line: Sequence[str] = (), typed: Sequence[str] = ()) -> Iterator[None]:
     """Make a sentence of what Hydra raises, about what was typed: for some overrides that is a bare assertion."""
     try:
         yield
@@ -48,16 +49,19 @@ def compose(*overrides: str, config: str = "config") -> DictConfig:
     """Return the config that a command line with these overrides would compose, from Python."""
     Plugins.instance().register(Experiments)
     words = parse_overrides(list(overrides), config)
-    with told(words, overrides), hydra.initialize_config_dir(str(home("conf")), version_base="1.3"):
+    with (
+        wrap_hydra_errors(words, overrides),
+        hydra.initialize_config_dir(str(resource_dir("conf")), version_base="1.3"),
+    ):
         whole = hydra.compose(config, words, return_hydra_config=True)
     HydraConfig.instance().set_config(whole)  # the run's name is made of Hydra's choices
     try:
-        return plain(whole)
+        return strip_hydra(whole)
     except OmegaConfBaseException as error:
         raise ConfigError(explain_unresolved(error)) from error
 
 
-def plain(whole: DictConfig) -> DictConfig:
+def strip_hydra(whole: DictConfig) -> DictConfig:
     """Return a composed config without Hydra's own part, its interpolations resolved."""
     content = {key: OmegaConf.to_container(whole[key], resolve=True) if OmegaConf.is_config(whole[key]) else whole[key]
              for key in whole if key != "hydra" and not OmegaConf.is_missing(whole, key)}  # fmt: skip
@@ -67,19 +71,19 @@ def plain(whole: DictConfig) -> DictConfig:
 def parse_overrides(arguments: list[str], config: str = "config") -> list[str]:
     """Return Hydra's form of a command line; where an option is unknown, the config's other errors are reported too."""
     try:
-        return spelled(arguments)
+        return overrides.parse_overrides(arguments)
     except UnknownOptionError as error:
-        raise ConfigError(*error.sentences, *others(error.valid, config)) from error
+        raise ConfigError(*error.sentences, *remaining_errors(error.valid, config)) from error
 
 
-def others(right: list[str], config: str) -> tuple[str, ...]:
+def remaining_errors(right: list[str], config: str) -> tuple[str, ...]:
     """Return the faults of an experiment's config besides those of its overrides; none where nothing composes."""
     if config != "config" or not right:
         return ()
-    from maskcls.config.validation import checked
+    from maskcls.config.validation import validate
 
     try:
-        checked(compose(*right))
+        validate(compose(*right))
     except ConfigError as error:
         return error.sentences
     return ()

@@ -16,7 +16,7 @@ FLAGS_WITH_FOLDER = ("--config-dir", "-cd")
 SWEEPS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 
-def home(name: str) -> Path:
+def resource_dir(name: str) -> Path:
     """Return conf/ or experiments/: inside an installed package, or at the top of the source tree."""
     package = Path(__file__).parent.parent
     return package / name if (package / name).is_dir() else package.parent / name
@@ -30,15 +30,15 @@ class UnknownOptionError(ConfigError):
         self.valid = valid
 
 
-def spelled(arguments: list[str]) -> list[str]:
+def parse_overrides(arguments: list[str]) -> list[str]:
     """Return a command line in which any key may be set, so that the config's own check answers for it.
 
     The options of groups are checked here: UnknownOptionError.
     """
-    words, ladders = groups(home("conf")), groups(home("experiments"))
+    words, ladders = list_options(resource_dir("conf")), list_options(resource_dir("experiments"))
     ladders["sweeps"] = set()  # files of W&B, none of which is a word here
-    for folder in extra(arguments):
-        for group, names in groups(folder).items():
+    for folder in config_dirs(arguments):
+        for group, names in list_options(folder).items():
             words.setdefault(group, set()).update(names)
     faults: list[str] = []
     result, right = [], []
@@ -94,13 +94,13 @@ def unknown_option(group: str, name: str, options: Mapping[str, set[str]]) -> st
     return f"no {group} '{name}': did you mean {others[0]}={name}?"
 
 
-def groups(base: Path) -> dict[str, set[str]]:
+def list_options(base: Path) -> dict[str, set[str]]:
     """Return {group: its words} of a folder of configs."""
     return {place.name: {file.stem for file in place.glob("*.yaml")} for place in base.iterdir()
             if place.is_dir() and any(place.glob("*.yaml"))}  # fmt: skip
 
 
-def extra(arguments: list[str]) -> Iterator[Path]:
+def config_dirs(arguments: list[str]) -> Iterator[Path]:
     """Yield the user's own folders of configs (--config-dir)."""
     for flag, value in zip(arguments, [*arguments[1:], ""], strict=False):
         name, _, joined = flag.partition("=")

@@ -18,7 +18,7 @@ from maskcls.core.registry import Component
 from maskcls.core.schema import build_schema, validate_params
 from maskcls.core.task import AGE_THRESHOLDS
 
-CLASHES: tuple[tuple[str, Callable[..., Any], str], ...] = (  # keys, when their values clash, the sentence of them
+CONFLICTS: tuple[tuple[str, Callable[..., Any], str], ...] = (  # keys, when their values clash, the sentence of them
     ("fold folds", lambda k, n: k is not None and k >= n, "fold: {} is none of the {} folds (they count from 0)"),
     ("average epochs", gt, "average: the weights of {} epochs cannot be averaged, epochs is {}"),
     ("scheduler.warmup epochs", gt, "scheduler.warmup: {} epochs of warming up are more than the {} of training"),
@@ -34,15 +34,15 @@ CLASHES: tuple[tuple[str, Callable[..., Any], str], ...] = (  # keys, when their
     ("overlay.of extra", lambda part, word: part == "extra" and word == "none",
      "overlay.of: there are no {} photos to draw masks on, extra is {}"),
 )  # fmt: skip
-Kind = TypeVar("Kind")
+ConfigT = TypeVar("Kind")
 
 
-def checked(raw: DictConfig | Mapping[str, Any], kind: type[Kind] = Config) -> Kind:  # type: ignore[assignment]
+def validate(raw: DictConfig | Mapping[str, Any], kind: type[ConfigT] = Config) -> ConfigT:  # type: ignore[assignment]
     """Return the checked config, by default an experiment's; a ConfigError holds a sentence for each of its faults.
 
     `kind` is a dataclass: a field of type Word is the conf group of its name, any other one a plain value.
     """
-    values = resolved(raw)
+    values = to_container(raw)
     import_plugins(values.get("plugins"), GROUPS)
     faults: list[str] = []
     hints = get_type_hints(kind, include_extras=True)
@@ -54,27 +54,27 @@ def checked(raw: DictConfig | Mapping[str, Any], kind: type[Kind] = Config) -> K
     keys = Keys(hints, {group: GROUPS[group] for group in groups}, chosen)
     faults += [keys.describe_unknown(key, value) for key, value in given.items() if key not in plain]
     words = {group: GROUPS[group].check(values.get(group), faults, keys.find_elsewhere) for group in groups}
-    faults += clashes(known or {}, words)
+    faults += find_conflicts(known or {}, words)
     if faults:
         raise ConfigError(*faults)
     return kind(**(known or {}), **words)
 
 
-def clashes(known: Mapping[str, Any], words: Mapping[str, Component | None]) -> list[str]:
+def find_conflicts(known: Mapping[str, Any], words: Mapping[str, Component | None]) -> list[str]:
     """Return a sentence for each set of values that do not go together; one that is wrong by itself is left to it."""
     given = dict(known)
     for group, word in words.items():
         if word is not None:
             given |= {group: word.name} | {f"{group}.{key}": value for key, value in word.params.items()}
     told = []
-    for keys, clash, sentence in CLASHES:
+    for keys, clash, sentence in CONFLICTS:
         values = [given[key] for key in keys.split() if key in given]
         if len(values) == len(keys.split()) and clash(*values):
             told.append(sentence.format(*values))
     return told
 
 
-def resolved(raw: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+def to_container(raw: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """Return a config as plain containers, with its interpolations resolved."""
     try:
         container: Any = OmegaConf.to_container(raw, resolve=True) if isinstance(raw, DictConfig) else raw

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from maskcls.components.hardware import Hardware
 from maskcls.components.logger import LogFn, Logger
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import PhotoError, RunError
 from maskcls.core.table import SCORING_COLUMNS, describe_table, num_folds, size_digest, table_digest
@@ -36,7 +36,7 @@ from maskcls.system.files import check_writable, file_lock, write_json, write_te
 
 def run(raw: DictConfig | Mapping[str, Any]) -> float:
     """Train the folds that a config asks for and return the macro F1: of all, or of the one that was asked for."""
-    return perform(checked(raw))
+    return perform(validate(raw))
 
 
 def perform(cfg: Config) -> float:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator
 
 from maskcls.components.blend import Blend
 from maskcls.components.hardware import Hardware
-from maskcls.config.validation import checked, resolved
+from maskcls.config.validation import to_container, validate
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Component
 from maskcls.core.task import FloatArray
@@ -56,9 +56,9 @@ class PredictConfig:
 
 def predict(raw: DictConfig | Mapping[str, Any]) -> float:
     """Write the predictions that a config asks for and return the ensemble's out-of-fold macro F1."""
-    values = resolved(raw)
+    values = to_container(raw)
     own = {group for group in STANDINS if values.get(group) is None}
-    cfg = checked(values | {group: STANDINS[group] for group in own}, PredictConfig)
+    cfg = validate(values | {group: STANDINS[group] for group in own}, PredictConfig)
     out = Path(cfg.out or ("photos.csv" if cfg.photos else "submission.csv"))
     if out.name == "probabilities.csv":
         raise ConfigError("out: probabilities.csv is the name of the file beside it")

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from maskcls.config.compose import compose
-from maskcls.config.validation import checked
+from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
 from maskcls.engine.runner import directory, finished
@@ -75,7 +75,7 @@ class Step:
 @cache
 def settled(words: tuple[str, ...]) -> Config:
     """Return the checked config of a command line."""
-    return checked(compose(*words))
+    return validate(compose(*words))
 
 
 def small_drawing(asked: Asked) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from maskcls.components.logger import Wandb
-from maskcls.config.overrides import home
+from maskcls.config.overrides import resource_dir
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown_message
 from maskcls.ladder.execution import climb, runs
@@ -33,7 +33,7 @@ def reproduce(own: Words, given: tuple[str, ...]) -> None:
     console.info(f"{', '.join(asked.ladders)} on {land.name}, scale={asked.scale}: {tells}", "bold")
     steps = planned(asked, land)
     place = Path(settled(steps[0].words).runs_dir) / "ladders"
-    kept = home("experiments") / "results" if own["keep"] == ("true",) else None
+    kept = resource_dir("experiments") / "results" if own["keep"] == ("true",) else None
     check_writable(runs_dir=str(place), **({"keep": str(kept)} if kept else {}))
     with grouped(f"{'-'.join(asked.ladders)}-{asked.scale}-{land.name.split()[0]}"):
         failed = climb([step for step in steps if step.rung.name in wanted(step.rung.ladder, asked.only)])

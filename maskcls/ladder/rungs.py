@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from maskcls.config.overrides import home
+from maskcls.config.overrides import resource_dir
 from maskcls.core.errors import ConfigError
 
 LADDERS = ("team", "workflow", "madgrad")
@@ -44,7 +44,7 @@ class Rung:
 
 def rungs(ladder: str) -> list[Rung]:
     """Return a ladder's rungs, the lowest first."""
-    found = [rung(file) for file in (home("experiments") / ladder).glob("*.yaml")]
+    found = [rung(file) for file in (resource_dir("experiments") / ladder).glob("*.yaml")]
     return sorted(found, key=lambda one: one.number)
 
 
