@@ -106,14 +106,14 @@ def test_the_second_job_of_a_sweep_decodes_nothing(words: list[str]) -> None:
 def test_a_larger_set_is_copied_with_other_bytes_and_the_same_pictures(tmp_path: Path) -> None:
     from maskcls.benchmark.scaling import enlarged
     from maskcls.components.data import competition
-    from maskcls.data.pixel_cache import pixels
+    from maskcls.data.pixel_cache import load_pixels
 
     count = enlarged(tmp_path / "set", 15, 1, str(tmp_path / "data"))
     table = competition(lambda note: None, root=str(tmp_path / "set"))
     assert count == len(table) == 21 and table["person"].nunique() == 3
     assert len({Path(path).read_bytes() for path in table["path"]}) == 21
     cut = validate(compose("name=t", "crop=resize", "crop.height=8", "crop.width=6")).crop
-    photos = pixels(table, cut, tmp_path / "cache").reshape(3, 7, 8, 6, 3)
+    photos = load_pixels(table, cut, tmp_path / "cache").reshape(3, 7, 8, 6, 3)
     assert np.array_equal(photos[0], photos[1]) and np.array_equal(photos[0], photos[2])
 
 

@@ -21,7 +21,7 @@ from maskcls.components import crop
 from maskcls.core.errors import DataError
 from maskcls.core.registry import Component
 from maskcls.data import pixel_cache
-from maskcls.data.pixel_cache import claimed, lock, pixels, sets
+from maskcls.data.pixel_cache import allocate, list_entries, load_pixels, lock
 from maskcls.system.files import file_lock
 
 NONE = Component("crop", "none", {}, crop.none)
@@ -54,34 +54,34 @@ def left(root: Path) -> list[str]:
 
 @pytest.mark.parametrize("word", [NONE, CENTER, RESIZE])
 def test_the_cache_equals_direct_decoding(table: pd.DataFrame, root: Path, word: Component) -> None:
-    pixels = pixel_cache.pixels(table, word, root)
+    pixels = load_pixels(table, word, root)
     expected = np.stack([word()(rgb(path)) for path in table["path"]])
     assert pixels.dtype == np.uint8 and np.array_equal(pixels, expected)
     assert isinstance(pixels, np.memmap) and not pixels.flags.writeable
 
 
 def test_rows_come_in_the_order_of_the_table(table: pd.DataFrame, root: Path) -> None:
-    pixels = pixel_cache.pixels(table, NONE, root)
-    assert np.array_equal(pixel_cache.pixels(table.iloc[::-1], NONE, root), pixels[::-1])
+    pixels = load_pixels(table, NONE, root)
+    assert np.array_equal(load_pixels(table.iloc[::-1], NONE, root), pixels[::-1])
 
 
 def test_a_second_call_decodes_nothing(table: pd.DataFrame, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = pixels(table, RESIZE, root)
+    first = load_pixels(table, RESIZE, root)
     (file,) = root.rglob("pixels.npy")
     before = file.stat().st_mtime_ns
     monkeypatch.setattr(pixel_cache, "decoded", None)
-    assert np.array_equal(pixels(table, RESIZE, root), first)
+    assert np.array_equal(load_pixels(table, RESIZE, root), first)
     assert file.stat().st_mtime_ns == before and sorted(left(root)) == ["facts.json", "pixels.npy"]
 
 
 def test_another_crop_or_a_changed_photo_is_decoded_anew(table: pd.DataFrame, root: Path) -> None:
-    first = pixels(table, NONE, root)
-    assert pixels(table, RESIZE, root).shape == (12, 16, 12, 3)
-    assert pixels(table, Component("crop", "resize", {"height": 8, "width": 8}, crop.resize), root).shape[1] == 8
+    first = load_pixels(table, NONE, root)
+    assert load_pixels(table, RESIZE, root).shape == (12, 16, 12, 3)
+    assert load_pixels(table, Component("crop", "resize", {"height": 8, "width": 8}, crop.resize), root).shape[1] == 8
     path = table["path"][1]
     assert cv2.imwrite(path, 255 - cv2.imread(path))
     os.utime(path, ns=(1, 1))
-    changed = pixels(table, NONE, root)
+    changed = load_pixels(table, NONE, root)
     assert np.array_equal(changed[1], 255 - first[1]) and np.array_equal(
         np.delete(changed, 1, 0), np.delete(first, 1, 0)
     )
@@ -91,7 +91,7 @@ def test_a_grey_photo_and_one_with_alpha_become_rgb(tmp_path: Path, root: Path) 
     grey, alpha = str(tmp_path / "g.png"), str(tmp_path / "a.png")
     Image.new("L", (6, 8), 77).save(grey)
     Image.new("RGBA", (6, 8), (10, 20, 30, 255)).save(alpha)
-    pixels = pixel_cache.pixels(pd.DataFrame({"path": [grey, alpha]}), NONE, root)
+    pixels = load_pixels(pd.DataFrame({"path": [grey, alpha]}), NONE, root)
     assert pixels.shape == (2, 8, 6, 3)
     assert (pixels[0] == 77).all() and (pixels[1] == [10, 20, 30]).all()
 
@@ -102,7 +102,7 @@ def test_a_photo_that_was_taken_sideways_stands_upright(tmp_path: Path, root: Pa
     exif = Image.Exif()
     exif[0x0112] = 6  # turn a quarter clockwise to show it
     Image.fromarray(photo).save(tmp_path / "s.jpg", exif=exif, quality=100, subsampling=0)
-    pixels = pixel_cache.pixels(pd.DataFrame({"path": [str(tmp_path / "s.jpg")]}), NONE, root)
+    pixels = load_pixels(pd.DataFrame({"path": [str(tmp_path / "s.jpg")]}), NONE, root)
     assert pixels.shape == (1, 32, 8, 3)
     assert (pixels[0, :12, :, 0] > 200).all() and (pixels[0, 20:] < 50).all()
 
@@ -115,7 +115,7 @@ def test_photos_that_cannot_be_read_are_all_named_and_leave_nothing(
     for i in broken:
         Path(table["path"][i]).write_bytes(content)
     with pytest.raises(DataError) as caught:
-        pixels(table, NONE, root)
+        load_pixels(table, NONE, root)
     assert sorted(caught.value.sentences) == sorted(f"{table['path'][i]} cannot be read as a photo" for i in broken)
     assert not left(root)
 
@@ -124,24 +124,24 @@ def test_a_mended_photo_is_read_the_next_time(table: pd.DataFrame, root: Path) -
     whole = Path(table["path"][5]).read_bytes()
     Path(table["path"][5]).write_bytes(b"no photo")
     with pytest.raises(DataError):
-        pixels(table, NONE, root)
+        load_pixels(table, NONE, root)
     Path(table["path"][5]).write_bytes(whole)
-    assert np.array_equal(pixels(table, NONE, root)[5], rgb(table["path"][5]))
+    assert np.array_equal(load_pixels(table, NONE, root)[5], rgb(table["path"][5]))
 
 
 def test_photos_of_two_sizes_need_a_crop(table: pd.DataFrame, root: Path) -> None:
     assert cv2.imwrite(table["path"][7], np.zeros((40, 30, 3), np.uint8))
     with pytest.raises(DataError) as caught:
-        pixels(table, NONE, root)
+        load_pixels(table, NONE, root)
     text = str(caught.value)
     assert "32 × 24 and 40 × 30 pixels do not fit one array" in text and "crop=resize" in text and not left(root)
-    assert pixels(table, RESIZE, root).shape == (12, 16, 12, 3)
+    assert load_pixels(table, RESIZE, root).shape == (12, 16, 12, 3)
 
 
 def test_a_photo_smaller_than_the_crop_is_named(table: pd.DataFrame, root: Path) -> None:
     assert cv2.imwrite(table["path"][7], np.zeros((19, 30, 3), np.uint8))
     with pytest.raises(DataError) as caught:
-        pixels(table, CENTER, root)
+        load_pixels(table, CENTER, root)
     assert table["path"][7] in str(caught.value) and "larger than a photo of 19 × 30 pixels" in str(caught.value)
     assert not left(root)
 
@@ -152,7 +152,7 @@ def test_a_disk_without_room_is_told_beforehand(
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda place: usage)
     with pytest.raises(DataError, match="cache_dir: 12 photos take 0 MB"):
-        pixels(table, NONE, root)
+        load_pixels(table, NONE, root)
     assert not left(root)
 
 
@@ -197,22 +197,22 @@ def test_a_disk_that_fills_up_is_a_sentence_and_leaves_nothing(table: pd.DataFra
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
         with pytest.raises(DataError, match=r"cache_dir: .* cannot be made: File too large"):
-            pixels(table, NONE, root)
+            load_pixels(table, NONE, root)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not left(root)
-    assert pixels(table, NONE, root).shape == (12, 32, 24, 3)
+    assert load_pixels(table, NONE, root).shape == (12, 32, 24, 3)
 
 
 def test_the_room_of_a_set_is_taken_before_it_is_filled(tmp_path: Path) -> None:
-    whole = claimed(tmp_path / "a" / "p.part", (1000, 20, 20, 3))
+    whole = allocate(tmp_path / "a" / "p.part", (1000, 20, 20, 3))
     assert (tmp_path / "a" / "p.part").stat().st_blocks * 512 >= whole.nbytes
 
 
 def test_a_cache_that_cannot_be_written_is_a_sentence(table: pd.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"cannot be made: .*file"):
-        pixels(table, NONE, tmp_path / "file" / "cache")
+        load_pixels(table, NONE, tmp_path / "file" / "cache")
 
 
 def test_what_a_killed_builder_left_is_removed_by_the_next_and_what_is_being_built_is_not(
@@ -223,24 +223,24 @@ def test_what_a_killed_builder_left_is_removed_by_the_next_and_what_is_being_bui
         folder.mkdir(parents=True)
         (folder / "pixels.part").write_bytes(b"half")
     with file_lock(root / ".busybusy.lock"):
-        pixels(table, NONE, root)
+        load_pixels(table, NONE, root)
     assert not dead.exists() and (busy / "pixels.part").exists()
 
 
 def test_a_set_that_stands_is_read_without_its_lock(table: pd.DataFrame, root: Path) -> None:
-    first = pixels(table, NONE, root)
-    (folder,) = sets(root).values()
+    first = load_pixels(table, NONE, root)
+    (folder,) = list_entries(root).values()
     os.utime(folder, (0, 0))
     with file_lock(lock(folder)):  # would wait for ever
-        assert np.array_equal(pixels(table, NONE, root), first)
+        assert np.array_equal(load_pixels(table, NONE, root), first)
     assert folder.stat().st_mtime > 0, "the folder's time is that of its last use"
 
 
 def test_the_command_lists_and_clears(
     table: pd.DataFrame, root: Path, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    pixels = pixel_cache.pixels(table, RESIZE, root)
-    pixel_cache.pixels(
+    pixels = load_pixels(table, RESIZE, root)
+    load_pixels(
         table.iloc[:5], Component("crop", "center", {"height": 20, "width": 10, "clahe": 2.0}, crop.center), root
     )
     (root / "overlays" / "1a2b3c4d").mkdir(parents=True)
@@ -248,15 +248,15 @@ def test_the_command_lists_and_clears(
     assert "12 │ 16 × 12 │ resize" in shown and "5 │ 20 × 10 │ center clahe=2.0" in shown
     assert "overlays/1a2b3c4d" in shown and "drawn masks" in shown
     sizes = {json.loads((folder / "facts.json").read_text())["photos"]: key
-             for key, folder in sets(root).items() if "/" not in key}  # fmt: skip
+             for key, folder in list_entries(root).items() if "/" not in key}  # fmt: skip
     with file_lock(root / f".{sizes[12]}.lock"):
         refused = command("--clear", sizes[12], name="cache")
     assert refused.returncode == 2 and "is being made by another process" in refused.stderr
     assert command("--clear", sizes[12], name="cache").returncode == 0
     assert (pixels >= 0).all(), "who reads a set keeps what is mapped"
-    assert set(sets(root)) == {sizes[5], "overlays/1a2b3c4d"}
+    assert set(list_entries(root)) == {sizes[5], "overlays/1a2b3c4d"}
     (root / sizes[5] / "facts.json").write_text('{"photos": 5, "crop')
     assert "broken: --clear it" in " ".join(command(name="cache").stdout.split())
     wrong = command("--clear", sizes[5][:-1], name="cache")
     assert wrong.returncode == 2 and f"did you mean {sizes[5]}?" in wrong.stderr
-    assert command("--clear", "all", name="cache").returncode == 0 and not sets(root) and not left(root)
+    assert command("--clear", "all", name="cache").returncode == 0 and not list_entries(root) and not left(root)

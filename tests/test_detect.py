@@ -17,7 +17,7 @@ from maskcls.cli.preview import main
 from maskcls.components import crop
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Component
-from maskcls.data.pixel_cache import pixels
+from maskcls.data.pixel_cache import load_pixels
 from maskcls.imaging.face_detection import (
     FRAME,
     Box,
@@ -199,11 +199,11 @@ def test_photos_without_a_face_have_the_centre_crop_and_are_counted(fake: list[F
     params = {"detector": "fake", "height": 20, "width": 10}
     notes: list[str] = []
     for _ in range(2):
-        got = pixels(table, Component("crop", "face", params, crop.face), tmp_path / "cache", notes.append)
+        got = load_pixels(table, Component("crop", "face", params, crop.face), tmp_path / "cache", notes.append)
     assert notes == ["crop face: a face was found in 5 of 7 photos; the others have the centre crop"] * 2
     assert got.shape == (7, 20, 10, 3) and got[3, 10, 5, 0] == 93
     plain = Component("crop", "resize", {"height": 20, "width": 10}, crop.resize)
-    pixels(table, plain, tmp_path / "cache", notes.append)
+    load_pixels(table, plain, tmp_path / "cache", notes.append)
     assert len(notes) == 2
 
 

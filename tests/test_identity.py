@@ -23,8 +23,8 @@ from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.table import size_digest
 from maskcls.data import pixel_cache
-from maskcls.data.assemble import assemble
-from maskcls.data.pixel_cache import pixels, sets
+from maskcls.data.assemble import assemble_table
+from maskcls.data.pixel_cache import list_entries, load_pixels
 from maskcls.engine import runner
 from maskcls.engine.runner import run
 from maskcls.storage import provenance
@@ -149,14 +149,14 @@ def test_pixels_are_those_of_the_photos_as_they_are_now_and_follow_them_when_the
     photos: pd.DataFrame, tmp_path: Path
 ) -> None:
     root = tmp_path / "cache"
-    assert pixels(photos, RESIZE, root)[:, 0, 0, 0].tolist() == [0, 50, 100, 150]
+    assert load_pixels(photos, RESIZE, root)[:, 0, 0, 0].tolist() == [0, 50, 100, 150]
     same_size_and_time(Path(photos["path"][1]), bitmap(7))
-    assert pixels(photos, RESIZE, root)[:, 0, 0, 0].tolist() == [0, 7, 100, 150]
+    assert load_pixels(photos, RESIZE, root)[:, 0, 0, 0].tolist() == [0, 7, 100, 150]
     moved = tmp_path / "moved"
     moved.mkdir()
     there = photos.assign(path=[shutil.move(path, moved) for path in photos["path"]])
-    assert pixels(there, RESIZE, root)[:, 0, 0, 0].tolist() == [0, 7, 100, 150]
-    assert len(sets(root)) == 2, "the same photos elsewhere are not decoded again"
+    assert load_pixels(there, RESIZE, root)[:, 0, 0, 0].tolist() == [0, 7, 100, 150]
+    assert len(list_entries(root)) == 2, "the same photos elsewhere are not decoded again"
 
 
 def test_photos_that_change_while_they_are_decoded_make_no_cache(
@@ -171,16 +171,16 @@ def test_photos_that_change_while_they_are_decoded_make_no_cache(
     real, changed = pixel_cache.decoded, list[str]()
     monkeypatch.setattr(pixel_cache, "decoded", decoded)
     with pytest.raises(DataError, match=r"1 of 4 photos changed while the command ran, first .*3\.png"):
-        pixels(photos, RESIZE, tmp_path / "cache")
+        load_pixels(photos, RESIZE, tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("pixels.npy"))
 
 
 def test_photos_that_changed_since_the_table_was_made_are_refused(photos: pd.DataFrame, tmp_path: Path) -> None:
     table = photos.assign(content=file_digests(list(photos["path"]), tmp_path))
-    pixels(table, RESIZE, tmp_path / "cache")
+    load_pixels(table, RESIZE, tmp_path / "cache")
     same_size_and_time(Path(photos["path"][2]), bitmap(7))
     with pytest.raises(DataError, match="photos changed while the command ran"):
-        pixels(table, RESIZE, tmp_path / "cache")
+        load_pixels(table, RESIZE, tmp_path / "cache")
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +346,7 @@ def test_a_run_of_an_older_version_answers_with_a_sentence(
     file = only(base) / "data.json"
     kept = file.read_text()
     cfg = validate(compose(*words))
-    old = {"hash": size_digest(assemble(cfg, lambda note: None)), "photos": json.loads(kept)["photos"]}
+    old = {"hash": size_digest(assemble_table(cfg, lambda note: None)), "photos": json.loads(kept)["photos"]}
     file.write_text(json.dumps(old))
     run(compose(*words))
     assert "is of an older version, which knew its photos by their sizes" in capsys.readouterr().out

@@ -25,8 +25,8 @@ from maskcls.config.overrides import resource_dir
 from maskcls.config.validation import to_container, validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
-from maskcls.data.assemble import assemble
-from maskcls.data.pixel_cache import pixels
+from maskcls.data.assemble import assemble_table
+from maskcls.data.pixel_cache import load_pixels
 from maskcls.ladder.rungs import check_single_run
 
 PUBLISHED = {
@@ -196,8 +196,8 @@ def test_a_rung_learns(word: str, tiny: list[str], tmp_path: Path) -> None:
         place.mkdir()
         network = timm.create_model(cfg.model.params["arch"], num_classes=18)
         torch.save({"model": network.state_dict()}, place / "best.pt")
-    table = assemble(cfg, lambda note: None)
-    numbers = one_step(cfg, table, pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    table = assemble_table(cfg, lambda note: None)
+    numbers = one_step(cfg, table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
     assert np.isfinite(numbers["loss"]) and 0 <= numbers["f1"] <= 1
 
 

@@ -13,7 +13,7 @@ from maskcls.components.augmentation import albumentations_
 from maskcls.components.hardware import cpu
 from maskcls.components.sampler import shuffle, weighted
 from maskcls.core.errors import ConfigError, RunError, as_user_error
-from maskcls.data.loader import Epochs, Plain, derived, loader
+from maskcls.data.loader import EpochBatchSampler, SequentialBatchSampler, build_loader, seeded_rng
 
 LABELS = np.repeat([0, 5, 17], [12, 8, 5])
 ROWS = np.flatnonzero(np.arange(40) % 8 < 5)  # 25 of 40 photos
@@ -28,8 +28,8 @@ def pixels(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     return np.load(file, mmap_mode="r")
 
 
-def epochs(batch: int = 4, seed: int = 0, fold: int = 0, epoch: int = 0) -> Epochs:
-    made = Epochs(ROWS, shuffle(LABELS), batch, seed, fold)
+def epochs(batch: int = 4, seed: int = 0, fold: int = 0, epoch: int = 0) -> EpochBatchSampler:
+    made = EpochBatchSampler(ROWS, shuffle(LABELS), batch, seed, fold)
     made.epoch = epoch
     return made
 
@@ -37,7 +37,7 @@ def epochs(batch: int = 4, seed: int = 0, fold: int = 0, epoch: int = 0) -> Epoc
 def train(pixels: np.ndarray, workers: int, count: int = 2) -> list[Batches]:
     """Return the batches of some epochs, from one loader that lives on."""
     batches = epochs()
-    source = loader(pixels, albumentations_(transforms=NOISE), batches, cpu(workers=workers))
+    source = build_loader(pixels, albumentations_(transforms=NOISE), batches, cpu(workers=workers))
     result = []
     for epoch in range(count):
         batches.epoch = epoch
@@ -69,13 +69,13 @@ def test_each_epoch_has_an_order_and_changes_of_its_own(pixels: np.ndarray) -> N
 
 def test_an_epoch_can_be_asked_for_without_those_before_it(pixels: np.ndarray) -> None:
     batches = epochs(epoch=1)
-    alone = list(loader(pixels, albumentations_(transforms=NOISE), batches, cpu()))
+    alone = list(build_loader(pixels, albumentations_(transforms=NOISE), batches, cpu()))
     for (images, rows), (others, again) in zip(alone, train(pixels, 0)[1], strict=True):
         assert torch.equal(images, others) and torch.equal(rows, again)
 
 
 def test_without_augmentation_the_photos_are_the_cached_ones(pixels: np.ndarray) -> None:
-    for images, rows in loader(pixels, None, epochs(), cpu()):
+    for images, rows in build_loader(pixels, None, epochs(), cpu()):
         assert np.array_equal(images.numpy(), pixels[rows.numpy()])
         images.zero_()  # a batch is a copy: the cache is read-only
     assert pixels.min() >= 60
@@ -84,8 +84,8 @@ def test_without_augmentation_the_photos_are_the_cached_ones(pixels: np.ndarray)
 def test_batches_of_photos_that_the_device_holds_are_the_same_ones(pixels: np.ndarray) -> None:
     there = cpu(resident=True).held(pixels)
     assert isinstance(there, torch.Tensor) and cpu().held(pixels) is pixels
-    for batches in (epochs(), Plain(ROWS, 4)):
-        both = zip(loader(pixels, None, batches, cpu()), loader(there, None, batches, cpu()), strict=True)
+    for batches in (epochs(), SequentialBatchSampler(ROWS, 4)):
+        both = zip(build_loader(pixels, None, batches, cpu()), build_loader(there, None, batches, cpu()), strict=True)
         for (images, rows), (others, again) in both:
             assert torch.equal(images, others) and torch.equal(rows, again)
             others.zero_()  # a copy
@@ -114,8 +114,8 @@ def test_photos_of_a_batch_have_seeds_of_their_own() -> None:
 
 
 def test_a_row_that_is_drawn_twice_is_changed_twice(pixels: np.ndarray) -> None:
-    made = Epochs(ROWS, weighted(LABELS), 25, 0, 0)
-    ((images, rows),) = loader(pixels, albumentations_(transforms=NOISE), made, cpu())
+    made = EpochBatchSampler(ROWS, weighted(LABELS), 25, 0, 0)
+    ((images, rows),) = build_loader(pixels, albumentations_(transforms=NOISE), made, cpu())
     assert set(rows.tolist()) <= set(ROWS.tolist())
     twice = next(row for row in rows.tolist() if rows.tolist().count(row) > 1)
     first, second, *_ = images[rows == twice]
@@ -126,7 +126,7 @@ def test_a_row_that_is_drawn_twice_is_changed_twice(pixels: np.ndarray) -> None:
 def test_seed_fold_and_epoch_each_change_the_order(other: dict[str, int]) -> None:
     assert list(epochs()) == list(epochs())
     assert list(epochs()) != list(epochs(**other))
-    assert derived(0, 1).random() != derived(1, 0).random()
+    assert seeded_rng(0, 1).random() != seeded_rng(1, 0).random()
 
 
 def test_ranks_share_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,15 +143,15 @@ def test_ranks_share_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(("batch", "sizes"), [(4, [4] * 6 + [1]), (25, [25]), (64, [25])])
 def test_plain_keeps_every_row_in_its_order(pixels: np.ndarray, batch: int, sizes: list[int], workers: int) -> None:
-    plain = Plain(ROWS, batch)
-    batches = list(loader(pixels, None, plain, cpu(workers=workers)))
+    plain = SequentialBatchSampler(ROWS, batch)
+    batches = list(build_loader(pixels, None, plain, cpu(workers=workers)))
     assert [len(rows) for _, rows in batches] == sizes and len(plain) == len(sizes)
     assert rows_of(batches) == ROWS.tolist()
     assert np.array_equal(torch.cat([images for images, _ in batches]).numpy(), pixels[ROWS])
 
 
 def test_plain_of_nothing_has_no_batches(tmp_path: Path) -> None:
-    assert list(Plain(ROWS[:0], 4)) == [] and len(Plain(ROWS[:0], 4)) == 0
+    assert list(SequentialBatchSampler(ROWS[:0], 4)) == [] and len(SequentialBatchSampler(ROWS[:0], 4)) == 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -159,12 +159,12 @@ def test_a_rare_change_to_floats_is_a_sentence_when_it_comes(pixels: np.ndarray,
     rare = albumentations_(transforms={"ToFloat": {"p": 0.1}})
     words = "augmentation: expected uint8 pixels of .*, got float32 of .*: leave out ToFloat and the like"
     with pytest.raises(ConfigError, match=words) as caught:
-        list(loader(pixels, rare, epochs(5), cpu(workers=workers)))
+        list(build_loader(pixels, rare, epochs(5), cpu(workers=workers)))
     (sentence,) = as_user_error(caught.value).sentences
     assert re.fullmatch(words + r" \(photos .*\), or end with FromFloat", sentence)
 
 
 def test_floats_that_are_made_uint8_again_are_fine(pixels: np.ndarray) -> None:
     there_and_back = albumentations_(transforms={"ToFloat": {"p": 1.0}, "FromFloat": {"dtype": "uint8", "p": 1.0}})
-    for images, rows in loader(pixels, there_and_back, epochs(5), cpu()):
+    for images, rows in build_loader(pixels, there_and_back, epochs(5), cpu()):
         assert np.abs(images.numpy().astype(int) - pixels[rows.numpy()]).max() <= 1

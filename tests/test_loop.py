@@ -14,9 +14,9 @@ from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import NonFiniteError, RunError
-from maskcls.data.assemble import assemble
-from maskcls.data.loader import Epochs
-from maskcls.data.pixel_cache import pixels
+from maskcls.data.assemble import assemble_table
+from maskcls.data.loader import EpochBatchSampler
+from maskcls.data.pixel_cache import load_pixels
 from maskcls.engine.train_state import State, build
 from maskcls.engine.training_loop import Fold, fit, seed_epoch
 from maskcls.inference.forward import colours, normalized
@@ -39,8 +39,8 @@ def begun(tiny: list[str]) -> Begun:
 
     def begin(*words: str) -> tuple[Config, Fold, State]:
         cfg = validate(compose(*tiny, *PLAIN, *words))
-        table = assemble(cfg, lambda note: None)
-        fold = Fold.of(table, pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, cfg.hardware())
+        table = assemble_table(cfg, lambda note: None)
+        fold = Fold.of(table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, cfg.hardware())
         return cfg, fold, build(cfg, cfg.head(), cfg.hardware(), fold.size, 0)
 
     return begin
@@ -58,7 +58,7 @@ def test_the_losses_are_those_of_a_plain_loop(begun: Begun) -> None:
     params = cfg.optimizer.params
     optimizer = torch.optim.SGD(model.parameters(), 0.01, params["momentum"], weight_decay=params["weight_decay"])
     mean, std = (torch.tensor(x).view(3, 1, 1) * 255 for x in (model.mean, model.std))
-    order = Epochs(fold.train, cfg.sampler(fold.labels[fold.train]), cfg.batch, cfg.seed, 0)
+    order = EpochBatchSampler(fold.train, cfg.sampler(fold.labels[fold.train]), cfg.batch, cfg.seed, 0)
     for order.epoch in range(3):
         model.train()
         seed_epoch(cfg.seed, 0, order.epoch)
@@ -86,7 +86,7 @@ def test_lines_are_normalised_as_pixels_are_to_the_bit() -> None:
 
 def test_a_loss_that_is_no_number_names_its_step_rate_and_photos(begun: Begun) -> None:
     cfg, fold, state = begun()
-    order = Epochs(fold.train, cfg.sampler(fold.labels[fold.train]), cfg.batch, cfg.seed, 0)
+    order = EpochBatchSampler(fold.train, cfg.sampler(fold.labels[fold.train]), cfg.batch, cfg.seed, 0)
     row = list(order)[1][0][0]  # the first photo of the second batch
     fold.targets[row] = float("nan")
     with pytest.raises(NonFiniteError) as caught:

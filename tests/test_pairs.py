@@ -13,8 +13,8 @@ import torch
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
-from maskcls.data.assemble import assemble
-from maskcls.data.pixel_cache import pixels
+from maskcls.data.assemble import assemble_table
+from maskcls.data.pixel_cache import load_pixels
 from maskcls.engine.runner import run
 from maskcls.engine.train_state import build
 from maskcls.engine.training_loop import Fold, fit
@@ -79,8 +79,8 @@ def test_each_word_goes_with_each_head_loss_and_mixing(words: str, tiny: list[st
     small = SMALL.get(words.split()[0], "").split()
     raw = compose(*kept, "batch=8", "epochs=1", *words.split(), *small)
     cfg = validate(raw)
-    table = assemble(cfg, lambda note: None)
-    photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
+    table = assemble_table(cfg, lambda note: None)
+    photos = load_pixels(table, cfg.crop, Path(cfg.cache_dir))
     for head, loss, mixing in itertools.product(HEADS, LOSSES, MIXINGS):
         raw["head"], raw["loss"]["name"] = {"name": head}, loss
         if not words.startswith("mixing"):

@@ -27,9 +27,9 @@ from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos, unify_ids
 from maskcls.core.registry import Component
 from maskcls.core.task import encode
-from maskcls.data import assemble as assemble_module
-from maskcls.data.assemble import assemble
-from maskcls.data.selection import ranked
+from maskcls.data import assemble
+from maskcls.data.assemble import assemble_table
+from maskcls.data.selection import stratified_order
 from maskcls.reporting.summary import print_summary
 from maskcls.storage.run import RunDir
 
@@ -308,7 +308,7 @@ def test_folds_do_not_depend_on_the_order_of_rows(build: Any, count: int, seed: 
     mine, other = build(table, 3, 0), build(shuffled, 3, 0)
     pd.testing.assert_series_equal(other.loc[table.index], mine)
     assert other.index.equals(shuffled.index)
-    assert ranked(shuffled, 0) == ranked(table, 0)
+    assert stratified_order(shuffled, 0) == stratified_order(table, 0)
 
 
 @pytest.fixture(scope="module")
@@ -326,21 +326,21 @@ def config(base: Config, table: pd.DataFrame, build: Any = split.by_person, **va
 def test_the_table_of_a_run_does_not_depend_on_the_order_of_training_rows(
     plain: Config, build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assemble_module, "usable", lambda cfg, table, note: table)
+    monkeypatch.setattr(assemble, "drop_unreadable", lambda cfg, table, note: table)
     table = persons(30, 0)
     shuffled = table.sample(frac=1, random_state=1).reset_index(drop=True)
     for more in ({}, {"people": 20}, {"exam": 0.3}):
-        mine, other = (assemble(config(plain, t, build, **more), lambda note: None) for t in (table, shuffled))
+        mine, other = (assemble_table(config(plain, t, build, **more), lambda note: None) for t in (table, shuffled))
         pd.testing.assert_frame_equal(mine, other)
 
 
 @pytest.mark.parametrize("more", [{}, {"people": 9}, {"exam": 0.5}, {"people": 30, "exam": 0.5}])
 def test_patches_mend_whoever_is_chosen(plain: Config, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assemble_module, "usable", lambda cfg, table, note: table)
+    monkeypatch.setattr(assemble, "drop_unreadable", lambda cfg, table, note: table)
     given = competition_people()
     word = Component("labels", "plain", {**plain.labels.params, "patches": "extended"}, labels.plain)
     told: list[str] = []
-    made = assemble(config(plain, given, labels=word, folds=2, **more), told.append).set_index("id")
+    made = assemble_table(config(plain, given, labels=word, folds=2, **more), told.append).set_index("id")
     whole = labels.plain(given, lambda note: None, patches="extended").set_index("id")
     columns = ["mask", "gender", "age", "label"]
     pd.testing.assert_frame_equal(made[columns], whole.loc[made.index, columns])
@@ -394,14 +394,16 @@ def test_copies_of_one_person_and_pseudo_labels_are_no_conflict() -> None:
 def test_a_run_over_a_photo_of_two_people_says_leak(place: str, people: Path, tmp_path: Path, tiny: list[str]) -> None:
     root = shutil.copytree(people, tmp_path / "data")
     faces = sorted((root / "train" / "images").glob("*/mask1.*"))
-    folds = assemble(validate(compose(*tiny)), lambda note: None).set_index("id")["fold"]
+    folds = assemble_table(validate(compose(*tiny)), lambda note: None).set_index("id")["fold"]
     of = {face: folds[face.relative_to(root).as_posix()] for face in faces}
     first = faces[0]
     other = next(face for face in faces if of[face] != of[first] and face.suffix == first.suffix)
     shutil.copy(first, other if place == "train" else next((root / "eval" / "images").iterdir()))
     own = [word for word in tiny if not word.startswith(("data.", "cache_dir"))]
     told: list[str] = []
-    assemble(validate(compose(*own, "data=competition", f"data.root={root}", f"cache_dir={tmp_path}")), told.append)
+    assemble_table(
+        validate(compose(*own, "data=competition", f"data.root={root}", f"cache_dir={tmp_path}")), told.append
+    )
     (leak,) = [note for note in told if note.startswith("LEAK: 1 photos")]
     assert f"{first.parent.name}/{first.name}" in leak
 

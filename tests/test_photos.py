@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from maskcls.core.errors import DataError
-from maskcls.data.image_check import looked
+from maskcls.data.image_check import inspect_images
 from maskcls.imaging import image_io
 from maskcls.imaging.image_decoding import LIMIT, image_formats
 from maskcls.imaging.image_io import ImageInfo, inspect_image, listen, map_heard, read_image, read_photo
@@ -182,12 +182,18 @@ def test_a_photo_is_looked_at_once_until_it_changes(tmp_path: Path, monkeypatch:
         Path(path).write_bytes(saved("JPEG"))
     seen: list[str] = []
     monkeypatch.setattr(image_io, "inspect_image", lambda path: seen.append(path) or inspect_image(path))
-    assert looked(paths * 2, tmp_path) == [ImageInfo(32, 24, None)] * 6 == looked([*paths, *paths[::-1]], tmp_path)
+    assert (
+        inspect_images(paths * 2, tmp_path)
+        == [ImageInfo(32, 24, None)] * 6
+        == inspect_images([*paths, *paths[::-1]], tmp_path)
+    )
     assert sorted(seen) == paths
     Path(paths[1]).write_bytes(b"")
-    assert [bool(known.fault) for known in looked(paths, tmp_path)] == [False, True, False] and seen[3:] == [paths[1]]
+    assert [bool(known.fault) for known in inspect_images(paths, tmp_path)] == [False, True, False] and seen[3:] == [
+        paths[1]
+    ]
     (tmp_path / "photos.json").write_text("{broken")
-    assert looked(paths, tmp_path)[0].fault is None and len(seen) == 7
+    assert inspect_images(paths, tmp_path)[0].fault is None and len(seen) == 7
 
 
 def scene(mode: str = "RGB") -> Image.Image:
@@ -349,7 +355,7 @@ def test_among_many_the_broken_ones_are_named(
     for i, path in enumerate(paths):
         Path(path).write_bytes(raw if i in (5, 6, 39) else good)
     capfd.readouterr()
-    assert seed < 99 and [i for i, seen in enumerate(looked(paths, tmp_path)) if seen.fault] == [5, 6, 39]
+    assert seed < 99 and [i for i, seen in enumerate(inspect_images(paths, tmp_path)) if seen.fault] == [5, 6, 39]
     assert [i for i, (_, fault) in enumerate(map_heard(read_photo, paths, str)) if fault] == [5, 6, 39]
     assert not capfd.readouterr().err
 

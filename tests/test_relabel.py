@@ -18,7 +18,7 @@ from maskcls.config.validation import validate
 from maskcls.core import table as table_module
 from maskcls.core.table import AGE_COLUMNS, SCORING_COLUMNS, train_indices, train_labels, val_indices
 from maskcls.core.task import bin_age, encode
-from maskcls.data.assemble import assemble
+from maskcls.data.assemble import assemble_table
 from maskcls.engine.training_loop import Fold
 from maskcls.engine.training_loop import trained as training_batches
 
@@ -107,7 +107,8 @@ def test_no_training_border_moves_what_is_scored(ages: list[int], border: int, s
 @pytest.mark.parametrize("border", [31, 45, 58, 75])
 def test_a_run_s_folds_and_scored_labels_are_the_same_with_any_border(border: int, tiny: list[str]) -> None:
     usual, moved = (
-        assemble(validate(compose(*tiny, *words)), lambda note: None) for words in ((), (f"labels.border={border}",))
+        assemble_table(validate(compose(*tiny, *words)), lambda note: None)
+        for words in ((), (f"labels.border={border}",))
     )
     pd.testing.assert_frame_equal(moved[SCORING_COLUMNS], usual[SCORING_COLUMNS])
     for k in (0, 1):
@@ -184,7 +185,7 @@ def test_the_sampler_draws_the_oldest_as_often_however_soft_their_ages(
     shares = []
     for soft in (0, 4, 20):
         cfg = validate(compose(*tiny, *words, "sampler=weighted", f"labels.soft={soft}"))
-        made = assemble(cfg, lambda note: None)
+        made = assemble_table(cfg, lambda note: None)
         fold = Fold.of(made, np.zeros((len(made), 4, 4, 3), np.uint8), 0, cfg.hardware())
         elsewhere = np.roll(fold.targets, 1, axis=1)  # what photos are trained towards says nothing of how often
         batches, _ = training_batches(cfg, replace(fold, targets=elsewhere), cfg.hardware())
@@ -195,7 +196,7 @@ def test_the_sampler_draws_the_oldest_as_often_however_soft_their_ages(
 
 def test_dropped_ages_are_scored_and_not_trained_on(tiny: list[str], tmp_path: Path) -> None:
     cfg = validate(compose(*tiny, "labels.drop=[[27,29],[50,70]]"))
-    made = assemble(cfg, lambda note: None)
+    made = assemble_table(cfg, lambda note: None)
     dropped = made["age"].between(27, 29) | made["age"].between(50, 70)
     train = made["part"] == "train"
     assert (dropped & train).any() and made.loc[train, "scored"].all()

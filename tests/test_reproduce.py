@@ -395,12 +395,13 @@ def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_f
     from maskcls.components.data import competition
     from maskcls.config.compose import compose
     from maskcls.config.validation import validate
-    from maskcls.data.assemble import assemble
-    from maskcls.data.selection import chosen
+    from maskcls.data.assemble import assemble_table
+    from maskcls.data.selection import select_people
 
     base = (f"data.root={people}", "data=competition", "batch=4", "folds=2")
     tables = [
-        assemble(validate(compose("name=t", *base, "exam=0.3", f"seed={seed}")), lambda note: None) for seed in (0, 1)
+        assemble_table(validate(compose("name=t", *base, "exam=0.3", f"seed={seed}")), lambda note: None)
+        for seed in (0, 1)
     ]
     exams = [set(table.loc[table["part"] == "eval", "person"]) for table in tables]
     assert exams[0] == exams[1] and len(exams[0]) == round(0.3 * 14)
@@ -411,7 +412,7 @@ def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_f
             and (table.loc[table["part"] == "eval", "fold"] == -1).all()
         )
     plain = competition(lambda note: None, root=str(people))
-    few, more = (set(chosen(plain, n, None).query("part == 'train'")["person"]) for n in (5, 9))
+    few, more = (set(select_people(plain, n, None).query("part == 'train'")["person"]) for n in (5, 9))
     assert few < more and len(few) == 5
     with pytest.raises(ConfigError, match="people: 99 are asked for and the data has 14"):
-        chosen(plain, 99, None)
+        select_people(plain, 99, None)

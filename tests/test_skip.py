@@ -19,9 +19,9 @@ from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
 from maskcls.core.table import count_split_people, table_digest
-from maskcls.data.assemble import NAMED, assemble
-from maskcls.data.image_check import looked
-from maskcls.data.pixel_cache import pixels
+from maskcls.data.assemble import NAMED, assemble_table
+from maskcls.data.image_check import inspect_images
+from maskcls.data.pixel_cache import load_pixels
 from maskcls.engine.runner import run
 from maskcls.imaging.image_decoding import Image
 from maskcls.imaging.image_io import read_photo
@@ -97,14 +97,14 @@ def test_bad_photos_are_left_out_counted_and_left_out_again(words: list[str], mi
 
 def assembled(*words: str) -> tuple[Config, pd.DataFrame, list[str]]:
     cfg, told = validate(compose(*words)), []
-    return cfg, assemble(cfg, told.append), told
+    return cfg, assemble_table(cfg, told.append), told
 
 
 def test_pixels_ids_and_folds_agree_without_the_bad_photos(words: list[str], mine: Path) -> None:
     ids = broken(mine)
     words = [word for word in words if not word.startswith("crop.")]
     cfg, table, _ = assembled(*words, "on_error=skip", "crop=none")
-    photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
+    photos = load_pixels(table, cfg.crop, Path(cfg.cache_dir))
     assert not set(table["id"]) & set(ids) and count_split_people(table) == 0 and len(photos) == len(table)
     for at in (0, len(table) // 2, -1):
         assert np.array_equal(photos[at], cv2.imread(table["path"].iloc[at])[..., ::-1])
@@ -269,7 +269,7 @@ def test_photos_that_fail_late_are_left_out_too(
     assert note.startswith("on_error: 2 of ") and all(name in note for name in ids) and "out of luck" in note
     assert run(compose(*words, "on_error=skip")) == score  # it answers, of the same table
     lost[0].write_bytes(lost[1].read_bytes())
-    looks = looked(map(str, lost), tmp_path / "cache")
+    looks = inspect_images(map(str, lost), tmp_path / "cache")
     assert looks[0].fault is None and "out of luck" in str(looks[1].fault)  # what has changed is looked at anew
 
 

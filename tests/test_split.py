@@ -28,8 +28,8 @@ from maskcls.core.table import (
     val_indices,
 )
 from maskcls.core.task import decode, encode
-from maskcls.data import assemble as assemble_module
-from maskcls.data.assemble import assemble, with_content
+from maskcls.data import assemble
+from maskcls.data.assemble import assemble_table, with_content
 
 BY_IMAGE = (split.stratified_label, split.stratified_age)
 
@@ -155,7 +155,7 @@ def base() -> Config:
 @pytest.fixture(autouse=True)
 def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows here speak of no files on disk."""
-    monkeypatch.setattr(assemble_module, "usable", lambda cfg, table, note: table)
+    monkeypatch.setattr(assemble, "drop_unreadable", lambda cfg, table, note: table)
 
 
 def config(base: Config, table: pd.DataFrame, build: Any = split.by_person, **values: Any) -> Config:
@@ -176,7 +176,7 @@ def with_others(table: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize("build", [split.by_person, split.holdout])
 def test_no_person_is_trained_on_and_scored(base: Config, build: Any) -> None:
     told: list[str] = []
-    table = assemble(config(base, some(30).reset_index(drop=True), build), told.append)
+    table = assemble_table(config(base, some(30).reset_index(drop=True), build), told.append)
     assert not told and count_split_people(table) == 0
     assert num_folds(table) == (5 if build is split.by_person else 1)
     seen = np.zeros(len(table), int)
@@ -192,7 +192,7 @@ def test_no_person_is_trained_on_and_scored(base: Config, build: Any) -> None:
 
 
 def test_extra_rows_are_trained_on_and_never_scored_and_evaluation_is_neither(base: Config) -> None:
-    table = assemble(config(base, with_others(some(20))), lambda note: None)
+    table = assemble_table(config(base, with_others(some(20))), lambda note: None)
     extra, rest = np.flatnonzero(table["part"] == "extra"), np.flatnonzero(table["part"] == "eval")
     assert (table["fold"].iloc[[*extra, *rest]] == -1).all() and not table["scored"].iloc[extra].any()
     for k in range(5):
@@ -205,7 +205,7 @@ def test_extra_rows_are_trained_on_and_never_scored_and_evaluation_is_neither(ba
 @pytest.mark.parametrize("build", BY_IMAGE)
 def test_a_leaking_split_is_noted(base: Config, build: Any) -> None:
     told: list[str] = []
-    table = assemble(config(base, some(20), build), told.append)
+    table = assemble_table(config(base, some(20), build), told.append)
     assert len(told) == 1 and told[0].startswith(
         f"LEAK: split {build.__name__} puts {count_split_people(table)} people"
     )
@@ -217,24 +217,24 @@ def test_a_split_that_leaks_unawares_stops_the_run(base: Config) -> None:
         return pd.Series(np.arange(len(table)) % folds, table.index)
 
     with pytest.raises(DataError, match="split mine: 20 people stand on both sides of a fold"):
-        assemble(config(base, some(20), mine), lambda note: None)
+        assemble_table(config(base, some(20), mine), lambda note: None)
 
 
 def test_a_training_photo_without_a_label_stops_the_run(base: Config) -> None:
     table = some(20)
     table.loc[3, "label"] = -1
     with pytest.raises(DataError, match="label"):
-        assemble(config(base, table), lambda note: None)
+        assemble_table(config(base, table), lambda note: None)
 
 
 def test_a_batch_larger_than_a_fold_is_a_config_error(base: Config) -> None:
     with pytest.raises(ConfigError, match="batch: 113 photos are more than the 112 that fold 0 trains on"):
-        assemble(config(base, some(20), batch=113), lambda note: None)
-    assert len(assemble(config(base, some(20), batch=112), lambda note: None)) == 140
+        assemble_table(config(base, some(20), batch=113), lambda note: None)
+    assert len(assemble_table(config(base, some(20), batch=112), lambda note: None)) == 140
 
 
 def on_disk(base: Config, folder: Path) -> pd.DataFrame:
-    table = assemble(config(base, some(10)), lambda note: None)
+    table = assemble_table(config(base, some(10)), lambda note: None)
     table["path"] = [str(folder / f"{i}.jpg") for i in range(len(table))]
     folder.mkdir()
     for i, path in enumerate(table["path"]):
@@ -259,7 +259,7 @@ def test_the_digest_is_of_rows_and_contents_and_not_of_the_folder(base: Config, 
 
 
 def test_the_summary_counts(base: Config) -> None:
-    table = assemble(config(base, with_others(persons([(0, 0, 7)] * 10))), lambda note: None)
+    table = assemble_table(config(base, with_others(persons([(0, 0, 7)] * 10))), lambda note: None)
     assert describe_table(table) == (
         "70 photos of 10 people in 5 folds, 3 of 18 classes; 4 evaluation photos (2 with labels)"
     )

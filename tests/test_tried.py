@@ -11,8 +11,8 @@ from test_pairs import one_step
 from maskcls.config.compose import compose
 from maskcls.config.overrides import resource_dir
 from maskcls.config.validation import validate
-from maskcls.data.assemble import assemble
-from maskcls.data.pixel_cache import pixels
+from maskcls.data.assemble import assemble_table
+from maskcls.data.pixel_cache import load_pixels
 
 FILES = [
     f"{folder}={file.stem}"
@@ -37,8 +37,8 @@ def outside(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def test_it_runs(word: str, tiny: list[str], outside: Path) -> None:
     own = ("crop.", "model", "epochs", "name")
     cfg = validate(compose(word, *[given for given in tiny if not given.startswith(own)], "batch=2"))
-    table = assemble(cfg, lambda note: None)
-    numbers = one_step(cfg, table, pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    table = assemble_table(cfg, lambda note: None)
+    numbers = one_step(cfg, table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
     assert np.isfinite(numbers["loss"]) and 0 <= numbers["f1"] <= 1
 
 

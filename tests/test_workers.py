@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from maskcls.components.hardware import Hardware, cpu
 from maskcls.core.errors import RunError, as_user_error
-from maskcls.data import loader as loader_module
-from maskcls.data.loader import AHEAD, HELD, Photos, Plain, affordable_workers, loader
+from maskcls.data import loader
+from maskcls.data.loader import AHEAD, HELD, CachedImages, SequentialBatchSampler, affordable_workers, build_loader
 from maskcls.system import console, processes
 from maskcls.system.processes import free_shared_memory
 
@@ -38,8 +38,8 @@ def forgotten() -> None:
 def count_workers(free: int, hardware: Hardware, batch: int = 8) -> int:
     """Return how many workers a loader of small photos gets where so many bytes can be shared."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loader_module, "free_shared_memory", lambda: free)
-        return affordable_workers(Photos(PIXELS, None), Plain(ROWS, batch), hardware)
+        patch.setattr(loader, "free_shared_memory", lambda: free)
+        return affordable_workers(CachedImages(PIXELS, None), SequentialBatchSampler(ROWS, batch), hardware)
 
 
 @FORKS
@@ -82,23 +82,25 @@ def test_shared_memory_that_fills_up_on_the_way_is_a_sentence(monkeypatch: pytes
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)
     with pytest.raises(RuntimeError) as caught:
-        list(loader(PIXELS, None, Plain(ROWS, 8), cpu(workers=1)))
+        list(build_loader(PIXELS, None, SequentialBatchSampler(ROWS, 8), cpu(workers=1)))
     said = as_user_error(caught.value)
     assert isinstance(said, RunError) and "/dev/shm is full" in str(said) and "hardware.workers=0" in str(said)
-    assert len(list(loader(PIXELS, None, Plain(ROWS, 8), cpu()))) == 5, "without workers nothing is shared"
+    assert len(list(build_loader(PIXELS, None, SequentialBatchSampler(ROWS, 8), cpu()))) == 5, (
+        "without workers nothing is shared"
+    )
 
 
 @FORKS
 @pytest.mark.slow
 def test_a_batch_that_does_not_come_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def sleep(image: np.ndarray, seed: int) -> np.ndarray:
-        if loader_module.get_worker_info():
+        if loader.get_worker_info():
             time.sleep(600)
         return image
 
-    monkeypatch.setattr(loader_module, "PATIENCE", 1)
+    monkeypatch.setattr(loader, "PATIENCE", 1)
     with pytest.raises(RuntimeError) as caught:
-        list(loader(PIXELS, sleep, Plain(ROWS, 8), cpu(workers=1)))
+        list(build_loader(PIXELS, sleep, SequentialBatchSampler(ROWS, 8), cpu(workers=1)))
     assert "sent no batch for some minutes" in str(as_user_error(caught.value))
 
 

@@ -19,9 +19,9 @@ from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.task import CLASSES
-from maskcls.data.assemble import assemble
-from maskcls.data.loader import Epochs
-from maskcls.data.pixel_cache import pixels
+from maskcls.data.assemble import assemble_table
+from maskcls.data.loader import EpochBatchSampler
+from maskcls.data.pixel_cache import load_pixels
 from maskcls.engine.train_state import State, build
 from maskcls.engine.training_loop import Fold, Work, prepared, trained
 
@@ -101,9 +101,9 @@ def replaced(words: Sequence[str], given: Sequence[str]) -> list[str]:
 
 def job(cfg: Config, steps: int) -> Job:
     """Return the job of a config; its photos are in the cache when this returns."""
-    table = assemble(replace(cfg, batch=1), lambda note: None)  # a batch may be larger than the set
+    table = assemble_table(replace(cfg, batch=1), lambda note: None)  # a batch may be larger than the set
     hardware = cfg.hardware()
-    fold = Fold.of(table, pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, hardware)
+    fold = Fold.of(table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, hardware)
     chosen = np.resize(fold.train, steps * cfg.batch)
     return Job(cfg, hardware, replace(fold, train=chosen), table["path"].iloc[chosen].tolist(), steps)
 
@@ -166,7 +166,7 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
     return {"median": float(median), "low": float(low), "high": float(high)}
 
 
-def built(job: Job) -> tuple[State, Work, Epochs, Iterable[Any]]:
+def built(job: Job) -> tuple[State, Work, EpochBatchSampler, Iterable[Any]]:
     """Return what a run builds for a fold: state, what a step calls, the order of batches, and the batches."""
     cfg, hardware, head = job.cfg, job.hardware, job.cfg.head()
     state = build(cfg, head, hardware, job.fold.size, 0)

@@ -28,9 +28,9 @@ from maskcls.system import console
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "rest")
 STAGES = (
     (runner, "rehearse"),
-    (runner, "assemble"),
+    (runner, "assemble_table"),
     (runner, "table_digest"),
-    (runner, "pixels"),
+    (runner, "load_pixels"),
     (fold, "build"),
 )
 

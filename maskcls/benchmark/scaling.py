@@ -13,8 +13,8 @@ from maskcls.benchmark.memory import peak, resident, workers
 from maskcls.components.data import synthetic
 from maskcls.core.config import Config
 from maskcls.core.table import table_digest
-from maskcls.data.assemble import assemble
-from maskcls.data.pixel_cache import pixels
+from maskcls.data.assemble import assemble_table
+from maskcls.data.pixel_cache import load_pixels
 from maskcls.engine.training_loop import Fold, train_epoch
 from maskcls.system import console
 
@@ -57,10 +57,10 @@ def costs(cfg: Config) -> dict[str, float]:
     """Return seconds and MB of a run's stages over a set: table, cache, an epoch of loading, one of training."""
     found: dict[str, float] = {}
     hardware = cfg.hardware()
-    table = timed(found, "table_s", lambda: assemble(cfg, lambda note: None))
+    table = timed(found, "table_s", lambda: assemble_table(cfg, lambda note: None))
     timed(found, "digest_s", lambda: table_digest(table))
-    photos = timed(found, "cache_cold_s", lambda: pixels(table, cfg.crop, Path(cfg.cache_dir)))
-    timed(found, "cache_warm_s", lambda: pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    photos = timed(found, "cache_cold_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    timed(found, "cache_warm_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
     fold = Fold.of(table, photos, 0, hardware)
     job = Job(cfg, hardware, fold, [], len(fold.train) // cfg.batch)
     found |= {"photos": len(table), "trained": job.steps * cfg.batch, "cache_mb": photos.nbytes / 1e6}

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from maskcls.cli.command import command
-from maskcls.data.pixel_cache import clear, sets
+from maskcls.data.pixel_cache import list_entries, remove_entries
 from maskcls.system import console
 
 
@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("--clear", metavar="KEY", help="remove the set of this key, or all")
     asked = parser.parse_args()
     if asked.clear:
-        clear(asked.dir, asked.clear)
+        remove_entries(asked.dir, asked.clear)
         return
     head = ["key", "photos", "size", "crop", "last used", "MB"]
-    console.print_table(f"cached in {asked.dir}", head, [described(*item) for item in sets(asked.dir).items()], left=1)
+    console.print_table(
+        f"cached in {asked.dir}", head, [described(*item) for item in list_entries(asked.dir).items()], left=1
+    )

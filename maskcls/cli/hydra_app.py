@@ -16,7 +16,7 @@ from hydra.types import RunMode
 
 from maskcls.cli.command import command
 from maskcls.config.completion import print_script, set_typed_line
-from maskcls.config.compose import Experiments, parse_overrides, wrap_hydra_errors
+from maskcls.config.compose import Experiments, wrap_hydra_errors
 from maskcls.config.override_grammar import split_flags
 from maskcls.config.overrides import SWEEPS, parse_overrides, resource_dir
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError, as_user_error

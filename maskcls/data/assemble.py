@@ -15,7 +15,7 @@ from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos
 from maskcls.core.missing_files import skip_missing
 from maskcls.core.table import count_split_people, num_folds, train_indices
-from maskcls.data.image_check import looked
+from maskcls.data.image_check import inspect_images
 from maskcls.data.selection import after_patches, prepared
 from maskcls.system import distributed
 from maskcls.system.console import escape_controls
@@ -25,19 +25,19 @@ from maskcls.system.files import write_text
 NAMED = 20  # photos that one report names
 
 
-def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
+def assemble_table(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the table with fold (−1: not scored in any fold) and scored; `note` is told what is worth knowing."""
     skip = cfg.on_error == "skip"
     with skip_missing(skip) as lost:
         given = cfg.data(note)
     note_missing(lost, note)
-    table = usable(cfg, prepared(cfg, given, note), note)
+    table = drop_unreadable(cfg, prepared(cfg, given, note), note)
     with skip_missing(skip) as lost:
         grown = cfg.extra(table, note)
     note_missing(lost, note)
     if len(grown) > len(table):
-        table = pd.concat([table, usable(cfg, grown.iloc[len(table) :], note)], ignore_index=True)
-    uniform(cfg, table)
+        table = pd.concat([table, drop_unreadable(cfg, grown.iloc[len(table) :], note)], ignore_index=True)
+    common_image_size(cfg, table)
     note_doubtful_ids(table, note)
     table = after_patches(cfg.labels)(cfg.pseudo(table, note), note)
     train = table["part"] == "train"
@@ -60,7 +60,7 @@ def assemble(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     count_before, table = len(table), cfg.overlay(table, note, Path(cfg.cache_dir))
     if len(drawn := table.index[count_before:]):
         table.loc[drawn, "content"] = file_digests(list(table.loc[drawn, "path"]), Path(cfg.cache_dir))
-    enough(table, cfg)
+    check_batch_size(table, cfg)
     return table
 
 
@@ -75,13 +75,13 @@ def shortened(told: Sequence[str]) -> str:
     return "; ".join(told[:3]) + (f"; … and {len(told) - 3} more" if len(told) > 3 else "")
 
 
-def usable(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:
+def drop_unreadable(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the rows whose photos can be used, with a column `content`, the digest of each photo's file.
 
     With on_error=skip the others are left out and noted, else told. It stands before folds are made, so that a table
     and its hash never speak of photos that are not there.
     """
-    looks = looked(table["path"], Path(cfg.cache_dir))
+    looks = inspect_images(table["path"], Path(cfg.cache_dir))
     faults = [seen.fault or crop.crop_error(cfg.crop, seen) for seen in looks]
     bad = np.array([fault is not None for fault in faults], bool)
     if not bad.any():
@@ -90,9 +90,9 @@ def usable(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.
     column = "id" if cfg.on_error == "skip" else "path"
     told = [f"{name} {fault}" for name, fault in zip(table[column], faults, strict=True) if fault]
     if cfg.on_error == "stop":
-        raise_errors([*told[:NAMED], f"{what}; on_error=skip leaves them out{listed(cfg, told)}"], NAMED + 1)
+        raise_errors([*told[:NAMED], f"{what}; on_error=skip leaves them out{write_error_list(cfg, told)}"], NAMED + 1)
     if bad.all():
-        raise_errors([*told[:NAMED], f"{what}: none is left{listed(cfg, told)}"], NAMED + 1)
+        raise_errors([*told[:NAMED], f"{what}: none is left{write_error_list(cfg, told)}"], NAMED + 1)
     lost = int((bad & (table["part"] == "eval")).sum())
     unseen = f", {lost} of them evaluation photos, which get no prediction" if lost else ""
     note(f"on_error: {what} and were left out{unseen}: {shortened(told)}")
@@ -104,7 +104,7 @@ def with_content(table: pd.DataFrame, cfg: Config) -> pd.DataFrame:
     return table.assign(content=file_digests(list(table["path"]), Path(cfg.cache_dir)))
 
 
-def listed(cfg: Config, told: Sequence[str]) -> str:
+def write_error_list(cfg: Config, told: Sequence[str]) -> str:
     """Write more faults than a report names into a file, and return where they are."""
     if len(told) <= NAMED:
         return ""
@@ -113,7 +113,7 @@ def listed(cfg: Config, told: Sequence[str]) -> str:
     return f"; all of them are listed in {file}"
 
 
-def uniform(cfg: Config, table: pd.DataFrame) -> tuple[int, int] | None:
+def common_image_size(cfg: Config, table: pd.DataFrame) -> tuple[int, int] | None:
     """Return the height and width of photos that crop=none leaves as they are; DataError where they have several.
 
     Any other crop makes the size its own: None.
@@ -121,7 +121,7 @@ def uniform(cfg: Config, table: pd.DataFrame) -> tuple[int, int] | None:
     if cfg.crop.build is not crop.none:
         return None
     sizes: dict[tuple[int, int], str] = {}
-    for path, seen in zip(table["path"], looked(table["path"], Path(cfg.cache_dir)), strict=True):
+    for path, seen in zip(table["path"], inspect_images(table["path"], Path(cfg.cache_dir)), strict=True):
         sizes.setdefault((seen.height, seen.width), path)
     if len(sizes) > 1:
         each = " and ".join(f"{h} × {w} ({path})" for (h, w), path in list(sizes.items())[:2])
@@ -129,7 +129,7 @@ def uniform(cfg: Config, table: pd.DataFrame) -> tuple[int, int] | None:
     return next(iter(sizes))
 
 
-def enough(table: pd.DataFrame, cfg: Config) -> None:
+def check_batch_size(table: pd.DataFrame, cfg: Config) -> None:
     """Raise a ConfigError where a fold has less than one batch to train on."""
     if cfg.batch % distributed.world_size():
         raise ConfigError(f"batch: {cfg.batch} photos cannot be shared equally by {distributed.world_size()} ranks")

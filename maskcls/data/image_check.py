@@ -18,12 +18,12 @@ from maskcls.system.console import info, track
 from maskcls.system.files import content_hash, file_lock, write_json
 
 
-def looked(paths: Iterable[str], root: Path) -> list[ImageInfo]:
+def inspect_images(paths: Iterable[str], root: Path) -> list[ImageInfo]:
     """Return a look at each photo; root/photos.json remembers them by size and time of change, whoever asks next."""
     asked, store = list(paths), root / "photos.json"
     with file_lock(root / ".photos.lock"):
-        known = remembered(store)
-        stamps = {path: stamp(path) for path in dict.fromkeys(asked)}
+        known = read_store(store)
+        stamps = {path: file_signature(path) for path in dict.fromkeys(asked)}
         new = [path for path, mark in stamps.items() if known.get(path, [None])[0] != mark]
         if new:
             info(f"checking {len(new)} photos")
@@ -37,8 +37,8 @@ def looked(paths: Iterable[str], root: Path) -> list[ImageInfo]:
 def keep_faults(faults: Mapping[str, str], root: Path) -> None:
     """Remember photos that cannot be decoded, although they have passed the look, as long as they do not change."""
     with file_lock(root / ".photos.lock"):
-        late = {path: [stamp(path), *ImageInfo(0, 0, fault, late=True)] for path, fault in faults.items()}
-        remember(root / "photos.json", remembered(root / "photos.json") | late)
+        late = {path: [file_signature(path), *ImageInfo(0, 0, fault, late=True)] for path, fault in faults.items()}
+        remember(root / "photos.json", read_store(root / "photos.json") | late)
 
 
 def remember(store: Path, known: Mapping[str, Any]) -> None:
@@ -48,7 +48,7 @@ def remember(store: Path, known: Mapping[str, Any]) -> None:
     write_json(store, {"code": code(), "photos": kept})
 
 
-def remembered(store: Path) -> dict[str, Any]:
+def read_store(store: Path) -> dict[str, Any]:
     """Return what a file knows of photos; nothing where it is broken or of other code."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         content = json.loads(store.read_text(encoding="utf-8"))
@@ -62,7 +62,7 @@ def code() -> str:
     return content_hash([sources, cv2.__version__, PIL.__version__])
 
 
-def stamp(path: str) -> str:
+def file_signature(path: str) -> str:
     """Return a mark of a file that changes with its content; of what is no file, that it is none."""
     try:
         known = os.stat(path)

@@ -29,12 +29,12 @@ HELD = 2  # batches that the training loop holds: the one at hand, and the next 
 PATIENCE = 300  # seconds after which a batch that no worker has sent will not come
 
 
-def derived(*numbers: int) -> np.random.Generator:
+def seeded_rng(*numbers: int) -> np.random.Generator:
     """Return a generator of its own for (seed, fold, epoch, …)."""
     return np.random.default_rng(np.random.SeedSequence(numbers))
 
 
-class Photos(Dataset[Batch]):
+class CachedImages(Dataset[Batch]):
     """Cached photos by (row, seed): the seed is of the photo's random changes, so a worker keeps no state."""
 
     def __init__(self, pixels: Pixels, augment: Augment | None) -> None:
@@ -57,7 +57,7 @@ def augment_photo(augment: Augment, image: Pixels, seed: int) -> Pixels:
         raise ConfigError(f"augmentation: {error}") from error
 
 
-class Epochs(Sampler[list[Item]]):
+class EpochBatchSampler(Sampler[list[Item]]):
     """The batches of an epoch: whole ones only, this rank's part of each."""
 
     def __init__(self, rows: IntArray, order: Order, batch: int, seed: int, fold: int) -> None:
@@ -67,7 +67,7 @@ class Epochs(Sampler[list[Item]]):
         return len(self.rows) // self.batch
 
     def __iter__(self) -> Iterator[list[Item]]:
-        random = derived(*self.key, self.epoch)
+        random = seeded_rng(*self.key, self.epoch)
         rows = self.rows[self.order(random)]
         seeds = random.integers(0, 2**31, len(rows))
         for start in range(0, len(self) * self.batch, self.batch):
@@ -75,7 +75,7 @@ class Epochs(Sampler[list[Item]]):
             yield list(zip(rows[mine].tolist(), seeds[mine].tolist(), strict=True))
 
 
-class Plain(Sampler[list[Item]]):
+class SequentialBatchSampler(Sampler[list[Item]]):
     """Rows in their order, the last batch as short as it comes."""
 
     def __init__(self, rows: IntArray, batch: int) -> None:
@@ -89,7 +89,7 @@ class Plain(Sampler[list[Item]]):
             yield [(row, 0) for row in self.rows[start : start + self.batch].tolist()]
 
 
-class Resident:
+class DeviceLoader:
     """Batches of photos (N, H, W, 3) that lie in the device's memory: no more than the numbers of rows travels."""
 
     def __init__(self, photos: Tensor, batches: Sampler[list[Item]]) -> None:
@@ -119,7 +119,7 @@ def prepare_worker(worker: int) -> None:
     sys.excepthook = lambda kind, *rest: None if issubclass(kind, OSError | EOFError) else say(kind, *rest)
 
 
-def affordable_workers(photos: Photos, batches: Sampler[list[Item]], hardware: Hardware) -> int:
+def affordable_workers(photos: CachedImages, batches: Sampler[list[Item]], hardware: Hardware) -> int:
     """Return how many of the wanted workers have room for their batches in shared memory, and say if they are fewer."""
     items: list[Item] = next(iter(batches), [])
     if not hardware.workers or not items or "fork" not in multiprocessing.get_all_start_methods():
@@ -136,13 +136,13 @@ def affordable_workers(photos: Photos, batches: Sampler[list[Item]], hardware: H
     return count
 
 
-def loader(
+def build_loader(
     photos: Pixels | Tensor, augment: Augment | None, batches: Sampler[list[Item]], hardware: Hardware
 ) -> Iterable[Batch]:
     """Return (images uint8 (B, H, W, 3), rows (B,)) batches, from workers where the hardware wants them."""
     if isinstance(photos, Tensor):
-        return Resident(photos, batches)
-    source = Photos(photos, augment)
+        return DeviceLoader(photos, batches)
+    source = CachedImages(photos, augment)
     workers = affordable_workers(source, batches, hardware)
     return DataLoader(
         source, batch_sampler=batches, num_workers=workers, collate_fn=share_batch,

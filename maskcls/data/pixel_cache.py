@@ -34,7 +34,9 @@ from maskcls.system.files import content_hash, file_lock, write_json
 Pixels = npt.NDArray[np.uint8]
 
 
-def pixels(table: pd.DataFrame, crop: Component, root: Path, note: Callable[[str], None] = lambda text: None) -> Pixels:
+def load_pixels(
+    table: pd.DataFrame, crop: Component, root: Path, note: Callable[[str], None] = lambda text: None
+) -> Pixels:
     """Return the cropped photos of a table in its order, (N, height, width, 3) RGB, read-only and memory-mapped.
 
     `note` is told in how many photos the crop found what it looks for, whoever made the cache. A set that stands is
@@ -52,11 +54,11 @@ def pixels(table: pd.DataFrame, crop: Component, root: Path, note: Callable[[str
         ):
             if not place.exists():
                 sweep(root)
-                build(paths, crop, place, contents)
+                build_cache(paths, crop, place, contents)
     with contextlib.suppress(OSError):  # another user's cache, or a read-only one, serves as well
         os.utime(place.parent)
     try:
-        tell(place.with_name("facts.json"), crop.name, note)
+        report_fallbacks(place.with_name("facts.json"), crop.name, note)
         return np.load(place, mmap_mode="r", allow_pickle=False)
     except (ValueError, LookupError, TypeError, EOFError) as error:
         raise DataError(f"{place.parent} is broken ({error}): remove it, and the photos are decoded again") from error
@@ -69,7 +71,7 @@ def source_code(crop: Component) -> list[str]:
     return [*code, cv2.__version__, PIL.__version__, *(package_versions() if "detector" in crop.params else ())]
 
 
-def tell(facts: Path, crop: str, note: Callable[[str], None]) -> None:
+def report_fallbacks(facts: Path, crop: str, note: Callable[[str], None]) -> None:
     """Pass on what is known of a cached crop: how many of its photos are fallbacks (null where it needs no face)."""
     known = json.loads(facts.read_text(encoding="utf-8")) if facts.exists() else {"fallbacks": None}
     if known["fallbacks"] is not None:
@@ -93,10 +95,10 @@ def writable(folder: Path) -> Iterator[None]:
         raise DataError(f"cache_dir: {folder} cannot be made: {error.strerror or error}{what}") from error
 
 
-def build(paths: list[str], word: Component, place: Path, contents: list[str]) -> None:
+def build_cache(paths: list[str], word: Component, place: Path, contents: list[str]) -> None:
     """Decode and crop photos of these contents into a .npy file, in parallel; it appears whole or not at all."""
     crop: Crop = word()
-    first = sample(paths, crop)
+    first = first_readable(paths, crop)
     if isinstance(crop, FaceCrop):
         crop.fallbacks = 0  # this photo comes again below
     size, part = first.nbytes * len(paths), place.with_suffix(".part")
@@ -119,7 +121,7 @@ def build(paths: list[str], word: Component, place: Path, contents: list[str]) -
 
     try:
         info(f"decoding {len(paths)} photos to {first.shape[0]} × {first.shape[1]} pixels ({size / 1e6:.0f} MB)")
-        whole = claimed(part, (len(paths), *first.shape))
+        whole = allocate(part, (len(paths), *first.shape))
         decode_all(paths, fill, faults, place.parent.parent)
         check_unchanged(paths, contents, place.parent.parent)
         whole.flush()
@@ -151,7 +153,7 @@ def decode_all(paths: list[str], fill: Callable[[int], str | None], faults: list
     raise_errors(list(dict.fromkeys(faults)))
 
 
-def claimed(part: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+def allocate(part: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
     """Return a new array in a file whose room on the disk is taken: in a memory map a full disk would be a SIGBUS."""
     part.parent.mkdir(parents=True, exist_ok=True)
     size, free = math.prod(shape), shutil.disk_usage(part.parent).free
@@ -169,13 +171,13 @@ def claimed(part: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.ui
 def sweep(root: Path) -> None:
     """Remove the half of a set that a killed process has left."""
     for part in root.glob("*/pixels.part"):
-        with contextlib.suppress(RunError), held(part.parent):
+        with contextlib.suppress(RunError), try_lock(part.parent):
             if part.exists():  # else it has just become a whole set
                 shutil.rmtree(part.parent)
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def try_lock(folder: Path) -> Iterator[None]:
     """Hold a folder's lock; where another process holds it, that is a RunError."""
 
     def refuse() -> None:
@@ -185,7 +187,7 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def sample(paths: list[str], crop: Crop) -> Pixels:
+def first_readable(paths: list[str], crop: Crop) -> Pixels:
     """Return the first photo that can be read, whose size is that of all."""
     faults = []
     for path in paths:
@@ -207,7 +209,7 @@ def decoded(path: str, crop: Crop) -> Pixels:
         raise DataError(f"{path}: {error}") from error
 
 
-def sets(root: Path) -> dict[str, Path]:
+def list_entries(root: Path) -> dict[str, Path]:
     """Return the folders of a cache by their keys: decoded photos, and drawn masks as overlays/<key>."""
     drawn = root / "overlays"
     folders = [place for base in (root, drawn) if base.is_dir() for place in base.iterdir()
@@ -215,9 +217,9 @@ def sets(root: Path) -> dict[str, Path]:
     return {place.relative_to(root).as_posix(): place for place in sorted(folders)}
 
 
-def clear(root: Path, key: str) -> None:
+def remove_entries(root: Path, key: str) -> None:
     """Remove one set, or all; one that is being built is refused, and a run that reads one keeps what it has mapped."""
-    known = sets(root)
+    known = list_entries(root)
     if key != "all" and key not in known:
         raise DataError(unknown_message(f"set in {root}", key, known))
     chosen = known if key == "all" else {key: known[key]}
@@ -225,7 +227,7 @@ def clear(root: Path, key: str) -> None:
         return
     for name, folder in chosen.items():
         gone = folder.with_name(f".{folder.name}.gone")
-        with held(folder):
+        with try_lock(folder):
             shutil.rmtree(gone, ignore_errors=True)
             folder.rename(gone)  # at once: half a set would pass for a whole one
             shutil.rmtree(gone)

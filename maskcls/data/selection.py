@@ -22,7 +22,7 @@ def prepared(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> p
     table = labels.apply_patches(table, tier, note)  # before people are chosen: it knows the competition by its people
     if cfg.exam is not None and (unused := int((~train).sum())):
         note(f"exam: the data's own {unused} evaluation photos are not used")
-    return chosen(table, cfg.people, cfg.exam)
+    return select_people(table, cfg.people, cfg.exam)
 
 
 def after_patches(word: Component) -> Component:
@@ -30,7 +30,7 @@ def after_patches(word: Component) -> Component:
     return replace(word, params={**word.params, "patches": "none"}) if word.build is labels.plain else word
 
 
-def chosen(table: pd.DataFrame, people: int | None, exam: float | None) -> pd.DataFrame:
+def select_people(table: pd.DataFrame, people: int | None, exam: float | None) -> pd.DataFrame:
     """Return the rows of `people` of the training people, a share `exam` of them as evaluation rows.
 
     Who is chosen depends on nothing but the data: neither seed nor folds. More people hold the fewer.
@@ -38,21 +38,21 @@ def chosen(table: pd.DataFrame, people: int | None, exam: float | None) -> pd.Da
     if people is None and exam is None:
         return table
     train = table["part"] == "train"
-    order = ranked(table[train], 0)
+    order = stratified_order(table[train], 0)
     if people is not None and people > len(order):
         raise ConfigError(f"people: {people} are asked for and the data has {len(order)}")
     kept = order[:people]
     table = table[~train | table["person"].isin(kept)]
     if exam is not None:
         table = table[table["part"] == "train"]
-        held = ranked(table, 1)[: round(exam * len(kept))]
+        held = stratified_order(table, 1)[: round(exam * len(kept))]
         if not held:
             raise ConfigError(f"exam: a share of {exam} of {len(kept)} people is nobody")
         table = table.assign(part=np.where(table["person"].isin(held), "eval", "train"))
     return table.reset_index(drop=True)
 
 
-def ranked(table: pd.DataFrame, seed: int) -> list[str]:
+def stratified_order(table: pd.DataFrame, seed: int) -> list[str]:
     """Return the people in a random order of which any beginning has the shares of gender × age."""
     persons = split.people(table).sort_index()
     shuffled = persons.iloc[np.random.default_rng(seed).permutation(len(persons))]

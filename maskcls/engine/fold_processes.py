@@ -19,7 +19,7 @@ from maskcls.components.hardware import Hardware
 from maskcls.components.logger import LogFn
 from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError, RunError, as_user_error
-from maskcls.data.pixel_cache import Pixels, pixels
+from maskcls.data.pixel_cache import Pixels, load_pixels
 from maskcls.engine.fold import fit_fold
 from maskcls.storage.run import RunDir
 from maskcls.system import console, distributed
@@ -92,7 +92,7 @@ def child(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int,
     console.console = Console(highlight=False, emoji=False, soft_wrap=True, force_terminal=False)
     try:
         with stop_on_signals():
-            photos = pixels(table, cfg.crop, Path(cfg.cache_dir))
+            photos = load_pixels(table, cfg.crop, Path(cfg.cache_dir))
             whole = cfg.hardware()
             share = replace(whole, workers=-(-whole.workers // whole.folds_at_once))
             train_fold(cfg, place, table, photos, k, share, pipe.send)

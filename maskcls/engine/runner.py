@@ -17,8 +17,8 @@ from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import PhotoError, RunError
 from maskcls.core.table import SCORING_COLUMNS, describe_table, num_folds, size_digest, table_digest
-from maskcls.data.assemble import assemble, uniform
-from maskcls.data.pixel_cache import Pixels, pixels
+from maskcls.data.assemble import assemble_table, common_image_size
+from maskcls.data.pixel_cache import Pixels, load_pixels
 from maskcls.engine import fold_processes
 from maskcls.engine.fold_processes import train_fold
 from maskcls.engine.out_of_fold import metrics
@@ -64,7 +64,7 @@ def finished(cfg: Config, place: RunDir) -> dict[str, Any] | None:
     """Return the metrics of a run that is done; it answers only for the data that it was measured on."""
     done = place.metrics()
     if done is not None:
-        table = assemble(cfg, lambda note: None)
+        table = assemble_table(cfg, lambda note: None)
         said = (claim(cfg, place, table), describe_since(cfg, place, num_folds(table)))
         for sentence in filter(None, said):
             console.info(sentence, "yellow")
@@ -115,7 +115,7 @@ def load_photos(cfg: Config, place: RunDir, hardware: Hardware, notes: list[str]
     table = make_table(cfg, place, hardware, note)
     while True:
         try:
-            return table, pixels(table, cfg.crop, Path(cfg.cache_dir), note)
+            return table, load_pixels(table, cfg.crop, Path(cfg.cache_dir), note)
         except PhotoError:
             notes.clear()
             before, table = len(table), make_table(cfg, place, hardware, note)  # stops here with on_error=stop
@@ -125,11 +125,11 @@ def load_photos(cfg: Config, place: RunDir, hardware: Hardware, notes: list[str]
 
 def make_table(cfg: Config, place: RunDir, hardware: Hardware, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the table of a run, once it is known that the run fits it."""
-    table = assemble(cfg, note)
+    table = assemble_table(cfg, note)
     console.info(f"{place.path}: {describe_table(table)}", "bold")
     console.info(f"hardware {cfg.hardware.name}: {hardware}")
     descended(cfg, table, note)
-    if (size := uniform(cfg, table)) is not None:
+    if (size := common_image_size(cfg, table)) is not None:
         rehearse(cfg, hardware, size)
     if (place / "data.json").exists() and (older := claim(cfg, place, table)):
         note(older)

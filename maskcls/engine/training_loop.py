@@ -22,7 +22,7 @@ from maskcls.core.config import Config
 from maskcls.core.errors import NonFiniteError
 from maskcls.core.table import targets, train_indices, train_labels, val_indices, with_fold_labels
 from maskcls.core.task import FloatArray, IntArray
-from maskcls.data.loader import Batch, Epochs, derived, loader
+from maskcls.data.loader import Batch, EpochBatchSampler, build_loader, seeded_rng
 from maskcls.data.pixel_cache import Pixels
 from maskcls.engine.out_of_memory import room
 from maskcls.engine.train_state import State
@@ -120,12 +120,12 @@ def prepared(cfg: Config, state: State, fold: Fold, head: Head, hardware: Hardwa
     )  # fmt: skip
 
 
-def trained(cfg: Config, fold: Fold, hardware: Hardware) -> tuple[Epochs, Iterable[Batch]]:
+def trained(cfg: Config, fold: Fold, hardware: Hardware) -> tuple[EpochBatchSampler, Iterable[Batch]]:
     """Return the order of a fold's batches, and the batches."""
     order = cfg.sampler(fold.train_labels[fold.train])
-    batches = Epochs(fold.train, order, cfg.batch, cfg.seed, fold.number)
+    batches = EpochBatchSampler(fold.train, order, cfg.batch, cfg.seed, fold.number)
     augment = cfg.augmentation()
-    return batches, loader(fold.pixels if augment else fold.unchanged, augment, batches, hardware)
+    return batches, build_loader(fold.pixels if augment else fold.unchanged, augment, batches, hardware)
 
 
 def renew_statistics(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardware) -> None:
@@ -151,7 +151,7 @@ def renew_statistics(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardwa
 
 def seed_epoch(seed: int, fold: int, epoch: int) -> None:
     """Seed torch for an epoch (dropout, stochastic depth), so that a resumed epoch is the same epoch."""
-    torch.manual_seed(int(derived(seed, fold, epoch, distributed.rank()).integers(2**63)))
+    torch.manual_seed(int(seeded_rng(seed, fold, epoch, distributed.rank()).integers(2**63)))
 
 
 def train_epoch(

@@ -14,7 +14,7 @@ from maskcls.components.head import Head
 from maskcls.components.tta import Views
 from maskcls.core.errors import NonFiniteError
 from maskcls.core.task import CLASSES, FloatArray, IntArray
-from maskcls.data.loader import Plain, loader
+from maskcls.data.loader import SequentialBatchSampler, build_loader
 from maskcls.data.pixel_cache import Pixels
 from maskcls.storage.checkpoint import DTYPES
 from maskcls.system import distributed
@@ -58,7 +58,7 @@ def predict(
     model.eval()
     mine = rows[distributed.rank() :: distributed.world_size()]
     alone = replace(hardware, workers=0)  # to copy photos out of the cache takes less than to send them
-    batches = loader(photos, None, Plain(mine, hardware.eval_batch), alone)
+    batches = build_loader(photos, None, SequentialBatchSampler(mine, hardware.eval_batch), alone)
     scale, parts = colours(model, hardware.device), []
     for images, _ in batches:
         each = views(normalized(images, scale))

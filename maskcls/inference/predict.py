@@ -18,7 +18,7 @@ from maskcls.config.validation import to_container, validate
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Component
 from maskcls.core.task import FloatArray
-from maskcls.data.pixel_cache import pixels
+from maskcls.data.pixel_cache import load_pixels
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.inference.ensemble import blended, named, show
 from maskcls.inference.evaluation_set import load_evaluation, load_own_evaluation, stored_probs
@@ -105,7 +105,7 @@ def computed(
     """Return the probabilities (N, 18) of photos by the mean of a run's folds."""
     predictor = Predictor(run, hardware, cfg.precision, tta)
     console.info(f"{run.path.name}: {len(table)} photos, {len(predictor.files)} folds")
-    return predictor.predict(pixels(table, predictor.crop_word, Path(cfg.cache_dir), console.info))
+    return predictor.predict(load_pixels(table, predictor.crop_word, Path(cfg.cache_dir), console.info))
 
 
 def photos(sources: Sequence[str]) -> pd.DataFrame:

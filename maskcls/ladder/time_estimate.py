@@ -11,7 +11,7 @@ import torch
 from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError
 from maskcls.core.table import eval_indices, num_folds, train_indices, val_indices
-from maskcls.data.assemble import assemble
+from maskcls.data.assemble import assemble_table
 from maskcls.engine.sanity_check import photo_size
 from maskcls.engine.train_state import build
 from maskcls.ladder.plan import Step, settled
@@ -23,7 +23,7 @@ QUICKER = 3  # times that a photo is predicted in the time that it is trained on
 
 def work(cfg: Config) -> tuple[int, float]:
     """Return a run's folds, and the photos it trains on in all (a predicted photo counts as a part of one)."""
-    table = assemble(cfg, lambda note: None)
+    table = assemble_table(cfg, lambda note: None)
     folds, seen = num_folds(table), 0.0
     for k in range(folds):
         predicted = len(val_indices(table, k)) * (cfg.epochs + 1) + len(eval_indices(table))
