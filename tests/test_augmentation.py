@@ -16,7 +16,7 @@ from maskcls.components.augmentation import albumentations_
 from maskcls.components.crop import center
 from maskcls.config.overrides import resource_dir
 from maskcls.core.registry import Component
-from maskcls.inference.forward import colours, normalized
+from maskcls.inference.forward import channel_stats, normalize
 
 FILES = sorted((resource_dir("conf") / "augmentation").glob("*.yaml"))
 MEAN, STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
@@ -50,7 +50,7 @@ def test_team_on_cropped_pixels_equals_the_first_teams_pipeline() -> None:
         plain.set_random_seed(seed)
         expected = plain(image=photo)["image"].transpose(2, 0, 1)
         pixels = augment(cropped, seed)
-        got = normalized(torch.from_numpy(pixels.copy())[None], colours(net, torch.device("cpu")))[0].numpy()
+        got = normalize(torch.from_numpy(pixels.copy())[None], channel_stats(net, torch.device("cpu")))[0].numpy()
         np.testing.assert_allclose(got, expected, atol=1e-5)
         touched += not np.array_equal(pixels, cropped)
     assert 0 < touched < 8  # p = 0.5: the comparison holds photos of both kinds
@@ -60,7 +60,7 @@ def test_validation_equals_the_first_teams_too() -> None:
     photo = image(512, 384)
     net = model.timm_(18, 400, 200, arch="test_resnet", normalize="competition")
     plain = albumentations.Compose([albumentations.CenterCrop(400, 200), albumentations.Normalize(mean=MEAN, std=STD)])
-    got = normalized(torch.from_numpy(center()(photo).copy())[None], colours(net, torch.device("cpu")))
+    got = normalize(torch.from_numpy(center()(photo).copy())[None], channel_stats(net, torch.device("cpu")))
     np.testing.assert_allclose(got[0].numpy(), plain(image=photo)["image"].transpose(2, 0, 1), atol=1e-5)
 
 

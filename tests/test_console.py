@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 from maskcls.core.errors import DataError
-from maskcls.inference.submission import describe
+from maskcls.inference.submission import write_labels
 from maskcls.system import console
 from maskcls.system.console import escape_controls, escape_value
 
@@ -72,7 +72,7 @@ def test_a_table_of_answers_shows_no_control_characters(
 ) -> None:
     name, shown = NAMES[what]
     listing = pd.DataFrame({"id": [name], "path": [name]})
-    describe(listing, np.full((1, 18), 1 / 18, np.float32), tmp_path / "photos.csv")
+    write_labels(listing, np.full((1, 18), 1 / 18, np.float32), tmp_path / "photos.csv")
     printed = capsys.readouterr().out
     assert shown.split("[")[0] in printed and not rules(printed)
     assert (

@@ -19,7 +19,7 @@ from maskcls.data.loader import EpochBatchSampler
 from maskcls.data.pixel_cache import load_pixels
 from maskcls.engine.train_state import State, build
 from maskcls.engine.training_loop import Fold, fit, seed_epoch
-from maskcls.inference.forward import colours, normalized
+from maskcls.inference.forward import channel_stats, normalize
 
 PLAIN = (
     "head=single",
@@ -79,7 +79,7 @@ def test_lines_are_normalised_as_pixels_are_to_the_bit() -> None:
     net.mean, net.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     images = torch.randint(0, 256, (3, 9, 7, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     mean, std = (torch.tensor(x).view(1, 3, 1, 1) * 255 for x in (net.mean, net.std))
-    found = normalized(images, colours(net, torch.device("cpu")))
+    found = normalize(images, channel_stats(net, torch.device("cpu")))
     assert torch.equal(found, (images.permute(0, 3, 1, 2).float() - mean) / std)
     assert found.is_contiguous(memory_format=torch.channels_last)
 

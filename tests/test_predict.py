@@ -30,7 +30,7 @@ from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
 from maskcls.engine import runner
 from maskcls.inference.predict import predict
 from maskcls.inference.predictor import Predictor
-from maskcls.inference.submission import submit
+from maskcls.inference.submission import write_submission
 from maskcls.reporting.comparison import out_of_fold
 from maskcls.storage.run import opened
 from maskcls.system.file_digests import file_digests
@@ -193,7 +193,7 @@ def test_a_missing_or_double_row_is_refused_and_nothing_is_written(
 def test_two_photos_of_one_name_are_refused(tmp_path: Path) -> None:
     given = pd.DataFrame(np.full((2, 18), 1 / 18), columns=COLUMNS).assign(id=["a/x.jpg", "b/x.jpg"])
     with pytest.raises(DataError, match=r"two evaluation photos have the name x\.jpg"):
-        submit(["a/x.jpg", "b/x.jpg"], given, tmp_path / "s.csv")
+        write_submission(["a/x.jpg", "b/x.jpg"], given, tmp_path / "s.csv")
 
 
 @pytest.mark.parametrize(

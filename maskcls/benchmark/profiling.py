@@ -22,7 +22,7 @@ from maskcls.engine import fold, runner, training_loop
 from maskcls.engine.runner import run
 from maskcls.engine.training_loop import Work, train_epoch, trained
 from maskcls.evaluation.metrics import compute_scores
-from maskcls.inference.forward import predict
+from maskcls.inference.forward import predict_probs
 from maskcls.system import console
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "rest")
@@ -110,7 +110,7 @@ def evaluation(given: Job) -> dict[str, float]:
     for _ in range(4):
         watch = Stopwatch(given.hardware.device)
         watch.at = time.perf_counter()
-        probs = predict(
+        probs = predict_probs(
             state.predictor, cfg.head(), given.fold.unchanged, held, given.hardware, cfg.precision, cfg.tta()
         )
         watch.mark("predict")

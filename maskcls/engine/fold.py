@@ -19,7 +19,7 @@ from maskcls.core.task import CLASSES
 from maskcls.data.pixel_cache import Pixels
 from maskcls.engine.train_state import State, build
 from maskcls.engine.training_loop import Fold, fit, renew_statistics
-from maskcls.inference.forward import predict
+from maskcls.inference.forward import predict_probs
 from maskcls.storage.checkpoint import (
     average_weights,
     load_checkpoint,
@@ -102,7 +102,7 @@ def conclude(
     if not made and len(epochs) > 1:
         renew_statistics(cfg, model, fold, hardware)
     every = np.concatenate([fold.held, rest])
-    probs = predict(model, head, fold.unchanged, every, hardware, cfg.precision, cfg.tta())
+    probs = predict_probs(model, head, fold.unchanged, every, hardware, cfg.precision, cfg.tta())
     if console.main_rank():
         held = len(fold.held)
         save_weights(model, best, preprocessing(cfg, state) | {"epoch": epochs})

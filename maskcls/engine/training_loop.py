@@ -27,7 +27,7 @@ from maskcls.data.pixel_cache import Pixels
 from maskcls.engine.out_of_memory import room
 from maskcls.engine.train_state import State
 from maskcls.evaluation.metrics import compute_scores, log_loss
-from maskcls.inference.forward import autocast, colours, normalized, predict
+from maskcls.inference.forward import autocast, channel_stats, normalize, predict_probs
 from maskcls.system import distributed
 
 Track = Callable[[Iterable[Batch]], Iterable[Batch]]
@@ -96,7 +96,7 @@ def fit(
         distributed.broadcast_buffers(state.predictor)
         rate = len(batches) * cfg.batch / (time.perf_counter() - begun)
         with room(cfg, hardware, state):
-            probs = predict(state.predictor, head, fold.unchanged, fold.held, hardware, cfg.precision, views)
+            probs = predict_probs(state.predictor, head, fold.unchanged, fold.held, hardware, cfg.precision, views)
         numbers = compute_scores(truth, probs)
         state.history.append(numbers["f1"])
         seconds = time.perf_counter() - begun
@@ -113,7 +113,7 @@ def prepared(cfg: Config, state: State, fold: Fold, head: Head, hardware: Hardwa
     return Work(
         targets=torch.from_numpy(fold.targets).to(hardware.device), mix=cfg.mixing(),
         labels=torch.from_numpy(fold.train_labels).to(hardware.device),
-        scale=colours(state.model, hardware.device),
+        scale=channel_stats(state.model, hardware.device),
         objective=head.objective(cfg.loss, torch.from_numpy(fold.targets[fold.train].sum(0)).to(hardware.device)),
         schedule=cfg.scheduler(cfg.epochs * per_epoch, per_epoch),
         model=hardware.compiled(distributed.wrap_ddp(state.model, hardware.device)),
@@ -140,10 +140,10 @@ def renew_statistics(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardwa
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches
-    scale = colours(model, hardware.device)
+    scale = channel_stats(model, hardware.device)
     with torch.no_grad(), autocast(hardware.device, cfg.precision):
         for images, _ in source:
-            model(normalized(images, scale))
+            model(normalize(images, scale))
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum
     distributed.broadcast_buffers(model)
@@ -164,7 +164,7 @@ def train_epoch(
     losses = torch.zeros(steps, device=hardware.device)
     for images, rows in batches:
         state.pace(work.schedule(state.step, state.history))
-        inputs = normalized(images, work.scale)
+        inputs = normalize(images, work.scale)
         at = rows.to(hardware.device, non_blocking=True)
         targets = work.targets[at]
         if work.mix:

@@ -21,22 +21,22 @@ SCORES = ("f1", "accuracy", "mask_f1", "gender_f1", "age_f1")
 HEAD = ["", "macro\nF1", "accuracy", "mask\nF1", "gender\nF1", "age\nF1"]
 
 
-def blended(word: Component, runs: Sequence[Finished]) -> tuple[Blend, float]:
+def blend_runs(word: Component, runs: Sequence[Finished]) -> tuple[Blend, float]:
     """Return the ensemble of some runs and its out-of-fold macro F1, printed beside its members'."""
-    same_folds(runs)
+    check_same_folds(runs)
     ruler = runs[0].scored
     truth, ids = ruler["label"].to_numpy(np.int64), ruler["id"].tolist()
     members = np.stack([select(ids, run.probabilities("oof.csv"), run.path / "oof.csv") for run in runs])
     ensemble: Blend = word(members, truth, ruler["person"].tolist())
     title = f"out of fold: {len(ruler)} photos of {ruler['person'].nunique()} people"
-    show(title, truth, named(runs, word, members, ensemble.oof))
+    print_scores(title, truth, score_rows(runs, word, members, ensemble.oof))
     console.info(f"blend={word.name}: {ensemble.honest}")
     if both := max(count_split_people(run.table) for run in runs):
         console.info(f"LEAK: {both} people stand on both sides of a fold: no score on new people", "bold red")
     return ensemble, compute_scores(truth, ensemble.oof)["f1"]
 
 
-def same_folds(runs: Sequence[Finished]) -> None:
+def check_same_folds(runs: Sequence[Finished]) -> None:
     """Raise a RunError where two runs were scored on different rows, labels or folds."""
     first = runs[0].scored.set_index("id").sort_index()
     for run in runs[1:]:
@@ -52,7 +52,7 @@ def same_folds(runs: Sequence[Finished]) -> None:
             raise RunError(f"{where} ({count} photos differ in {', '.join(unequal)}): they cannot be blended")
 
 
-def named(
+def score_rows(
     runs: Sequence[Finished], word: Component, members: FloatArray, whole: FloatArray
 ) -> list[tuple[str, FloatArray]]:
     """Return the lines of a table of scores: each run, and the ensemble where it is more than one run as it is."""
@@ -60,7 +60,7 @@ def named(
     return lines if len(runs) == 1 and word.name == "mean" else [*lines, (f"ensemble: {word.name}", whole)]
 
 
-def show(title: str, truth: IntArray, lines: Sequence[tuple[str, FloatArray]]) -> None:
+def print_scores(title: str, truth: IntArray, lines: Sequence[tuple[str, FloatArray]]) -> None:
     """Print the scores of several tables of probabilities on the same photos."""
     results = [(name, compute_scores(truth, probs)) for name, probs in lines]
     console.print_table(title, HEAD, [[name, *[result[key] for key in SCORES]] for name, result in results])

@@ -25,13 +25,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 
-def colours(model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
+def channel_stats(model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return a model's mean and std of uint8 values on the device, (3,) each: once for all its batches."""
     mean, std = (torch.tensor(getattr(model, name)) * 255 for name in ("mean", "std"))
     return mean.to(device), std.to(device)
 
 
-def normalized(images: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
+def normalize(images: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
     """Return uint8 (B, H, W, 3) as normalised float32 (B, 3, H, W) on the device of the `colours`, channels-last.
 
     float32 whatever the precision: photos are mixed in it, and autocast rounds once, where the first layer reads them.
@@ -42,7 +42,7 @@ def normalized(images: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
 
 
 @torch.inference_mode()
-def predict(
+def predict_probs(
     model: nn.Module,
     head: Head,
     photos: Pixels | Tensor,
@@ -59,9 +59,9 @@ def predict(
     mine = rows[distributed.rank() :: distributed.world_size()]
     alone = replace(hardware, workers=0)  # to copy photos out of the cache takes less than to send them
     batches = build_loader(photos, None, SequentialBatchSampler(mine, hardware.eval_batch), alone)
-    scale, parts = colours(model, hardware.device), []
+    scale, parts = channel_stats(model, hardware.device), []
     for images, _ in batches:
-        each = views(normalized(images, scale))
+        each = views(normalize(images, scale))
         with autocast(hardware.device, precision):
             logits = [model(view) for view in each]
         parts.append(torch.stack([head.probabilities(view) for view in logits]).mean(0))

@@ -20,17 +20,17 @@ from maskcls.core.registry import Component
 from maskcls.core.task import FloatArray
 from maskcls.data.pixel_cache import load_pixels
 from maskcls.imaging.image_files import describe_left_out, find_images
-from maskcls.inference.ensemble import blended, named, show
+from maskcls.inference.ensemble import blend_runs, print_scores, score_rows
 from maskcls.inference.evaluation_set import load_evaluation, load_own_evaluation, stored_probs
 from maskcls.inference.predictor import Predictor, restore_component
-from maskcls.inference.submission import describe, framed, submit
+from maskcls.inference.submission import to_frame, write_labels, write_submission
 from maskcls.storage.run import Finished, opened
 from maskcls.system import console, distributed
 
-STANDINS = {"data": {"name": "synthetic"}, "tta": {"name": "none"}}  # checked where the runs' own words are meant
+PLACEHOLDERS = {"data": {"name": "synthetic"}, "tta": {"name": "none"}}  # checked where the runs' own words are meant
 
 
-def some(names: list[str]) -> list[str]:
+def check_not_empty(names: list[str]) -> list[str]:
     """Return names, at least one."""
     if not names:
         raise ValueError("it names no run, as runs='[runs/a-1234]' would")
@@ -41,7 +41,7 @@ def some(names: list[str]) -> list[str]:
 class PredictConfig:
     """A prediction: which runs, of which photos, blended how."""
 
-    runs: Annotated[list[str], AfterValidator(some)]
+    runs: Annotated[list[str], AfterValidator(check_not_empty)]
     photos: str | list[str] | None  # files, folders, patterns; null: the evaluation part of the data
     out: str | None  # null: submission.csv, or photos.csv where photos are given
     runs_dir: str
@@ -57,8 +57,8 @@ class PredictConfig:
 def predict(raw: DictConfig | Mapping[str, Any]) -> float:
     """Write the predictions that a config asks for and return the ensemble's out-of-fold macro F1."""
     values = to_container(raw)
-    own = {group for group in STANDINS if values.get(group) is None}
-    cfg = validate(values | {group: STANDINS[group] for group in own}, PredictConfig)
+    own = {group for group in PLACEHOLDERS if values.get(group) is None}
+    cfg = validate(values | {group: PLACEHOLDERS[group] for group in own}, PredictConfig)
     out = Path(cfg.out or ("photos.csv" if cfg.photos else "submission.csv"))
     if out.name == "probabilities.csv":
         raise ConfigError("out: probabilities.csv is the name of the file beside it")
@@ -66,18 +66,20 @@ def predict(raw: DictConfig | Mapping[str, Any]) -> float:
     hardware = cfg.hardware()
     distributed.init_process_group(hardware.device)
     runs = [opened(name, cfg.runs_dir) for name in cfg.runs]
-    ensemble, score = blended(cfg.blend, runs)
+    ensemble, score = blend_runs(cfg.blend, runs)
     tta = None if "tta" in own else cfg.tta
     if tta and any(tta != restore_component(run, "tta") for run in runs):
         console.info(f"tta={tta.name} is for the photos below; out-of-fold scores are with each run's own", "yellow")
     if listing is None:
-        answer(cfg, runs, ensemble, tta, hardware, out, own_data="data" in own)
+        predict_eval(cfg, runs, ensemble, tta, hardware, out, own_data="data" in own)
     else:
-        describe(listing, ensemble(np.stack([computed(run, listing, cfg, tta, hardware) for run in runs])), out)
+        write_labels(
+            listing, ensemble(np.stack([compute_probs(run, listing, cfg, tta, hardware) for run in runs])), out
+        )
     return score
 
 
-def answer(
+def predict_eval(
     cfg: PredictConfig, runs: Sequence[Finished], ensemble: Blend, tta: Component | None, hardware: Hardware, out: Path,
     own_data: bool,
 ) -> None:  # fmt: skip
@@ -90,16 +92,16 @@ def answer(
     if own_data and any(probs is None for probs in kept):
         table = load_own_evaluation(runs[0], cache)
         kept = [stored_probs(run, table, cfg.precision, tta) for run in runs]
-    members = np.stack([computed(run, table, cfg, tta, hardware) if probs is None else probs
+    members = np.stack([compute_probs(run, table, cfg, tta, hardware) if probs is None else probs
                         for run, probs in zip(runs, kept, strict=True)])  # fmt: skip
     probs, known = ensemble(members), (table["label"] >= 0).to_numpy()
     if known.any():
-        lines = [(name, part[known]) for name, part in named(runs, cfg.blend, members, probs)]
-        show(f"evaluation: {known.sum()} photos with labels", table["label"].to_numpy(np.int64)[known], lines)
-    submit(table["id"].tolist(), framed(table["id"], probs), out)
+        lines = [(name, part[known]) for name, part in score_rows(runs, cfg.blend, members, probs)]
+        print_scores(f"evaluation: {known.sum()} photos with labels", table["label"].to_numpy(np.int64)[known], lines)
+    write_submission(table["id"].tolist(), to_frame(table["id"], probs), out)
 
 
-def computed(
+def compute_probs(
     run: Finished, table: pd.DataFrame, cfg: PredictConfig, tta: Component | None, hardware: Hardware
 ) -> FloatArray:
     """Return the probabilities (N, 18) of photos by the mean of a run's folds."""

@@ -19,7 +19,7 @@ from maskcls.core.table import num_folds
 from maskcls.core.task import CLASSES, FloatArray
 from maskcls.data.pixel_cache import Pixels
 from maskcls.imaging.image_io import read_image
-from maskcls.inference import forward
+from maskcls.inference.forward import predict_probs
 from maskcls.storage.checkpoint import SAID, check_names, load_fold_checkpoint, load_weights
 from maskcls.storage.run import Finished, opened
 
@@ -29,10 +29,10 @@ FRESH = {"pretrained": False, "init": None}  # the checkpoint has the weights: n
 
 def restore_component(run: Finished, group: str) -> Component:
     """Return what a run's config has for a group; a run from before there was a tta has none."""
-    return checked_word(group, run.config.get(group, {"name": "none"}), run.path / "config.yaml")
+    return check_component(group, run.config.get(group, {"name": "none"}), run.path / "config.yaml")
 
 
-def checked_word(group: str, raw: Any, where: Path) -> Component:
+def check_component(group: str, raw: Any, where: Path) -> Component:
     """Return the word that a file of a run holds; RunError for one that is not known here."""
     faults: list[str] = []
     word = GROUPS[group].check(raw, faults)
@@ -52,10 +52,10 @@ class Predictor:
         self.precision: str = precision or run.config["precision"]
         self.files = [run.path / f"fold{k}" / "best.pt" for k in range(num_folds(run.table))]
         self.contents = [load_fold_checkpoint(file) for file in self.files]
-        self.crop_word = checked_word("crop", self.contents[0]["crop"], self.files[0])
+        self.crop_word = check_component("crop", self.contents[0]["crop"], self.files[0])
         if any(content["crop"] != self.contents[0]["crop"] for content in self.contents):
             raise RunError(f"the folds of {run.path} were trained with different crops")
-        self.heads = [checked_word("head", content["head"], file)() for content, file in self.pairs()]
+        self.heads = [check_component("head", content["head"], file)() for content, file in self.pairs()]
         self.crop: Crop | None = None
         self.size: tuple[int, int] = (0, 0)
         self.models: list[nn.Module] = []
@@ -68,7 +68,7 @@ class Predictor:
         """Return the probabilities (N, 18) of photos, uint8 RGB arrays (H, W, 3) or paths: the mean of the folds."""
         self.crop = self.crop or self.crop_word()
         several = [images] if isinstance(images, str | Path) else images
-        cropped = [self.crop(array(image, i)) for i, image in enumerate(several)]
+        cropped = [self.crop(as_image(image, i)) for i, image in enumerate(several)]
         if not cropped:
             return np.zeros((0, len(CLASSES)), np.float32)
         if len(sizes := {image.shape for image in cropped}) > 1:
@@ -83,15 +83,15 @@ class Predictor:
             self.size = size
         photos, total = self.hardware.held(pixels), np.zeros((len(pixels), len(CLASSES)))
         for model, head in zip(self.models, self.heads, strict=True):
-            total += forward.predict(model, head, photos, every, self.hardware, self.precision, self.views)
+            total += predict_probs(model, head, photos, every, self.hardware, self.precision, self.views)
         return (total / len(self.models)).astype(np.float32)
 
     def built(self, content: Mapping[str, Any], file: Path, size: tuple[int, int]) -> nn.Module:
         """Return a fold's model with its weights, for photos of `size` (height, width)."""
         raw = content["model_word"]
         fresh = {key: value for key, value in FRESH.items() if isinstance(raw, dict) and key in raw}
-        word = checked_word("model", raw | fresh if fresh else raw, file)
-        head = checked_word("head", content["head"], file)()
+        word = check_component("model", raw | fresh if fresh else raw, file)
+        head = check_component("head", content["head"], file)()
         try:
             check_names(lambda: word(head.outputs, *size, 0), content["model"])
             model = word(head.outputs, *size, 0)
@@ -103,7 +103,7 @@ class Predictor:
         return self.hardware.place(model).eval()
 
 
-def array(image: Photo, index: int) -> Pixels:
+def as_image(image: Photo, index: int) -> Pixels:
     """Return a photo as uint8 RGB (H, W, 3); DataError for what is none."""
     if isinstance(image, str | Path):
         if not Path(image).is_file():

@@ -17,20 +17,20 @@ from maskcls.system.files import write_text
 SHOWN = 20
 
 
-def framed(ids: pd.Series, probs: FloatArray) -> pd.DataFrame:
+def to_frame(ids: pd.Series, probs: FloatArray) -> pd.DataFrame:
     """Return id and p0 … p17."""
     table = pd.DataFrame(probs.astype(np.float64), columns=PROB_COLUMNS)
     table.insert(0, "id", ids.to_numpy())
     return table
 
 
-def submit(wanted: Sequence[str], given: pd.DataFrame, out: Path) -> None:
+def write_submission(wanted: Sequence[str], given: pd.DataFrame, out: Path) -> None:
     """Write ImageID,ans in the order of the wanted ids, and probabilities.csv; a missing or double row is refused."""
     probs = select(wanted, given, out)
     names = pd.Series([Path(name).name for name in wanted])
     if (twice := names[names.duplicated()]).size:
         raise DataError(f"{out}: two evaluation photos have the name {twice.iloc[0]}")
-    write(out, pd.DataFrame({"ImageID": names, "ans": probs.argmax(1)}), framed(pd.Series(wanted), probs))
+    write(out, pd.DataFrame({"ImageID": names, "ans": probs.argmax(1)}), to_frame(pd.Series(wanted), probs))
 
 
 def write(out: Path, answers: pd.DataFrame, probs: pd.DataFrame) -> None:
@@ -41,7 +41,7 @@ def write(out: Path, answers: pd.DataFrame, probs: pd.DataFrame) -> None:
     console.info(f"{len(answers)} photos: {out} and {beside}")
 
 
-def describe(listing: pd.DataFrame, probs: FloatArray, out: Path) -> None:
+def write_labels(listing: pd.DataFrame, probs: FloatArray, out: Path) -> None:
     """Print and write mask, gender, age and probability of each photo."""
     guess = probs.argmax(1)
     mask, gender, age = decode(guess)
@@ -52,4 +52,4 @@ def describe(listing: pd.DataFrame, probs: FloatArray, out: Path) -> None:
     console.print_table(title, brief.columns.tolist(), brief.to_numpy().tolist())
     if len(table) > SHOWN:
         console.info(f"… and {len(table) - SHOWN} more")
-    write(out, table, framed(listing["id"], probs))
+    write(out, table, to_frame(listing["id"], probs))
