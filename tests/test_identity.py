@@ -263,7 +263,7 @@ def test_a_finished_run_answers_for_the_same_contents_alone(
 ) -> None:
     base, words = trained
     restore(base)
-    monkeypatch.setattr(runner, "train", lambda *given: pytest.fail("it was trained again"))
+    monkeypatch.setattr(runner, "train_run", lambda *given: pytest.fail("it was trained again"))
     score, before = run(compose(*words)), snapshot(base)
     photos = [
         *sorted((base / "photos/train/images").rglob("*.jpg"))[:3],

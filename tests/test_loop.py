@@ -17,7 +17,7 @@ from maskcls.core.errors import NonFiniteError, RunError
 from maskcls.data.assemble import assemble_table
 from maskcls.data.loader import EpochBatchSampler
 from maskcls.data.pixel_cache import load_pixels
-from maskcls.engine.train_state import State, build
+from maskcls.engine.train_state import TrainState, build_train_state
 from maskcls.engine.training_loop import Fold, fit, seed_epoch
 from maskcls.inference.forward import channel_stats, normalize
 
@@ -30,23 +30,23 @@ PLAIN = (
     "epochs=3",
     "model.drop=0.2",
 )
-Begun = Callable[..., tuple[Config, Fold, State]]
+Begun = Callable[..., tuple[Config, Fold, TrainState]]
 
 
 @pytest.fixture
 def begun(tiny: list[str]) -> Begun:
     """Return a function that builds the config, the first fold and its untrained state."""
 
-    def begin(*words: str) -> tuple[Config, Fold, State]:
+    def begin(*words: str) -> tuple[Config, Fold, TrainState]:
         cfg = validate(compose(*tiny, *PLAIN, *words))
         table = assemble_table(cfg, lambda note: None)
         fold = Fold.of(table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, cfg.hardware())
-        return cfg, fold, build(cfg, cfg.head(), cfg.hardware(), fold.size, 0)
+        return cfg, fold, build_train_state(cfg, cfg.head(), cfg.hardware(), fold.size, 0)
 
     return begin
 
 
-def trained(cfg: Config, fold: Fold, state: State) -> list[dict[str, Any]]:
+def trained(cfg: Config, fold: Fold, state: TrainState) -> list[dict[str, Any]]:
     """Return the numbers of each epoch."""
     return list(fit(cfg, state, fold, cfg.head(), cfg.hardware(), lambda batches: batches))
 
@@ -54,7 +54,7 @@ def trained(cfg: Config, fold: Fold, state: State) -> list[dict[str, Any]]:
 def test_the_losses_are_those_of_a_plain_loop(begun: Begun) -> None:
     cfg, fold, state = begun()
     found = [row["loss"] for row in trained(cfg, fold, state)]
-    model: Any = build(cfg, cfg.head(), cfg.hardware(), fold.size, 0).model
+    model: Any = build_train_state(cfg, cfg.head(), cfg.hardware(), fold.size, 0).model
     params = cfg.optimizer.params
     optimizer = torch.optim.SGD(model.parameters(), 0.01, params["momentum"], weight_decay=params["weight_decay"])
     mean, std = (torch.tensor(x).view(3, 1, 1) * 255 for x in (model.mean, model.std))

@@ -16,7 +16,7 @@ from maskcls.core.config import Config
 from maskcls.data.assemble import assemble_table
 from maskcls.data.pixel_cache import load_pixels
 from maskcls.engine.runner import run
-from maskcls.engine.train_state import build
+from maskcls.engine.train_state import build_train_state
 from maskcls.engine.training_loop import Fold, fit
 
 HEADS, LOSSES, MIXINGS = ("single", "triple"), ("ce", "focal", "f1"), ("none", "mixup")
@@ -50,7 +50,7 @@ def one_step(cfg: Config, table, photos) -> dict[str, float]:  # type: ignore[no
     fold = Fold.of(table, photos, 0, hardware)
     small = replace(fold, train=fold.train[: cfg.batch * cfg.accumulate], held=fold.held[:6])
     head = cfg.head()
-    state = build(cfg, head, hardware, small.size, 0)
+    state = build_train_state(cfg, head, hardware, small.size, 0)
     before = [parameter.detach().clone() for parameter in state.model.parameters()]
     numbers = next(fit(cfg, state, small, head, hardware, lambda batches: batches))
     assert any(not torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True)), (

@@ -20,7 +20,7 @@ from maskcls.core.table import AGE_COLUMNS, SCORING_COLUMNS, train_indices, trai
 from maskcls.core.task import bin_age, encode
 from maskcls.data.assemble import assemble_table
 from maskcls.engine.training_loop import Fold
-from maskcls.engine.training_loop import trained as training_batches
+from maskcls.engine.training_loop import build_train_loader as training_batches
 
 RULES = pd.read_csv(labels.PATCHES, dtype=str, keep_default_na=False)
 SHOTS = [*[(f"mask{i}", 0) for i in range(1, 6)], ("incorrect_mask", 1), ("normal", 2)]

@@ -25,8 +25,8 @@ from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, NonFiniteError, RunError
 from maskcls.core.task import encode
 from maskcls.engine import runner
-from maskcls.engine.runner import directory
-from maskcls.engine.sanity_check import photo_size
+from maskcls.engine.runner import directory, run_experiment
+from maskcls.engine.sanity_check import cropped_size
 from maskcls.evaluation.bootstrap import bootstrap_ci, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.ladder import pages
@@ -86,7 +86,7 @@ def test_every_rung_of_every_ladder_is_planned_at_every_scale(scale: str, people
         assert trained == {rung.name for rung in rungs(ladder) if not rung.members}  # a blend is of other rungs' runs
     for step in steps:
         cfg, wished = settled(step.words), SCALES[scale]
-        high, wide = photo_size(cfg)
+        high, wide = cropped_size(cfg)
         assert not wished.area or high * wide <= wished.area * 1.05
         assert not wished.epochs or cfg.epochs <= wished.epochs
     same = {directory(settled(step.words)).id for step in steps if step.rung.name in ("folds", "oof")}
@@ -147,14 +147,14 @@ def test_it_climbs_records_and_answers_at_once_when_asked_again(
 def test_a_rung_that_fails_is_told_and_the_others_go_on(
     given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    perform = runner.perform
+    perform = run_experiment
 
     def failing(cfg: object) -> float:
         if cfg.labels.name == "age58" or cfg.labels.params.get("border") == 58:  # type: ignore[attr-defined]
             raise NonFiniteError("the loss is nan")
         return perform(cfg)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(runner, "perform", failing)
+    monkeypatch.setattr(runner, "run_experiment", failing)
     with pytest.raises(RunError, match=r"1 rungs failed(.|\n)*team=age58: the loss is nan"):
         reproduce(OWN | {"rungs": ("baseline", "age58")}, given)
     assert (records(given) / "team" / "baseline.json").exists()

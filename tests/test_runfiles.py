@@ -22,8 +22,8 @@ from maskcls.components.hardware import cpu
 from maskcls.components.pseudo import confident_predictions
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
-from maskcls.engine.out_of_fold import gathered
-from maskcls.engine.train_state import build
+from maskcls.engine.out_of_fold import collect_predictions
+from maskcls.engine.train_state import build_train_state
 from maskcls.inference.predictor import load
 from maskcls.storage.run import RunDir, opened
 from maskcls.storage.run_files import epochs, read_about, read_metrics, read_table
@@ -222,13 +222,13 @@ def test_wrong_arrays_of_a_fold_are_refused(
     file = arrays(place, **{name: change(read_arrays(place / "fold1" / "oof.npz")[name])})
     run = RunDir(place.parent, "t", {})
     run.path = place
-    assert str(file) in said_of(lambda: gathered(run, read_table(place / "table.csv")))
+    assert str(file) in said_of(lambda: collect_predictions(run, read_table(place / "table.csv")))
 
 
 def test_a_state_whose_scores_or_rates_are_not_this_trainings_is_refused(linked: tuple[list[str], Path]) -> None:
     words, place = linked
     cfg, last = validate(compose(*words)), place / "fold1" / "last.pt"
-    state, whole = build(cfg, cfg.head(), cpu(), (32, 24), 1), torch.load(last, weights_only=True)
+    state, whole = build_train_state(cfg, cfg.head(), cpu(), (32, 24), 1), torch.load(last, weights_only=True)
     state.restore(last)
     assert state.history == whole["history"] and state.epoch == 1
     groups = [group | {"weight_decay": 0.5} for group in whole["optimizer"]["param_groups"]]
@@ -241,7 +241,7 @@ def test_a_state_whose_scores_or_rates_are_not_this_trainings_is_refused(linked:
         {"optimizer": whole["optimizer"] | {"state": {0: laugh}}}, {"optimizer": whole["optimizer"] | {"state": moments}}, {"model": {}},
     ):  # fmt: skip
         rewritten(last, lambda _, change=change: whole | change)  # type: ignore[misc]
-        state = build(cfg, cfg.head(), cpu(), (32, 24), 1)
+        state = build_train_state(cfg, cfg.head(), cpu(), (32, 24), 1)
         assert f"{last} does not fit this run" in said_of(partial(state.restore, last)), change
 
 

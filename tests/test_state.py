@@ -10,26 +10,26 @@ import torch
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.errors import RunError
-from maskcls.engine.fold import prune
-from maskcls.engine.train_state import State, build
-from maskcls.engine.training_loop import descend
+from maskcls.engine.fold import remove_unused_weights
+from maskcls.engine.train_state import TrainState, build_train_state
+from maskcls.engine.training_loop import backward_and_step
 from maskcls.inference.forward import autocast
 from maskcls.storage.checkpoint import average_weights
 
 SIZE = (32, 24)
 
 
-def state(*words: str) -> tuple[object, State]:
+def state(*words: str) -> tuple[object, TrainState]:
     """Return a config and the state it builds, of a tiny network."""
     cfg = validate(compose("name=t", "model=timm", "model.arch=test_efficientnet", "hardware=cpu", "batch=4", *words))
-    return cfg, build(cfg, cfg.head(), cfg.hardware(), SIZE, 0)
+    return cfg, build_train_state(cfg, cfg.head(), cfg.hardware(), SIZE, 0)
 
 
-def step(cfg: object, one: State, seed: int) -> None:
+def step(cfg: object, one: TrainState, seed: int) -> None:
     """Take one step on random photos."""
     torch.manual_seed(seed)
     one.step += 1
-    descend(cfg, one, one.model(torch.randn(4, 3, *SIZE)).square().mean(), 1, 1)  # type: ignore[arg-type]
+    backward_and_step(cfg, one, one.model(torch.randn(4, 3, *SIZE)).square().mean(), 1, 1)  # type: ignore[arg-type]
 
 
 def test_the_moving_average_follows_its_formula() -> None:
@@ -73,7 +73,7 @@ def test_the_moving_average_counts_the_optimizers_steps(
     for _ in range(2):
         for count in range(1, batches + 1):
             one.step += 1
-            descend(cfg, one, one.model(torch.randn(4, 3, *SIZE)).square().mean(), count, batches)  # type: ignore[arg-type]
+            backward_and_step(cfg, one, one.model(torch.randn(4, 3, *SIZE)).square().mean(), count, batches)  # type: ignore[arg-type]
     assert told == list(range(1, 2 * -(-batches // accumulate) + 1)) and one.updates == told[-1]
     assert one.step == 2 * batches
 
@@ -101,7 +101,7 @@ def test_fp16_learns_from_its_first_step() -> None:
         with autocast(torch.device("cpu"), "fp16"):
             logits = one.model(torch.randn(8, 3, *SIZE))
         one.step += 1
-        descend(cfg, one, objective(logits, torch.eye(18)[torch.randint(0, 18, (8,))]), 1, 1)  # type: ignore[arg-type]
+        backward_and_step(cfg, one, objective(logits, torch.eye(18)[torch.randint(0, 18, (8,))]), 1, 1)  # type: ignore[arg-type]
     assert (one.updates, one.skipped) == (3, 0)
 
 
@@ -168,7 +168,7 @@ def test_a_compiled_model_learns_too(tiny: list[str], tmp_path: Path) -> None:
 def test_of_the_epochs_only_the_wanted_weights_stay(tmp_path: Path) -> None:
     for name in ("epoch1.pt", "epoch2.pt", "epoch12.pt", "best.pt", "last.pt"):
         (tmp_path / name).touch()
-    prune(tmp_path, [2, 12])
+    remove_unused_weights(tmp_path, [2, 12])
     assert {file.name for file in tmp_path.iterdir()} == {"epoch2.pt", "epoch12.pt", "best.pt", "last.pt"}
-    prune(tmp_path, ())
+    remove_unused_weights(tmp_path, ())
     assert {file.name for file in tmp_path.iterdir()} == {"best.pt", "last.pt"}

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskcls.benchmark.harness import Job, Setting, Turn, built, configured, job, wait
 from maskcls.components.model import set_train_mode
-from maskcls.engine.training_loop import train_epoch
+from maskcls.engine.training_loop import train_one_epoch
 from maskcls.inference.forward import autocast
 
 
@@ -118,7 +118,7 @@ def maskcls(job: Job, place: Path) -> Turn:
 
     def turn() -> float:
         batches.epoch += 1
-        losses, _ = train_epoch(job.cfg, state, work, source, len(batches), job.hardware)
+        losses, _ = train_one_epoch(job.cfg, state, work, source, len(batches), job.hardware)
         return float(losses.mean())
 
     return turn

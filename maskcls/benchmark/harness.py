@@ -22,8 +22,8 @@ from maskcls.core.task import CLASSES
 from maskcls.data.assemble import assemble_table
 from maskcls.data.loader import EpochBatchSampler
 from maskcls.data.pixel_cache import load_pixels
-from maskcls.engine.train_state import State, build
-from maskcls.engine.training_loop import Fold, Work, prepared, trained
+from maskcls.engine.train_state import TrainState, build_train_state
+from maskcls.engine.training_loop import Fold, TrainStep, build_train_loader, build_train_step
 
 Turn = Callable[[], Any]  # one epoch of a setting's steps
 WORDS = (
@@ -166,9 +166,9 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
     return {"median": float(median), "low": float(low), "high": float(high)}
 
 
-def built(job: Job) -> tuple[State, Work, EpochBatchSampler, Iterable[Any]]:
+def built(job: Job) -> tuple[TrainState, TrainStep, EpochBatchSampler, Iterable[Any]]:
     """Return what a run builds for a fold: state, what a step calls, the order of batches, and the batches."""
     cfg, hardware, head = job.cfg, job.hardware, job.cfg.head()
-    state = build(cfg, head, hardware, job.fold.size, 0)
-    batches, source = trained(cfg, job.fold, hardware)
-    return state, prepared(cfg, state, job.fold, head, hardware, len(batches)), batches, source
+    state = build_train_state(cfg, head, hardware, job.fold.size, 0)
+    batches, source = build_train_loader(cfg, job.fold, hardware)
+    return state, build_train_step(cfg, state, job.fold, head, hardware, len(batches)), batches, source

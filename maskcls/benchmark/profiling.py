@@ -20,18 +20,18 @@ from maskcls.components.optimizer import reference_adamp
 from maskcls.core.config import Config
 from maskcls.engine import fold, runner, training_loop
 from maskcls.engine.runner import run
-from maskcls.engine.training_loop import Work, train_epoch, trained
+from maskcls.engine.training_loop import TrainStep, build_train_loader, train_one_epoch
 from maskcls.evaluation.metrics import compute_scores
 from maskcls.inference.forward import predict_probs
 from maskcls.system import console
 
 PARTS = ("data", "forward", "loss", "backward", "optimizer", "rest")
 STAGES = (
-    (runner, "rehearse"),
+    (runner, "dry_run"),
     (runner, "assemble_table"),
     (runner, "table_digest"),
     (runner, "load_pixels"),
-    (fold, "build"),
+    (fold, "build_train_state"),
 )
 
 
@@ -72,13 +72,13 @@ def step(given: Job, package: bool = False) -> dict[str, float]:
         watch = Stopwatch(given.hardware.device)
         batches.epoch = epoch
         with hooked(watch, work, state.optimizer) as watched:
-            train_epoch(given.cfg, state, watched, watch.over(source), len(batches), given.hardware)
+            train_one_epoch(given.cfg, state, watched, watch.over(source), len(batches), given.hardware)
         found.append(watch.seconds)
     return {part: statistics.median(row[part] for row in found[1:]) / len(batches) * 1000 for part in PARTS}
 
 
 @contextlib.contextmanager
-def hooked(watch: Stopwatch, work: Work, optimizer: torch.optim.Optimizer) -> Iterator[Work]:
+def hooked(watch: Stopwatch, work: TrainStep, optimizer: torch.optim.Optimizer) -> Iterator[TrainStep]:
     """Return the work of a loop whose model, objective and optimizer mark a stopwatch."""
 
     def objective(logits: Tensor, targets: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ def first_batch(cfg: Config, steps: int) -> tuple[Job, float]:
     """Return a job and the seconds until its first batch is there: table, cached photos (made if need be), loader."""
     begun = time.perf_counter()
     made = job(cfg, steps)
-    _, source = trained(cfg, made.fold, made.hardware)
+    _, source = build_train_loader(cfg, made.fold, made.hardware)
     next(iter(source))
     return made, time.perf_counter() - begun
 
@@ -158,7 +158,7 @@ def started(config: dict[str, Any]) -> dict[str, float]:
     with contextlib.ExitStack() as stack:
         for module, name in STAGES:
             stack.enter_context(swapped(module, name, clocked(getattr(module, name), name, seconds)))
-        stack.enter_context(swapped(training_loop, "train_epoch", stop))
+        stack.enter_context(swapped(training_loop, "train_one_epoch", stop))
         stack.enter_context(swapped(console, "info", lambda *_: None))
         begun = time.perf_counter()
         with contextlib.suppress(Reached):

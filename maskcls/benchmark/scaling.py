@@ -15,7 +15,7 @@ from maskcls.core.config import Config
 from maskcls.core.table import table_digest
 from maskcls.data.assemble import assemble_table
 from maskcls.data.pixel_cache import load_pixels
-from maskcls.engine.training_loop import Fold, train_epoch
+from maskcls.engine.training_loop import Fold, train_one_epoch
 from maskcls.system import console
 
 HEAD = ("id", "gender", "race", "age", "path")
@@ -70,7 +70,7 @@ def costs(cfg: Config) -> dict[str, float]:
     batches.epoch = 1
 
     def epoch() -> None:
-        train_epoch(cfg, state, work, source, len(batches), hardware)
+        train_one_epoch(cfg, state, work, source, len(batches), hardware)
         wait(hardware.device)
 
     timed(found, "training_s", epoch)

@@ -20,7 +20,7 @@ def gap(words: list[str]) -> None:
     from maskcls.config.compose import compose
     from maskcls.config.validation import validate
     from maskcls.core.config import Config
-    from maskcls.engine.runner import directory, perform
+    from maskcls.engine.runner import directory, run_experiment
     from maskcls.ladder.rungs import check_single_run
     from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci, paired_difference
     from maskcls.storage.run import opened
@@ -31,7 +31,7 @@ def gap(words: list[str]) -> None:
         check_single_run(raw)
         cfg: Config = validate(raw)
         with console.progress_prefix(name):
-            perform(cfg)
+            run_experiment(cfg)
         found[name] = RunScores.of([[opened(directory(cfg).path)]], is_ensemble=False)
     lines = [
         [

@@ -17,8 +17,8 @@ from maskcls.core.errors import RunError
 from maskcls.core.table import eval_indices, table_digest, val_indices
 from maskcls.core.task import CLASSES
 from maskcls.data.pixel_cache import Pixels
-from maskcls.engine.train_state import State, build
-from maskcls.engine.training_loop import Fold, fit, renew_statistics
+from maskcls.engine.train_state import TrainState, build_train_state
+from maskcls.engine.training_loop import Fold, fit, update_bn
 from maskcls.inference.forward import predict_probs
 from maskcls.storage.checkpoint import (
     average_weights,
@@ -34,14 +34,14 @@ from maskcls.system import console, distributed
 from maskcls.system.files import write_npz
 
 
-def fit_fold(
+def train_fold(
     cfg: Config, run: RunDir, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware, log: LogFn
 ) -> None:
     """Train fold k to its end and write its predictions; nothing is done where they stand."""
     if distributed.broadcast(run.fold_done(k)):
         return
     head, fold = cfg.head(), Fold.of(table, pixels, k, hardware)
-    state = build(cfg, head, hardware, fold.size, k)
+    state = build_train_state(cfg, head, hardware, fold.size, k)
     last = run.fold(k) / "last.pt"
     if last.exists():
         state.restore(last)
@@ -53,32 +53,32 @@ def fit_fold(
     with console.FoldProgress(f"fold {k}", batches * cfg.epochs, batches * state.epoch) as meter:
         for numbers in fit(cfg, state, fold, head, hardware, meter) if not state.stale(cfg.patience) else ():
             if console.main_rank():
-                keep(cfg, run, state, numbers, log)
+                save_epoch(cfg, run, state, numbers, log)
             meter.epoch(numbers, cfg.epochs)
             if state.stale(cfg.patience):
                 break
-    conclude(cfg, run, state, fold, head, hardware, table)
+    finish_fold(cfg, run, state, fold, head, hardware, table)
 
 
-def keep(cfg: Config, run: RunDir, state: State, numbers: dict[str, Any], log: LogFn) -> None:
+def save_epoch(cfg: Config, run: RunDir, state: TrainState, numbers: dict[str, Any], log: LogFn) -> None:
     """Write what an epoch gave: weights first, so that last.pt never speaks of lost ones; drop weights not wanted."""
     folder, wanted = run.fold(numbers["fold"]), state.chosen(cfg.select, cfg.average)
     if state.epoch in wanted:
-        save_weights(state.predictor, folder / f"epoch{state.epoch}.pt", preprocessing(cfg, state))
+        save_weights(state.predictor, folder / f"epoch{state.epoch}.pt", checkpoint_metadata(cfg, state))
     run.append(numbers)
     log(numbers)
     state.save(folder / "last.pt")
-    prune(folder, wanted)
+    remove_unused_weights(folder, wanted)
 
 
-def prune(folder: Path, wanted: Sequence[int]) -> None:
+def remove_unused_weights(folder: Path, wanted: Sequence[int]) -> None:
     """Remove the weights of epochs that are not wanted."""
     for file in folder.glob("epoch*.pt"):
         if file.stem not in {f"epoch{epoch}" for epoch in wanted}:
             file.unlink()
 
 
-def preprocessing(cfg: Config, state: State) -> dict[str, Any]:
+def checkpoint_metadata(cfg: Config, state: TrainState) -> dict[str, Any]:
     """Return all that prediction must know beside the weights."""
     words = cfg.filled()
     return {
@@ -88,25 +88,25 @@ def preprocessing(cfg: Config, state: State) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def conclude(
-    cfg: Config, run: RunDir, state: State, fold: Fold, head: Head, hardware: Hardware, table: pd.DataFrame
+def finish_fold(
+    cfg: Config, run: RunDir, state: TrainState, fold: Fold, head: Head, hardware: Hardware, table: pd.DataFrame
 ) -> None:
     """Predict the held and the evaluation rows with the selected weights and write them: the fold is done."""
     distributed.barrier()
     folder, epochs, rest = run.fold(fold.number), state.chosen(cfg.select, cfg.average), eval_indices(table)
     model, best = state.predictor, folder / "best.pt"
-    made = distributed.broadcast(best.exists() and stood(best, epochs))  # killed between this file and the next
+    made = distributed.broadcast(best.exists() and is_complete(best, epochs))  # killed between this file and the next
     files = [best] if made else [folder / f"epoch{epoch}.pt" for epoch in epochs]
     with wrap_load_errors(files[-1]):
         load_weights(model, average_weights(files))
     if not made and len(epochs) > 1:
-        renew_statistics(cfg, model, fold, hardware)
+        update_bn(cfg, model, fold, hardware)
     every = np.concatenate([fold.held, rest])
     probs = predict_probs(model, head, fold.unchanged, every, hardware, cfg.precision, cfg.tta())
     if console.main_rank():
         held = len(fold.held)
-        save_weights(model, best, preprocessing(cfg, state) | {"epoch": epochs})
-        prune(folder, ())  # before oof.npz: a fold that is done is not looked at again
+        save_weights(model, best, checkpoint_metadata(cfg, state) | {"epoch": epochs})
+        remove_unused_weights(folder, ())  # before oof.npz: a fold that is done is not looked at again
         write_npz(
             folder / "oof.npz", ids=table["id"].to_numpy(str)[fold.held], probs=probs[:held],
             eval_ids=table["id"].to_numpy(str)[rest], eval_probs=probs[held:], epochs=state.epoch, epoch=epochs,
@@ -114,7 +114,7 @@ def conclude(
     distributed.barrier()
 
 
-def stood(best: Path, epochs: Sequence[int]) -> bool:
+def is_complete(best: Path, epochs: Sequence[int]) -> bool:
     """Tell whether a file holds the weights of these epochs."""
     with wrap_load_errors(best):
         return bool(load_checkpoint(best)["epoch"] == epochs)

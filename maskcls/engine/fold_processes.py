@@ -20,7 +20,7 @@ from maskcls.components.logger import LogFn
 from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError, RunError, as_user_error
 from maskcls.data.pixel_cache import Pixels, load_pixels
-from maskcls.engine.fold import fit_fold
+from maskcls.engine import fold
 from maskcls.storage.run import RunDir
 from maskcls.system import console, distributed
 from maskcls.system.files import file_lock
@@ -35,7 +35,7 @@ def train_fold(
     held = file_lock(place.fold(k) / "lock", lambda: console.info("this fold is trained elsewhere; waiting"))
     with held if console.main_rank() else nullcontext():
         distributed.barrier()
-        fit_fold(cfg, place, table, photos, k, hardware, log)
+        fold.train_fold(cfg, place, table, photos, k, hardware, log)
 
 
 def train_folds(
@@ -52,12 +52,12 @@ def train_folds(
         while waiting or running:
             while waiting and len(running) < at_once:
                 mine, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=child, args=(cfg, place, table, waiting[0], threads, theirs))
+                process = context.Process(target=fold_worker, args=(cfg, place, table, waiting[0], threads, theirs))
                 process.start()
                 theirs.close()  # so that the end of the process is the end of the pipe
                 running[mine] = (waiting.pop(0), process)
             for pipe in wait(list(running)):
-                if not heard(pipe, *running[pipe], log):
+                if not receive(pipe, *running[pipe], log):
                     del running[pipe]
     finally:
         for pipe, (_, process) in running.items():
@@ -69,7 +69,7 @@ def train_folds(
             process.join()
 
 
-def heard(pipe: Any, k: int, process: Any, log: LogFn) -> bool:
+def receive(pipe: Any, k: int, process: Any, log: LogFn) -> bool:
     """Take what a fold's process says and tell whether it goes on: an epoch's numbers, or the fault that ended it."""
     try:
         said = pipe.recv()
@@ -84,7 +84,7 @@ def heard(pipe: Any, k: int, process: Any, log: LogFn) -> bool:
     return True
 
 
-def child(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int, pipe: Connection) -> None:
+def fold_worker(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int, pipe: Connection) -> None:
     """Train one fold in this process, which ends with its parent."""
     exit_with_parent()
     torch.set_num_threads(threads)

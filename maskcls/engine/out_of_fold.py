@@ -18,7 +18,7 @@ from maskcls.storage.run import RunDir
 from maskcls.storage.run_files import read_fold
 
 
-def gathered(run: RunDir, table: pd.DataFrame) -> tuple[FloatArray, FloatArray, list[dict[str, Any]]]:
+def collect_predictions(run: RunDir, table: pd.DataFrame) -> tuple[FloatArray, FloatArray, list[dict[str, Any]]]:
     """Return the out-of-fold probabilities of all rows (NaN where none), the evaluation rows' of each fold
     (folds, N, 18), and a row of scores for each fold."""
     oof = np.full((len(table), len(CLASSES)), np.nan, np.float32)
@@ -36,9 +36,9 @@ def gathered(run: RunDir, table: pd.DataFrame) -> tuple[FloatArray, FloatArray, 
     return oof, np.stack(rest), each
 
 
-def metrics(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
+def summarize(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
     """Write oof.csv and eval.csv and return the closing metrics: only numbers that another run would repeat."""
-    oof, rest, each = gathered(run, table)
+    oof, rest, each = collect_predictions(run, table)
     held = np.flatnonzero(~np.isnan(oof[:, 0]))
     truth = table["label"].to_numpy()
     write_predictions(run / "oof.csv", table.iloc[held], oof[held])
@@ -50,13 +50,13 @@ def metrics(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str])
         "run": run.id, "folds": each,
         "folds_mean": mean_std([row["f1"] for row in each], [row["accuracy"] for row in each]),
         "oof": {**compute_scores(truth[held], oof[held]), "photos": len(held), "people": people},
-        "eval": evaluated(table, rest), "people_on_both_sides": count_split_people(table), "select": cfg.select,
+        "eval": score_eval(table, rest), "people_on_both_sides": count_split_people(table), "select": cfg.select,
         "notes": list(notes), "per_class": class_report(truth[held], oof[held]),
         "confusion": confusion_counts(truth[held], oof[held]).tolist(),
     }  # fmt: skip
 
 
-def evaluated(table: pd.DataFrame, rest: FloatArray) -> dict[str, Any] | None:
+def score_eval(table: pd.DataFrame, rest: FloatArray) -> dict[str, Any] | None:
     """Return the scores of the evaluation rows: of the folds' mean, and of each fold alone; None without labels."""
     part = table.iloc[eval_indices(table)]
     known = part["scored"].to_numpy(bool)

@@ -13,14 +13,18 @@ from maskcls.components.head import Objective
 from maskcls.core.config import Config
 from maskcls.core.errors import RunError
 from maskcls.core.task import CLASSES
-from maskcls.engine.train_state import State
+from maskcls.engine.train_state import TrainState
 from maskcls.inference.forward import autocast
 from maskcls.system import distributed
 
 
 @contextmanager
-def room(
-    cfg: Config, hardware: Hardware, state: State, objective: Objective | None = None, size: tuple[int, int] = (0, 0)
+def explain_out_of_memory(
+    cfg: Config,
+    hardware: Hardware,
+    state: TrainState,
+    objective: Objective | None = None,
+    size: tuple[int, int] = (0, 0),
 ) -> Iterator[None]:
     """Make a RunError, with what to try, of a device that has not the memory for a batch.
 
@@ -40,7 +44,7 @@ def room(
                 f"fitted with them: try hardware.eval_batch={fewer}{more}"
             ) from error
         seen = f"after {state.step - before} steps" if state.step > before else "at the first step"
-        fits = fitting(cfg, hardware, state, objective, size)
+        fits = find_batch_size(cfg, hardware, state, objective, size)
         less = "not even two do: try a smaller crop or model"
         if fits:
             times = cfg.accumulate * (cfg.batch // fits)
@@ -48,7 +52,9 @@ def room(
         raise RunError(f"batch: {cfg.batch} {lacks} ({seen}), {less}, or precision=bf16{more}") from error
 
 
-def fitting(cfg: Config, hardware: Hardware, state: State, objective: Objective, size: tuple[int, int]) -> int:
+def find_batch_size(
+    cfg: Config, hardware: Hardware, state: TrainState, objective: Objective, size: tuple[int, int]
+) -> int:
     """Return the first of batch / 2, / 4, … whose step fits into the device's memory, 0 if none."""
     count = cfg.batch // distributed.world_size() // 2
     while count > 1:
@@ -56,7 +62,7 @@ def fitting(cfg: Config, hardware: Hardware, state: State, objective: Objective,
         if hardware.device.type == "cuda":
             torch.cuda.empty_cache()
         try:
-            passed(cfg, hardware, state, objective, torch.Size((count, 3, *size)))
+            try_step(cfg, hardware, state, objective, torch.Size((count, 3, *size)))
             return count * distributed.world_size()
         except torch.OutOfMemoryError as error:
             traceback.clear_frames(error.__traceback__)
@@ -64,7 +70,7 @@ def fitting(cfg: Config, hardware: Hardware, state: State, objective: Objective,
     return 0
 
 
-def passed(cfg: Config, hardware: Hardware, state: State, objective: Objective, shape: torch.Size) -> None:
+def try_step(cfg: Config, hardware: Hardware, state: TrainState, objective: Objective, shape: torch.Size) -> None:
     """Take a step on grey photos."""
     images = torch.zeros(shape, device=hardware.device)
     targets = torch.full((shape[0], len(CLASSES)), 1 / len(CLASSES), device=hardware.device)

@@ -21,8 +21,8 @@ from maskcls.data.assemble import assemble_table, common_image_size
 from maskcls.data.pixel_cache import Pixels, load_pixels
 from maskcls.engine import fold_processes
 from maskcls.engine.fold_processes import train_fold
-from maskcls.engine.out_of_fold import metrics
-from maskcls.engine.sanity_check import descended, rehearse
+from maskcls.engine.out_of_fold import summarize
+from maskcls.engine.sanity_check import check_init_folds, dry_run
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.reporting.run_report import write
 from maskcls.reporting.summary import print_summary
@@ -36,21 +36,21 @@ from maskcls.system.files import check_writable, file_lock, write_json, write_te
 
 def run(raw: DictConfig | Mapping[str, Any]) -> float:
     """Train the folds that a config asks for and return the macro F1: of all, or of the one that was asked for."""
-    return perform(validate(raw))
+    return run_experiment(validate(raw))
 
 
-def perform(cfg: Config) -> float:
+def run_experiment(cfg: Config) -> float:
     """Do what a checked config asks for."""
     place = directory(cfg)
     hardware = cfg.hardware()
     distributed.init_process_group(hardware.device)
     try:
-        done = distributed.broadcast(finished(cfg, place))
+        done = distributed.broadcast(load_metrics_if_done(cfg, place))
         if done is None:
-            done = train(cfg, place, hardware)
+            done = train_run(cfg, place, hardware)
         if done is not None:
             print_summary(place, done)
-        return alone(place, cfg.fold) if done is None or cfg.fold is not None else float(done["oof"]["f1"])
+        return score_fold(place, cfg.fold) if done is None or cfg.fold is not None else float(done["oof"]["f1"])
     finally:
         distributed.destroy_process_group()
 
@@ -60,7 +60,7 @@ def directory(cfg: Config) -> RunDir:
     return RunDir(Path(cfg.runs_dir), cfg.name, run_content(cfg))
 
 
-def finished(cfg: Config, place: RunDir) -> dict[str, Any] | None:
+def load_metrics_if_done(cfg: Config, place: RunDir) -> dict[str, Any] | None:
     """Return the metrics of a run that is done; it answers only for the data that it was measured on."""
     done = place.metrics()
     if done is not None:
@@ -76,12 +76,12 @@ def claim(cfg: Config, place: RunDir, table: pd.DataFrame) -> str | None:
     return place.claim(table_digest(table), len(table), collect_origins(cfg), lambda: size_digest(table))
 
 
-def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | None:
+def train_run(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | None:
     """Train the wanted folds; return the closing metrics once all folds stand, else None."""
     notes: list[str] = []
     begun = time.monotonic()
     check_writable(runs_dir=cfg.runs_dir, cache_dir=cfg.cache_dir)
-    rehearse(cfg, hardware)
+    dry_run(cfg, hardware)
     table, photos = load_photos(cfg, place, hardware, notes)
     if console.main_rank():
         place.open({key: value for key, value in cfg.filled().items() if key != "fold"})
@@ -94,7 +94,7 @@ def train(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | No
         if sink:
             sink.begin(place, cfg.filled() | {"run": place.id})
         train_folds(cfg, place, table, photos, hardware, sink.log if sink else lambda numbers: None)
-        closing = close(cfg, place, table, notes, begun) if console.main_rank() else None
+        closing = finalize_run(cfg, place, table, notes, begun) if console.main_rank() else None
         failed = False
     finally:
         if sink:
@@ -128,9 +128,9 @@ def make_table(cfg: Config, place: RunDir, hardware: Hardware, note: Callable[[s
     table = assemble_table(cfg, note)
     console.info(f"{place.path}: {describe_table(table)}", "bold")
     console.info(f"hardware {cfg.hardware.name}: {hardware}")
-    descended(cfg, table, note)
+    check_init_folds(cfg, table, note)
     if (size := common_image_size(cfg, table)) is not None:
-        rehearse(cfg, hardware, size)
+        dry_run(cfg, hardware, size)
     if (place / "data.json").exists() and (older := claim(cfg, place, table)):
         note(older)
     return table
@@ -149,14 +149,16 @@ def train_folds(
         train_fold(cfg, place, table, photos, k, hardware, log)
 
 
-def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], begun: float) -> dict[str, Any] | None:
+def finalize_run(
+    cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], begun: float
+) -> dict[str, Any] | None:
     """Write tables, report and, last, metrics.json, once every fold is done; whoever comes last does it."""
     with file_lock(place / "lock"):
         done = place.metrics()
         if done is None and all(place.fold_done(k) for k in range(num_folds(table))):
             count = num_folds(table)
             check_data(cfg, place, count, table_digest(table))
-            done = metrics(place, cfg, table, [*notes, *software_notes(place, count)])
+            done = summarize(place, cfg, table, [*notes, *software_notes(place, count)])
             place.about(folds={str(k): read_sessions(place, k) for k in range(count)})
             place.about(seconds=round(time.monotonic() - begun, 1))
             write(place, done, table)
@@ -164,7 +166,7 @@ def close(cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], beg
     return done
 
 
-def alone(place: RunDir, k: int | None) -> float:
+def score_fold(place: RunDir, k: int | None) -> float:
     """Print and return the F1 of one fold of a run."""
     arrays = read_fold(file := place.fold(int(k or 0)) / "oof.npz")
     truth = read_table(place / "table.csv").set_index("id")["label"]

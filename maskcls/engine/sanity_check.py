@@ -15,35 +15,35 @@ from maskcls.components.hardware import Hardware
 from maskcls.components.model import set_train_mode
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, RunError
-from maskcls.engine.train_state import build
+from maskcls.engine.train_state import build_train_state
 from maskcls.storage.run_files import read_table
 from maskcls.system import distributed
 
 
-def rehearse(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = None) -> None:
+def dry_run(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = None) -> None:
     """Build what the words mean once, before any work: what a builder refuses is known now, and not after decoding.
 
     `size` is the photos' height and width where the crop does not say it.
     """
-    head, (high, wide) = cfg.head(), size or photo_size(cfg)
+    head, (high, wide) = cfg.head(), size or cropped_size(cfg)
     cfg.crop(), cfg.scheduler(1, 1), head.objective(cfg.loss, torch.ones(18)), cfg.mixing()
-    model = build(cfg, head, hardware, (high, wide), 0).model.eval()
+    model = build_train_state(cfg, head, hardware, (high, wide), 0).model.eval()
     if not high * wide:
         return  # crop=none: the rest is told with the photos
-    with refused(f"augmentation {cfg.augmentation.name} refuses photos of {high} × {wide}"):
-        changed(cfg.augmentation(), high, wide)
+    with as_config_error(f"augmentation {cfg.augmentation.name} refuses photos of {high} × {wide}"):
+        check_augmentation(cfg.augmentation(), high, wide)
     with torch.inference_mode():
-        with refused(f"tta {cfg.tta.name} refuses photos of {high} × {wide}"):
+        with as_config_error(f"tta {cfg.tta.name} refuses photos of {high} × {wide}"):
             views = cfg.tta()(torch.zeros(1, 3, high, wide, device=hardware.device))
-        with refused(f"model {cfg.model.name} refuses photos of {high} × {wide}"):
+        with as_config_error(f"model {cfg.model.name} refuses photos of {high} × {wide}"):
             model(views[0])
         if cfg.batch == distributed.world_size():
-            with refused(f"batch: model {cfg.model.name} cannot be trained on one photo of {high} × {wide}"):
+            with as_config_error(f"batch: model {cfg.model.name} cannot be trained on one photo of {high} × {wide}"):
                 set_train_mode(model)(views[0])
 
 
 @contextmanager
-def refused(what: str) -> Iterator[None]:
+def as_config_error(what: str) -> Iterator[None]:
     """Make a ConfigError of what a library says against the words."""
     try:
         yield
@@ -51,21 +51,21 @@ def refused(what: str) -> Iterator[None]:
         raise ConfigError(f"{what}: {' '.join(str(error).split())[:200]}") from error
 
 
-def changed(augment: Augment | None, height: int, width: int, draws: int = 16) -> None:
+def check_augmentation(augment: Augment | None, height: int, width: int, draws: int = 16) -> None:
     """Augment a blank photo a few times; a ValueError where what comes out is no photo of the same size."""
     blank = np.zeros((height, width, 3), np.uint8)
     for seed in range(draws if augment else 0):
         check_augmented(blank, augment(blank, seed))  # type: ignore[misc]
 
 
-def photo_size(cfg: Config) -> tuple[int, int]:
+def cropped_size(cfg: Config) -> tuple[int, int]:
     """Return height and width of the photos that the model gets; 0 × 0 for crop=none, which leaves them as they are."""
     crop = cfg.crop.params
     height, width = crop.get("out") or (crop.get("height", 0), crop.get("width", 0))
     return height, width
 
 
-def descended(cfg: Config, table: pd.DataFrame, note: Callable[[str], None] = lambda text: None) -> None:
+def check_init_folds(cfg: Config, table: pd.DataFrame, note: Callable[[str], None] = lambda text: None) -> None:
     """Refuse to begin from a run with other folds: its weights or its guesses come from those who are scored here."""
     for key, source in (("model.init", cfg.model.params.get("init")), ("pseudo.run", cfg.pseudo.params.get("run"))):
         if source is not None:

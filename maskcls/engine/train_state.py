@@ -22,7 +22,7 @@ FIRST_SCALE = 2.0**10  # of fp16's loss; at torch's 2^16 the first gradients ove
 
 
 @dataclass
-class State:
+class TrainState:
     """Model, optimizer, scaler, moving average; the score of each epoch that is over, from which all else follows.
 
     No random state is kept: each epoch seeds itself from seed, fold and epoch.
@@ -96,7 +96,7 @@ class State:
             self.skipped = int(content.get("skipped", 0))
 
 
-def build(cfg: Config, head: Head, hardware: Hardware, size: tuple[int, int], fold: int) -> State:
+def build_train_state(cfg: Config, head: Head, hardware: Hardware, size: tuple[int, int], fold: int) -> TrainState:
     """Return the untrained state of a fold for photos of `size` (height, width) pixels, seeded by seed and fold."""
     torch.manual_seed(cfg.seed * 1000 + fold)
     if hardware.device.type == "cpu":
@@ -104,11 +104,11 @@ def build(cfg: Config, head: Head, hardware: Hardware, size: tuple[int, int], fo
     model = hardware.place(cfg.model(head.outputs, *size, fold))
     scaler = torch.amp.GradScaler(hardware.device.type, FIRST_SCALE, enabled=cfg.precision == "fp16")
     ema = ModelEmaV3(model, decay=cfg.ema, use_warmup=True, foreach=True) if cfg.ema else None
-    optimizer = cfg.optimizer(parameters(cfg, model), hardware.fused)
-    return State(model, optimizer, scaler, cfg.optimizer.params["lr"], ema)
+    optimizer = cfg.optimizer(param_groups(cfg, model), hardware.fused)
+    return TrainState(model, optimizer, scaler, cfg.optimizer.params["lr"], ema)
 
 
-def parameters(cfg: Config, model: nn.Module) -> list[Any]:
+def param_groups(cfg: Config, model: nn.Module) -> list[Any]:
     """Return the parameters that are trained, in groups by depth where the learning rate decays from layer to layer."""
     if cfg.layer_decay is None:
         return [parameter for parameter in model.parameters() if parameter.requires_grad]

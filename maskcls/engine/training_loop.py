@@ -24,8 +24,8 @@ from maskcls.core.table import targets, train_indices, train_labels, val_indices
 from maskcls.core.task import FloatArray, IntArray
 from maskcls.data.loader import Batch, EpochBatchSampler, build_loader, seeded_rng
 from maskcls.data.pixel_cache import Pixels
-from maskcls.engine.out_of_memory import room
-from maskcls.engine.train_state import State
+from maskcls.engine.out_of_memory import explain_out_of_memory
+from maskcls.engine.train_state import TrainState
 from maskcls.evaluation.metrics import compute_scores, log_loss
 from maskcls.inference.forward import autocast, channel_stats, normalize, predict_probs
 from maskcls.system import distributed
@@ -63,7 +63,7 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Work:
+class TrainStep:
     """What a fold's words have built: all that a training step calls."""
 
     model: nn.Module
@@ -76,7 +76,7 @@ class Work:
 
 
 def fit(
-    cfg: Config, state: State, fold: Fold, head: Head, hardware: Hardware, track: Track
+    cfg: Config, state: TrainState, fold: Fold, head: Head, hardware: Hardware, track: Track
 ) -> Iterator[dict[str, Any]]:
     """Train from wherever `state` is, yielding loss, scores on the held rows, rate and lr after each epoch.
 
@@ -84,18 +84,18 @@ def fit(
     in general the two cannot be compared.
     `track` wraps the batches, for a progress bar. A loss that is no number is a NumberError.
     """
-    batches, source = trained(cfg, fold, hardware)
-    work = prepared(cfg, state, fold, head, hardware, len(batches))
+    batches, source = build_train_loader(cfg, fold, hardware)
+    work = build_train_step(cfg, state, fold, head, hardware, len(batches))
     truth, views = fold.labels[fold.held], cfg.tta()
     while state.epoch < cfg.epochs:
         batches.epoch, begun = state.epoch, time.perf_counter()
         seed_epoch(cfg.seed, fold.number, state.epoch)
-        with room(cfg, hardware, state, work.objective, fold.size):
-            losses, order = train_epoch(cfg, state, work, track(source), len(batches), hardware)
-        loss = mean(losses, order, state, fold)
+        with explain_out_of_memory(cfg, hardware, state, work.objective, fold.size):
+            losses, order = train_one_epoch(cfg, state, work, track(source), len(batches), hardware)
+        loss = mean_loss(losses, order, state, fold)
         distributed.broadcast_buffers(state.predictor)
         rate = len(batches) * cfg.batch / (time.perf_counter() - begun)
-        with room(cfg, hardware, state):
+        with explain_out_of_memory(cfg, hardware, state):
             probs = predict_probs(state.predictor, head, fold.unchanged, fold.held, hardware, cfg.precision, views)
         numbers = compute_scores(truth, probs)
         state.history.append(numbers["f1"])
@@ -108,9 +108,11 @@ def fit(
         }  # fmt: skip
 
 
-def prepared(cfg: Config, state: State, fold: Fold, head: Head, hardware: Hardware, per_epoch: int) -> Work:
+def build_train_step(
+    cfg: Config, state: TrainState, fold: Fold, head: Head, hardware: Hardware, per_epoch: int
+) -> TrainStep:
     """Return all that the steps of a fold call."""
-    return Work(
+    return TrainStep(
         targets=torch.from_numpy(fold.targets).to(hardware.device), mix=cfg.mixing(),
         labels=torch.from_numpy(fold.train_labels).to(hardware.device),
         scale=channel_stats(state.model, hardware.device),
@@ -120,7 +122,7 @@ def prepared(cfg: Config, state: State, fold: Fold, head: Head, hardware: Hardwa
     )  # fmt: skip
 
 
-def trained(cfg: Config, fold: Fold, hardware: Hardware) -> tuple[EpochBatchSampler, Iterable[Batch]]:
+def build_train_loader(cfg: Config, fold: Fold, hardware: Hardware) -> tuple[EpochBatchSampler, Iterable[Batch]]:
     """Return the order of a fold's batches, and the batches."""
     order = cfg.sampler(fold.train_labels[fold.train])
     batches = EpochBatchSampler(fold.train, order, cfg.batch, cfg.seed, fold.number)
@@ -128,9 +130,9 @@ def trained(cfg: Config, fold: Fold, hardware: Hardware) -> tuple[EpochBatchSamp
     return batches, build_loader(fold.pixels if augment else fold.unchanged, augment, batches, hardware)
 
 
-def renew_statistics(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardware) -> None:
+def update_bn(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardware) -> None:
     """Give averaged weights batch-norm statistics of their own, by a pass over the training photos."""
-    batches, source = trained(cfg, fold, hardware)
+    batches, source = build_train_loader(cfg, fold, hardware)
     batches.epoch = cfg.epochs
     seed_epoch(cfg.seed, fold.number, cfg.epochs)
     norms = [
@@ -154,8 +156,8 @@ def seed_epoch(seed: int, fold: int, epoch: int) -> None:
     torch.manual_seed(int(seeded_rng(seed, fold, epoch, distributed.rank()).integers(2**63)))
 
 
-def train_epoch(
-    cfg: Config, state: State, work: Work, batches: Iterable[Batch], steps: int, hardware: Hardware
+def train_one_epoch(
+    cfg: Config, state: TrainState, work: TrainStep, batches: Iterable[Batch], steps: int, hardware: Hardware
 ) -> tuple[Tensor, list[Tensor]]:
     """Take a step for each batch; return the losses (steps,), still on the device, and the rows of each batch."""
     set_train_mode(work.model)
@@ -175,11 +177,11 @@ def train_epoch(
         losses[len(order)] = loss.detach()
         order.append(rows.clone())  # what a worker sent is an open file for as long as it is kept
         state.step += 1
-        descend(cfg, state, loss, len(order), steps)
+        backward_and_step(cfg, state, loss, len(order), steps)
     return losses, order
 
 
-def mean(losses: Tensor, order: Sequence[Tensor], state: State, fold: Fold) -> float:
+def mean_loss(losses: Tensor, order: Sequence[Tensor], state: TrainState, fold: Fold) -> float:
     """Return the mean loss of an epoch over all ranks, for which the device is waited for.
 
     A NumberError names the first step whose loss is no number, and its photos.
@@ -199,7 +201,7 @@ def mean(losses: Tensor, order: Sequence[Tensor], state: State, fold: Fold) -> f
     )
 
 
-def descend(cfg: Config, state: State, loss: Tensor, count: int, steps: int) -> None:
+def backward_and_step(cfg: Config, state: TrainState, loss: Tensor, count: int, steps: int) -> None:
     """Go down the gradient, in one step for every `accumulate` batches; the last step takes what is left.
 
     A step that fp16 skips moves no weight, so that the moving average does not count it either.

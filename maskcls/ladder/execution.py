@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from maskcls.core.errors import MaskclsError
-from maskcls.engine.runner import directory, perform
+from maskcls.engine.runner import directory, run_experiment
 from maskcls.ladder.plan import Step, settled
 from maskcls.ladder.rungs import Rung
 from maskcls.ladder.time_estimate import estimate
@@ -32,7 +32,7 @@ def climb(steps: Sequence[Step]) -> list[str]:
             f"\n{step} ({i + 1}/{len(left)}): {step.rung.change}; {passed} of about {format_duration(expected)}", "bold"
         )
         with console.progress_prefix(f"{step} ({i + 1}/{len(left)})"):
-            attempted(lambda step=step: perform(step.config()), step, failed)  # type: ignore[misc]
+            attempted(lambda step=step: run_experiment(step.config()), step, failed)  # type: ignore[misc]
     return failed
 
 

@@ -14,7 +14,7 @@ from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
-from maskcls.engine.runner import directory, finished
+from maskcls.engine.runner import directory, load_metrics_if_done
 from maskcls.imaging.image_io import read_image
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.ladder.scales import SCALES, earlier, overrides
@@ -69,7 +69,7 @@ class Step:
             cfg = self.config()
         except RunError:
             return False
-        return finished(cfg, directory(cfg)) is not None
+        return load_metrics_if_done(cfg, directory(cfg)) is not None
 
 
 @cache

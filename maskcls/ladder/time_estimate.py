@@ -12,8 +12,8 @@ from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError
 from maskcls.core.table import eval_indices, num_folds, train_indices, val_indices
 from maskcls.data.assemble import assemble_table
-from maskcls.engine.sanity_check import photo_size
-from maskcls.engine.train_state import build
+from maskcls.engine.sanity_check import cropped_size
+from maskcls.engine.train_state import build_train_state
 from maskcls.ladder.plan import Step, settled
 from maskcls.system import console
 from maskcls.system.console import format_duration
@@ -33,11 +33,11 @@ def work(cfg: Config) -> tuple[int, float]:
 
 def pace(cfg: Config, known: dict[str, float]) -> float:
     """Return the photos/s of training a config's model here: one measured step after one that is not."""
-    (height, width), hardware = photo_size(cfg), cfg.hardware()
+    (height, width), hardware = cropped_size(cfg), cfg.hardware()
     size = (height or 224, width or 224)
     key = f"{sorted(cfg.model.params.items(), key=str)} {size}"
     if key not in known:
-        state = build(cfg, cfg.head(), hardware, size, 0)
+        state = build_train_state(cfg, cfg.head(), hardware, size, 0)
         photos = torch.rand(8, 3, *size, device=hardware.device)
         for _ in range(2):
             begun = time.perf_counter()
