@@ -31,12 +31,12 @@ from maskcls.evaluation.bootstrap import bootstrap_ci, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.ladder import pages
 from maskcls.ladder.figure import figure
-from maskcls.ladder.plan import Asked, ground, planned, settled
-from maskcls.ladder.reproduction import reproduce, understood
-from maskcls.ladder.results import keep, name, standings
+from maskcls.ladder.plan import ReproduceConfig, compose_config, inspect_dataset, plan_runs
+from maskcls.ladder.reproduction import parse_options, reproduce
+from maskcls.ladder.results import load_results, name, save_record
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
-from maskcls.ladder.tables import BRIEF, brief, captions, markdown
+from maskcls.ladder.tables import BRIEF, captions, markdown, terminal_rows
 from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci, paired_difference
 from maskcls.reporting.figure_style import LIGHT
 from maskcls.storage.run import opened
@@ -79,17 +79,17 @@ def records(given: tuple[str, ...]) -> Path:
 @pytest.mark.parametrize("scale", ["smoke", "small", "full"])
 def test_every_rung_of_every_ladder_is_planned_at_every_scale(scale: str, people: Path, tmp_path: Path) -> None:
     given = ("data=competition", f"data.root={people}", "model.pretrained=false", f"runs_dir={tmp_path}")
-    want = Asked(LADDERS, scale, (0,), (), given)
-    steps = planned(want, ground(want))
+    want = ReproduceConfig(LADDERS, scale, (0,), (), given)
+    steps = plan_runs(want, inspect_dataset(want))
     for ladder in LADDERS:
         trained = {step.rung.name for step in steps if step.rung.ladder == ladder}
         assert trained == {rung.name for rung in rungs(ladder) if not rung.members}  # a blend is of other rungs' runs
     for step in steps:
-        cfg, wished = settled(step.words), SCALES[scale]
+        cfg, wished = compose_config(step.words), SCALES[scale]
         high, wide = cropped_size(cfg)
         assert not wished.area or high * wide <= wished.area * 1.05
         assert not wished.epochs or cfg.epochs <= wished.epochs
-    same = {directory(settled(step.words)).id for step in steps if step.rung.name in ("folds", "oof")}
+    same = {directory(compose_config(step.words)).id for step in steps if step.rung.name in ("folds", "oof")}
     assert len(same) == 1, "an ensemble of folds is the run of its folds"
 
 
@@ -104,19 +104,19 @@ def test_what_is_wrong_is_told_at_once_and_by_name(command: Callable[..., subpro
     ):
         assert sentence in done.stderr
     with pytest.raises(ConfigError, match="no rung 'focl': did you mean focal"):
-        understood(OWN | {"rungs": ("focl",)}, ())
+        parse_options(OWN | {"rungs": ("focl",)}, ())
     for given, sentence in (("seed=1", "give seeds=0"), ("fold=0", "a rung is all of its folds")):
         with pytest.raises(ConfigError, match=sentence):
-            understood(OWN, (given,))
+            parse_options(OWN, (given,))
     with pytest.raises(ConfigError, match="no key 'laddr': did you mean ladder"):
-        understood(OWN, ("laddr=team",))
+        parse_options(OWN, ("laddr=team",))
     with pytest.raises(ConfigError, match="seeds: nothing is asked for"):
-        understood(OWN | {"seeds": ()}, ())
+        parse_options(OWN | {"seeds": ()}, ())
     with pytest.raises(ConfigError, match="'team' is no key=value"):
         asked(["team"])
-    want = Asked(("team",), "smoke", (0,), (), ("optimizer.lrr=1",))
+    want = ReproduceConfig(("team",), "smoke", (0,), (), ("optimizer.lrr=1",))
     with pytest.raises(ConfigError, match=r"team=baseline and 8 other rungs: .*did you mean lr") as caught:
-        planned(want, ground(want))
+        plan_runs(want, inspect_dataset(want))
     assert len(caught.value.sentences) == 1
 
 
@@ -134,7 +134,7 @@ def test_it_climbs_records_and_answers_at_once_when_asked_again(
     apart = one["scores"]["ensemble"]["f1"] - below["scores"]["single"]["f1"]
     assert one["difference"]["f1"] == pytest.approx(apart) and one["difference"]["rows"] == "evaluation"
     assert one["published"] == {"f1": 0.754, "accuracy": 79.175} and one["scale"]["name"] == "smoke"
-    shown = brief("team", next(iter(standings(kept, "team").values())))
+    shown = terminal_rows("team", next(iter(load_results(kept, "team").values())))
     assert shown[3][:2] == ["folds", "0.750, 0.789"] and shown[5][2] == "not run" and "not run" in first
     for file in ("ladders.html", "team.md", "team.png"):
         assert (kept / file).stat().st_size > 500
@@ -190,11 +190,11 @@ def test_asking_for_one_rung_later_keeps_its_difference_and_a_record_of_other_ru
 
 def test_what_the_user_gives_at_a_scale_wins(people: Path, tmp_path: Path) -> None:
     def plan(*more: str, rung: str = "focal", scale: str = "small") -> Config:
-        want = Asked(
+        want = ReproduceConfig(
             ("team",), scale, (0,), (), ("data=competition", f"data.root={people}", f"runs_dir={tmp_path}", *more)
         )
-        (step,) = [step for step in planned(want, ground(want)) if step.rung.name == rung]
-        return settled(step.words)
+        (step,) = [step for step in plan_runs(want, inspect_dataset(want)) if step.rung.name == rung]
+        return compose_config(step.words)
 
     assert plan("model=effnet_b4").model.params["pretrained"] is False
     assert plan().model.params["arch"] == "tf_efficientnet_lite0"
@@ -303,21 +303,21 @@ def test_the_table_tells_what_was_not_run_and_where_a_score_leaks(tmp_path: Path
         "difference": {"f1": 0.1, "interval": [-0.05, 0.2], "rows": "oof"}, "runs": {"a": 3.0}, "seeds": 1, "given": [],
         "hardware": ["<b>fast</b>"], "commit": ["abc"],
     }  # fmt: skip
-    keep(tmp_path, record)
-    keep(tmp_path, record | {"data": {"name": "other"}})
-    assert len(standings(tmp_path, "team")) == 2
+    save_record(tmp_path, record)
+    save_record(tmp_path, record | {"data": {"name": "other"}})
+    assert len(load_results(tmp_path, "team")) == 2
     text = markdown(tmp_path, "team")
     assert "| folds_faithful | 0.750 | 0.789 | 0.500 [0.400, 0.600] † |" in text and "LEAK" in text
     assert text.count("| not run |") == 2 * (len(rungs("team")) - 1)
     assert "+0.100 [-0.050, +0.200] out of fold to focal" in text
     assert "Machine: <b>fast</b>; 3 s" in text
-    keep(tmp_path, record | {"rung": "focal", "seeds": 2, "hardware": ["slow"], "scores": {
+    save_record(tmp_path, record | {"rung": "focal", "seeds": 2, "hardware": ["slow"], "scores": {
         "oof": scores | {"f1_sd": 0.025}, "answer": "oof"}})  # fmt: skip
-    (both, _) = standings(tmp_path, "team").values()
+    (both, _) = load_results(tmp_path, "team").values()
     assert "Machine: slow (focal); <b>fast</b> (folds_faithful)" in " ".join(captions(both))
     assert "0.500 ± 0.025 †" in markdown(tmp_path, "team")
-    assert {line[0]: line[6:] for line in brief("team", both)}["focal"] == ["2", "3"]
-    assert {len(line) for line in brief("team", both)} == {len(BRIEF)}
+    assert {line[0]: line[6:] for line in terminal_rows("team", both)}["focal"] == ["2", "3"]
+    assert {len(line) for line in terminal_rows("team", both)} == {len(BRIEF)}
     page = pages.page(tmp_path, ["team"])
     assert "<b>fast</b>" not in page and "&lt;b&gt;fast&lt;/b&gt;" in page and page.count("data:image/png") == 4
     never = pages.page(tmp_path, ["madgrad"])

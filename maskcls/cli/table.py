@@ -49,11 +49,11 @@ def main() -> None:
         compare(asked.runs, asked.runs_dir)
         return
     from maskcls.ladder.pages import page
-    from maskcls.ladder.results import standings
+    from maskcls.ladder.results import load_results
     from maskcls.ladder.tables import markdown, show
 
     ladders = asked.ladder or LADDERS
-    if not any(standings(asked.results, ladder) for ladder in ladders):
+    if not any(load_results(asked.results, ladder) for ladder in ladders):
         console.info(
             f"no rung of {', '.join(ladders)} has a result in {asked.results}: python -m maskcls reproduce makes them"
         )

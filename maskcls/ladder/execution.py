@@ -9,7 +9,7 @@ from typing import Any
 
 from maskcls.core.errors import MaskclsError
 from maskcls.engine.runner import directory, run_experiment
-from maskcls.ladder.plan import Step, settled
+from maskcls.ladder.plan import PlannedRun, compose_config
 from maskcls.ladder.rungs import Rung
 from maskcls.ladder.time_estimate import estimate
 from maskcls.storage.run import Finished, opened
@@ -17,12 +17,12 @@ from maskcls.system import console
 from maskcls.system.console import format_duration
 
 
-def climb(steps: Sequence[Step]) -> list[str]:
+def train_runs(steps: Sequence[PlannedRun]) -> list[str]:
     """Train the steps that are not done and return a sentence for each that failed; the others go on."""
-    several = {(directory(settled(step.words)).id, str(step.init)): step for step in reversed(steps)}
+    several = {(directory(compose_config(step.words)).id, str(step.init)): step for step in reversed(steps)}
     every = list(reversed(several.values()))  # rungs can share a run
     failed: list[str] = []
-    left = [step for step in every if not attempted(step.done, step, failed)]
+    left = [step for step in every if not try_run(step.done, step, failed)]
     left = [step for step in left if not any(told.startswith(f"{step}: ") for told in failed)]
     console.info(f"{len(every) - len(left) - len(failed)} of {len(every)} runs are done")
     expected, begun = estimate(left) if left else 0.0, time.monotonic()
@@ -32,11 +32,11 @@ def climb(steps: Sequence[Step]) -> list[str]:
             f"\n{step} ({i + 1}/{len(left)}): {step.rung.change}; {passed} of about {format_duration(expected)}", "bold"
         )
         with console.progress_prefix(f"{step} ({i + 1}/{len(left)})"):
-            attempted(lambda step=step: run_experiment(step.config()), step, failed)  # type: ignore[misc]
+            try_run(lambda step=step: run_experiment(step.config()), step, failed)  # type: ignore[misc]
     return failed
 
 
-def attempted(work: Callable[[], Any], step: Step, failed: list[str]) -> Any:
+def try_run(work: Callable[[], Any], step: PlannedRun, failed: list[str]) -> Any:
     """Return what some work returns; a fault of one rung, such as memory, is kept and the others go on."""
     try:
         return work()
@@ -49,7 +49,7 @@ def attempted(work: Callable[[], Any], step: Step, failed: list[str]) -> Any:
     return None
 
 
-def runs(steps: Sequence[Step], rung: Rung, seeds: Sequence[int]) -> list[list[Finished]] | None:
+def finished_runs(steps: Sequence[PlannedRun], rung: Rung, seeds: Sequence[int]) -> list[list[Finished]] | None:
     """Return a rung's finished runs, one for each seed (its members' where it blends); None where one is missing."""
     found = []
     for seed in seeds:

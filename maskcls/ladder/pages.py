@@ -7,7 +7,7 @@ from pathlib import Path
 
 from maskcls.ladder import tables as tables_module
 from maskcls.ladder.figure import figure
-from maskcls.ladder.results import standings
+from maskcls.ladder.results import load_results
 from maskcls.ladder.tables import HEAD, captions, markdown, rows, title
 from maskcls.reporting.figure_style import DARK, LIGHT, png
 from maskcls.reporting.html import data_uri, render_template
@@ -18,7 +18,7 @@ from maskcls.system.files import atomic_write, write_text
 def pages(folder: Path, ladders: Sequence[str]) -> None:
     """Write each ladder's tables as a page and as Markdown, and its plots as PNG."""
     for ladder in ladders:
-        for i, records in enumerate(standings(folder, ladder).values()):
+        for i, records in enumerate(load_results(folder, ladder).values()):
             image = png(figure(ladder, records, LIGHT))
             atomic_write(folder / f"{ladder}{f'-{i}' if i else ''}.png", lambda file, image=image: file.write(image))  # type: ignore[misc]
         write_text(folder / f"{ladder}.md", markdown(folder, ladder) + "\n")

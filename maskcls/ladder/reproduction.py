@@ -11,10 +11,18 @@ from maskcls.components.logger import Wandb
 from maskcls.config.overrides import resource_dir
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown_message
-from maskcls.ladder.execution import climb, runs
+from maskcls.ladder.execution import finished_runs, train_runs
 from maskcls.ladder.pages import pages
-from maskcls.ladder.plan import Asked, Ground, Step, ground, planned, settled, wanted
-from maskcls.ladder.results import PLACES, drop, keep, name, record, standings
+from maskcls.ladder.plan import (
+    DatasetInfo,
+    PlannedRun,
+    ReproduceConfig,
+    compose_config,
+    inspect_dataset,
+    plan_runs,
+    required_rungs,
+)
+from maskcls.ladder.results import PLACES, build_record, delete_record, load_results, name, save_record
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
 from maskcls.ladder.tables import HEAD, rows, show
@@ -27,18 +35,18 @@ Words = Mapping[str, tuple[str, ...]]
 
 def reproduce(own: Words, given: tuple[str, ...]) -> None:
     """Do all that a command line asks for; a RunError names the rungs that failed, after the tables."""
-    asked = understood(own, given)
-    land = ground(asked)
+    asked = parse_options(own, given)
+    land = inspect_dataset(asked)
     tells = SCALES[asked.scale].tells
     console.info(f"{', '.join(asked.ladders)} on {land.name}, scale={asked.scale}: {tells}", "bold")
-    steps = planned(asked, land)
-    place = Path(settled(steps[0].words).runs_dir) / "ladders"
+    steps = plan_runs(asked, land)
+    place = Path(compose_config(steps[0].words).runs_dir) / "ladders"
     kept = resource_dir("experiments") / "results" if own["keep"] == ("true",) else None
     check_writable(runs_dir=str(place), **({"keep": str(kept)} if kept else {}))
-    with grouped(f"{'-'.join(asked.ladders)}-{asked.scale}-{land.name.split()[0]}"):
-        failed = climb([step for step in steps if step.rung.name in wanted(step.rung.ladder, asked.only)])
+    with wandb_group(f"{'-'.join(asked.ladders)}-{asked.scale}-{land.name.split()[0]}"):
+        failed = train_runs([step for step in steps if step.rung.name in required_rungs(step.rung.ladder, asked.only)])
         for ladder in asked.ladders:
-            failed += conclude(ladder, steps, asked, land, place, kept)
+            failed += record_rungs(ladder, steps, asked, land, place, kept)
             show(place, ladder)
         pages(place, asked.ladders)
         log(steps[0], place, asked)
@@ -47,7 +55,7 @@ def reproduce(own: Words, given: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def grouped(name: str) -> Iterator[None]:
+def wandb_group(name: str) -> Iterator[None]:
     """Make one group of all W&B runs that begin here."""
     before = os.environ.get("MASKCLS_SWEEP")
     os.environ["MASKCLS_SWEEP"] = name
@@ -57,16 +65,16 @@ def grouped(name: str) -> Iterator[None]:
         os.environ.pop("MASKCLS_SWEEP") if before is None else os.environ.update(MASKCLS_SWEEP=before)
 
 
-def log(step: Step, folder: Path, asked: Asked) -> None:
+def log(step: PlannedRun, folder: Path, asked: ReproduceConfig) -> None:
     """Log the closing tables to W&B, in the group of the runs, where their logger is W&B."""
-    sink = settled(step.words).logger(console.info)
+    sink = compose_config(step.words).logger(console.info)
     if isinstance(sink, Wandb):
         tables = {f"Ladder {ladder} {i}": rows(ladder, records) for ladder in asked.ladders
-                  for i, records in enumerate(standings(folder, ladder).values())}  # fmt: skip
+                  for i, records in enumerate(load_results(folder, ladder).values())}  # fmt: skip
         sink.publish(f"{'-'.join(asked.ladders)}-{asked.scale}", folder, HEAD, tables)
 
 
-def understood(own: Words, given: tuple[str, ...]) -> Asked:
+def parse_options(own: Words, given: tuple[str, ...]) -> ReproduceConfig:
     """Return what is asked for; a ConfigError names what is not known, all of it at once."""
     faults = [f"seeds: {seed!r} is no whole number" for seed in own["seeds"] if not seed.isdecimal()]
     faults += [f"{key}: nothing is asked for" for key in ("seeds", "ladder") if not own[key]]
@@ -85,17 +93,17 @@ def understood(own: Words, given: tuple[str, ...]) -> Asked:
     if faults:
         raise ConfigError(*faults)
     seeds = tuple(dict.fromkeys(map(int, own["seeds"])))
-    return Asked(tuple(dict.fromkeys(own["ladder"])), own["scale"][0], seeds, own["rungs"], given)
+    return ReproduceConfig(tuple(dict.fromkeys(own["ladder"])), own["scale"][0], seeds, own["rungs"], given)
 
 
-def conclude(
-    ladder: str, steps: Sequence[Step], asked: Asked, land: Ground, place: Path, kept: Path | None
+def record_rungs(
+    ladder: str, steps: Sequence[PlannedRun], asked: ReproduceConfig, land: DatasetInfo, place: Path, kept: Path | None
 ) -> list[str]:
     """Record each rung whose runs stand, with its difference to its parent; return a sentence for each that cannot be.
 
     A record of other runs than those asked for goes.
     """
-    standing_runs = {rung.name: runs(steps, rung, asked.seeds) for rung in rungs(ladder)}
+    standing_runs = {rung.name: finished_runs(steps, rung, asked.seeds) for rung in rungs(ladder)}
     outcomes: dict[str, RunScores] = {}
     given = [word for word in asked.given if not PLACES.match(word)]
     scale = {"name": asked.scale, "tells": SCALES[asked.scale].tells}
@@ -109,10 +117,10 @@ def conclude(
             faults.append(f"{ladder}={rung.name}: {error}")
     for rung in rungs(ladder):
         if rung.name not in outcomes:
-            drop(place, rung, name(about))
+            delete_record(place, rung, name(about))
             continue
         below = outcomes.get(rung.below or "")
-        one = record(rung, outcomes[rung.name], below, standing_runs[rung.name] or [], **about)
+        one = build_record(rung, outcomes[rung.name], below, standing_runs[rung.name] or [], **about)
         for folder in filter(None, (place, kept)):
-            keep(folder, one)
+            save_record(folder, one)
     return faults

@@ -16,7 +16,7 @@ from maskcls.system.files import write_json
 PLACES = re.compile(r"(data|extra)\.(root|file)=|runs_dir=|cache_dir=|logger|hardware")  # they change no number
 
 
-def record(
+def build_record(
     rung: Rung, outcome: RunScores, below: RunScores | None, seeds: Sequence[Sequence[Finished]], **about: Any
 ) -> Record:
     """Return what is kept of a rung that was run."""
@@ -28,13 +28,13 @@ def record(
     }  # fmt: skip
 
 
-def keep(folder: Path, record: Record) -> None:
+def save_record(folder: Path, record: Record) -> None:
     """Add a record to the rung's file, in place of one of the same data, scale and overrides."""
     path = folder / record["ladder"] / f"{record['rung']}.json"
     write_json(path, dict(sorted((read(path) | {name(record): record}).items())))
 
 
-def drop(folder: Path, rung: Rung, key: str) -> None:
+def delete_record(folder: Path, rung: Rung, key: str) -> None:
     """Remove a rung's record, whose runs are no longer what is asked for."""
     path = folder / rung.ladder / f"{rung.name}.json"
     if key in (known := read(path)):
@@ -52,7 +52,7 @@ def name(record: Record) -> str:
     return f"{record['data']['name']}, scale {record['scale']['name']}" + (f", {words}" if words else "")
 
 
-def standings(folder: Path, ladder: str) -> dict[str, dict[str, Record]]:
+def load_results(folder: Path, ladder: str) -> dict[str, dict[str, Record]]:
     """Return {data and scale: {rung: record}} of a ladder."""
     found: dict[str, dict[str, Record]] = {}
     for rung in rungs(ladder):

@@ -43,7 +43,7 @@ def overrides(wanted: Scale, config: Mapping[str, Any], photo: tuple[int, int]) 
     `photo` is the height and width of the data's photos. A centre crop that is larger than the photo becomes the photo
     itself, at any scale.
     """
-    yield from shrunk(wanted, config["crop"], photo)
+    yield from shrink_crop(wanted, config["crop"], photo)
     if config["model"].get("arch") in wanted.stands_in:
         yield f"model={wanted.stands_in[config['model']['arch']]}"
         yield f"model.pretrained={SHIPPED}"
@@ -53,7 +53,7 @@ def overrides(wanted: Scale, config: Mapping[str, Any], photo: tuple[int, int]) 
         yield f"epochs={wanted.epochs}"
 
 
-def shrunk(wanted: Scale, crop: Mapping[str, Any], photo: tuple[int, int]) -> Iterator[str]:
+def shrink_crop(wanted: Scale, crop: Mapping[str, Any], photo: tuple[int, int]) -> Iterator[str]:
     """Yield the overrides of a crop: within the photo, and with no more pixels than the scale allows."""
     if "height" not in crop:
         return  # crop=none: photos as they are
@@ -69,7 +69,7 @@ def shrunk(wanted: Scale, crop: Mapping[str, Any], photo: tuple[int, int]) -> It
         )  # fmt: skip
 
 
-def earlier(published: Mapping[str, Any], config: Mapping[str, Any], people: int) -> Iterator[str]:
+def rescale_milestones(published: Mapping[str, Any], config: Mapping[str, Any], people: int) -> Iterator[str]:
     """Yield the milestones of a shorter training, in batches, at the share of it where they stand in the published one.
 
     `people` are those who are trained on or scored, seven photos each.

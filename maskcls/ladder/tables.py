@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from maskcls.ladder.results import standings
+from maskcls.ladder.results import load_results
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.reporting.comparison import Record, format_difference, format_score_ci
 from maskcls.system import console
@@ -33,17 +33,17 @@ RULES = (
 
 def rows(ladder: str, records: Mapping[str, Record]) -> list[list[str]]:
     """Return the table's rows, the lowest rung first; one that was never run says so."""
-    return [[rung.name, *published(rung), *(measured(records[rung.name]) if rung.name in records else NOT_RUN)]
+    return [[rung.name, *published_cells(rung), *(score_cells(records[rung.name]) if rung.name in records else NOT_RUN)]
             for rung in rungs(ladder)]  # fmt: skip
 
 
-def published(rung: Rung) -> list[str]:
+def published_cells(rung: Rung) -> list[str]:
     """Return the published F1 and accuracy."""
     f1, accuracy = rung.published.get("f1"), rung.published.get("accuracy")
     return ["–" if f1 is None else f"{f1:.3f}", "–" if accuracy is None else f"{accuracy / 100:.3f}"]
 
 
-def measured(record: Record) -> list[str]:
+def score_cells(record: Record) -> list[str]:
     """Return the cells of a rung that was run."""
     scores, mark = record["scores"], f" {LEAK}" if record["leak"] else ""
     oof, single, ensemble = (scores.get(kind) for kind in ("oof", "single", "ensemble"))
@@ -52,38 +52,38 @@ def measured(record: Record) -> list[str]:
         format_score_ci(oof, spread=record["seeds"] > 1) + mark,
         f"{oof['accuracy']:.3f}",
         format_score_ci(single, spread=True),
-        format_score_ci(ensemble, spread=record["seeds"] > 1) if several(record) else "",
+        format_score_ci(ensemble, spread=record["seeds"] > 1) if has_ensemble(record) else "",
         f"{answer['accuracy']:.3f}" if answer else "",
-        to_parent(record),
+        parent_difference(record),
         str(record["seeds"]),
         f"{sum(record['runs'].values()):,.0f}",
     ]
 
 
-def brief(ladder: str, records: Mapping[str, Record]) -> list[list[str]]:
+def terminal_rows(ladder: str, records: Mapping[str, Record]) -> list[list[str]]:
     """Return the rows of the terminal's table, which is narrower: intervals of the differences alone."""
     lines = []
     for rung in rungs(ladder):
-        line, one = [rung.name, ", ".join(published(rung))], records.get(rung.name)
+        line, one = [rung.name, ", ".join(published_cells(rung))], records.get(rung.name)
         if one is None:
             lines.append([*line, "not run", *[""] * 5])
             continue
-        kinds = [one["scores"].get(kind) for kind in ("oof", "single", "ensemble" if several(one) else "")]
+        kinds = [one["scores"].get(kind) for kind in ("oof", "single", "ensemble" if has_ensemble(one) else "")]
         pairs = [f"{kind['f1']:.3f}, {kind['accuracy']:.3f}" if kind else "" for kind in kinds]
         pairs[0] += f" {LEAK}" if one["leak"] else ""
         pairs[1] += f" ± {kinds[1]['f1_sd']:.3f}" if kinds[1] and "f1_sd" in kinds[1] else ""
         seconds = f"{sum(one['runs'].values()):,.0f}"
-        lines.append([*line, *pairs, to_parent(one), str(one["seeds"]), seconds])
+        lines.append([*line, *pairs, parent_difference(one), str(one["seeds"]), seconds])
     return lines
 
 
-def several(record: Record) -> bool:
+def has_ensemble(record: Record) -> bool:
     """Tell whether an ensemble is more than one model."""
     single = record["scores"].get("single")
     return single is None or single["tables"] > record["seeds"]
 
 
-def to_parent(record: Record) -> str:
+def parent_difference(record: Record) -> str:
     """Return the difference of a rung to its parent, and the parent's name."""
     return f"{format_difference(record['difference'])} to {record['parent']}" if record["difference"] else ""
 
@@ -103,14 +103,14 @@ def captions(records: Mapping[str, Record]) -> list[str]:
         f"Data: {first['data']['name']}; {exam}.",
         f"Scale {first['scale']['name']}: {first['scale']['tells']}.",
         *([f"Overridden in every rung: {' '.join(first['given'])}."] if first["given"] else []),
-        f"Machine: {machines(records)}; {seconds:,.0f} s of training and validation in all; {commits}.",
+        f"Machine: {describe_machines(records)}; {seconds:,.0f} s of training and validation in all; {commits}.",
     ]  # fmt: skip
     leaks = any(record["leak"] for record in records.values())
     lines += [f"{LEAK} LEAK: a person stands on both sides of a fold; this is no score on new people."] if leaks else []
     return [*lines, *RULES]
 
 
-def machines(records: Mapping[str, Record]) -> str:
+def describe_machines(records: Mapping[str, Record]) -> str:
     """Return the machines of some rungs, each with its rungs where there are several."""
     found: dict[str, list[str]] = {}
     for rung, record in records.items():
@@ -125,13 +125,13 @@ def title(ladder: str, key: str) -> str:
 
 def tables(folder: Path, ladder: str) -> dict[str, dict[str, Record]]:
     """Return the standings; where there is none, a table in which no rung was run."""
-    return standings(folder, ladder) or {"not run": {}}
+    return load_results(folder, ladder) or {"not run": {}}
 
 
 def show(folder: Path, ladder: str) -> None:
     """Print a ladder's tables."""
     for key, records in tables(folder, ladder).items():
-        console.print_table(title(ladder, key), BRIEF, brief(ladder, records))
+        console.print_table(title(ladder, key), BRIEF, terminal_rows(ladder, records))
         for line in captions(records):
             console.info(line, "dim")
 

@@ -14,14 +14,14 @@ from maskcls.core.table import eval_indices, num_folds, train_indices, val_indic
 from maskcls.data.assemble import assemble_table
 from maskcls.engine.sanity_check import cropped_size
 from maskcls.engine.train_state import build_train_state
-from maskcls.ladder.plan import Step, settled
+from maskcls.ladder.plan import PlannedRun, compose_config
 from maskcls.system import console
 from maskcls.system.console import format_duration
 
 QUICKER = 3  # times that a photo is predicted in the time that it is trained on
 
 
-def work(cfg: Config) -> tuple[int, float]:
+def count_images(cfg: Config) -> tuple[int, float]:
     """Return a run's folds, and the photos it trains on in all (a predicted photo counts as a part of one)."""
     table = assemble_table(cfg, lambda note: None)
     folds, seen = num_folds(table), 0.0
@@ -31,7 +31,7 @@ def work(cfg: Config) -> tuple[int, float]:
     return folds, seen
 
 
-def pace(cfg: Config, known: dict[str, float]) -> float:
+def measure_throughput(cfg: Config, known: dict[str, float]) -> float:
     """Return the photos/s of training a config's model here: one measured step after one that is not."""
     (height, width), hardware = cropped_size(cfg), cfg.hardware()
     size = (height or 224, width or 224)
@@ -47,7 +47,7 @@ def pace(cfg: Config, known: dict[str, float]) -> float:
     return known[key]
 
 
-def estimate(steps: Sequence[Step]) -> float:
+def estimate(steps: Sequence[PlannedRun]) -> float:
     """Say what is to be done and return about how many seconds it will take on this machine.
 
     A step that cannot be judged is left out; its training will say why.
@@ -56,9 +56,13 @@ def estimate(steps: Sequence[Step]) -> float:
     seconds, folds, epochs = 0.0, 0, 0
     for step in console.track(steps, len(steps), "estimating"):
         with contextlib.suppress(MaskclsError, RuntimeError):
-            cfg = settled(step.words)
-            some, seen = work(cfg)
-            seconds, folds, epochs = seconds + seen / pace(cfg, known), folds + some, epochs + some * cfg.epochs
+            cfg = compose_config(step.words)
+            some, seen = count_images(cfg)
+            seconds, folds, epochs = (
+                seconds + seen / measure_throughput(cfg, known),
+                folds + some,
+                epochs + some * cfg.epochs,
+            )
     console.info(
         f"to train: {len(steps)} runs, {folds} folds, {epochs} epochs; about {format_duration(seconds)} on this machine"
     )
