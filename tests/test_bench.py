@@ -12,10 +12,9 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from maskcls.benchmark import harness
-from maskcls.benchmark.baselines import RIVALS, Decoded, linked
-from maskcls.benchmark.harness import Job, Setting, configured, fair, race, ratios
-from maskcls.benchmark.profiling import PARTS, evaluation, start, step
+from maskcls.benchmark.baselines import RIVALS, Decoded, link_images
+from maskcls.benchmark.harness import Job, Setting, build_job, check_overrides, ratios, setting_config, time_rounds
+from maskcls.benchmark.profiling import PARTS, evaluation, profile_step, start
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.errors import ConfigError
@@ -31,7 +30,7 @@ def words(people: Path, tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def job(words: list[str]) -> Job:
-    return harness.job(configured(Setting.of(SETTING), words), 2)
+    return build_job(setting_config(Setting.of(SETTING), words), 2)
 
 
 def test_ratios_are_of_rates_within_a_round() -> None:
@@ -43,7 +42,7 @@ def test_each_contender_has_a_turn_in_each_round_in_an_order_drawn_anew() -> Non
     order: list[str] = []
     seconds = {"a": 1.0, "b": 2.0, "c": 4.0}
     turns = {name: lambda name=name: order.append(name) or seconds[name] for name in "abc"}
-    rounds = race(turns, 20, 8)
+    rounds = time_rounds(turns, 20, 8)
     assert order[:3] == list("abc"), "an untimed round first"
     each = {"".join(order[i : i + 3]) for i in range(3, 63, 3)}
     assert len(order) == 63 and len(each) >= 5 and all(set(row) == set("abc") for row in each)
@@ -53,7 +52,7 @@ def test_each_contender_has_a_turn_in_each_round_in_an_order_drawn_anew() -> Non
 @pytest.mark.parametrize("word", ["batch=64", "model=resnet18", "crop=face", "ema=0.9"])
 def test_a_word_that_is_not_the_same_work_for_all_is_refused(word: str) -> None:
     with pytest.raises(ConfigError, match=f"bench: {word} is told by --settings"):
-        fair([word])
+        check_overrides([word])
 
 
 @pytest.mark.parametrize("text", ["resnet18", "resnet18:200:32:8", "resnet18:200x100:0:8", "resnet18:axb:1:1"])
@@ -79,7 +78,7 @@ def test_a_turn_of_each_contender_takes_all_steps_and_trains(name: str, job: Job
 
 
 def test_all_contenders_see_the_same_photos(job: Job, tmp_path: Path) -> None:
-    links = {file.resolve() for file in linked(job, tmp_path / "links").rglob("*.*")}
+    links = {file.resolve() for file in link_images(job, tmp_path / "links").rglob("*.*")}
     assert links == {Path(path).resolve() for path in job.paths} and len(job.paths) == 8
     images, labels = next(iter(torch.utils.data.DataLoader(Decoded(job), batch_size=8)))
     assert images.shape == (8, 3, 32, 24) and labels.tolist() == job.fold.labels[job.fold.train].tolist()
@@ -87,7 +86,7 @@ def test_all_contenders_see_the_same_photos(job: Job, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("package", [False, True])
 def test_the_parts_of_a_step_are_all_there(job: Job, package: bool) -> None:
-    parts = step(job, package)
+    parts = profile_step(job, package)
     assert list(parts) == list(PARTS) and all(ms > 0 for ms in parts.values())
 
 
@@ -104,11 +103,11 @@ def test_the_second_job_of_a_sweep_decodes_nothing(words: list[str]) -> None:
 
 
 def test_a_larger_set_is_copied_with_other_bytes_and_the_same_pictures(tmp_path: Path) -> None:
-    from maskcls.benchmark.scaling import enlarged
+    from maskcls.benchmark.scaling import enlarge_dataset
     from maskcls.components.data import competition
     from maskcls.data.pixel_cache import load_pixels
 
-    count = enlarged(tmp_path / "set", 15, 1, str(tmp_path / "data"))
+    count = enlarge_dataset(tmp_path / "set", 15, 1, str(tmp_path / "data"))
     table = competition(lambda note: None, root=str(tmp_path / "set"))
     assert count == len(table) == 21 and table["person"].nunique() == 3
     assert len({Path(path).read_bytes() for path in table["path"]}) == 21

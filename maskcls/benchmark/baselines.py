@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from maskcls.benchmark.harness import Job, Setting, Turn, built, configured, job, wait
+from maskcls.benchmark.harness import Job, Setting, Turn, build_job, build_training, setting_config, synchronize
 from maskcls.components.model import set_train_mode
 from maskcls.engine.training_loop import train_one_epoch
 from maskcls.inference.forward import autocast
@@ -76,7 +76,7 @@ def timm_(job: Job, place: Path) -> Turn:
     torch.backends.cudnn.benchmark = True  # as train.py has it
     model = job.model()
     facts = resolve_data_config({"input_size": (3, *job.fold.size)}, model=model)
-    dataset = create_dataset("", str(linked(job, place)), "train", is_training=True, batch_size=job.cfg.batch)
+    dataset = create_dataset("", str(link_images(job, place)), "train", is_training=True, batch_size=job.cfg.batch)
     warnings.filterwarnings("ignore", "This DataLoader will create")  # four workers may be more than the cores
     loader = create_loader(
         dataset, facts["input_size"], job.cfg.batch, is_training=True, num_workers=4, interpolation="random",
@@ -86,7 +86,7 @@ def timm_(job: Job, place: Path) -> Turn:
     return plain(loader, model, optimizer, LabelSmoothingCrossEntropy(0.1), job.hardware.device)
 
 
-def linked(job: Job, place: Path) -> Path:
+def link_images(job: Job, place: Path) -> Path:
     """Return a new folder of links to the photos, a folder for each class."""
     for i, (path, label) in enumerate(zip(job.paths, job.labels, strict=True)):
         link = place / f"{label:02d}" / f"{i:06d}{Path(path).suffix}"
@@ -114,7 +114,7 @@ def plain(loader: Iterable[Any], model: nn.Module, optimizer: Any, loss: Any, de
 
 def maskcls(job: Job, place: Path) -> Turn:
     """Return a turn of this package's own loop."""
-    state, work, batches, source = built(job)
+    state, work, batches, source = build_training(job)
 
     def turn() -> float:
         batches.epoch += 1
@@ -124,9 +124,9 @@ def maskcls(job: Job, place: Path) -> Turn:
     return turn
 
 
-def limit(job: Job, place: Path) -> Turn:
+def upper_bound(job: Job, place: Path) -> Turn:
     """Return a turn of forward, backward and step on one batch that lies on the device."""
-    state, work, _, _ = built(job)
+    state, work, _, _ = build_training(job)
     device = job.hardware.device
     layout = torch.channels_last if job.hardware.channels_last else torch.contiguous_format
     images = torch.randn(job.cfg.batch, 3, *job.fold.size, device=device).contiguous(memory_format=layout)
@@ -145,24 +145,24 @@ def limit(job: Job, place: Path) -> Turn:
     return turn
 
 
-RIVALS: dict[str, Callable[[Job, Path], Turn]] = {"team": team, "timm": timm_, "maskcls": maskcls, "limit": limit}
+RIVALS: dict[str, Callable[[Job, Path], Turn]] = {"team": team, "timm": timm_, "maskcls": maskcls, "limit": upper_bound}
 
 
-def serve(pipe: Connection, name: str, setting: Setting, words: Sequence[str]) -> None:
+def contender_worker(pipe: Connection, name: str, setting: Setting, words: Sequence[str]) -> None:
     """Take turns of one contender as they are asked for and tell their seconds; at the end tell its memory in MB."""
-    from maskcls.benchmark.memory import peak, workers
+    from maskcls.benchmark.memory import peak_memory, worker_memory
 
-    given = job(configured(setting, words), setting.steps)
+    given = build_job(setting_config(setting, words), setting.steps)
     device = given.hardware.device
     with tempfile.TemporaryDirectory() as place:
         turn = RIVALS[name](given, Path(place))
         while pipe.recv() == "turn":
             begun = time.perf_counter()
             turn()
-            wait(device)
+            synchronize(device)
             seconds = time.perf_counter() - begun
-            held = workers()
+            held = worker_memory()
             gc.collect()  # in no one's time
             pipe.send(seconds)
         cuda = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else 0.0
-        pipe.send({"process": peak(), "workers": held, "GPU": cuda})
+        pipe.send({"process": peak_memory(), "workers": held, "GPU": cuda})

@@ -80,26 +80,26 @@ class Job:
         return self.cfg.model(len(CLASSES), *self.fold.size, 0).to(self.hardware.device)
 
 
-def fair(words: Sequence[str]) -> None:
+def check_overrides(words: Sequence[str]) -> None:
     """Raise a ConfigError for a word that the setting has, or that would not be the same work for all contenders."""
     for word in words:
         if re.match(r"(model|crop|crop\.(height|width|out)|batch|clip|ema|accumulate|mixing|layer_decay)=", word):
             raise ConfigError(f"bench: {word} is told by --settings, or would not be the same work for all")
 
 
-def configured(setting: Setting, words: Sequence[str]) -> Config:
+def setting_config(setting: Setting, words: Sequence[str]) -> Config:
     """Return the config of a setting; `words` come last and may change all of it."""
     own = (f"model={setting.model}", f"crop.height={setting.height}", f"crop.width={setting.width}")
-    return validate(compose(*replaced([*WORDS, *own, f"batch={setting.batch}"], words)))
+    return validate(compose(*merge_overrides([*WORDS, *own, f"batch={setting.batch}"], words)))
 
 
-def replaced(words: Sequence[str], given: Sequence[str]) -> list[str]:
+def merge_overrides(words: Sequence[str], given: Sequence[str]) -> list[str]:
     """Return words with the given ones: a group that is chosen anew loses its parameters here."""
     anew = {word.partition("=")[0] for word in given}
     return [*(word for word in words if word.partition("=")[0].split(".")[0] not in anew), *given]
 
 
-def job(cfg: Config, steps: int) -> Job:
+def build_job(cfg: Config, steps: int) -> Job:
     """Return the job of a config; its photos are in the cache when this returns."""
     table = assemble_table(replace(cfg, batch=1), lambda note: None)  # a batch may be larger than the set
     hardware = cfg.hardware()
@@ -108,13 +108,13 @@ def job(cfg: Config, steps: int) -> Job:
     return Job(cfg, hardware, replace(fold, train=chosen), table["path"].iloc[chosen].tolist(), steps)
 
 
-def wait(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def race(turns: Mapping[str, Callable[[], float]], rounds: int, photos: int) -> list[dict[str, float]]:
+def time_rounds(turns: Mapping[str, Callable[[], float]], rounds: int, photos: int) -> list[dict[str, float]]:
     """Return images/s of each contender, a row for each round.
 
     In each round each takes one turn, in an order drawn anew, so that no one always follows the same other one. A turn
@@ -131,7 +131,7 @@ def race(turns: Mapping[str, Callable[[], float]], rounds: int, photos: int) -> 
     return result
 
 
-class Lane:
+class Contender:
     """A contender in a process of its own, whose memory and settings are its own; calling it is a turn, in seconds."""
 
     def __init__(self, serve: Callable[..., None], *arguments: Any) -> None:
@@ -166,7 +166,7 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
     return {"median": float(median), "low": float(low), "high": float(high)}
 
 
-def built(job: Job) -> tuple[TrainState, TrainStep, EpochBatchSampler, Iterable[Any]]:
+def build_training(job: Job) -> tuple[TrainState, TrainStep, EpochBatchSampler, Iterable[Any]]:
     """Return what a run builds for a fold: state, what a step calls, the order of batches, and the batches."""
     cfg, hardware, head = job.cfg, job.hardware, job.cfg.head()
     state = build_train_state(cfg, head, hardware, job.fold.size, 0)

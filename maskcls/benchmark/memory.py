@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 
-def peak() -> float:
+def peak_memory() -> float:
     """Return the most memory that this process has held, in MB, with the read pages of files."""
     if (found := memory("/proc/self/status", "VmHWM")) is not None:
         return found
@@ -17,13 +17,13 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
 
 
-def workers() -> float:
+def worker_memory() -> float:
     """Return the MB that this process's workers hold now; a page that several processes share is shared out."""
     files = [f"/proc/{worker.pid}/smaps_rollup" for worker in multiprocessing.active_children()]
     return sum(memory(file, "Pss") or 0.0 for file in files)
 
 
-def resident() -> dict[str, float]:
+def resident_memory() -> dict[str, float]:
     """Return the MB held now: the process's own, and pages of files, which the system may drop."""
     kinds = {"own_rss_mb": "RssAnon", "files_rss_mb": "RssFile"}
     return {name: memory("/proc/self/status", kind) or 0.0 for name, kind in kinds.items()}

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskcls.benchmark.harness import Job, Setting, built, configured, job, wait
+from maskcls.benchmark.harness import Job, Setting, build_job, build_training, setting_config, synchronize
 from maskcls.components.optimizer import reference_adamp
 from maskcls.core.config import Config
 from maskcls.engine import fold, runner, training_loop
@@ -43,7 +43,7 @@ class Stopwatch:
 
     def mark(self, name: str) -> None:
         """Book the time since the last mark under a name."""
-        wait(self.device)
+        synchronize(self.device)
         now = time.perf_counter()
         self.seconds[name] += now - self.at
         self.at = now
@@ -57,13 +57,13 @@ class Stopwatch:
             self.mark("rest")
 
 
-def step(given: Job, package: bool = False) -> dict[str, float]:
+def profile_step(given: Job, package: bool = False) -> dict[str, float]:
     """Return the ms that a training step of this package spends in each of PARTS: the loop of a run, with hooks.
 
     Waiting for the device at each mark keeps its work from running beside ours: the sum is no less than a step's time.
     With `package` the optimizer is the adamp package's. Medians of three epochs; one before them is not counted.
     """
-    state, work, batches, source = built(given)
+    state, work, batches, source = build_training(given)
     if package:
         group = state.optimizer.param_groups[0]
         state.optimizer = reference_adamp()(group["params"], lr=group["lr"], weight_decay=group["weight_decay"])
@@ -71,14 +71,14 @@ def step(given: Job, package: bool = False) -> dict[str, float]:
     for epoch in range(4):
         watch = Stopwatch(given.hardware.device)
         batches.epoch = epoch
-        with hooked(watch, work, state.optimizer) as watched:
+        with with_hooks(watch, work, state.optimizer) as watched:
             train_one_epoch(given.cfg, state, watched, watch.over(source), len(batches), given.hardware)
         found.append(watch.seconds)
     return {part: statistics.median(row[part] for row in found[1:]) / len(batches) * 1000 for part in PARTS}
 
 
 @contextlib.contextmanager
-def hooked(watch: Stopwatch, work: TrainStep, optimizer: torch.optim.Optimizer) -> Iterator[TrainStep]:
+def with_hooks(watch: Stopwatch, work: TrainStep, optimizer: torch.optim.Optimizer) -> Iterator[TrainStep]:
     """Return the work of a loop whose model, objective and optimizer mark a stopwatch."""
 
     def objective(logits: Tensor, targets: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ def evaluation(given: Job) -> dict[str, float]:
 
     Medians of three times; one before them is not counted.
     """
-    state, _, _, _ = built(given)
+    state, _, _, _ = build_training(given)
     cfg, held, found = given.cfg, given.fold.held, []
     for _ in range(4):
         watch = Stopwatch(given.hardware.device)
@@ -124,13 +124,13 @@ def evaluation(given: Job) -> dict[str, float]:
 def first_batch(cfg: Config, steps: int) -> tuple[Job, float]:
     """Return a job and the seconds until its first batch is there: table, cached photos (made if need be), loader."""
     begun = time.perf_counter()
-    made = job(cfg, steps)
+    made = build_job(cfg, steps)
     _, source = build_train_loader(cfg, made.fold, made.hardware)
     next(iter(source))
     return made, time.perf_counter() - begun
 
 
-class Reached(Exception):
+class FirstBatchReached(Exception):
     """The first batch of a run is there."""
 
 
@@ -142,32 +142,32 @@ def start(setting: Setting, words: Sequence[str], times: int) -> list[dict[str, 
     result = []
     with tempfile.TemporaryDirectory() as place:
         for i in range(times + 1):
-            cfg = configured(setting, [*words, f"cache_dir={place}/cache", f"runs_dir={place}/runs{i}"])
-            result.append(started(cfg.filled()))
+            cfg = setting_config(setting, [*words, f"cache_dir={place}/cache", f"runs_dir={place}/runs{i}"])
+            result.append(time_startup(cfg.filled()))
     return result
 
 
-def started(config: dict[str, Any]) -> dict[str, float]:
+def time_startup(config: dict[str, Any]) -> dict[str, float]:
     """Return the seconds of each stage of one run until its first batch, where it is stopped."""
     seconds: dict[str, float] = {}
 
     def stop(*given: Any) -> float:
         next(iter(given[3]))
-        raise Reached
+        raise FirstBatchReached
 
     with contextlib.ExitStack() as stack:
         for module, name in STAGES:
-            stack.enter_context(swapped(module, name, clocked(getattr(module, name), name, seconds)))
-        stack.enter_context(swapped(training_loop, "train_one_epoch", stop))
-        stack.enter_context(swapped(console, "info", lambda *_: None))
+            stack.enter_context(patch_attribute(module, name, with_timer(getattr(module, name), name, seconds)))
+        stack.enter_context(patch_attribute(training_loop, "train_one_epoch", stop))
+        stack.enter_context(patch_attribute(console, "info", lambda *_: None))
         begun = time.perf_counter()
-        with contextlib.suppress(Reached):
+        with contextlib.suppress(FirstBatchReached):
             run(config)
         whole = time.perf_counter() - begun
     return seconds | {"rest": whole - sum(seconds.values()), "whole": whole}
 
 
-def clocked(function: Any, name: str, seconds: dict[str, float]) -> Any:
+def with_timer(function: Any, name: str, seconds: dict[str, float]) -> Any:
     """Return a function that books its time under a name."""
 
     @functools.wraps(function)
@@ -182,7 +182,7 @@ def clocked(function: Any, name: str, seconds: dict[str, float]) -> Any:
 
 
 @contextlib.contextmanager
-def swapped(module: Any, name: str, value: Any) -> Iterator[None]:
+def patch_attribute(module: Any, name: str, value: Any) -> Iterator[None]:
     """Put another value in a module's place for a while."""
     before = getattr(module, name)
     setattr(module, name, value)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from maskcls.benchmark.harness import Job, built, wait
-from maskcls.benchmark.memory import peak, resident, workers
+from maskcls.benchmark.harness import Job, build_training, synchronize
+from maskcls.benchmark.memory import peak_memory, resident_memory, worker_memory
 from maskcls.components.data import synthetic
 from maskcls.core.config import Config
 from maskcls.core.table import table_digest
@@ -22,7 +22,7 @@ HEAD = ("id", "gender", "race", "age", "path")
 SHOTS = 7  # photos of a person
 
 
-def enlarged(place: Path, photos: int, people: int, root: str) -> int:
+def enlarge_dataset(place: Path, photos: int, people: int, root: str) -> int:
     """Write a set in the competition's layout of at least `photos` photos of 512 × 384 pixels; return how many.
 
     `people` are drawn once into `root`; from then on they come again under other names, each file with other bytes
@@ -41,11 +41,11 @@ def enlarged(place: Path, photos: int, people: int, root: str) -> int:
             person, copy = drawn[i % people], i // people
             name = f"{copy:03d}{person['path']}"
             sheet.writerow([f"{copy:03d}{person['id']}", *(person[key] for key in HEAD[1:4]), name])
-            copied(source / "images" / person["path"], place / "train" / "images" / name, i)
+            copy_person(source / "images" / person["path"], place / "train" / "images" / name, i)
     return wanted * SHOTS
 
 
-def copied(source: Path, target: Path, number: int) -> None:
+def copy_person(source: Path, target: Path, number: int) -> None:
     """Copy the photos of a person with a number behind each, which no decoder reads."""
     target.mkdir(parents=True)
     for file in source.iterdir():
@@ -53,31 +53,31 @@ def copied(source: Path, target: Path, number: int) -> None:
             (target / file.name).write_bytes(file.read_bytes() + number.to_bytes(4, "big"))
 
 
-def costs(cfg: Config) -> dict[str, float]:
+def measure_costs(cfg: Config) -> dict[str, float]:
     """Return seconds and MB of a run's stages over a set: table, cache, an epoch of loading, one of training."""
     found: dict[str, float] = {}
     hardware = cfg.hardware()
-    table = timed(found, "table_s", lambda: assemble_table(cfg, lambda note: None))
-    timed(found, "digest_s", lambda: table_digest(table))
-    photos = timed(found, "cache_cold_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
-    timed(found, "cache_warm_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    table = measure(found, "table_s", lambda: assemble_table(cfg, lambda note: None))
+    measure(found, "digest_s", lambda: table_digest(table))
+    photos = measure(found, "cache_cold_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    measure(found, "cache_warm_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
     fold = Fold.of(table, photos, 0, hardware)
     job = Job(cfg, hardware, fold, [], len(fold.train) // cfg.batch)
     found |= {"photos": len(table), "trained": job.steps * cfg.batch, "cache_mb": photos.nbytes / 1e6}
-    state, work, batches, source = built(job)
-    found["before_rss_mb"] = peak()
-    timed(found, "loading_s", lambda: sum(len(images) for images, _ in source))
+    state, work, batches, source = build_training(job)
+    found["before_rss_mb"] = peak_memory()
+    measure(found, "loading_s", lambda: sum(len(images) for images, _ in source))
     batches.epoch = 1
 
     def epoch() -> None:
         train_one_epoch(cfg, state, work, source, len(batches), hardware)
-        wait(hardware.device)
+        synchronize(hardware.device)
 
-    timed(found, "training_s", epoch)
-    return found | {"peak_rss_mb": peak(), "workers_mb": workers()} | resident()
+    measure(found, "training_s", epoch)
+    return found | {"peak_rss_mb": peak_memory(), "workers_mb": worker_memory()} | resident_memory()
 
 
-def timed(found: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
+def measure(found: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
     """Return what a function returns, and book its seconds."""
     begun = time.perf_counter()
     result = work()

@@ -25,7 +25,7 @@ LARGE = "mobilenetv3:100x50:32:1"  # of start and scale: light, so that what is 
 Asked = argparse.Namespace
 
 
-def machine() -> dict[str, Any]:
+def machine_info() -> dict[str, Any]:
     """Return what the figures are of: processor, cores, threads, versions, and how busy it was."""
     import torch
 
@@ -63,22 +63,30 @@ def speed(given: Asked) -> dict[str, Any]:
 
 def measured(setting: Any, given: Asked) -> dict[str, Any]:
     """Measure and print one setting."""
-    from maskcls.benchmark import harness, profiling
-    from maskcls.benchmark.baselines import RIVALS, serve
-    from maskcls.benchmark.harness import Lane, configured, fair, quartiles, race, ratios
-    from maskcls.benchmark.profiling import first_batch, step
+    from maskcls.benchmark import profiling
+    from maskcls.benchmark.baselines import RIVALS, contender_worker
+    from maskcls.benchmark.harness import (
+        Contender,
+        build_job,
+        check_overrides,
+        quartiles,
+        ratios,
+        setting_config,
+        time_rounds,
+    )
+    from maskcls.benchmark.profiling import first_batch, profile_step
 
-    fair(given.words)
+    check_overrides(given.words)
     with tempfile.TemporaryDirectory() as place:
         words = [*given.words, f"cache_dir={place}/cache", f"runs_dir={place}/runs"]
-        cfg = configured(setting, words)
+        cfg = setting_config(setting, words)
         cfg.data(console.info)  # drawing is no part of what is timed
         first = {state: first_batch(cfg, setting.steps)[1] for state in ("cold", "warm")}
-        lanes = {name: Lane(serve, name, setting, words) for name in RIVALS}
-        rounds = race(lanes, given.rounds, setting.steps * setting.batch)
+        lanes = {name: Contender(contender_worker, name, setting, words) for name in RIVALS}
+        rounds = time_rounds(lanes, given.rounds, setting.steps * setting.batch)
         memory = {name: lane.end() for name, lane in lanes.items()}
-        job = harness.job(cfg, setting.steps)
-        steps = {cfg.optimizer.name: step(job), "adamp package": step(job, package=True)}
+        job = build_job(cfg, setting.steps)
+        steps = {cfg.optimizer.name: profile_step(job), "adamp package": profile_step(job, package=True)}
         evaluation = profiling.evaluation(job)
     result = {
         "setting": str(setting), "rounds": rounds, "rates": {n: quartiles([r[n] for r in rounds]) for n in RIVALS},
@@ -121,7 +129,7 @@ def spread(numbers: Mapping[str, float], digits: int) -> str:
     return f"{median} ({low}–{high})"
 
 
-def apart(*arguments: str) -> dict[str, float]:
+def run_isolated(*arguments: str) -> dict[str, float]:
     """Return what this command measures in a process of its own."""
     call = [sys.executable, "-m", "maskcls", "benchmark", *(word for word in arguments if word != "speed")]
     result = subprocess.run(call, capture_output=True, encoding="utf-8", errors="replace", check=False)
@@ -149,13 +157,13 @@ def scale(given: Asked) -> dict[str, Any]:
     results = []
     for photos in given.photos:
         with tempfile.TemporaryDirectory() as place:
-            from maskcls.benchmark.scaling import enlarged
+            from maskcls.benchmark.scaling import enlarge_dataset
 
-            count = enlarged(Path(place) / "set", photos, given.people, "data")
+            count = enlarge_dataset(Path(place) / "set", photos, given.people, "data")
             console.info(f"measuring {count} photos")
             words = ["data=competition", f"data.root={place}/set", f"cache_dir={place}/cache", "crop=resize"]
             words += [f"crop.height={setting.height}", f"crop.width={setting.width}", *given.words]
-            results.append(apart("scale", "--settings", spelled(setting), "--alone", "size", *words))
+            results.append(run_isolated("scale", "--settings", spelled(setting), "--alone", "size", *words))
     rows = [[name, *(f"{row[name]:.2f}" for row in results), f"{results[-1][name] / max(results[0][name], 1e-9):.1f}"]
             for name in results[0]]  # fmt: skip
     head = ["", *(f"{row['photos']:.0f} photos" for row in results), "last / first"]
@@ -165,11 +173,11 @@ def scale(given: Asked) -> dict[str, Any]:
 
 def size(given: Asked) -> dict[str, float]:
     """Return the costs of one set, of this process alone."""
-    from maskcls.benchmark.harness import configured
-    from maskcls.benchmark.scaling import costs
+    from maskcls.benchmark.harness import setting_config
+    from maskcls.benchmark.scaling import measure_costs
 
     (setting,) = settings(given, LARGE)
-    return costs(configured(setting, given.words))
+    return measure_costs(setting_config(setting, given.words))
 
 
 KINDS = {"speed": speed, "start": start, "scale": scale}

@@ -15,7 +15,7 @@ import re
 import sys
 from pathlib import Path
 
-from maskcls.benchmark.suites import KINDS, Asked, line, machine, size
+from maskcls.benchmark.suites import KINDS, Asked, line, machine_info, size
 from maskcls.cli.command import command
 from maskcls.core.errors import ConfigError
 from maskcls.system import console
@@ -59,7 +59,7 @@ def main() -> None:
     if given.alone:
         print(json.dumps(size(given)))
         return
-    facts = machine()
+    facts = machine_info()
     console.info(line(facts), "bold")
     result = {"kind": given.kind, "machine": facts, "command": sys.argv[1:], **KINDS[given.kind](given)}
     name = re.sub(r"\W+", "-", f"{facts['gpu'] or facts['cpu']} {facts['cores']} cores").lower()
