@@ -18,7 +18,7 @@ from hypothesis import strategies as some
 from PIL import Image
 from test_relabel import competition as competition_people
 
-from maskcls.cli.preview import listed
+from maskcls.cli.preview import select_images
 from maskcls.components import data, extra, labels, split
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
@@ -280,7 +280,7 @@ def test_a_sheet_of_photos_finds_the_other_unicode_form(tmp_path: Path) -> None:
     path = tmp_path / unicodedata.normalize("NFD", "é.png")
     Image.new("RGB", (6, 8)).save(path)
     (tmp_path / "my.csv").write_text(unicodedata.normalize("NFD", "path\né.png\n"), encoding="utf-8")
-    assert listed(tmp_path / "my.csv", "*", 5) == [str(path)]
+    assert select_images(tmp_path / "my.csv", "*", 5) == [str(path)]
 
 
 def persons(count: int, seed: int) -> pd.DataFrame:

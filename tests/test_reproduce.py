@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from conftest import environment
 
-from maskcls.cli.leakage import meaning
+from maskcls.cli.leakage import explain_gap
 from maskcls.cli.reproduce import asked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, NonFiniteError, RunError
@@ -260,8 +260,8 @@ def test_runs_scored_on_different_rows_are_not_compared(
 
 
 def test_a_gap_is_read_with_its_interval() -> None:
-    assert "promise 0.100 more" in meaning(0.1, [0.05, 0.15])
-    assert "cannot be told from none" in meaning(0.1, [-0.02, 0.22]) and "promise 0.100 less" in meaning(
+    assert "promise 0.100 more" in explain_gap(0.1, [0.05, 0.15])
+    assert "cannot be told from none" in explain_gap(0.1, [-0.02, 0.22]) and "promise 0.100 less" in explain_gap(
         -0.1, [-0.2, -0.05]
     )
 
@@ -385,7 +385,7 @@ def test_fewer_than_twenty_people_have_no_interval() -> None:
         format_difference({"f1": 0.1, "interval": None, "rows": "oof"})
         == "+0.100 (n < 20 people: no interval) out of fold"
     )
-    assert "fewer than 20 people" in meaning(0.1, None)
+    assert "fewer than 20 people" in explain_gap(0.1, None)
     records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in rungs("team")[:3]}
     (ax,) = figure("team", records, LIGHT).axes
     assert any(line.get_xydata().tolist()[0] == [0, 0.5] for line in ax.get_lines())

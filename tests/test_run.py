@@ -19,7 +19,7 @@ import yaml
 from conftest import environment
 from hydra.types import RunMode
 
-from maskcls.cli.hydra_app import spared
+from maskcls.cli.hydra_app import collect_error
 from maskcls.config import compose as compose_module
 from maskcls.config.compose import compose
 from maskcls.core.errors import MaskclsError, NonFiniteError
@@ -271,5 +271,5 @@ def test_the_sweeper_hears_nought_of_a_job_that_fails_and_never_nan(monkeypatch:
     told = SimpleNamespace(mode=RunMode.MULTIRUN, launcher=launcher, job=SimpleNamespace(num=1))
     monkeypatch.setattr(compose_module.HydraConfig, "get", lambda: told)
     failed: list[MaskclsError] = []
-    assert spared(NonFiniteError("the loss of epoch 1 is nan"), failed) == 0.0
+    assert collect_error(NonFiniteError("the loss of epoch 1 is nan"), failed) == 0.0
     assert [str(error) for error in failed] == ["the loss of epoch 1 is nan"]

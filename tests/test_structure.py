@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from maskcls.cli.options import BEGIN, END, markdown
+from maskcls.cli.options import BEGIN, END, options_table
 from maskcls.cli.table import MARKERS
 from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS, MODULES
@@ -120,7 +120,7 @@ def test_every_word_of_the_registry_has_a_file_and_every_file_composes(
 
 def test_readme_holds_the_table_of_words() -> None:
     text = (TOP / "README.md").read_text()
-    assert text.split(BEGIN)[1].split(END)[0].strip() == markdown()
+    assert text.split(BEGIN)[1].split(END)[0].strip() == options_table()
 
 
 def test_readme_holds_the_tables_of_what_was_really_run() -> None:

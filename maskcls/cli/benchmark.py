@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from maskcls.benchmark.suites import KINDS, Asked, line, machine_info, size
-from maskcls.cli.command import command
+from maskcls.cli.command import run_command
 from maskcls.core.errors import ConfigError
 from maskcls.system import console
 from maskcls.system.files import write_json
@@ -52,7 +52,7 @@ def sizes(text: str) -> list[int]:
     return found
 
 
-@command
+@run_command
 def main() -> None:
     """Measure, print and write what the command line asks for."""
     given = asked()

@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-from maskcls.cli.command import command
+from maskcls.cli.command import run_command
 from maskcls.data.pixel_cache import list_entries, remove_entries
 from maskcls.system import console
 
@@ -37,7 +37,7 @@ def described(key: str, folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-@command
+@run_command
 def main() -> None:
     """List what is cached, or remove it."""
     parser = argparse.ArgumentParser("python -m maskcls cache", description=(__doc__ or "").splitlines()[0])

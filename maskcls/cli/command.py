@@ -18,7 +18,7 @@ def hushed(unraised: Any) -> None:
         sys.__unraisablehook__(unraised)
 
 
-def command(main: Callable[[], Any]) -> Callable[[], Any]:
+def run_command(main: Callable[[], Any]) -> Callable[[], Any]:
     """Make a command of a function: a fault is its sentence and exit code 2, a signal 128 + its number."""
 
     @functools.wraps(main)

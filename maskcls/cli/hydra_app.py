@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 
-from maskcls.cli.command import command
+from maskcls.cli.command import run_command
 from maskcls.config.completion import print_script, set_typed_line
 from maskcls.config.compose import Experiments, wrap_hydra_errors
 from maskcls.config.override_grammar import split_flags
@@ -25,7 +25,7 @@ from maskcls.system.signals import await_signal
 from maskcls.system.streams import prepare_streams
 
 
-def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]:
+def hydra_app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]:
     """Return the command that composes `config` with the command line and hands it to `task`, once for each job."""
 
     failed: list[MaskclsError] = []
@@ -42,9 +42,9 @@ def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]
         except Exception as error:
             if not isinstance(error, ConfigError | DataError):
                 await_signal()
-            return spared(as_user_error(error), failed)
+            return collect_error(as_user_error(error), failed)
 
-    @command
+    @run_command
     def main() -> Any:
         """Compose and run, or end with the sentences of what failed."""
         typed[:] = sys.argv
@@ -57,7 +57,7 @@ def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]
         Plugins.instance().register(Experiments)
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach this function whole
         line = words if completes else parse_overrides([*flags, *words], config)[len(flags) :]
-        name_sweep([*flags, *line])
+        set_sweep_name([*flags, *line])
         with wrap_hydra_errors(line, words):
             sys.argv[1:] = [*flags, *line]
             hydra.main(version_base="1.3", config_path=str(resource_dir("conf")), config_name=config)(job)()
@@ -69,7 +69,7 @@ def app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]
     return main
 
 
-def spared(error: MaskclsError, failed: list[MaskclsError]) -> float:
+def collect_error(error: MaskclsError, failed: list[MaskclsError]) -> float:
     """Keep a job's fault for the end, so that a sweep goes on; in a launcher's own process it is raised.
 
     A sweeper that asks for a score hears 0, the worst macro F1.
@@ -84,7 +84,7 @@ def spared(error: MaskclsError, failed: list[MaskclsError]) -> float:
     return 0.0
 
 
-def name_sweep(arguments: list[str]) -> None:
+def set_sweep_name(arguments: list[str]) -> None:
     """Give the jobs of a sweep a name to share, by the environment, which any launcher hands on."""
     if SWEEPS & set(arguments):
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import sys
 
-from maskcls.cli.command import command
+from maskcls.cli.command import run_command
 from maskcls.core.errors import ConfigError
 from maskcls.system import console
 
 SPLITS = {"folds of photos": "stratified_label", "folds of people": "by_person"}
 
 
-def gap(words: list[str]) -> None:
+def compare_splits(words: list[str]) -> None:
     """Train both, and print their scores, the gap with its interval, and what it means."""
     from maskcls.config.compose import compose
     from maskcls.config.validation import validate
@@ -48,10 +48,10 @@ def gap(words: list[str]) -> None:
     console.print_table(
         "", ["", "out-of-fold F1\n[95 % over people]", "F1 on new people\n(evaluation, folds' mean)"], lines
     )
-    console.info(meaning(both["f1"], both["interval"]))
+    console.info(explain_gap(both["f1"], both["interval"]))
 
 
-def meaning(f1: float, interval: list[float] | None) -> str:
+def explain_gap(f1: float, interval: list[float] | None) -> str:
     """Return what a gap says."""
     if interval is None:
         from maskcls.evaluation.bootstrap import FEWEST
@@ -70,7 +70,7 @@ def meaning(f1: float, interval: list[float] | None) -> str:
     )
 
 
-@command
+@run_command
 def main() -> None:
     """Train twice and compare."""
     words = sys.argv[1:]
@@ -79,4 +79,4 @@ def main() -> None:
         return
     if any(word.startswith(("split=", "fold=")) for word in words):
         raise ConfigError("split and fold are what maskcls.leak sets itself: leave them out")
-    gap(words)
+    compare_splits(words)

@@ -6,7 +6,7 @@ import importlib
 import sys
 from importlib import metadata
 
-from maskcls.cli.command import command
+from maskcls.cli.command import run_command
 from maskcls.core.errors import ConfigError, unknown_message
 
 COMMANDS = {
@@ -24,7 +24,7 @@ COMMANDS = {
 }
 
 
-@command
+@run_command
 def main() -> None:
     """Run the command that the first argument names."""
     name, *rest = sys.argv[1:] or ["--help"]

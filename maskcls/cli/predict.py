@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from maskcls.cli.hydra_app import app
+from maskcls.cli.hydra_app import hydra_app
 
 
 def task(cfg: DictConfig) -> float:
@@ -18,4 +18,4 @@ def task(cfg: DictConfig) -> float:
     return predict(cfg)
 
 
-main = app(task, "predict")
+main = hydra_app(task, "predict")

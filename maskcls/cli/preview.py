@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import yaml
 
-from maskcls.cli.command import command
+from maskcls.cli.command import run_command
 from maskcls.components import crop
 from maskcls.core.csv_reader import read_csv, spell_as_on_disk
 from maskcls.core.errors import ConfigError, DataError
@@ -29,7 +29,7 @@ from maskcls.system import console
 Versions = Callable[[Image], list[Image]]
 
 
-def listed(source: Path, match: str, most: int) -> list[str]:
+def select_images(source: Path, match: str, most: int) -> list[str]:
     """Return at most so many photos of a CSV (column path) or a folder, spread evenly over it."""
     if source.is_dir():
         files, left_out = find_images(source)
@@ -44,7 +44,7 @@ def listed(source: Path, match: str, most: int) -> list[str]:
     return [str(files[i]) for i in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
 
 
-def masked(detector: str, seed: int) -> Versions:
+def mask_versions(detector: str, seed: int) -> Versions:
     """Return what shows a photo with a drawn mask in each style; without a found face it stands alone."""
     try:
         find, random = FaceDetector(check_detector(detector)), np.random.default_rng(seed)
@@ -62,7 +62,7 @@ def masked(detector: str, seed: int) -> Versions:
     return versions
 
 
-def cropped(words: list[str]) -> Versions:
+def crop_version(words: list[str]) -> Versions:
     """Return what shows a photo and its crop, given as a word of the group and parameter=value."""
     faults = [f"--crop: {text!r} is no parameter=value" for text in words[1:] if "=" not in text]
     pairs = [text.partition("=") for text in words[1:]]
@@ -73,7 +73,7 @@ def cropped(words: list[str]) -> Versions:
     return lambda image: [image, cut(image)]
 
 
-@command
+@run_command
 def main() -> None:
     """Write the sheet that the command line asks for."""
     parser = argparse.ArgumentParser("python -m maskcls preview", description=(__doc__ or "").splitlines()[0])
@@ -90,10 +90,10 @@ def main() -> None:
     asked = parser.parse_args()
     show: Versions = lambda image: [image]  # noqa: E731
     if asked.overlay:
-        show = masked(asked.detector, asked.seed)
+        show = mask_versions(asked.detector, asked.seed)
     elif asked.crop:
-        show = cropped(asked.crop)
-    files = listed(asked.source, asked.match, asked.photos)
+        show = crop_version(asked.crop)
+    files = select_images(asked.source, asked.match, asked.photos)
     picture = contact_sheet([show(read_image(path)) for path in files], asked.size, asked.columns)
     if not cv2.imwrite(str(asked.out), picture[..., ::-1]):
         raise DataError(f"{asked.out} cannot be written")

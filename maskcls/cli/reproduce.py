@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 
-from maskcls.cli.command import command
+from maskcls.cli.command import run_command
 from maskcls.core.errors import ConfigError
 
 OWN = {"ladder": "team,workflow,madgrad", "scale": "smoke", "rungs": "", "seeds": "0", "keep": "false"}
@@ -29,7 +29,7 @@ def asked(arguments: list[str]) -> tuple[dict[str, tuple[str, ...]], tuple[str, 
     return lists, given
 
 
-@command
+@run_command
 def main() -> None:
     """Plan, climb, record, and show; a rung that failed ends in exit code 2, after all the others."""
     if {"-h", "--help"} & set(sys.argv[1:]):

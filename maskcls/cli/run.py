@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from maskcls.cli.hydra_app import app
+from maskcls.cli.hydra_app import hydra_app
 
 
 def task(cfg: DictConfig) -> float:
@@ -21,4 +21,4 @@ def task(cfg: DictConfig) -> float:
     return run(cfg)
 
 
-main = app(task)
+main = hydra_app(task)

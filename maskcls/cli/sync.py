@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from maskcls.cli.command import command
+from maskcls.cli.command import run_command
 from maskcls.components.logger import resolve_mode
 from maskcls.core.errors import RunError
 from maskcls.system import console
@@ -70,7 +70,7 @@ def send(record: Path) -> str:
     return lines[-1][:120] if lines else f"wandb ended with {done.returncode}"
 
 
-@command
+@run_command
 def main() -> None:
     """Send the runs below the folder that is given, by default runs."""
     if len(sys.argv) > 2 or sys.argv[1:2] in (["-h"], ["--help"]):

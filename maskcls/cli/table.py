@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from maskcls.cli.command import command
+from maskcls.cli.command import run_command
 from maskcls.cli.compare import compare
 from maskcls.config.overrides import resource_dir
 from maskcls.core.errors import ConfigError, unknown_message
@@ -39,7 +39,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@command
+@run_command
 def main() -> None:
     """Show, write or compare what the command line asks for."""
     asked = arguments()
