@@ -19,7 +19,7 @@ from maskcls.config.completion import SCRIPTS
 from maskcls.config.compose import compose, wrap_hydra_errors
 from maskcls.config.groups import GROUPS
 from maskcls.config.override_grammar import accept_text, exact_line, parse, split_flags
-from maskcls.config.overrides import parse_overrides
+from maskcls.config.overrides import to_hydra
 from maskcls.config.suggestions import FOREIGN, TARGETS, Keys
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
@@ -73,8 +73,8 @@ def test_letters_of_any_script_need_no_quotes(path: str) -> None:
 
 
 def test_lists_and_sweeps_of_any_script_stay_lists_and_sweeps() -> None:
-    assert parse_overrides(["photos=[/가/a.jpg,/나/b.jpg]"]) == ['++photos=["/가/a.jpg","/나/b.jpg"]']
-    assert parse_overrides(["-m", "data.root=/가,/나"]) == ["-m", '++data.root="/가","/나"']
+    assert to_hydra(["photos=[/가/a.jpg,/나/b.jpg]"]) == ['++photos=["/가/a.jpg","/나/b.jpg"]']
+    assert to_hydra(["-m", "data.root=/가,/나"]) == ["-m", '++data.root="/가","/나"']
 
 
 def test_many_values_without_m_are_a_sentence_and_not_a_list() -> None:

@@ -16,9 +16,9 @@ from hydra.types import RunMode
 
 from maskcls.cli.command import run_command
 from maskcls.config.completion import print_script, set_typed_line
-from maskcls.config.compose import Experiments, wrap_hydra_errors
+from maskcls.config.compose import Experiments, parse_overrides, wrap_hydra_errors
 from maskcls.config.override_grammar import split_flags
-from maskcls.config.overrides import SWEEPS, parse_overrides, resource_dir
+from maskcls.config.overrides import SWEEPS, resource_dir, to_hydra
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError, as_user_error
 from maskcls.system.console import print_error
 from maskcls.system.signals import await_signal
@@ -53,7 +53,7 @@ def hydra_app(task: Callable[[Any], Any], config: str = "config") -> Callable[[]
         if completes and print_script(words):
             return
         if completes:
-            set_typed_line(lambda word: parse_overrides([word]))
+            set_typed_line(lambda word: to_hydra([word]))
         Plugins.instance().register(Experiments)
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach this function whole
         line = words if completes else parse_overrides([*flags, *words], config)[len(flags) :]

@@ -71,7 +71,7 @@ def strip_hydra(whole: DictConfig) -> DictConfig:
 def parse_overrides(arguments: list[str], config: str = "config") -> list[str]:
     """Return Hydra's form of a command line; where an option is unknown, the config's other errors are reported too."""
     try:
-        return overrides.parse_overrides(arguments)
+        return overrides.to_hydra(arguments)
     except UnknownOptionError as error:
         raise ConfigError(*error.sentences, *remaining_errors(error.valid, config)) from error
 

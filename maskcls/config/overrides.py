@@ -30,7 +30,7 @@ class UnknownOptionError(ConfigError):
         self.valid = valid
 
 
-def parse_overrides(arguments: list[str]) -> list[str]:
+def to_hydra(arguments: list[str]) -> list[str]:
     """Return a command line in which any key may be set, so that the config's own check answers for it.
 
     The options of groups are checked here: UnknownOptionError.

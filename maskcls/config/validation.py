@@ -34,7 +34,7 @@ CONFLICTS: tuple[tuple[str, Callable[..., Any], str], ...] = (  # keys, when the
     ("overlay.of extra", lambda part, word: part == "extra" and word == "none",
      "overlay.of: there are no {} photos to draw masks on, extra is {}"),
 )  # fmt: skip
-ConfigT = TypeVar("Kind")
+ConfigT = TypeVar("ConfigT")
 
 
 def validate(raw: DictConfig | Mapping[str, Any], kind: type[ConfigT] = Config) -> ConfigT:  # type: ignore[assignment]
