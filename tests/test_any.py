@@ -71,8 +71,8 @@ def right_or_told(whole: dict[str, Any], made: list[tuple[str, str | None, Any]]
             cfg = validate(raw)
         except ConfigError as error:
             named = {group for group, _, _ in made}
-            assert error.sentences
-            assert all(any(name in sentence for name in named) for sentence in error.sentences), error.sentences
+            assert error.messages
+            assert all(any(name in sentence for name in named) for sentence in error.messages), error.messages
             return
     assert validate(cfg.filled()).science() == cfg.science()
 
@@ -112,7 +112,7 @@ def line(words: list[str]) -> None:
     try:
         cfg = validate(compose("name=t", "model=timm", "model.arch=test_resnet", *words))
     except ConfigError as error:
-        assert error.sentences and all(sentence.strip() for sentence in error.sentences)
+        assert error.messages and all(sentence.strip() for sentence in error.messages)
     else:
         assert cfg.filled()
 

@@ -81,7 +81,7 @@ def test_all_contenders_see_the_same_photos(job: Job, tmp_path: Path) -> None:
     links = {file.resolve() for file in link_images(job, tmp_path / "links").rglob("*.*")}
     assert links == {Path(path).resolve() for path in job.paths} and len(job.paths) == 8
     images, labels = next(iter(torch.utils.data.DataLoader(Decoded(job), batch_size=8)))
-    assert images.shape == (8, 3, 32, 24) and labels.tolist() == job.fold.labels[job.fold.train].tolist()
+    assert images.shape == (8, 3, 32, 24) and labels.tolist() == job.fold.labels[job.fold.train_indices].tolist()
 
 
 @pytest.mark.parametrize("package", [False, True])

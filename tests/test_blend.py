@@ -50,7 +50,7 @@ def test_every_blend_gives_rows_of_probabilities_and_the_same_ones_again(name: s
     again = build(name, data, **WORDS[name])
     np.testing.assert_array_equal(again.oof, made.oof)
     np.testing.assert_array_equal(again(other), made(other))
-    assert made.honest
+    assert made.validity_note
 
 
 def test_the_words_of_this_test_are_all_there_are() -> None:

@@ -45,7 +45,7 @@ def sign(raw: Any) -> str:
 def sentences(*overrides: str) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
         validate(compose(*QUICK, *overrides))
-    return caught.value.sentences
+    return caught.value.messages
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_a_missing_group_and_a_missing_value_are_faults(base: Raw) -> None:
     raw = {key: value for key, value in base.items() if key not in ("loss", "epochs")}
     with pytest.raises(ConfigError) as caught:
         validate(raw)
-    assert len(caught.value.sentences) == 2
-    assert caught.value.sentences[0] == "epochs is missing: it has no default"
-    assert caught.value.sentences[1].startswith("loss: None names no word")
+    assert len(caught.value.messages) == 2
+    assert caught.value.messages[0] == "epochs is missing: it has no default"
+    assert caught.value.messages[1].startswith("loss: None names no word")
 
 
 def test_defaults_of_the_code_are_filled_in() -> None:

@@ -188,7 +188,7 @@ def test_all_broken_rows_are_told_at_once_and_counted_beyond_ten(root: Path) -> 
     csv.write_text(csv.read_text() + "".join(f"9,male,Asian,x,nobody{i}\n" for i in range(6)))
     with pytest.raises(DataError) as caught:
         notes(root)
-    assert len(caught.value.sentences) == 11 and caught.value.sentences[-1] == "… and 2 more"
+    assert len(caught.value.messages) == 11 and caught.value.messages[-1] == "… and 2 more"
 
 
 def test_a_missing_column_names_the_nearest(root: Path) -> None:

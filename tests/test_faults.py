@@ -86,19 +86,19 @@ def test_all_faults_of_a_config_are_told_at_once(tiny: list[str]) -> None:
                 *tiny, "epochs=-1", "loss.gama=1", "optimizer.lr=fast", "sampler=weighted", "sampler.power=2", "bacth=3"
             )
         )
-    assert len(caught.value.sentences) == 5
+    assert len(caught.value.messages) == 5
 
 
 def test_all_wrong_words_of_a_command_line_are_told_at_once() -> None:
     with pytest.raises(MaskclsError) as caught:
         compose("loss=focla", "model=resnet81,effnet_b4", "head=tripel")
-    assert len(caught.value.sentences) == 3
+    assert len(caught.value.messages) == 3
 
 
 def test_wrong_words_and_wrong_values_are_told_together() -> None:
     with pytest.raises(MaskclsError) as caught:
         compose("name=t", "loss=focla", "epochs=-1", "optimizer.lr=fast")
-    assert len(caught.value.sentences) == 3
+    assert len(caught.value.messages) == 3
 
 
 CSV = {

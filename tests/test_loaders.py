@@ -160,7 +160,7 @@ def test_a_rare_change_to_floats_is_a_sentence_when_it_comes(pixels: np.ndarray,
     words = "augmentation: expected uint8 pixels of .*, got float32 of .*: leave out ToFloat and the like"
     with pytest.raises(ConfigError, match=words) as caught:
         list(build_loader(pixels, rare, epochs(5), cpu(workers=workers)))
-    (sentence,) = as_user_error(caught.value).sentences
+    (sentence,) = as_user_error(caught.value).messages
     assert re.fullmatch(words + r" \(photos .*\), or end with FromFloat", sentence)
 
 

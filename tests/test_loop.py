@@ -41,7 +41,7 @@ def begun(tiny: list[str]) -> Begun:
         cfg = validate(compose(*tiny, *PLAIN, *words))
         table = assemble_table(cfg, lambda note: None)
         fold = Fold.of(table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, cfg.hardware())
-        return cfg, fold, build_train_state(cfg, cfg.head(), cfg.hardware(), fold.size, 0)
+        return cfg, fold, build_train_state(cfg, cfg.head(), cfg.hardware(), fold.image_size, 0)
 
     return begin
 
@@ -54,11 +54,11 @@ def trained(cfg: Config, fold: Fold, state: TrainState) -> list[dict[str, Any]]:
 def test_the_losses_are_those_of_a_plain_loop(begun: Begun) -> None:
     cfg, fold, state = begun()
     found = [row["loss"] for row in trained(cfg, fold, state)]
-    model: Any = build_train_state(cfg, cfg.head(), cfg.hardware(), fold.size, 0).model
+    model: Any = build_train_state(cfg, cfg.head(), cfg.hardware(), fold.image_size, 0).model
     params = cfg.optimizer.params
     optimizer = torch.optim.SGD(model.parameters(), 0.01, params["momentum"], weight_decay=params["weight_decay"])
     mean, std = (torch.tensor(x).view(3, 1, 1) * 255 for x in (model.mean, model.std))
-    order = EpochBatchSampler(fold.train, cfg.sampler(fold.labels[fold.train]), cfg.batch, cfg.seed, 0)
+    order = EpochBatchSampler(fold.train_indices, cfg.sampler(fold.labels[fold.train_indices]), cfg.batch, cfg.seed, 0)
     for order.epoch in range(3):
         model.train()
         seed_epoch(cfg.seed, 0, order.epoch)
@@ -86,12 +86,12 @@ def test_lines_are_normalised_as_pixels_are_to_the_bit() -> None:
 
 def test_a_loss_that_is_no_number_names_its_step_rate_and_photos(begun: Begun) -> None:
     cfg, fold, state = begun()
-    order = EpochBatchSampler(fold.train, cfg.sampler(fold.labels[fold.train]), cfg.batch, cfg.seed, 0)
+    order = EpochBatchSampler(fold.train_indices, cfg.sampler(fold.labels[fold.train_indices]), cfg.batch, cfg.seed, 0)
     row = list(order)[1][0][0]  # the first photo of the second batch
     fold.targets[row] = float("nan")
     with pytest.raises(NonFiniteError) as caught:
         trained(cfg, fold, state)
-    for part in ("epoch 1 of fold 0 is nan", f"step 2 of {len(order)}", "at lr 0.01", fold.names[row]):
+    for part in ("epoch 1 of fold 0 is nan", f"step 2 of {len(order)}", "at lr 0.01", fold.image_ids[row]):
         assert part in str(caught.value)
     assert state.epoch == 0
 

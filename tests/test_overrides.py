@@ -173,7 +173,7 @@ SOUGHT = {
 def test_the_right_key_is_looked_for_in_all_groups(word: str) -> None:
     with pytest.raises(ConfigError) as caught:
         validate(compose("name=t", word))
-    (sentence,) = caught.value.sentences
+    (sentence,) = caught.value.messages
     assert sentence.startswith("unknown") and sentence.endswith(f"did you mean {SOUGHT[word]}?")
 
 

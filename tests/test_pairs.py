@@ -48,9 +48,11 @@ def one_step(cfg: Config, table, photos) -> dict[str, float]:  # type: ignore[no
     """Train on one batch of fold 0 (or as many as make a step) and score a few photos."""
     hardware = cfg.hardware()
     fold = Fold.of(table, photos, 0, hardware)
-    small = replace(fold, train=fold.train[: cfg.batch * cfg.accumulate], held=fold.held[:6])
+    small = replace(
+        fold, train_indices=fold.train_indices[: cfg.batch * cfg.accumulate], val_indices=fold.val_indices[:6]
+    )
     head = cfg.head()
-    state = build_train_state(cfg, head, hardware, small.size, 0)
+    state = build_train_state(cfg, head, hardware, small.image_size, 0)
     before = [parameter.detach().clone() for parameter in state.model.parameters()]
     numbers = next(fit(cfg, state, small, head, hardware, lambda batches: batches))
     assert any(not torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True)), (

@@ -412,6 +412,6 @@ def test_a_variable_that_is_not_set_is_a_sentence(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("MASKCLS_OUTSIDE", raising=False)
     with pytest.raises(ConfigError) as caught:
         validate(compose("tried=outside"))
-    assert caught.value.sentences == (
+    assert caught.value.messages == (
         "extra.root: the environment variable MASKCLS_OUTSIDE is not set. Set it or give extra.root=…",
     )

@@ -95,7 +95,7 @@ def test_a_bad_photo_has_its_sentence(what: str, tmp_path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(DataError) as caught:
         read_image(str(path))
-    (sentence,) = caught.value.sentences
+    (sentence,) = caught.value.messages
     assert sentence.startswith(f"{path} ") and words in sentence
     assert f"{path} {inspect_image(str(path)).fault}" == sentence
 
@@ -120,7 +120,7 @@ def test_what_is_no_file_has_its_sentence(what: str, tmp_path: Path) -> None:
     make(path)
     with pytest.raises(DataError) as caught:
         read_image(str(path))
-    assert caught.value.sentences == (f"{path} {words}",)
+    assert caught.value.messages == (f"{path} {words}",)
 
 
 def sideways(orientation: int) -> bytes:

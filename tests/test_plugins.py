@@ -59,7 +59,7 @@ def test_a_wrong_plugin_is_a_sentence_each_time_and_registers_nothing(kind: str,
             import_plugins([NAME], GROUPS)
         text = str(caught.value)
         assert sentence.replace("PLUGIN", f"{NAME}.py").replace("NAME", NAME) in text
-        assert all(line.startswith("plugins: ") and NAME in line for line in caught.value.sentences)
+        assert all(line.startswith("plugins: ") and NAME in line for line in caught.value.messages)
         assert GROUPS["loss"].words == before
 
 

@@ -209,7 +209,7 @@ def test_runs_with_different_fold_tables_are_refused(
     table.to_csv(file, index=False)
     with pytest.raises(RunError, match=r"a-1 and .*b-2 have different fold tables") as caught:
         ask("runs=[a-1,b-2]")
-    assert len(caught.value.sentences) == 1
+    assert len(caught.value.messages) == 1
 
 
 WRONG = {
@@ -365,7 +365,7 @@ def test_a_real_run_predicts_again_what_it_stored(
     runner.run(compose(*tiny, "epochs=1", "tta=flip"))
     (run,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     whole = opened(run)
-    probs = Predictor(whole, validate(compose(*tiny)).hardware())([people / name for name in whole.evaluation["id"]])
+    probs = Predictor(whole, validate(compose(*tiny)).hardware())([people / name for name in whole.eval_table["id"]])
     np.testing.assert_allclose(probs, stored(run), atol=1e-5)
     done = command(f"runs=[{run.name}]", name="predict")
     assert done.returncode == 0, done.stderr

@@ -63,7 +63,7 @@ def test_yaml_of_dates_keys_that_are_not_text_and_many_values_is_refused(tmp_pat
 def test_a_list_that_stands_in_two_places_is_written_twice_and_an_older_file_is_still_read(tmp_path: Path) -> None:
     both = [1, 2]
     place = RunDir(tmp_path, "t", {})
-    place.open({"a": both, "b": {"c": both}})
+    place.create({"a": both, "b": {"c": both}})
     assert "*" not in (place / "config.yaml").read_text() and read_yaml(place / "config.yaml") == {
         "a": both,
         "b": {"c": both},

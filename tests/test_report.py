@@ -79,7 +79,7 @@ def guesses(table: pd.DataFrame) -> np.ndarray:
 def finished(root: Path, table: pd.DataFrame, probs: np.ndarray, **more: Any) -> tuple[RunDir, dict[str, Any]]:
     """Write what a run leaves before its report, and return it with its metrics."""
     run = RunDir(root / "runs", "fake", {"seed": 0})
-    run.open({"name": HOSTILE, "epochs": 2, "data": {"name": "table"}, "loss": {"name": "ce", "a": {"b": [1, None]}}})
+    run.create({"name": HOSTILE, "epochs": 2, "data": {"name": "table"}, "loss": {"name": "ce", "a": {"b": [1, None]}}})
     write_predictions(run / "oof.csv", table, probs)
     truth, folds = table["label"].to_numpy(), sorted(set(table["fold"]))
     each = []
@@ -90,8 +90,8 @@ def finished(root: Path, table: pd.DataFrame, probs: np.ndarray, **more: Any) ->
         )
         for epoch in (1, 2):
             loss = {"loss": 2 / epoch, "val_loss": 3 / epoch}
-            run.append({"fold": k, "epoch": epoch, "f1": 0.2 * epoch, "seconds": 60} | loss)
-    run.about(command=["run.py", HOSTILE], versions={"torch": "2.x"}, hardware={"gpu": None}, seconds=3725.0)
+            run.append_epoch({"fold": k, "epoch": epoch, "f1": 0.2 * epoch, "seconds": 60} | loss)
+    run.add_provenance(command=["run.py", HOSTILE], versions={"torch": "2.x"}, hardware={"gpu": None}, seconds=3725.0)
     metrics = {
         "run": run.id, "folds": each, "folds_mean": mean_std([r["f1"] for r in each], [r["accuracy"] for r in each]),
         "oof": {**compute_scores(truth, probs), "photos": len(table), "people": table["person"].nunique()}, "eval": None,
@@ -280,7 +280,7 @@ def test_config_is_shown_whole(tmp_path: Path) -> None:
     run = RunDir(tmp_path, "x", {})
     groups = {"model": {"name": "timm", "drop": 0.1}, "split": {"name": "by_person"}, "odd": {"p": {}}}
     config = {"seed": 3, "plugins": [], **groups}
-    run.open(config)
+    run.create(config)
     assert yaml.safe_load((run / "config.yaml").read_text()) == config
     assert config_sections(run) == [
         ("run", "", [("seed", "3"), ("plugins", "[]")]), ("model", "timm", [("drop", "0.1")]),

@@ -117,7 +117,7 @@ def test_what_is_wrong_is_told_at_once_and_by_name(command: Callable[..., subpro
     want = ReproduceConfig(("team",), "smoke", (0,), (), ("optimizer.lrr=1",))
     with pytest.raises(ConfigError, match=r"team=baseline and 8 other rungs: .*did you mean lr") as caught:
         plan_runs(want, inspect_dataset(want))
-    assert len(caught.value.sentences) == 1
+    assert len(caught.value.messages) == 1
 
 
 def test_it_climbs_records_and_answers_at_once_when_asked_again(
@@ -327,7 +327,7 @@ def test_the_table_tells_what_was_not_run_and_where_a_score_leaks(tmp_path: Path
 def test_the_climb_is_drawn_as_published_and_as_measured_with_intervals() -> None:
     every = rungs("team")
     scores = {"f1": 0.5, "interval": [0.4, 0.65], "accuracy": 0.7}
-    records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in every[:3] if not rung.faithful}
+    records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in every[:3] if not rung.as_published}
     (ax,) = figure("team", records, LIGHT).axes
     drawn = {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()}
     published = [[i, rung.published["f1"]] for i, rung in enumerate(every) if "f1" in rung.published]
@@ -336,7 +336,9 @@ def test_the_climb_is_drawn_as_published_and_as_measured_with_intervals() -> Non
     ((x, low), (_, high)) = ax.collections[0].get_segments()[0]
     assert (x, round(low, 6), round(high, 6)) == (0, 0.4, 0.65)
     (mine,) = (container for container in ax.containers if "ours, out of fold" in container.get_label())
-    assert mine.lines[0].get_xydata().tolist() == [[i, 0.5] for i, rung in enumerate(every[:3]) if not rung.faithful]
+    assert mine.lines[0].get_xydata().tolist() == [
+        [i, 0.5] for i, rung in enumerate(every[:3]) if not rung.as_published
+    ]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == [rung.name for rung in every]
 
 

@@ -82,7 +82,7 @@ def test_the_directory_is_named_by_its_content(tmp_path: Path) -> None:
     run = RunDir(tmp_path, "t", {"a": 1})
     assert run.path == tmp_path / f"t-{content_hash({'a': 1})}" and run.id == run.path.name
     assert RunDir(tmp_path, "t", {"a": 2}).path != run.path != RunDir(tmp_path, "u", {"a": 1}).path
-    assert run / "x.json" == run.path / "x.json" and run.fold(3) == run.path / "fold3"
+    assert run / "x.json" == run.path / "x.json" and run.fold_dir(3) == run.path / "fold3"
 
 
 @pytest.fixture
@@ -91,16 +91,16 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def test_opening_writes_the_config_anew(run: RunDir) -> None:
-    run.open({"b": 1, "a": {"name": "ü"}})
+    run.create({"b": 1, "a": {"name": "ü"}})
     assert yaml.safe_load((run / "config.yaml").read_text()) == {"b": 1, "a": {"name": "ü"}}
-    run.open({"other": 2})
+    run.create({"other": 2})
     assert yaml.safe_load((run / "config.yaml").read_text()) == {"other": 2}
 
 
 def test_a_run_is_done_once_its_metrics_stand_and_a_fold_once_its_predictions_do(run: RunDir) -> None:
-    assert run.metrics() is None and not run.fold_done(1)
-    write_npz(run.fold(1) / "oof.npz", probs=np.zeros((1, 18)))
-    assert run.fold_done(1) and not run.fold_done(0)
+    assert run.metrics() is None and not run.fold_is_done(1)
+    write_npz(run.fold_dir(1) / "oof.npz", probs=np.zeros((1, 18)))
+    assert run.fold_is_done(1) and not run.fold_is_done(0)
     scores = dict.fromkeys(("f1", "accuracy", "mask_f1", "gender_f1", "age_f1"), 0.5) | {"photos": 3}
     done = {"folds": [scores | {"fold": 0}], "oof": scores, "eval": None, "people_on_both_sides": 0}
     write_json(run / "metrics.json", done)
@@ -108,46 +108,46 @@ def test_a_run_is_done_once_its_metrics_stand_and_a_fold_once_its_predictions_do
 
 
 def test_a_run_refuses_to_go_on_over_other_data(run: RunDir) -> None:
-    run.claim("abcd1234", 70)
-    run.claim("abcd1234", 70)
+    run.bind_data("abcd1234", 70)
+    run.bind_data("abcd1234", 70)
     for data, photos in (("ffff0000", 70), ("abcd1234", 71)):
         with pytest.raises(RunError) as caught:
-            run.claim(data, photos)
+            run.bind_data(data, photos)
         assert str(run.path) in str(caught.value) and "70 photos, hash abcd1234" in str(caught.value)
         assert f"now {photos}, hash {data}" in str(caught.value)
-    run.claim("abcd1234", 70)
+    run.bind_data("abcd1234", 70)
 
 
 def test_facts_are_added_to_those_that_stand(run: RunDir) -> None:
-    run.about(host="a", calls=1)
-    run.about(calls=2)
+    run.add_provenance(host="a", calls=1)
+    run.add_provenance(calls=2)
     assert json.loads((run / "about.json").read_text()) == {"host": "a", "calls": 2}
 
 
 def test_the_log_keeps_the_latest_of_a_repeated_epoch_in_order(run: RunDir) -> None:
-    assert run.log() == []
+    assert run.history() == []
     for fold, epoch, f1 in ((1, 1, 0.1), (0, 1, 0.2), (0, 2, 0.3), (0, 2, 0.4), (0, 10, 0.5)):
-        run.append({"fold": fold, "epoch": epoch, "f1": f1})
-    assert [(row["fold"], row["epoch"], row["f1"]) for row in run.log()] == [
+        run.append_epoch({"fold": fold, "epoch": epoch, "f1": f1})
+    assert [(row["fold"], row["epoch"], row["f1"]) for row in run.history()] == [
         (0, 1, 0.2), (0, 2, 0.4), (0, 10, 0.5), (1, 1, 0.1),
     ]  # fmt: skip
 
 
 def test_a_line_that_a_killed_process_left_is_skipped(run: RunDir) -> None:
-    run.append({"fold": 0, "epoch": 1})
+    run.append_epoch({"fold": 0, "epoch": 1})
     with (run / "log.jsonl").open("a") as file:
         file.write('{"fold": 0, "epo')
-    assert run.log() == [{"fold": 0, "epoch": 1}]
+    assert run.history() == [{"fold": 0, "epoch": 1}]
 
 
 @pytest.mark.parametrize("half", ['{"fold": 0, "epo', '{"fold": 0, "epoch": 2}'])
 def test_what_is_appended_after_half_a_line_is_kept(run: RunDir, half: str) -> None:
-    run.append({"fold": 0, "epoch": 1})
+    run.append_epoch({"fold": 0, "epoch": 1})
     with (run / "log.jsonl").open("a") as file:
         file.write(half)
-    run.append({"fold": 0, "epoch": 2})
-    run.append({"fold": 0, "epoch": 3})
-    assert [row["epoch"] for row in run.log()] == [1, 2, 3]
+    run.append_epoch({"fold": 0, "epoch": 2})
+    run.append_epoch({"fold": 0, "epoch": 3})
+    assert [row["epoch"] for row in run.history()] == [1, 2, 3]
 
 
 HOLD = """

@@ -74,7 +74,7 @@ def test_a_table_without_scored_rows_or_with_an_id_twice_is_refused(linked: tupl
 def test_rows_that_are_not_probabilities_are_refused(name: str, value: str, linked: tuple[list[str], Path]) -> None:
     place = linked[1]
     file = cells(place, name, 5, "p3", value)
-    assert str(file) in said_of(lambda: opened(place).probabilities(name))
+    assert str(file) in said_of(lambda: opened(place).predictions(name))
     if name == "eval.csv":
         assert str(file) in said_of(lambda: confident_predictions(place, pd.Series([], dtype=str)))
 

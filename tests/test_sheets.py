@@ -81,7 +81,7 @@ def test_a_bad_table_has_its_sentence(what: str, base: Path) -> None:
     with pytest.raises(DataError) as caught:
         read(base, content if isinstance(content, bytes) else content.encode())
     assert words in str(caught.value) and str(base) in str(caught.value)
-    assert len(caught.value.sentences) == 1 or "quote" in what
+    assert len(caught.value.messages) == 1 or "quote" in what
 
 
 @pytest.mark.parametrize("root", ["nowhere", "a.jpg", "x" * 300])
@@ -136,9 +136,9 @@ def right_or_told(base: Path, file: Path, content: bytes) -> None:
         else:
             rows = competition(lambda note: None, root=str(base))
     except MaskclsError as error:
-        assert error.sentences
-        named = [sentence for sentence in error.sentences if str(base) in sentence or sentence.startswith("…")]
-        assert len(named) == len(error.sentences), error.sentences
+        assert error.messages
+        named = [sentence for sentence in error.messages if str(base) in sentence or sentence.startswith("…")]
+        assert len(named) == len(error.messages), error.messages
         return
     assert list(rows.columns) == COLUMNS and len(rows)
     assert rows["label"].between(0, 17).all() and rows["id"].is_unique

@@ -56,7 +56,7 @@ def test_all_bad_photos_are_told_in_one_report_before_any_work(words: list[str],
     ids = broken(mine)
     with pytest.raises(DataError) as caught:
         run(compose(*words))
-    *each, last = caught.value.sentences
+    *each, last = caught.value.messages
     assert [sentence.split()[0] for sentence in each] == [str(mine / name) for name in ids]
     assert last.startswith("4 of ") and last.endswith("photos cannot be used; on_error=skip leaves them out")
     assert not list(tmp_path.rglob("pixels.*")) and not list((tmp_path / "runs").iterdir())
@@ -69,8 +69,8 @@ def test_more_bad_photos_than_a_report_names_are_listed_in_a_file(words: list[st
     with pytest.raises(DataError) as caught:
         run(compose(*words))
     file = tmp_path / "cache" / "unusable.txt"
-    assert len(caught.value.sentences) == NAMED + 1 < len(spoiled)
-    assert str(caught.value.sentences[-1]).endswith(f"all of them are listed in {file}")
+    assert len(caught.value.messages) == NAMED + 1 < len(spoiled)
+    assert str(caught.value.messages[-1]).endswith(f"all of them are listed in {file}")
     assert [line.split()[0] for line in file.read_text().splitlines()] == list(map(str, spoiled))
 
 
@@ -113,7 +113,7 @@ def test_pixels_ids_and_folds_agree_without_the_bad_photos(words: list[str], min
 def test_where_all_is_well_both_words_are_one_run(words: list[str]) -> None:
     tables = [assembled(*words, f"on_error={word}") for word in ("stop", "skip")]
     assert table_digest(tables[0][1]) == table_digest(tables[1][1]) and tables[0][2] == tables[1][2]
-    assert tables[0][0].science() == tables[1][0].science()
+    assert tables[0][0].hashed_items() == tables[1][0].hashed_items()
 
 
 def test_a_photo_smaller_than_the_cut_is_bad_before_anything_is_decoded(
@@ -147,7 +147,7 @@ def test_a_set_of_bad_photos_alone_leaves_none(words: list[str], mine: Path) -> 
     for word in ("stop", "skip"):
         with pytest.raises(DataError) as caught:
             run(compose(*words, f"on_error={word}"))
-        assert len(caught.value.sentences) == NAMED + 1
+        assert len(caught.value.messages) == NAMED + 1
 
 
 LINKS: dict[str, Callable[[Path], str]] = {
@@ -188,7 +188,7 @@ def test_rows_without_a_file_stop_a_run_or_are_left_out_and_counted(what: str, w
     names = taken_away(mine, what)
     with pytest.raises(DataError, match="there is no") as caught:
         assembled(*words)
-    assert all(any(name in told for told in caught.value.sentences) for name in names[:1])
+    assert all(any(name in told for told in caught.value.messages) for name in names[:1])
     _, table, notes = assembled(*words, "on_error=skip")
     (note,) = [note for note in notes if note.startswith(f"on_error: {len(names)} rows were left out")]
     assert all(name in note for name in names) and not any(name in path for path in table["path"] for name in names)

@@ -199,12 +199,12 @@ def test_a_server_that_dies_or_is_slow_stops_no_run_and_the_local_record_is_whol
     for row in rows[heard:]:  # the server has died at the start, in the middle, or before the end
         sink.log(row)
     for row in rows:
-        place.append(row)  # as a run does, whatever becomes of the server
+        place.append_epoch(row)  # as a run does, whatever becomes of the server
     start = time.monotonic()
     sink.end({})
     assert time.monotonic() - start < 60
     wandb.teardown()  # as the end of the process does
-    assert [row["epoch"] for row in place.log()] == [1, 2]
+    assert [row["epoch"] for row in place.history()] == [1, 2]
     items = [item for record in records(place.path) if "history" in record for item in record["history"]["item"]]
     assert [item["value_json"] for item in items if item.get("nested_key") == ["fold0/epoch"]] == ["1", "2"]
     assert KEY not in " ".join(told)

@@ -222,7 +222,7 @@ def test_a_generated_file_is_loaded_to_the_bit_or_refused(
     try:
         filled = fill(content, tmp_path, ending)
     except ConfigError as error:
-        assert str(error).startswith("model.pretrained: ") and len(error.sentences) == 1
+        assert str(error).startswith("model.pretrained: ") and len(error.messages) == 1
         return
     assert all(torch.equal(filled[key], x) for key, x in body(source).items())
     unused = len([key for key in state if not key.endswith("num_batches_tracked")]) - len(body(source))

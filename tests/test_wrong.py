@@ -56,7 +56,7 @@ def test_every_key_with_a_letter_changed_has_the_nearest(key: str, whole: dict[s
     raw = {misspelt(name) if name == key else name: value for name, value in copy.deepcopy(whole).items()}
     with pytest.raises(ConfigError) as caught:
         validate(raw)
-    (sentence,) = [told for told in caught.value.sentences if misspelt(key) in told]
+    (sentence,) = [told for told in caught.value.messages if misspelt(key) in told]
     assert sentence.startswith(f"unknown key '{misspelt(key)}'") and helps(sentence, key)
 
 
@@ -86,7 +86,7 @@ def test_every_key_of_a_wrong_type_is_named(key: str, whole: dict[str, Any]) -> 
             validate(copy.deepcopy(whole) | {key: value})
         except ConfigError as error:
             refused += 1
-            assert all(sentence.startswith(key) and "\n" not in sentence for sentence in error.sentences), error
+            assert all(sentence.startswith(key) and "\n" not in sentence for sentence in error.messages), error
     assert refused >= 5
 
 

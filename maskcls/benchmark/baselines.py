@@ -37,7 +37,7 @@ class Decoded(Dataset[tuple[Tensor, int]]):
 
         self.paths, self.labels = job.paths, job.labels
         self.transform = A.Compose([
-            A.CenterCrop(*job.fold.size),
+            A.CenterCrop(*job.fold.image_size),
             A.RandomBrightnessContrast(brightness_limit=(-0.1, 0.1), contrast_limit=(-0.1, 0.1), p=0.5),
             A.Normalize(mean=(0.548, 0.504, 0.479), std=(0.237, 0.247, 0.246)),
             ToTensorV2(),
@@ -75,7 +75,7 @@ def timm_(job: Job, place: Path) -> Turn:
 
     torch.backends.cudnn.benchmark = True  # as train.py has it
     model = job.model()
-    facts = resolve_data_config({"input_size": (3, *job.fold.size)}, model=model)
+    facts = resolve_data_config({"input_size": (3, *job.fold.image_size)}, model=model)
     dataset = create_dataset("", str(link_images(job, place)), "train", is_training=True, batch_size=job.cfg.batch)
     warnings.filterwarnings("ignore", "This DataLoader will create")  # four workers may be more than the cores
     loader = create_loader(
@@ -129,8 +129,8 @@ def upper_bound(job: Job, place: Path) -> Turn:
     state, work, _, _ = build_training(job)
     device = job.hardware.device
     layout = torch.channels_last if job.hardware.channels_last else torch.contiguous_format
-    images = torch.randn(job.cfg.batch, 3, *job.fold.size, device=device).contiguous(memory_format=layout)
-    targets = work.targets[torch.from_numpy(job.fold.train[: job.cfg.batch]).to(device)]
+    images = torch.randn(job.cfg.batch, 3, *job.fold.image_size, device=device).contiguous(memory_format=layout)
+    targets = work.targets[torch.from_numpy(job.fold.train_indices[: job.cfg.batch]).to(device)]
 
     def turn() -> None:
         set_train_mode(work.model)

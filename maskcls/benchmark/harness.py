@@ -73,11 +73,11 @@ class Job:
     @property
     def labels(self) -> list[int]:
         """The class of each photo of a turn."""
-        return self.fold.labels[self.fold.train].tolist()
+        return self.fold.labels[self.fold.train_indices].tolist()
 
     def model(self) -> nn.Module:
         """Return a fresh network with 18 outputs, in torch's own memory layout."""
-        return self.cfg.model(len(CLASSES), *self.fold.size, 0).to(self.hardware.device)
+        return self.cfg.model(len(CLASSES), *self.fold.image_size, 0).to(self.hardware.device)
 
 
 def check_overrides(words: Sequence[str]) -> None:
@@ -104,8 +104,8 @@ def build_job(cfg: Config, steps: int) -> Job:
     table = assemble_table(replace(cfg, batch=1), lambda note: None)  # a batch may be larger than the set
     hardware = cfg.hardware()
     fold = Fold.of(table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, hardware)
-    chosen = np.resize(fold.train, steps * cfg.batch)
-    return Job(cfg, hardware, replace(fold, train=chosen), table["path"].iloc[chosen].tolist(), steps)
+    chosen = np.resize(fold.train_indices, steps * cfg.batch)
+    return Job(cfg, hardware, replace(fold, train_indices=chosen), table["path"].iloc[chosen].tolist(), steps)
 
 
 def synchronize(device: torch.device) -> None:
@@ -169,6 +169,6 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
 def build_training(job: Job) -> tuple[TrainState, TrainStep, EpochBatchSampler, Iterable[Any]]:
     """Return what a run builds for a fold: state, what a step calls, the order of batches, and the batches."""
     cfg, hardware, head = job.cfg, job.hardware, job.cfg.head()
-    state = build_train_state(cfg, head, hardware, job.fold.size, 0)
+    state = build_train_state(cfg, head, hardware, job.fold.image_size, 0)
     batches, source = build_train_loader(cfg, job.fold, hardware)
     return state, build_train_step(cfg, state, job.fold, head, hardware, len(batches)), batches, source

@@ -106,7 +106,7 @@ def evaluation(given: Job) -> dict[str, float]:
     Medians of three times; one before them is not counted.
     """
     state, _, _, _ = build_training(given)
-    cfg, held, found = given.cfg, given.fold.held, []
+    cfg, held, found = given.cfg, given.fold.val_indices, []
     for _ in range(4):
         watch = Stopwatch(given.hardware.device)
         watch.at = time.perf_counter()
@@ -143,7 +143,7 @@ def start(setting: Setting, words: Sequence[str], times: int) -> list[dict[str, 
     with tempfile.TemporaryDirectory() as place:
         for i in range(times + 1):
             cfg = setting_config(setting, [*words, f"cache_dir={place}/cache", f"runs_dir={place}/runs{i}"])
-            result.append(time_startup(cfg.filled()))
+            result.append(time_startup(cfg.to_dict()))
     return result
 
 

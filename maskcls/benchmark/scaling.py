@@ -62,7 +62,7 @@ def measure_costs(cfg: Config) -> dict[str, float]:
     photos = measure(found, "cache_cold_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
     measure(found, "cache_warm_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
     fold = Fold.of(table, photos, 0, hardware)
-    job = Job(cfg, hardware, fold, [], len(fold.train) // cfg.batch)
+    job = Job(cfg, hardware, fold, [], len(fold.train_indices) // cfg.batch)
     found |= {"photos": len(table), "trained": job.steps * cfg.batch, "cache_mb": photos.nbytes / 1e6}
     state, work, batches, source = build_training(job)
     found["before_rss_mb"] = peak_memory()

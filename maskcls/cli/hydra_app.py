@@ -80,7 +80,7 @@ def collect_error(error: MaskclsError, failed: list[MaskclsError]) -> float:
         raise error
     if sweeps:
         print_error(error, f"job {hydra_config.job.num} failed: ")
-    failed.append(type(error)(*error.sentences))  # without its frames, which hold the job's model
+    failed.append(type(error)(*error.messages))  # without its frames, which hold the job's model
     return 0.0
 
 

@@ -33,7 +33,7 @@ class Blend:
 
     oof: FloatArray
     combine: Combine
-    honest: str
+    validity_note: str
 
     def __call__(self, members: FloatArray) -> FloatArray:
         """Return the blended probabilities (K, 18) of other photos, given the members' (M, K, 18)."""

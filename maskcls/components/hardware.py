@@ -39,14 +39,14 @@ class Hardware:
     folds_at_once: int  # processes, one for each of so many folds
     resident: bool  # photos that are not changed on the CPU lie in the device's memory
 
-    def place(self, model: torch.nn.Module) -> torch.nn.Module:
+    def to_device(self, model: torch.nn.Module) -> torch.nn.Module:
         """Move a model to the device, in the chosen memory layout; on a CPU with the quick gradients."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         if self.device.type == "cpu":
             use_fast_depthwise(model)
         return model.to(self.device).to(memory_format=layout)
 
-    def held(self, photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | torch.Tensor:
+    def to_device_memory(self, photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | torch.Tensor:
         """Return photos (N, H, W, 3) in the device's memory where that is wanted; RunError where they do not fit."""
         if not self.resident:
             return photos
@@ -61,7 +61,7 @@ class Hardware:
             there[start : start + 1024] = torch.from_numpy(np.array(photos[start : start + 1024]))
         return there
 
-    def compiled(self, model: torch.nn.Module) -> torch.nn.Module:
+    def compile_if_enabled(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return the model as torch.compile makes it, where that is wanted."""
         return torch.compile(model) if self.compile else model  # type: ignore[return-value]
 

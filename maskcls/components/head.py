@@ -24,13 +24,13 @@ class Head:
     `keep` holds for each part the axes of the (N, mask, gender, age) cube that it speaks of, `weights` its share.
     """
 
-    keep: tuple[tuple[int, ...], ...]
+    axes: tuple[tuple[int, ...], ...]
     weights: tuple[float, ...]
 
     @property
     def sizes(self) -> list[int]:
         """Classes of each part."""
-        return [int(np.prod([SHAPE[axis] for axis in axes])) for axes in self.keep]
+        return [int(np.prod([SHAPE[axis] for axis in axes])) for axes in self.axes]
 
     @property
     def outputs(self) -> int:
@@ -41,7 +41,7 @@ class Head:
         """Return the parts' targets, (N, size of the part), of targets (N, 18)."""
         cube = targets.reshape(-1, *SHAPE)
         return [cube.sum([a + 1 for a in range(3) if a not in axes]).flatten(1) if len(axes) < 3 else targets
-                for axes in self.keep]  # fmt: skip
+                for axes in self.axes]  # fmt: skip
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return (N, 18) probabilities: the outer product of the parts' softmaxes, in float32."""
@@ -50,7 +50,7 @@ class Head:
             return parts[0]
         return torch.einsum("nm,ng,na->nmga", *parts).flatten(1)
 
-    def objective(self, build: Callable[[Tensor], Objective], counts: Tensor) -> Objective:
+    def build_criterion(self, build: Callable[[Tensor], Objective], counts: Tensor) -> Objective:
         """Return loss(logits, targets (N, 18)): the weighted sum of a loss for each part, each with its own counts."""
         losses = [build(part[0]) for part in self.marginals(counts[None])]
 
@@ -66,10 +66,10 @@ class Head:
 @registry
 def single() -> Head:
     """One head of 18 classes."""
-    return Head(keep=((0, 1, 2),), weights=(1.0,))
+    return Head(axes=((0, 1, 2),), weights=(1.0,))
 
 
 @registry
 def triple(*, mask: NonNegativeFloat = 1.0, gender: NonNegativeFloat = 1.0, age: NonNegativeFloat = 1.0) -> Head:
     """Three heads, mask (3), gender (2) and age (3), whose losses are summed with these weights."""
-    return Head(keep=((0,), (1,), (2,)), weights=(mask, gender, age))
+    return Head(axes=((0,), (1,), (2,)), weights=(mask, gender, age))

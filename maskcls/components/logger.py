@@ -43,10 +43,10 @@ class Wandb:
         self, note: Note, project: str, entity: str | None, group: str | None, tags: list[str], mode: str
     ) -> None:
         self.note, self.mode = note, mode
-        self.place: dict[str, Any] = {"project": project, "entity": entity, "group": group, "tags": tags}
+        self.init_args: dict[str, Any] = {"project": project, "entity": entity, "group": group, "tags": tags}
         self.run: Any = None
 
-    def guard(self, call: Callable[[], Any]) -> Any:
+    def call_safely(self, call: Callable[[], Any]) -> Any:
         """Call wandb; report its failure once and stop logging to it."""
         try:
             return call()
@@ -60,21 +60,23 @@ class Wandb:
         self.dir, fold = run, config["fold"]
         name = run.id if fold is None else f"{run.id}-fold{fold}"
         self.open(run.path, config, name=name, job_type="run" if fold is None else "fold")
-        self.guard(lambda: self.axes(config["folds"]))
+        self.call_safely(lambda: self.define_metrics(config["folds"]))
 
     def open(self, folder: Path, config: Mapping[str, Any], **names: str) -> None:
         """Start a run whose files lie in a folder."""
-        self.run = self.guard(lambda: self.init(dict(config), **names, dir=str(folder)))
+        self.run = self.call_safely(lambda: self.init(dict(config), **names, dir=str(folder)))
 
     def init(self, config: dict[str, Any], **where: str) -> Any:
         """Return a new run of wandb; what it says against its own variables and settings is raised here too."""
         import wandb
 
         limits = {key: value for key, value in LIMITS.items() if key in wandb.Settings.model_fields}
-        places = self.place | where | {"mode": resolve_mode(self.note, self.mode), "settings": wandb.Settings(**limits)}
+        places = (
+            self.init_args | where | {"mode": resolve_mode(self.note, self.mode), "settings": wandb.Settings(**limits)}
+        )
         return wandb.init(config=config, reinit="finish_previous", **places)
 
-    def publish(
+    def log_tables(
         self, name: str, folder: Path, head: Sequence[str], tables: Mapping[str, Sequence[Sequence[str]]]
     ) -> None:
         """Log tables, with the plots and the page of a folder, as a run of their own."""
@@ -90,10 +92,10 @@ class Wandb:
             self.run.log(media)
 
         if self.run:
-            self.guard(fill)
+            self.call_safely(fill)
         self.end({})
 
-    def axes(self, folds: int) -> None:
+    def define_metrics(self, folds: int) -> None:
         """Draw each fold's numbers over its own epochs."""
         for k in range(folds if self.run else 0):
             self.run.define_metric(f"fold{k}/*", step_metric=f"fold{k}/epoch")
@@ -101,17 +103,17 @@ class Wandb:
     def log(self, numbers: Mapping[str, Any]) -> None:
         """Log an epoch under its fold: fold0/f1, fold0/loss, …"""
         row = {f"fold{numbers['fold']}/{key}": value for key, value in numbers.items() if key != "fold"}
-        self.guard(lambda: self.run and self.run.log(row))
+        self.call_safely(lambda: self.run and self.run.log(row))
 
     def end(self, metrics: Mapping[str, Any], failed: bool = False) -> None:
         """Write the summary, the plots and the tables, and finish: a second run never finds this one open."""
         if self.run and metrics:
-            self.guard(lambda: self.conclude(metrics))
+            self.call_safely(lambda: self.log_summary(metrics))
         if self.run:
-            self.guard(lambda: self.run.finish(exit_code=int(failed)))
+            self.call_safely(lambda: self.run.finish(exit_code=int(failed)))
         self.run = None
 
-    def conclude(self, metrics: Mapping[str, Any]) -> None:
+    def log_summary(self, metrics: Mapping[str, Any]) -> None:
         """Log what stands only at the end of a run: summary, confusion matrix, classes, plots, the report."""
         import wandb
 

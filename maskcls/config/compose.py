@@ -73,7 +73,7 @@ def parse_overrides(arguments: list[str], config: str = "config") -> list[str]:
     try:
         return overrides.to_hydra(arguments)
     except UnknownOptionError as error:
-        raise ConfigError(*error.sentences, *remaining_errors(error.valid, config)) from error
+        raise ConfigError(*error.messages, *remaining_errors(error.valid, config)) from error
 
 
 def remaining_errors(right: list[str], config: str) -> tuple[str, ...]:
@@ -85,5 +85,5 @@ def remaining_errors(right: list[str], config: str) -> tuple[str, ...]:
     try:
         validate(compose(*right))
     except ConfigError as error:
-        return error.sentences
+        return error.messages
     return ()

@@ -47,7 +47,7 @@ def to_hydra(arguments: list[str]) -> list[str]:
         try:
             readable = argument if argument.startswith("-") else read_override(argument, words | ladders, sweeps)
         except ConfigError as error:
-            faults += error.sentences
+            faults += error.messages
             continue
         key = readable.partition("=")[0]
         bare = re.fullmatch(r"[A-Za-z_][\w.]*", key) and key.split(".")[0] != "hydra"

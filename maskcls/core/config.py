@@ -83,14 +83,14 @@ class Config:
     logger: Component
     hardware: Component
 
-    def filled(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the config with every default filled in, as plain containers."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {key: {"name": v.name, **v.params} if isinstance(v, Component) else v for key, v in values.items()}
 
-    def science(self) -> dict[str, Any]:
+    def hashed_items(self) -> dict[str, Any]:
         """Return what changes results: the content that names a run, but for other runs' data."""
-        content = {key: value for key, value in self.filled().items() if key not in NOT_HASHED}
+        content = {key: value for key, value in self.to_dict().items() if key not in NOT_HASHED}
         for group in ("data", "extra"):
             content[group] = {key: value for key, value in content[group].items() if key not in PATH_PARAMS}
         return content

@@ -22,7 +22,7 @@ Note = Callable[[str], None]
 class Row(NamedTuple):
     """One row of a CSV: where it stands, for a sentence about it, and its cells."""
 
-    where: str
+    location: str
     cells: dict[str, str]
 
 

@@ -40,10 +40,10 @@ class MaskclsError(Exception):
 
     def __init__(self, *sentences: str) -> None:
         super().__init__("\n".join(sentences))
-        self.sentences = sentences
+        self.messages = sentences
 
     def __reduce__(self) -> tuple[type, tuple[str, ...]]:
-        return type(self), self.sentences
+        return type(self), self.messages
 
 
 class ConfigError(MaskclsError):

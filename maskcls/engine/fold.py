@@ -38,18 +38,18 @@ def train_fold(
     cfg: Config, run: RunDir, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware, log: LogFn
 ) -> None:
     """Train fold k to its end and write its predictions; nothing is done where they stand."""
-    if distributed.broadcast(run.fold_done(k)):
+    if distributed.broadcast(run.fold_is_done(k)):
         return
     head, fold = cfg.head(), Fold.of(table, pixels, k, hardware)
-    state = build_train_state(cfg, head, hardware, fold.size, k)
-    last = run.fold(k) / "last.pt"
+    state = build_train_state(cfg, head, hardware, fold.image_size, k)
+    last = run.fold_dir(k) / "last.pt"
     if last.exists():
         state.restore(last)
         console.info(f"fold {k} goes on after epoch {state.epoch}")
     facts, data = hardware.facts(), table_digest(table)
     if console.main_rank() and (change := begin_session(cfg, run, k, state.epoch, data, facts)):
         console.info(f"fold {k} goes on with other software: {change}", "yellow")
-    batches = len(fold.train) // cfg.batch
+    batches = len(fold.train_indices) // cfg.batch
     with console.FoldProgress(f"fold {k}", batches * cfg.epochs, batches * state.epoch) as meter:
         for numbers in fit(cfg, state, fold, head, hardware, meter) if not state.stale(cfg.patience) else ():
             if console.main_rank():
@@ -62,10 +62,10 @@ def train_fold(
 
 def save_epoch(cfg: Config, run: RunDir, state: TrainState, numbers: dict[str, Any], log: LogFn) -> None:
     """Write what an epoch gave: weights first, so that last.pt never speaks of lost ones; drop weights not wanted."""
-    folder, wanted = run.fold(numbers["fold"]), state.chosen(cfg.select, cfg.average)
+    folder, wanted = run.fold_dir(numbers["fold"]), state.chosen(cfg.select, cfg.average)
     if state.epoch in wanted:
         save_weights(state.predictor, folder / f"epoch{state.epoch}.pt", checkpoint_metadata(cfg, state))
-    run.append(numbers)
+    run.append_epoch(numbers)
     log(numbers)
     state.save(folder / "last.pt")
     remove_unused_weights(folder, wanted)
@@ -80,7 +80,7 @@ def remove_unused_weights(folder: Path, wanted: Sequence[int]) -> None:
 
 def checkpoint_metadata(cfg: Config, state: TrainState) -> dict[str, Any]:
     """Return all that prediction must know beside the weights."""
-    words = cfg.filled()
+    words = cfg.to_dict()
     return {
         "model_word": words["model"], "head": words["head"], "crop": words["crop"], "tta": words["tta"],
         "classes": list(CLASSES), "epoch": state.epoch,
@@ -93,7 +93,7 @@ def finish_fold(
 ) -> None:
     """Predict the held and the evaluation rows with the selected weights and write them: the fold is done."""
     distributed.barrier()
-    folder, epochs, rest = run.fold(fold.number), state.chosen(cfg.select, cfg.average), eval_indices(table)
+    folder, epochs, rest = run.fold_dir(fold.index), state.chosen(cfg.select, cfg.average), eval_indices(table)
     model, best = state.predictor, folder / "best.pt"
     made = distributed.broadcast(best.exists() and is_complete(best, epochs))  # killed between this file and the next
     files = [best] if made else [folder / f"epoch{epoch}.pt" for epoch in epochs]
@@ -101,14 +101,14 @@ def finish_fold(
         load_weights(model, average_weights(files))
     if not made and len(epochs) > 1:
         update_bn(cfg, model, fold, hardware)
-    every = np.concatenate([fold.held, rest])
+    every = np.concatenate([fold.val_indices, rest])
     probs = predict_probs(model, head, fold.unchanged, every, hardware, cfg.precision, cfg.tta())
     if console.main_rank():
-        held = len(fold.held)
+        held = len(fold.val_indices)
         save_weights(model, best, checkpoint_metadata(cfg, state) | {"epoch": epochs})
         remove_unused_weights(folder, ())  # before oof.npz: a fold that is done is not looked at again
         write_npz(
-            folder / "oof.npz", ids=table["id"].to_numpy(str)[fold.held], probs=probs[:held],
+            folder / "oof.npz", ids=table["id"].to_numpy(str)[fold.val_indices], probs=probs[:held],
             eval_ids=table["id"].to_numpy(str)[rest], eval_probs=probs[held:], epochs=state.epoch, epoch=epochs,
         )  # fmt: skip
     distributed.barrier()

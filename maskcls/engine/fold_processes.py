@@ -32,7 +32,7 @@ def train_fold(
     cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, k: int, hardware: Hardware, log: LogFn
 ) -> None:
     """Train fold k under a lock that the first rank holds for all of them."""
-    held = file_lock(place.fold(k) / "lock", lambda: console.info("this fold is trained elsewhere; waiting"))
+    held = file_lock(place.fold_dir(k) / "lock", lambda: console.info("this fold is trained elsewhere; waiting"))
     with held if console.main_rank() else nullcontext():
         distributed.barrier()
         fold.train_fold(cfg, place, table, photos, k, hardware, log)

@@ -26,8 +26,8 @@ def collect_predictions(run: RunDir, table: pd.DataFrame) -> tuple[FloatArray, F
     position = pd.Series(np.arange(len(table)), index=table["id"])
     truth = table["label"].to_numpy()
     for k in range(num_folds(table)):
-        arrays = read_fold(run.fold(k) / "oof.npz")
-        check_rows(run.fold(k) / "oof.npz", arrays, table, k)
+        arrays = read_fold(run.fold_dir(k) / "oof.npz")
+        check_rows(run.fold_dir(k) / "oof.npz", arrays, table, k)
         held = position[arrays["ids"]].to_numpy()
         oof[held] = arrays["probs"]
         rest.append(arrays["eval_probs"])

@@ -73,7 +73,7 @@ def load_metrics_if_done(cfg: Config, place: RunDir) -> dict[str, Any] | None:
 
 def claim(cfg: Config, place: RunDir, table: pd.DataFrame) -> str | None:
     """Refuse a run's folder that is of other photos, labels, weights or runs; return a sentence on an older one."""
-    return place.claim(table_digest(table), len(table), collect_origins(cfg), lambda: size_digest(table))
+    return place.bind_data(table_digest(table), len(table), collect_origins(cfg), lambda: size_digest(table))
 
 
 def train_run(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | None:
@@ -84,15 +84,15 @@ def train_run(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] 
     dry_run(cfg, hardware)
     table, photos = load_photos(cfg, place, hardware, notes)
     if console.main_rank():
-        place.open({key: value for key, value in cfg.filled().items() if key != "fold"})
+        place.create({key: value for key, value in cfg.to_dict().items() if key != "fold"})
         claim(cfg, place, table)
         write_text(place / "table.csv", table[[*SCORING_COLUMNS, "content"]].to_csv(index=False, lineterminator="\n"))
-        place.about(**collect_provenance(hardware.facts()))
+        place.add_provenance(**collect_provenance(hardware.facts()))
     sink: Logger | None = cfg.logger(console.info) if console.main_rank() else None
     closing, failed = None, True
     try:
         if sink:
-            sink.begin(place, cfg.filled() | {"run": place.id})
+            sink.begin(place, cfg.to_dict() | {"run": place.id})
         train_folds(cfg, place, table, photos, hardware, sink.log if sink else lambda numbers: None)
         closing = finalize_run(cfg, place, table, notes, begun) if console.main_rank() else None
         failed = False
@@ -141,7 +141,7 @@ def train_folds(
 ) -> None:
     """Train the wanted folds, one after the other or some at once."""
     wanted = list(range(num_folds(table))) if cfg.fold is None else [cfg.fold]
-    left = [k for k in wanted if not place.fold_done(k)]
+    left = [k for k in wanted if not place.fold_is_done(k)]
     if hardware.folds_at_once > 1 and len(left) > 1 and distributed.world_size() == 1:
         fold_processes.train_folds(cfg, place, table, left, min(hardware.folds_at_once, len(left)), log)
         return
@@ -155,12 +155,12 @@ def finalize_run(
     """Write tables, report and, last, metrics.json, once every fold is done; whoever comes last does it."""
     with file_lock(place / "lock"):
         done = place.metrics()
-        if done is None and all(place.fold_done(k) for k in range(num_folds(table))):
+        if done is None and all(place.fold_is_done(k) for k in range(num_folds(table))):
             count = num_folds(table)
             check_data(cfg, place, count, table_digest(table))
             done = summarize(place, cfg, table, [*notes, *software_notes(place, count)])
-            place.about(folds={str(k): read_sessions(place, k) for k in range(count)})
-            place.about(seconds=round(time.monotonic() - begun, 1))
+            place.add_provenance(folds={str(k): read_sessions(place, k) for k in range(count)})
+            place.add_provenance(seconds=round(time.monotonic() - begun, 1))
             write(place, done, table)
             write_json(place / "metrics.json", done)
     return done
@@ -168,7 +168,7 @@ def finalize_run(
 
 def score_fold(place: RunDir, k: int | None) -> float:
     """Print and return the F1 of one fold of a run."""
-    arrays = read_fold(file := place.fold(int(k or 0)) / "oof.npz")
+    arrays = read_fold(file := place.fold_dir(int(k or 0)) / "oof.npz")
     truth = read_table(place / "table.csv").set_index("id")["label"]
     if not set(arrays["ids"]) <= set(truth.index):
         raise RunError(f"{file} holds other photos than {place / 'table.csv'}")

@@ -37,27 +37,27 @@ Track = Callable[[Iterable[Batch]], Iterable[Batch]]
 class Fold:
     """What one fold trains and is scored on."""
 
-    number: int
+    index: int
     pixels: Pixels  # (N, H, W, 3), all rows of the table
     unchanged: Pixels | Tensor  # the same, where photos are read that nothing changes: on the device if it holds them
     labels: IntArray  # (N,), what is scored
     targets: FloatArray  # (N, 18), what is trained towards
     train_labels: IntArray  # (N,), the class that training counts a row to, however soft its target is
-    train: IntArray  # positions
-    held: IntArray  # positions
-    names: Sequence[str]  # (N,), of the photos
+    train_indices: IntArray  # positions
+    val_indices: IntArray  # positions
+    image_ids: Sequence[str]  # (N,), of the photos
 
     @classmethod
     def of(cls, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware) -> Fold:
         """Return fold k of a table; RunError where the device is to hold the photos and cannot."""
         mine = with_fold_labels(table, k)
         return cls(
-            k, pixels, hardware.held(pixels), table["label"].to_numpy(), targets(mine), train_labels(mine),
+            k, pixels, hardware.to_device_memory(pixels), table["label"].to_numpy(), targets(mine), train_labels(mine),
             train_indices(table, k), val_indices(table, k), table["id"].to_list(),
         )  # fmt: skip
 
     @property
-    def size(self) -> tuple[int, int]:
+    def image_size(self) -> tuple[int, int]:
         """Height and width of the photos."""
         return self.pixels.shape[1], self.pixels.shape[2]
 
@@ -86,22 +86,24 @@ def fit(
     """
     batches, source = build_train_loader(cfg, fold, hardware)
     work = build_train_step(cfg, state, fold, head, hardware, len(batches))
-    truth, views = fold.labels[fold.held], cfg.tta()
+    truth, views = fold.labels[fold.val_indices], cfg.tta()
     while state.epoch < cfg.epochs:
         batches.epoch, begun = state.epoch, time.perf_counter()
-        seed_epoch(cfg.seed, fold.number, state.epoch)
-        with explain_out_of_memory(cfg, hardware, state, work.objective, fold.size):
+        seed_epoch(cfg.seed, fold.index, state.epoch)
+        with explain_out_of_memory(cfg, hardware, state, work.objective, fold.image_size):
             losses, order = train_one_epoch(cfg, state, work, track(source), len(batches), hardware)
         loss = mean_loss(losses, order, state, fold)
         distributed.broadcast_buffers(state.predictor)
         rate = len(batches) * cfg.batch / (time.perf_counter() - begun)
         with explain_out_of_memory(cfg, hardware, state):
-            probs = predict_probs(state.predictor, head, fold.unchanged, fold.held, hardware, cfg.precision, views)
+            probs = predict_probs(
+                state.predictor, head, fold.unchanged, fold.val_indices, hardware, cfg.precision, views
+            )
         numbers = compute_scores(truth, probs)
         state.history.append(numbers["f1"])
         seconds = time.perf_counter() - begun
         yield {
-            "fold": fold.number, "epoch": state.epoch, "step": state.step, "updates": state.updates,
+            "fold": fold.index, "epoch": state.epoch, "step": state.step, "updates": state.updates,
             **({"skipped": state.skipped} if state.scaler.is_enabled() else {}), "loss": loss,
             "val_loss": log_loss(truth, probs), **numbers,
             "lr": state.rate, "images_per_second": rate, "seconds": seconds,
@@ -113,19 +115,22 @@ def build_train_step(
 ) -> TrainStep:
     """Return all that the steps of a fold call."""
     return TrainStep(
-        targets=torch.from_numpy(fold.targets).to(hardware.device), mix=cfg.mixing(),
+        targets=torch.from_numpy(fold.targets).to(hardware.device),
+        mix=cfg.mixing(),
         labels=torch.from_numpy(fold.train_labels).to(hardware.device),
         scale=channel_stats(state.model, hardware.device),
-        objective=head.objective(cfg.loss, torch.from_numpy(fold.targets[fold.train].sum(0)).to(hardware.device)),
+        objective=head.build_criterion(
+            cfg.loss, torch.from_numpy(fold.targets[fold.train_indices].sum(0)).to(hardware.device)
+        ),
         schedule=cfg.scheduler(cfg.epochs * per_epoch, per_epoch),
-        model=hardware.compiled(distributed.wrap_ddp(state.model, hardware.device)),
-    )  # fmt: skip
+        model=hardware.compile_if_enabled(distributed.wrap_ddp(state.model, hardware.device)),
+    )
 
 
 def build_train_loader(cfg: Config, fold: Fold, hardware: Hardware) -> tuple[EpochBatchSampler, Iterable[Batch]]:
     """Return the order of a fold's batches, and the batches."""
-    order = cfg.sampler(fold.train_labels[fold.train])
-    batches = EpochBatchSampler(fold.train, order, cfg.batch, cfg.seed, fold.number)
+    order = cfg.sampler(fold.train_labels[fold.train_indices])
+    batches = EpochBatchSampler(fold.train_indices, order, cfg.batch, cfg.seed, fold.index)
     augment = cfg.augmentation()
     return batches, build_loader(fold.pixels if augment else fold.unchanged, augment, batches, hardware)
 
@@ -134,7 +139,7 @@ def update_bn(cfg: Config, model: nn.Module, fold: Fold, hardware: Hardware) -> 
     """Give averaged weights batch-norm statistics of their own, by a pass over the training photos."""
     batches, source = build_train_loader(cfg, fold, hardware)
     batches.epoch = cfg.epochs
-    seed_epoch(cfg.seed, fold.number, cfg.epochs)
+    seed_epoch(cfg.seed, fold.index, cfg.epochs)
     norms = [
         m for m in set_train_mode(model).modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training
     ]
@@ -190,11 +195,11 @@ def mean_loss(losses: Tensor, order: Sequence[Tensor], state: TrainState, fold: 
     if math.isfinite(whole):
         return whole
     (bad,) = np.nonzero(~np.isfinite(losses.cpu().numpy()))
-    where = f"the loss of epoch {state.epoch + 1} of fold {fold.number} is {whole}"
+    where = f"the loss of epoch {state.epoch + 1} of fold {fold.index} is {whole}"
     if not len(bad):
         raise NonFiniteError(f"{where}, from another rank's photos")
     step, rows = int(bad[0]), order[bad[0]].tolist()
-    names = ", ".join(fold.names[row] for row in rows[:8]) + (", …" if len(rows) > 8 else "")
+    names = ", ".join(fold.image_ids[row] for row in rows[:8]) + (", …" if len(rows) > 8 else "")
     raise NonFiniteError(
         f"{where}: step {step + 1} of {len(losses)} left the numbers, at lr {state.rate:g}, "
         f"with {names}: try a smaller optimizer.lr, or clip=1"

@@ -24,13 +24,13 @@ HEAD = ["", "macro\nF1", "accuracy", "mask\nF1", "gender\nF1", "age\nF1"]
 def blend_runs(word: Component, runs: Sequence[Finished]) -> tuple[Blend, float]:
     """Return the ensemble of some runs and its out-of-fold macro F1, printed beside its members'."""
     check_same_folds(runs)
-    ruler = runs[0].scored
+    ruler = runs[0].val_table
     truth, ids = ruler["label"].to_numpy(np.int64), ruler["id"].tolist()
-    members = np.stack([select(ids, run.probabilities("oof.csv"), run.path / "oof.csv") for run in runs])
+    members = np.stack([select(ids, run.predictions("oof.csv"), run.path / "oof.csv") for run in runs])
     ensemble: Blend = word(members, truth, ruler["person"].tolist())
     title = f"out of fold: {len(ruler)} photos of {ruler['person'].nunique()} people"
     print_scores(title, truth, score_rows(runs, word, members, ensemble.oof))
-    console.info(f"blend={word.name}: {ensemble.honest}")
+    console.info(f"blend={word.name}: {ensemble.validity_note}")
     if both := max(count_split_people(run.table) for run in runs):
         console.info(f"LEAK: {both} people stand on both sides of a fold: no score on new people", "bold red")
     return ensemble, compute_scores(truth, ensemble.oof)["f1"]
@@ -38,9 +38,9 @@ def blend_runs(word: Component, runs: Sequence[Finished]) -> tuple[Blend, float]
 
 def check_same_folds(runs: Sequence[Finished]) -> None:
     """Raise a RunError where two runs were scored on different rows, labels or folds."""
-    first = runs[0].scored.set_index("id").sort_index()
+    first = runs[0].val_table.set_index("id").sort_index()
     for run in runs[1:]:
-        other = run.scored.set_index("id").sort_index()
+        other = run.val_table.set_index("id").sort_index()
         where = f"{runs[0].path} and {run.path} have different fold tables"
         if not first.index.equals(other.index):
             alone = len(first.index.symmetric_difference(other.index))

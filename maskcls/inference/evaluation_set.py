@@ -35,7 +35,7 @@ def load_own_evaluation(run: Finished, cache: Path) -> pd.DataFrame:
     except DataError:
         what = f"{run.path}: its photos cannot be read where its config.yaml says"
         raise RunError(f"{what}. Set data=<source> and the source's root or file") from None
-    table = run.evaluation
+    table = run.eval_table
     if lost := int((~table["id"].isin(paths.index)).sum()):
         what = f"{run.path}: {lost} of its {len(table)} evaluation photos are not where its config.yaml says"
         raise RunError(f"{what}. Set data=<source> and the source's root or file")
@@ -51,12 +51,12 @@ def stored_probs(run: Finished, table: pd.DataFrame, precision: str | None, tta:
 
     They are the same photos only where their names and their contents are.
     """
-    file, own = run.path / "eval.csv", run.evaluation
+    file, own = run.path / "eval.csv", run.eval_table
     if tta not in (None, restore_component(run, "tta")) or precision not in (None, run.config["precision"]):
         return None
     if not file.is_file() or not same_photos(table, own):
         return None
-    return select(table["id"].tolist(), run.probabilities("eval.csv"), file)
+    return select(table["id"].tolist(), run.predictions("eval.csv"), file)
 
 
 def same_photos(mine: pd.DataFrame, other: pd.DataFrame) -> bool:

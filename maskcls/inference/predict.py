@@ -85,7 +85,7 @@ def predict_eval(
 ) -> None:  # fmt: skip
     """Write the submission of the evaluation photos: stored predictions where they are what is asked for, else new."""
     cache = Path(cfg.cache_dir)
-    table = runs[0].evaluation if own_data else load_evaluation(cfg.data, cache)
+    table = runs[0].eval_table if own_data else load_evaluation(cfg.data, cache)
     if table.empty:
         raise DataError("the data has no evaluation photos: photos=<folder> predicts any others")
     kept = [stored_probs(run, table, cfg.precision, tta) for run in runs]

@@ -79,14 +79,14 @@ class Predictor:
         """Return the probabilities (N, 18) of photos that are cropped already, (N, H, W, 3)."""
         size, every = (pixels.shape[1], pixels.shape[2]), np.arange(len(pixels))
         if size != self.size:
-            self.models = [self.built(content, file, size) for content, file in self.pairs()]
+            self.models = [self.build_model(content, file, size) for content, file in self.pairs()]
             self.size = size
-        photos, total = self.hardware.held(pixels), np.zeros((len(pixels), len(CLASSES)))
+        photos, total = self.hardware.to_device_memory(pixels), np.zeros((len(pixels), len(CLASSES)))
         for model, head in zip(self.models, self.heads, strict=True):
             total += predict_probs(model, head, photos, every, self.hardware, self.precision, self.views)
         return (total / len(self.models)).astype(np.float32)
 
-    def built(self, content: Mapping[str, Any], file: Path, size: tuple[int, int]) -> nn.Module:
+    def build_model(self, content: Mapping[str, Any], file: Path, size: tuple[int, int]) -> nn.Module:
         """Return a fold's model with its weights, for photos of `size` (height, width)."""
         raw = content["model_word"]
         fresh = {key: value for key, value in FRESH.items() if isinstance(raw, dict) and key in raw}
@@ -100,7 +100,7 @@ class Predictor:
             reason = str(error).partition("\n")[0][:SAID]
             raise RunError(f"{file} does not fit photos of {size[0]} × {size[1]} pixels: {reason}") from error
         model.mean, model.std = tuple(content["mean"]), tuple(content["std"])
-        return self.hardware.place(model).eval()
+        return self.hardware.to_device(model).eval()
 
 
 def as_image(image: Photo, index: int) -> Pixels:

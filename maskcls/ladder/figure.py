@@ -26,7 +26,7 @@ def figure(ladder: str, records: Mapping[str, Record], dress: Theme) -> Figure:
         known = [
             (i, rung.published["f1"])
             for i, rung in enumerate(every)
-            if "f1" in rung.published and rung.faithful == faithful
+            if "f1" in rung.published and rung.as_published == faithful
         ]
         label = None if faithful else "published (the competition's hidden people)"
         if known:
@@ -59,6 +59,6 @@ def lines(every: Sequence[Rung], records: Mapping[str, Record]) -> dict[str, lis
         if one := records.get(rung.name):
             scores = one["scores"][one["scores"]["answer"]]
             what = "out of fold" if one["scores"]["answer"] == "oof" else "evaluation people"
-            split = " of folds as published" if rung.faithful else ""
+            split = " of folds as published" if rung.as_published else ""
             found.setdefault(f"ours, {what}{split} (95 % over people)", []).append((i, scores))
     return found

@@ -119,7 +119,7 @@ def plan_runs(asked: ReproduceConfig, land: DatasetInfo) -> list[PlannedRun]:
                     )
                     compose_config(made[rung.name].words)
                 except MaskclsError as error:
-                    for sentence in error.sentences:
+                    for sentence in error.messages:
                         faults.setdefault(sentence, []).append(f"{ladder}={rung.name}")
             steps += [step for step in made.values() if not step.rung.members]
     if faults:
@@ -150,7 +150,7 @@ def rung_overrides(rung: Rung, seed: int, asked: ReproduceConfig, land: DatasetI
         base.append(f"people={wished.people}")
     if wished.people and not land.labelled:
         base.append(f"exam={EXAM}")
-    published = compose_config((*base, "model.pretrained=false")).filled()
+    published = compose_config((*base, "model.pretrained=false")).to_dict()
     own = any(re.match(r"model(=|\.arch)", word) for word in asked.given)  # the user's network has no stand-in
     scaled = [word for word in overrides(wished, published, land.photo) if not (own and word.startswith("model"))]
     given = [*(["model.pretrained=false"] if own and not wished.pretrained else []), *asked.given]
@@ -159,6 +159,6 @@ def rung_overrides(rung: Rung, seed: int, asked: ReproduceConfig, land: DatasetI
     cfg = compose_config((*base, *scaled, "model.pretrained=false", *given))
     people = round((cfg.people or land.people) * (1 - (cfg.exam or 0)))
     if wished.epochs:
-        scaled += rescale_milestones(published, cfg.filled(), people)
+        scaled += rescale_milestones(published, cfg.to_dict(), people)
     tags = [f"logger.tags=[{rung.ladder}-{rung.name}]"] if cfg.logger.name == "wandb" else []
     return (*base, *scaled, *tags, *given, f"seed={seed}")

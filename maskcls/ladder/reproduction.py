@@ -37,7 +37,7 @@ def reproduce(own: Words, given: tuple[str, ...]) -> None:
     """Do all that a command line asks for; a RunError names the rungs that failed, after the tables."""
     asked = parse_options(own, given)
     land = inspect_dataset(asked)
-    tells = SCALES[asked.scale].tells
+    tells = SCALES[asked.scale].description
     console.info(f"{', '.join(asked.ladders)} on {land.name}, scale={asked.scale}: {tells}", "bold")
     steps = plan_runs(asked, land)
     place = Path(compose_config(steps[0].words).runs_dir) / "ladders"
@@ -71,7 +71,7 @@ def log(step: PlannedRun, folder: Path, asked: ReproduceConfig) -> None:
     if isinstance(sink, Wandb):
         tables = {f"Ladder {ladder} {i}": rows(ladder, records) for ladder in asked.ladders
                   for i, records in enumerate(load_results(folder, ladder).values())}  # fmt: skip
-        sink.publish(f"{'-'.join(asked.ladders)}-{asked.scale}", folder, HEAD, tables)
+        sink.log_tables(f"{'-'.join(asked.ladders)}-{asked.scale}", folder, HEAD, tables)
 
 
 def parse_options(own: Words, given: tuple[str, ...]) -> ReproduceConfig:
@@ -106,7 +106,7 @@ def record_rungs(
     standing_runs = {rung.name: finished_runs(steps, rung, asked.seeds) for rung in rungs(ladder)}
     outcomes: dict[str, RunScores] = {}
     given = [word for word in asked.given if not PLACES.match(word)]
-    scale = {"name": asked.scale, "tells": SCALES[asked.scale].tells}
+    scale = {"name": asked.scale, "tells": SCALES[asked.scale].description}
     about = {"data": {"name": land.name, "photo": list(land.photo)}, "scale": scale, "given": given}
     faults = []
     for rung in rungs(ladder):

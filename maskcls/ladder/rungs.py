@@ -31,7 +31,7 @@ class Rung:
     published: Mapping[str, float]  # f1 (0–1) and accuracy (%), as far as they were told
     below: str | None  # the rung that it inherits from
     ensemble: bool  # the mean of the folds' models answers, not one of them alone
-    faithful: bool  # folds of images, as published: people stand on both sides
+    as_published: bool  # folds of images, as published: people stand on both sides
     members: tuple[str, ...]  # rungs whose runs are blended; empty: a run of its own
     init: str | None  # the rung whose weights it begins with
     command: str  # what trains or blends it alone
@@ -59,7 +59,7 @@ def rung(file: Path) -> Rung:
     return Rung(
         ladder=file.parent.name, name=file.stem, number=int(head["rung"]), change=head["change"], published=figures,
         below=next((name for name in parents if name != "_self_"), None), ensemble=head.get("answer") == "ensemble",
-        faithful=head.get("reading") == "faithful", members=tuple(re.findall(r"\w+", head.get("members", ""))),
+        as_published=head.get("reading") == "faithful", members=tuple(re.findall(r"\w+", head.get("members", ""))),
         init=head.get("init"), command=head.get("command", ""),
     )  # fmt: skip
 

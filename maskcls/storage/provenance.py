@@ -85,7 +85,7 @@ def begin_session(cfg: Config, run: RunDir, k: int, epoch: int, data: str, hardw
         check_fold(run, k, session, data, here["from"])
     if before and same_session(before[-1], here):
         return None
-    write_json(run.fold(k) / "about.json", {"sessions": [*before, here]})
+    write_json(run.fold_dir(k) / "about.json", {"sessions": [*before, here]})
     return describe_change(software(before[-1]), software(here)) if before else None
 
 
@@ -99,13 +99,13 @@ def check_fold(run: RunDir, k: int, session: Session, data: str, origins: dict[s
     """Raise a RunError if a session of a fold was over other data, or from other weights or runs."""
     changed = differing_origins(origins, session.get("from"))
     if session.get("data") != data or changed:
-        what = f"{run.fold(k)} was trained {f'from another {changed[0]}' if changed else 'over other data'}"
+        what = f"{run.fold_dir(k)} was trained {f'from another {changed[0]}' if changed else 'over other data'}"
         raise RunError(f"{what} than is there now. Choose another name=, or delete that folder and run again")
 
 
 def read_sessions(run: RunDir, k: int) -> list[Session]:
     """Return the sessions in which a fold was trained; none where they are not known."""
-    path, known = run.fold(k) / "about.json", {}
+    path, known = run.fold_dir(k) / "about.json", {}
     with contextlib.suppress(RunError):  # a broken one is begun anew
         known = read_json(path) if path.exists() else {}
     sessions = known.get("sessions")

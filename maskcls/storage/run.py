@@ -53,26 +53,26 @@ class RunDir:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
-    def fold(self, k: int) -> Path:
+    def fold_dir(self, k: int) -> Path:
         """Return the folder of one fold."""
         return self.path / f"fold{k}"
 
-    def fold_done(self, k: int) -> bool:
+    def fold_is_done(self, k: int) -> bool:
         """Tell whether a fold's predictions stand."""
-        return (self.fold(k) / "oof.npz").exists()
+        return (self.fold_dir(k) / "oof.npz").exists()
 
     def metrics(self) -> dict[str, Any] | None:
         """Return the closing metrics, or None while the run is not done (they are written last)."""
         path = self / "metrics.json"
         return read_metrics(path) if os.path.lexists(path) else None
 
-    def open(self, config: Mapping[str, Any]) -> None:
+    def create(self, config: Mapping[str, Any]) -> None:
         """Make the directory and write its config; what a killed process was writing goes."""
         check_own(self.path)
         remove_stale_parts(self.path)
         write_text(self / "config.yaml", yaml.dump(dict(config), Dumper=Plain, sort_keys=False, allow_unicode=True))
 
-    def claim(
+    def bind_data(
         self, data: str, photos: int, origins: Mapping[str, str] | None = None, by_size: Callable[[], str] = str
     ) -> str | None:  # fmt: skip
         """Remember what a run is of at the first time; refuse to go on over other data, weights or runs.
@@ -98,14 +98,14 @@ class RunDir:
         sizes = f"{self.id} is of an older version, which knew its photos by their sizes: those are the same now, "
         return f"{sizes}and whether their contents are is not known" if older else None
 
-    def about(self, **facts: Any) -> None:
+    def add_provenance(self, **facts: Any) -> None:
         """Add facts of this machine and call to about.json; a broken one is begun anew, for no result is in it."""
         path, known = self / "about.json", {}
         with contextlib.suppress(RunError):
             known = read_json(path) if path.exists() else {}
         write_json(path, known | facts)
 
-    def append(self, numbers: Mapping[str, Any]) -> None:
+    def append_epoch(self, numbers: Mapping[str, Any]) -> None:
         """Append one line to log.jsonl."""
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self / "log.jsonl", "ab+", opener=open_own) as file:
@@ -113,7 +113,7 @@ class RunDir:
             cut = file.read(1) not in (b"", b"\n")  # a killed process left half a line
             file.write(("\n" * cut + json.dumps(dict(numbers)) + "\n").encode())
 
-    def log(self) -> list[dict[str, Any]]:
+    def history(self) -> list[dict[str, Any]]:
         """Return the rows of log.jsonl."""
         return epochs(self.path)
 
@@ -126,7 +126,7 @@ def differing_origins(mine: Mapping[str, str], theirs: Any) -> list[str]:
 
 def run_content(cfg: Config) -> dict[str, Any]:
     """Return the content that names a config's run; a run that it begins from is known by its name and data."""
-    content = cfg.science()
+    content = cfg.hashed_items()
     for group, key in (("model", "init"), ("pseudo", "run")):
         if other := content[group].get(key):
             known = [read_text(data) for data in Path(other).glob("data.json")]
@@ -143,16 +143,16 @@ class Finished:
     table: pd.DataFrame  # id, person, label, part, fold, scored, content ("" in a run from before there was one)
 
     @property
-    def scored(self) -> pd.DataFrame:
+    def val_table(self) -> pd.DataFrame:
         """The rows that the run's out-of-fold score is about."""
         return self.table[(self.table["part"] == "train") & self.table["scored"]].reset_index(drop=True)
 
     @property
-    def evaluation(self) -> pd.DataFrame:
+    def eval_table(self) -> pd.DataFrame:
         """The evaluation rows, in info.csv's order."""
         return self.table[self.table["part"] == "eval"].reset_index(drop=True)
 
-    def probabilities(self, name: str) -> pd.DataFrame:
+    def predictions(self, name: str) -> pd.DataFrame:
         """Return id and p0 … p17 of oof.csv or eval.csv."""
         return read_probabilities(self.path / name)
 
