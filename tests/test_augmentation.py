@@ -45,7 +45,7 @@ def test_team_on_cropped_pixels_equals_the_first_teams_pipeline() -> None:
             albumentations.Normalize(mean=MEAN, std=STD, p=1.0),
         ]
     )
-    augment, cropped, touched = conf("team")(), center(height=400, width=200)(photo), 0
+    augment, cropped, touched = conf("team").build(), center(height=400, width=200)(photo), 0
     for seed in range(8):
         plain.set_random_seed(seed)
         expected = plain(image=photo)["image"].transpose(2, 0, 1)
@@ -66,7 +66,7 @@ def test_validation_equals_the_first_teams_too() -> None:
 
 @pytest.mark.parametrize("name", [file.stem for file in FILES])
 def test_each_pipeline_of_conf_keeps_size_and_type_and_follows_its_seed(name: str) -> None:
-    augment = conf(name)()
+    augment = conf(name).build()
     if name == "none":
         assert augment is None
         return
@@ -80,13 +80,13 @@ def test_each_pipeline_of_conf_keeps_size_and_type_and_follows_its_seed(name: st
 
 
 def test_pipelines_of_the_same_words_agree() -> None:
-    first, second = conf("heavy")(), conf("heavy")()
+    first, second = conf("heavy").build(), conf("heavy").build()
     first(image(), 3)
     assert all(np.array_equal(first(image(), seed), second(image(), seed)) for seed in (9, 1, 9))
 
 
 def test_global_random_states_neither_matter_nor_move() -> None:
-    augment = conf("heavy")()
+    augment = conf("heavy").build()
     np.random.seed(0)
     before = np.random.get_state()[1].copy()
     first = augment(image(), 5)
@@ -137,7 +137,7 @@ def test_a_transform_without_arguments_may_stand_alone() -> None:
     faults: list[str] = []
     word = augmentation.registry.check({"name": "albumentations", "transforms": {"VerticalFlip": None}}, faults)
     assert word is not None and not faults
-    assert {word()(image(), seed).tobytes() for seed in range(20)} == {
+    assert {word.build().build(image(), seed).tobytes() for seed in range(20)} == {
         image().tobytes(),
         cv2.flip(image(), 0).tobytes(),
     }

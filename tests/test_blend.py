@@ -31,7 +31,7 @@ def case(seed: int = 0, photos: int = 280, skill: tuple[float, ...] = (0.3, 0.2,
 
 def build(name: str, data: Case, **params: object) -> Blend:
     """Return a blend by its word."""
-    result = blend.registry.words[name](*data, **params)
+    result = blend.registry.builders[name](*data, **params)
     assert isinstance(result, Blend)
     return result
 
@@ -54,7 +54,7 @@ def test_every_blend_gives_rows_of_probabilities_and_the_same_ones_again(name: s
 
 
 def test_the_words_of_this_test_are_all_there_are() -> None:
-    assert set(WORDS) == set(blend.registry.words)
+    assert set(WORDS) == set(blend.registry.builders)
 
 
 def test_mean_and_weighted_are_numpys() -> None:

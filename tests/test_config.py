@@ -183,7 +183,7 @@ def test_a_new_default_in_the_code_changes_the_hash(base: Raw, monkeypatch: pyte
 
     raw, signs = changed(base, "loss", {"name": "mine"}), set()
     for build in (first, second):
-        monkeypatch.setitem(loss.registry.words, "mine", build)
+        monkeypatch.setitem(loss.registry.builders, "mine", build)
         signs.add(sign(raw))
     assert len(signs) == 2
 
@@ -195,7 +195,7 @@ def test_a_plugin_brings_a_loss_of_its_own(tmp_path: Path, monkeypatch: pytest.M
         "    return lambda logits, targets: ((logits.softmax(1) - targets).abs() ** power).sum()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(loss.registry, "words", dict(loss.registry.words))
+    monkeypatch.setattr(loss.registry, "words", dict(loss.registry.builders))
     plugins = "plugins=[my_losses_for_maskcls]"
     try:
         cfg = validate(compose(*QUICK, plugins, "loss.name=mine", "loss.power=1.0"))

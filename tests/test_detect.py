@@ -59,9 +59,9 @@ def fake() -> Iterator[list[Face]]:
         loads.append(one)
         return lambda view: [placed(one, view.shape)] if view.min() else []
 
-    word.words["fake"] = lambda: load
+    word.builders["fake"] = lambda: load
     yield loads
-    del word.words["fake"]
+    del word.builders["fake"]
 
 
 def placed(one: Face, shape: tuple[int, ...]) -> Face:

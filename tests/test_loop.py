@@ -48,17 +48,19 @@ def begun(tiny: list[str]) -> Begun:
 
 def trained(cfg: Config, fold: Fold, state: TrainState) -> list[dict[str, Any]]:
     """Return the numbers of each epoch."""
-    return list(fit(cfg, state, fold, cfg.head(), cfg.hardware(), lambda batches: batches))
+    return list(fit(cfg, state, fold, cfg.head.build(), cfg.hardware.build(), lambda batches: batches))
 
 
 def test_the_losses_are_those_of_a_plain_loop(begun: Begun) -> None:
     cfg, fold, state = begun()
     found = [row["loss"] for row in trained(cfg, fold, state)]
-    model: Any = build_train_state(cfg, cfg.head(), cfg.hardware(), fold.image_size, 0).model
+    model: Any = build_train_state(cfg, cfg.head.build(), cfg.hardware.build(), fold.image_size, 0).model
     params = cfg.optimizer.params
     optimizer = torch.optim.SGD(model.parameters(), 0.01, params["momentum"], weight_decay=params["weight_decay"])
     mean, std = (torch.tensor(x).view(3, 1, 1) * 255 for x in (model.mean, model.std))
-    order = EpochBatchSampler(fold.train_indices, cfg.sampler(fold.labels[fold.train_indices]), cfg.batch, cfg.seed, 0)
+    order = EpochBatchSampler(
+        fold.train_indices, cfg.sampler.build(fold.labels[fold.train_indices]), cfg.batch, cfg.seed, 0
+    )
     for order.epoch in range(3):
         model.train()
         seed_epoch(cfg.seed, 0, order.epoch)
@@ -86,7 +88,9 @@ def test_lines_are_normalised_as_pixels_are_to_the_bit() -> None:
 
 def test_a_loss_that_is_no_number_names_its_step_rate_and_photos(begun: Begun) -> None:
     cfg, fold, state = begun()
-    order = EpochBatchSampler(fold.train_indices, cfg.sampler(fold.labels[fold.train_indices]), cfg.batch, cfg.seed, 0)
+    order = EpochBatchSampler(
+        fold.train_indices, cfg.sampler.build(fold.labels[fold.train_indices]), cfg.batch, cfg.seed, 0
+    )
     row = list(order)[1][0][0]  # the first photo of the second batch
     fold.targets[row] = float("nan")
     with pytest.raises(NonFiniteError) as caught:

@@ -57,11 +57,11 @@ def walk(made: torch.optim.Optimizer, params: list[torch.nn.Parameter], steps: i
 
 def named(key: str) -> Any:
     """Return the builder of a pair's optimizer."""
-    return optimizer.registry.words[key.removesuffix("_package")]
+    return optimizer.registry.builders[key.removesuffix("_package")]
 
 
 def test_every_optimizer_is_held_to_another() -> None:
-    assert set(PAIRS) - {"adamp_package"} == set(optimizer.registry.words)
+    assert set(PAIRS) - {"adamp_package"} == set(optimizer.registry.builders)
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -113,4 +113,4 @@ def test_a_wrong_detector_is_told() -> None:
     faults: list[str] = []
     overlay.registry.check({"name": "masks", "detector": "retina"}, faults)
     assert faults == ["overlay.detector of masks: no detector 'retina': did you mean retinaface?"]
-    assert set(word.words) == {"mtcnn", "retinaface"}
+    assert set(word.builders) == {"mtcnn", "retinaface"}

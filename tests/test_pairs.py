@@ -46,12 +46,12 @@ SMALL = {"crop=center": "crop.height=32 crop.width=24", "crop=face": "crop.heigh
 
 def one_step(cfg: Config, table, photos) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """Train on one batch of fold 0 (or as many as make a step) and score a few photos."""
-    hardware = cfg.hardware()
+    hardware = cfg.hardware.build()
     fold = Fold.of(table, photos, 0, hardware)
     small = replace(
         fold, train_indices=fold.train_indices[: cfg.batch * cfg.accumulate], val_indices=fold.val_indices[:6]
     )
-    head = cfg.head()
+    head = cfg.head.build()
     state = build_train_state(cfg, head, hardware, small.image_size, 0)
     before = [parameter.detach().clone() for parameter in state.model.parameters()]
     numbers = next(fit(cfg, state, small, head, hardware, lambda batches: batches))

@@ -84,4 +84,4 @@ def test_a_right_plugin_of_many_groups_registers(tmp_path: Path) -> None:
 def test_every_builder_of_ours_has_the_signature_that_plugins_must_have() -> None:
     for registry in GROUPS.values():
         assert isinstance(registry, Registry)
-        assert [error for build in registry.words.values() if (error := builder_error(build, registry))] == []
+        assert [error for build in registry.builders.values() if (error := builder_error(build, registry))] == []

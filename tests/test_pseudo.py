@@ -59,7 +59,7 @@ def asked(table: pd.DataFrame, **params: object) -> tuple[pd.DataFrame, list[str
     word = pseudo.registry.check({"name": "confident", **params}, faults)
     assert isinstance(word, Component), faults
     notes: list[str] = []
-    return word(table, notes.append), notes
+    return word.build(table, notes.append), notes
 
 
 def confidence(run: Path, k: int) -> pd.DataFrame:

@@ -48,8 +48,8 @@ def faults(word: Registry, raw: Any) -> list[str]:
 
 
 def test_what_stands_after_the_star_is_the_schema(dish: Registry) -> None:
-    assert list(option_fields(dish.words["soup"])) == ["salt", "kind", "spoons", "extras", "source", "pots"]
-    assert option_fields(dish.words["stew"])["size"][1] is ...
+    assert list(option_fields(dish.builders["soup"])) == ["salt", "kind", "spoons", "extras", "source", "pots"]
+    assert option_fields(dish.builders["stew"])["size"][1] is ...
 
 
 def test_defaults_are_filled_in_and_the_word_builds(dish: Registry) -> None:
@@ -60,11 +60,11 @@ def test_defaults_are_filled_in_and_the_word_builds(dish: Registry) -> None:
         "salt": 1.5, "kind": "thick", "spoons": None, "extras": [], "source": False, "pots": 2,
     }  # fmt: skip
     assert (word.group, word.name) == ("dish", "soup")
-    assert word(7)["guests"] == 7 and word(7)["kind"] == "thick"
+    assert word.build(7)["guests"] == 7 and word.build(7)["kind"] == "thick"
 
 
 def test_a_name_that_python_keeps_for_itself_ends_with_an_underscore(dish: Registry) -> None:
-    assert set(dish.words) == {"soup", "stew", "import"}
+    assert set(dish.builders) == {"soup", "stew", "import"}
 
 
 @pytest.mark.parametrize(

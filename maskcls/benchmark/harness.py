@@ -77,7 +77,7 @@ class Job:
 
     def model(self) -> nn.Module:
         """Return a fresh network with 18 outputs, in torch's own memory layout."""
-        return self.cfg.model(len(CLASSES), *self.fold.image_size, 0).to(self.hardware.device)
+        return self.cfg.model.build(len(CLASSES), *self.fold.image_size, 0).to(self.hardware.device)
 
 
 def check_overrides(words: Sequence[str]) -> None:
@@ -102,7 +102,7 @@ def merge_overrides(words: Sequence[str], given: Sequence[str]) -> list[str]:
 def build_job(cfg: Config, steps: int) -> Job:
     """Return the job of a config; its photos are in the cache when this returns."""
     table = assemble_table(replace(cfg, batch=1), lambda note: None)  # a batch may be larger than the set
-    hardware = cfg.hardware()
+    hardware = cfg.hardware.build()
     fold = Fold.of(table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, hardware)
     chosen = np.resize(fold.train_indices, steps * cfg.batch)
     return Job(cfg, hardware, replace(fold, train_indices=chosen), table["path"].iloc[chosen].tolist(), steps)
@@ -168,7 +168,7 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
 
 def build_training(job: Job) -> tuple[TrainState, TrainStep, EpochBatchSampler, Iterable[Any]]:
     """Return what a run builds for a fold: state, what a step calls, the order of batches, and the batches."""
-    cfg, hardware, head = job.cfg, job.hardware, job.cfg.head()
+    cfg, hardware, head = job.cfg, job.hardware, job.cfg.head.build()
     state = build_train_state(cfg, head, hardware, job.fold.image_size, 0)
     batches, source = build_train_loader(cfg, job.fold, hardware)
     return state, build_train_step(cfg, state, job.fold, head, hardware, len(batches)), batches, source

@@ -111,7 +111,13 @@ def evaluation(given: Job) -> dict[str, float]:
         watch = Stopwatch(given.hardware.device)
         watch.at = time.perf_counter()
         probs = predict_probs(
-            state.predictor, cfg.head(), given.fold.unchanged, held, given.hardware, cfg.precision, cfg.tta()
+            state.predictor,
+            cfg.head.build(),
+            given.fold.unchanged,
+            held,
+            given.hardware,
+            cfg.precision,
+            cfg.tta.build(),
         )
         watch.mark("predict")
         compute_scores(given.fold.labels[held], probs)

@@ -56,7 +56,7 @@ def copy_person(source: Path, target: Path, number: int) -> None:
 def measure_costs(cfg: Config) -> dict[str, float]:
     """Return seconds and MB of a run's stages over a set: table, cache, an epoch of loading, one of training."""
     found: dict[str, float] = {}
-    hardware = cfg.hardware()
+    hardware = cfg.hardware.build()
     table = measure(found, "table_s", lambda: assemble_table(cfg, lambda note: None))
     measure(found, "digest_s", lambda: table_digest(table))
     photos = measure(found, "cache_cold_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))

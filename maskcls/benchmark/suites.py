@@ -80,7 +80,7 @@ def measured(setting: Any, given: Asked) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         words = [*given.words, f"cache_dir={place}/cache", f"runs_dir={place}/runs"]
         cfg = setting_config(setting, words)
-        cfg.data(console.info)  # drawing is no part of what is timed
+        cfg.data.build(console.info)  # drawing is no part of what is timed
         first = {state: first_batch(cfg, setting.steps)[1] for state in ("cold", "warm")}
         lanes = {name: Contender(contender_worker, name, setting, words) for name in RIVALS}
         rounds = time_rounds(lanes, given.rounds, setting.steps * setting.batch)

@@ -69,7 +69,7 @@ def crop_version(words: list[str]) -> Versions:
     made = crop.registry.check({"name": words[0]} | {name: yaml.safe_load(value) for name, _, value in pairs}, faults)
     if made is None or faults:
         raise ConfigError(*faults)
-    cut = made()
+    cut = made.build()
     return lambda image: [image, cut(image)]
 
 

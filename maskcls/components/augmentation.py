@@ -31,13 +31,13 @@ def check_transforms(transforms: dict[str, Any]) -> dict[str, Any]:
     return transforms
 
 
-@registry
+@registry.register
 def none() -> Augment | None:
     """Leave the photos as they are."""
     return None
 
 
-@registry
+@registry.register
 def albumentations_(
     *, transforms: Annotated[dict[str, Any], AfterValidator(check_transforms)], p: UnitInterval = 1.0
 ) -> Augment:

@@ -47,13 +47,13 @@ def build_fixed_blend(
     return Blend(combine(members), combine, honest)
 
 
-@registry
+@registry.register
 def mean(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
     """The mean of the members' probabilities."""
     return build_fixed_blend(members, lambda tables: tables.mean(0))
 
 
-@registry
+@registry.register
 def weighted(members: FloatArray, truth: IntArray, persons: Sequence[str], *, weights: list[NonNegativeFloat]) -> Blend:
     """The mean with a weight for each member, in the order of the runs; the weights are scaled to sum to one."""
     if len(weights) != len(members):
@@ -65,7 +65,7 @@ def weighted(members: FloatArray, truth: IntArray, persons: Sequence[str], *, we
     return build_fixed_blend(members, lambda tables: weighted_sum(tables, shares).astype(np.float32), note)
 
 
-@registry
+@registry.register
 def vote(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
     """The class that most members name, of equal ones the more probable: (votes + mean probability) / (M + 1)."""
 
@@ -76,7 +76,7 @@ def vote(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
     return build_fixed_blend(members, count)
 
 
-@registry
+@registry.register
 def rank(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
     """The mean over the members of each probability's rank in its class column, scaled to sum to one in each row.
 
@@ -96,7 +96,7 @@ def rank(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
     return build_fixed_blend(members, place)
 
 
-@registry
+@registry.register
 def fitted(
     members: FloatArray, truth: IntArray, persons: Sequence[str], *, folds: Annotated[int, Field(ge=2)] = 5,
     shrink: NonNegativeFloat = 0.001, bias: bool = True,

@@ -33,13 +33,13 @@ def check_pair(value: list[int] | None) -> list[int] | None:
     return value
 
 
-@registry
+@registry.register
 def none() -> Crop:
     """Leave the photos as they are; all must have one size."""
     return lambda image: image
 
 
-@registry
+@registry.register
 def center(
     *, height: ImageSide = 400, width: ImageSide = 200,
     out: Annotated[list[ImageSide] | None, AfterValidator(check_pair)] = None, clahe: NonNegativeFloat = 0.0,
@@ -61,13 +61,13 @@ def center(
     return cut
 
 
-@registry
+@registry.register
 def resize(*, height: ImageSide = 80, width: ImageSide = 60, clahe: NonNegativeFloat = 0.0) -> Crop:
     """Scale the whole photo to height × width pixels (by area when it shrinks)."""
     return lambda image: resize_image(image, height, width, clahe)
 
 
-@registry
+@registry.register
 def face(
     *, detector: Detector = "mtcnn", margin: NonNegativeFloat = 0.2, height: ImageSide = 224, width: ImageSide = 224,
     clahe: NonNegativeFloat = 0.0,
@@ -82,7 +82,7 @@ def face(
     return FaceCrop(FaceDetector(detector), area, height, width, clahe)
 
 
-@registry
+@registry.register
 def region(
     *, part: Literal["forehead", "nose_chin", "chin_neck"] = "nose_chin", detector: Detector = "mtcnn",
     height: ImageSide = 112, width: ImageSide = 144, clahe: NonNegativeFloat = 0.0,
@@ -119,7 +119,7 @@ class FaceCrop:
 def crop_error(crop: Component, look: ImageInfo) -> str | None:
     """Return why a photo of a known size is too small for a crop, None where it is not."""
     high, wide = crop.params.get("height", 1), crop.params.get("width", 1)
-    if crop.build is not center or (look.height >= high and look.width >= wide):
+    if crop.builder is not center or (look.height >= high and look.width >= wide):
         return None
     return f"is too small: {crop_too_large(high, wide, look.height, look.width)}"
 

@@ -69,7 +69,7 @@ def existing(value: str) -> str:
     return value
 
 
-@registry
+@registry.register
 def competition(
     note: Note, *, root: Annotated[str | None, AfterValidator(folder)] = None, links: bool = False
 ) -> pd.DataFrame:
@@ -154,7 +154,7 @@ def read_eval_labels(source: Path, note: Note) -> dict[str, dict[str, Any]]:
     return truth
 
 
-@registry
+@registry.register
 def synthetic(
     note: Note, *, root: str = "data", people: Crowd = 120, eval_people: Annotated[int, Field(ge=0, le=MOST)] = 40,
     height: Drawing = 256, width: Drawing = 192, seed: NonNegativeInt = 0,
@@ -174,7 +174,7 @@ def drawn_folder(root: str, people: int, eval_people: int, height: int, width: i
 
 def read_only(source: Component) -> Component:
     """Return a source of photos that draws nothing: drawn people are read where they are."""
-    if source.build is not synthetic:
+    if source.builder is not synthetic:
         return source
     return Component("data", "competition", {"root": str(drawn_folder(**source.params))}, competition)
 
@@ -189,7 +189,7 @@ def drawn(place: Path, **what: int) -> None:
             write(place, **what, track=console.track)
 
 
-@registry
+@registry.register
 def table(
     note: Note, *, file: Annotated[str, AfterValidator(existing)], root: str | None = None, links: bool = False
 ) -> pd.DataFrame:

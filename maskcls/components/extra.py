@@ -54,13 +54,13 @@ def span(value: list[float] | None) -> list[float] | None:
     return value
 
 
-@registry
+@registry.register
 def none(table: pd.DataFrame, note: Note) -> pd.DataFrame:
     """Return the table as it is."""
     return table
 
 
-@registry
+@registry.register
 def table_(
     table: pd.DataFrame, note: Note, *, file: Annotated[str, AfterValidator(data.existing)], root: str | None = None,
     links: bool = False,
@@ -72,7 +72,7 @@ def table_(
     return append_images(table, new, file, note)
 
 
-@registry
+@registry.register
 def folder(
     table: pd.DataFrame, note: Note, *, root: Annotated[str, AfterValidator(standing)],
     pattern: Annotated[str, AfterValidator(readable)] = "{age}_{gender}_*",

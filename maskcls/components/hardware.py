@@ -100,7 +100,7 @@ def cpu_name() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
-@registry
+@registry.register
 def auto(
     *,
     workers: NonNegativeInt | None = None,
@@ -116,7 +116,7 @@ def auto(
     )
 
 
-@registry
+@registry.register
 def cpu(
     *,
     workers: NonNegativeInt | None = None,
@@ -135,7 +135,7 @@ def cpu(
     return Hardware(torch.device("cpu"), workers or 0, True, True, eval_batch or 64, compile, folds_at_once, resident)
 
 
-@registry
+@registry.register
 def gpu(
     *,
     workers: NonNegativeInt | None = None,

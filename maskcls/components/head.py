@@ -63,13 +63,13 @@ class Head:
         return total
 
 
-@registry
+@registry.register
 def single() -> Head:
     """One head of 18 classes."""
     return Head(axes=((0, 1, 2),), weights=(1.0,))
 
 
-@registry
+@registry.register
 def triple(*, mask: NonNegativeFloat = 1.0, gender: NonNegativeFloat = 1.0, age: NonNegativeFloat = 1.0) -> Head:
     """Three heads, mask (3), gender (2) and age (3), whose losses are summed with these weights."""
     return Head(axes=((0,), (1,), (2,)), weights=(mask, gender, age))

@@ -30,7 +30,7 @@ def check_age_ranges(values: list[list[int]]) -> list[list[int]]:
     return values
 
 
-@registry
+@registry.register
 def plain(
     table: pd.DataFrame, note: Note, *, patches: Literal["none", "core", "extended"] = "none",
     border: Annotated[int, Field(gt=AGE_THRESHOLDS[0])] = AGE_THRESHOLDS[1], soft: NonNegativeFloat = 0.0,

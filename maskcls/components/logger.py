@@ -126,12 +126,12 @@ class Wandb:
         self.run.log(media | tables | {"report": wandb.Html(str(self.dir / "report.html"))})
 
 
-@registry
+@registry.register
 def none(note: Note) -> None:
     """Nothing beside log.jsonl and the terminal."""
 
 
-@registry
+@registry.register
 def wandb_(
     note: Note, *, project: str = "maskcls", entity: str | None = None, group: str | None = None,
     tags: list[str] = [], mode: MODES = "auto",

@@ -16,13 +16,13 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Weights = Literal["none", "inverse", "effective"]
 
 
-@registry
+@registry.register
 def ce(counts: Tensor, *, weights: Weights = "none", smoothing: Proportion = 0.0, beta: Proportion = 0.999) -> Loss:
     """Cross entropy between distributions."""
     return focal(counts, gamma=0.0, weights=weights, smoothing=smoothing, beta=beta)
 
 
-@registry
+@registry.register
 def focal(
     counts: Tensor,
     *,
@@ -45,7 +45,7 @@ def focal(
     return loss
 
 
-@registry
+@registry.register
 def f1(counts: Tensor, *, weights: Weights = "none", smoothing: Proportion = 0.0, beta: Proportion = 0.999) -> Loss:
     """One minus the macro F1 of a batch, with probabilities in place of counts (the soft F1)."""
     weight = class_weights(counts, weights, beta)

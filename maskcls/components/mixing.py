@@ -26,13 +26,13 @@ def interval(values: list[float]) -> list[float]:
     return values
 
 
-@registry
+@registry.register
 def none() -> Mix | None:
     """Leave the batches as they are."""
     return None
 
 
-@registry
+@registry.register
 def mixup(*, alpha: PositiveFloat = 0.2, p: UnitInterval = 1.0) -> Mix:
     """Blend each photo with another of its batch, by a share drawn from Beta(alpha, alpha) (Zhang et al. 2018)."""
 
@@ -45,7 +45,7 @@ def mixup(*, alpha: PositiveFloat = 0.2, p: UnitInterval = 1.0) -> Mix:
     return mix
 
 
-@registry
+@registry.register
 def cutmix(*, alpha: PositiveFloat = 1.0, p: UnitInterval = 1.0) -> Mix:
     """Paste a box of another photo; targets are shared by area (Yun et al. 2019)."""
 
@@ -63,7 +63,7 @@ def cutmix(*, alpha: PositiveFloat = 1.0, p: UnitInterval = 1.0) -> Mix:
     return mix
 
 
-@registry
+@registry.register
 def halfcut(
     *, p: UnitInterval = 0.7, cut: Annotated[list[float], AfterValidator(interval)] = [0.46, 0.54],
     pairs: Literal["any", "within", "between"] = "any",

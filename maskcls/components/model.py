@@ -41,7 +41,7 @@ def finished_run(init: str | None) -> str | None:
     return init
 
 
-@registry
+@registry.register
 def timm_(
     outputs: int,
     height: int,

@@ -17,7 +17,7 @@ registry = Registry("optimizer")
 Params = Iterable[Parameter]
 
 
-@registry
+@registry.register
 def sgd(
     params: Params,
     fused: bool,
@@ -31,19 +31,19 @@ def sgd(
     return torch.optim.SGD(params, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused)
 
 
-@registry
+@registry.register
 def adam(params: Params, fused: bool, *, lr: PositiveFloat = 1e-4, weight_decay: NonNegativeFloat = 0.0) -> Optimizer:
     """Adam (Kingma & Ba 2015); weight decay is L2, in the gradient."""
     return torch.optim.Adam(params, lr, weight_decay=weight_decay, fused=fused)
 
 
-@registry
+@registry.register
 def adamw(params: Params, fused: bool, *, lr: PositiveFloat = 1e-3, weight_decay: NonNegativeFloat = 1e-2) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
     return torch.optim.AdamW(params, lr, weight_decay=weight_decay, fused=fused)
 
 
-@registry
+@registry.register
 def adamp(
     params: Params,
     fused: bool,
@@ -73,7 +73,7 @@ def reference_adamp() -> Callable[..., Optimizer]:
     return Reshaping
 
 
-@registry
+@registry.register
 def madgrad(
     params: Params,
     fused: bool,

@@ -36,13 +36,13 @@ SLIPS: dict[Style, float] = {"nose": 0.48, "chin": 0.34, "ear": 0.18}  # how a m
 QUALITY = 95  # of the JPEG files
 
 
-@registry
+@registry.register
 def none(table: pd.DataFrame, note: Note, cache: Path) -> pd.DataFrame:
     """Return the table as it is."""
     return table
 
 
-@registry
+@registry.register
 def masks(
     table: pd.DataFrame, note: Note, cache: Path, *, of: Literal["extra", "train", "all"] = "extra",
     worn: NonNegativeInt = 1, incorrect: NonNegativeInt = 1, detector: Detector = "mtcnn", seed: NonNegativeInt = 0,

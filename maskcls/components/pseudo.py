@@ -30,13 +30,13 @@ def check_finished(run: str) -> str:
     return run
 
 
-@registry
+@registry.register
 def none(table: pd.DataFrame, note: Note) -> pd.DataFrame:
     """The table as it is."""
     return table
 
 
-@registry
+@registry.register
 def confident(
     table: pd.DataFrame,
     note: Note,

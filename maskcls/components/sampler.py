@@ -14,13 +14,13 @@ registry = Registry("sampler")
 Order = Callable[[np.random.Generator], IntArray]
 
 
-@registry
+@registry.register
 def shuffle(labels: IntArray) -> Order:
     """Return each row once, in random order."""
     return lambda random: random.permutation(len(labels))
 
 
-@registry
+@registry.register
 def weighted(labels: IntArray, *, power: UnitInterval = 1.0) -> Order:
     """Draw rows with replacement, with odds 1 / (photos of the class)^power: 1 balances the classes, 0 does nothing."""
     if not power:

@@ -24,13 +24,13 @@ def with_warmup(schedule: Schedule, warmup: float, per_epoch: int) -> Schedule:
     return lambda step, history: schedule(step, history) * min(1.0, (step + 1) / (steps + 1))
 
 
-@registry
+@registry.register
 def constant(steps: int, per_epoch: int, *, warmup: NonNegativeFloat = 0.0) -> Schedule:
     """The optimizer's lr throughout."""
     return with_warmup(lambda step, history: 1.0, warmup, per_epoch)
 
 
-@registry
+@registry.register
 def step(
     steps: int, per_epoch: int, *, every: PositiveInt = 20, gamma: UnitInterval = 0.5, unit: Unit = "epochs",
     warmup: NonNegativeFloat = 0.0,
@@ -40,7 +40,7 @@ def step(
     return with_warmup(lambda step, history: gamma ** (step // length), warmup, per_epoch)
 
 
-@registry
+@registry.register
 def multistep(
     steps: int, per_epoch: int, *, milestones: list[NonNegativeInt], gamma: UnitInterval = 0.5, unit: Unit = "epochs",
     warmup: NonNegativeFloat = 0.0,
@@ -50,7 +50,7 @@ def multistep(
     return with_warmup(lambda step, history: gamma ** sum(step >= mark for mark in marks), warmup, per_epoch)
 
 
-@registry
+@registry.register
 def cosine(steps: int, per_epoch: int, *, floor: UnitInterval = 0.0, warmup: NonNegativeFloat = 0.0) -> Schedule:
     """Half a cosine from the lr down to lr · floor at the last step (Loshchilov & Hutter 2017)."""
 
@@ -60,7 +60,7 @@ def cosine(steps: int, per_epoch: int, *, floor: UnitInterval = 0.0, warmup: Non
     return with_warmup(wave, warmup, per_epoch)
 
 
-@registry
+@registry.register
 def plateau(
     steps: int, per_epoch: int, *, factor: UnitInterval = 0.5, wait: NonNegativeInt = 2, floor: UnitInterval = 0.0,
     warmup: NonNegativeFloat = 0.0,
@@ -78,7 +78,7 @@ def plateau(
     return with_warmup(held, warmup, per_epoch)
 
 
-@registry
+@registry.register
 def onecycle(
     steps: int, per_epoch: int, *, rise: UnitInterval = 0.3, start: UnitInterval = 0.04, floor: UnitInterval = 4e-6
 ) -> Schedule:

@@ -16,7 +16,7 @@ from maskcls.core.task import IntArray, decode
 registry = Registry("split")
 
 
-@registry
+@registry.register
 def by_person(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     """Return folds stratified on gender × age over people, so that a person's photos stay together."""
     persons = people(table)
@@ -24,21 +24,21 @@ def by_person(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     return table["person"].map(dict(zip(persons.index, numbers, strict=True)))
 
 
-@registry
+@registry.register
 def stratified_label(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     """Return folds stratified on the 18 classes over photos, as published: a person stands on both sides."""
     rows = in_order(table)
     return pd.Series(stratified_folds(rows["label"].to_numpy(), folds, seed, "photos"), rows.index).loc[table.index]
 
 
-@registry
+@registry.register
 def stratified_age(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     """Return folds stratified on the age class over photos, as published: a person stands on both sides."""
     rows = in_order(table)
     return pd.Series(stratified_folds(decode(rows["label"])[2], folds, seed, "photos"), rows.index).loc[table.index]
 
 
-@registry
+@registry.register
 def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Proportion = 0.2) -> pd.Series:
     """Return one fold, 0, of a share of the people, stratified on gender × age; the others, −1, are trained on.
 

@@ -16,19 +16,19 @@ Factor = Annotated[float, Field(ge=0.5, le=2)]
 Views = Callable[[Tensor], list[Tensor]]
 
 
-@registry
+@registry.register
 def none() -> Views:
     """The photo as it is."""
     return lambda images: [images]
 
 
-@registry
+@registry.register
 def flip() -> Views:
     """The photo and its mirror image."""
     return lambda images: [images, images.flip(3)]
 
 
-@registry
+@registry.register
 def scales(*, factors: list[Factor] = [0.9, 1.1], mirror: bool = True) -> Views:
     """The photo, and scaled by each factor (its middle, or edges repeated, in its size); each with its mirror."""
 

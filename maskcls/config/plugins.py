@@ -20,14 +20,14 @@ from maskcls.core.schema import build_schema, option_fields
 def import_plugins(names: Any, groups: Mapping[str, Registry]) -> None:
     """Import modules, whose builders register themselves; ConfigError names plugin, function and fault."""
     for name in map(str, names if isinstance(names, list) else []):
-        before = {group: dict(registry.words) for group, registry in groups.items()}
+        before = {group: dict(registry.builders) for group, registry in groups.items()}
         errors = [error for error in (import_module(name),) if error]
         for group, registry in groups.items():
-            new = [build for option, build in registry.words.items() if option not in before[group]]
+            new = [build for option, build in registry.builders.items() if option not in before[group]]
             errors += [f"plugins: {name}: {error}" for build in new if (error := builder_error(build, registry))]
         if errors:
             for group, registry in groups.items():
-                registry.words = before[group]
+                registry.builders = before[group]
             sys.modules.pop(name, None)  # so that the next config that names it is told the same
             raise ConfigError(*errors)
 
@@ -49,7 +49,7 @@ def import_module(name: str) -> str | None:
 def builder_error(build: Builder, registry: Registry) -> str | None:
     """Return what is wrong with a builder's signature, with the one that its group expects, or None."""
     parameters = inspect.signature(build).parameters.values()
-    first = next(iter(registry.words.values()))
+    first = next(iter(registry.builders.values()))
     handed = positional(first)
     expected = f"expected def {build.__name__}({', '.join([*handed, '*', 'option: type = default'])})"
     reason = ""

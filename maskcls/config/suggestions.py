@@ -78,7 +78,7 @@ class Keys:
         name = key.lower().replace("-", "_")
         if exact := self.find_exact(name):
             return exact
-        options = [build for registry in self.groups.values() for build in registry.words.values()]
+        options = [build for registry in self.groups.values() for build in registry.builders.values()]
         names = {*self.top, *TARGETS, *(parameter for build in options for parameter in option_fields(build))}
         close = difflib.get_close_matches(name, sorted(names), n=5, cutoff=0.5)
         close.sort(key=lambda other: (-difflib.SequenceMatcher(None, other, name).ratio(), other not in self.top))
@@ -97,7 +97,7 @@ class Keys:
     def owners(self, name: str, groups: Collection[str]) -> Iterator[str]:
         """Yield each `group.name`, in quotes: of the chosen options, or else of the first other option that has it."""
         having = {
-            group: [option for option, build in self.groups[group].words.items() if name in option_fields(build)]
+            group: [option for option, build in self.groups[group].builders.items() if name in option_fields(build)]
             for group in groups
         }
         now = [group for group, options in having.items() if self.chosen.get(group) in options]

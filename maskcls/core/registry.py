@@ -21,11 +21,11 @@ class Component:
     group: str
     name: str
     params: Mapping[str, Any]
-    build: Callable[..., Any]
+    builder: Callable[..., Any]
 
-    def __call__(self, *handed: Any) -> Any:
+    def build(self, *handed: Any) -> Any:
         """Build the part from what the run hands over (the parameters before the star)."""
-        return self.build(*handed, **self.params)
+        return self.builder(*handed, **self.params)
 
 
 class Registry:
@@ -33,18 +33,18 @@ class Registry:
 
     def __init__(self, group: str) -> None:
         self.group = group
-        self.words: dict[str, Builder] = {}
+        self.builders: dict[str, Builder] = {}
 
-    def __call__(self, build: Builder) -> Builder:
+    def register(self, build: Builder) -> Builder:
         if not inspect.isfunction(build):
             raise ConfigError(f"a {self.group} is registered by a function with a name, got {build!r}")
         name = build.__name__.rstrip("_")
-        if name in self.words and not is_newer(build, self.words[name]):
-            place = f"{self.words[name].__module__}.{self.words[name].__name__}"
+        if name in self.builders and not is_newer(build, self.builders[name]):
+            place = f"{self.builders[name].__module__}.{self.builders[name].__name__}"
             raise ConfigError(
                 f"{build.__module__}.{build.__name__}: {self.group}={name} is {place} already. Rename one"
             )
-        self.words[name] = build
+        self.builders[name] = build
         return build
 
     def check(self, raw: Any, faults: list[str], elsewhere: Elsewhere = lambda path: None) -> Component | None:
@@ -53,14 +53,14 @@ class Registry:
         `elsewhere` returns where else an unknown parameter (`group.name`) is known.
         """
         if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
-            faults.append(f"{self.group}: {raw!r} names no word{suggestion('', self.words)}")
+            faults.append(f"{self.group}: {raw!r} names no word{suggestion('', self.builders)}")
             return None
         params = {str(key): value for key, value in raw.items() if key != "name"}
         name = raw["name"]
-        if name not in self.words:
-            faults.append(unknown_message(self.group, name, self.words))
+        if name not in self.builders:
+            faults.append(unknown_message(self.group, name, self.builders))
             return None
-        build = self.words[name]
+        build = self.builders[name]
         own = option_fields(build)
         for key in [key for key in params if key not in own]:
             if place := elsewhere(f"{self.group}.{key}"):

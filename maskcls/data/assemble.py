@@ -29,25 +29,25 @@ def assemble_table(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the table with fold (−1: not scored in any fold) and scored; `note` is told what is worth knowing."""
     skip = cfg.on_error == "skip"
     with skip_missing(skip) as lost:
-        given = cfg.data(note)
+        given = cfg.data.build(note)
     note_missing(lost, note)
     table = drop_unreadable(cfg, prepared(cfg, given, note), note)
     with skip_missing(skip) as lost:
-        grown = cfg.extra(table, note)
+        grown = cfg.extra.build(table, note)
     note_missing(lost, note)
     if len(grown) > len(table):
         table = pd.concat([table, drop_unreadable(cfg, grown.iloc[len(table) :], note)], ignore_index=True)
     common_image_size(cfg, table)
     note_doubtful_ids(table, note)
-    table = after_patches(cfg.labels)(cfg.pseudo(table, note), note)
+    table = after_patches(cfg.labels).build(cfg.pseudo.build(table, note), note)
     train = table["part"] == "train"
     if (table.loc[train, "label"] < 0).any():
         raise DataError("a training photo has no label")
-    folds = cfg.split(table[train], cfg.folds, cfg.seed)
+    folds = cfg.split.build(table[train], cfg.folds, cfg.seed)
     table["fold"] = folds.reindex(table.index, fill_value=-1).astype("int64")
     table["scored"] = np.where(train, table["fold"] >= 0, (table["part"] == "eval") & (table["label"] >= 0))
     both = count_split_people(table)
-    if both and cfg.split.build not in split.IMAGE_LEVEL_SPLITS:
+    if both and cfg.split.builder not in split.IMAGE_LEVEL_SPLITS:
         raise DataError(f"split {cfg.split.name}: {both} people stand on both sides of a fold")
     if both:
         note(f"LEAK: split {cfg.split.name} puts {both} people on both sides: this score is not one on new people")
@@ -57,7 +57,7 @@ def assemble_table(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
         note_same_photos(table, note)
     if cfg.fold is not None and cfg.fold >= num_folds(table):
         raise ConfigError(f"fold: {cfg.fold} is none of the {num_folds(table)} folds of split {cfg.split.name}")
-    count_before, table = len(table), cfg.overlay(table, note, Path(cfg.cache_dir))
+    count_before, table = len(table), cfg.overlay.build(table, note, Path(cfg.cache_dir))
     if len(drawn := table.index[count_before:]):
         table.loc[drawn, "content"] = file_digests(list(table.loc[drawn, "path"]), Path(cfg.cache_dir))
     check_batch_size(table, cfg)
@@ -118,7 +118,7 @@ def common_image_size(cfg: Config, table: pd.DataFrame) -> tuple[int, int] | Non
 
     Any other crop makes the size its own: None.
     """
-    if cfg.crop.build is not crop.none:
+    if cfg.crop.builder is not crop.none:
         return None
     sizes: dict[tuple[int, int], str] = {}
     for path, seen in zip(table["path"], inspect_images(table["path"], Path(cfg.cache_dir)), strict=True):

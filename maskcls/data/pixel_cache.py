@@ -66,7 +66,7 @@ def load_pixels(
 
 def source_code(crop: Component) -> list[str]:
     """Return the code and the versions that turn a file into pixels."""
-    files = [str(inspect.getsourcefile(source)) for source in (crop.build, face_detection, image_decoding)]
+    files = [str(inspect.getsourcefile(source)) for source in (crop.builder, face_detection, image_decoding)]
     code = [Path(file).read_text(encoding="utf-8") for file in files]
     return [*code, cv2.__version__, PIL.__version__, *(package_versions() if "detector" in crop.params else ())]
 
@@ -97,7 +97,7 @@ def writable(folder: Path) -> Iterator[None]:
 
 def build_cache(paths: list[str], word: Component, place: Path, contents: list[str]) -> None:
     """Decode and crop photos of these contents into a .npy file, in parallel; it appears whole or not at all."""
-    crop: Crop = word()
+    crop: Crop = word.build()
     first = first_readable(paths, crop)
     if isinstance(crop, FaceCrop):
         crop.fallbacks = 0  # this photo comes again below

@@ -18,7 +18,7 @@ def prepared(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> p
     """Return the rows of a source that a run is about: training rows in an order of their own, mended, then chosen."""
     train = table["part"] == "train"
     table = table.loc[[*split.in_order(table[train]).index, *table.index[~train]]].reset_index(drop=True)
-    tier = cfg.labels.params["patches"] if cfg.labels.build is labels.plain else "none"
+    tier = cfg.labels.params["patches"] if cfg.labels.builder is labels.plain else "none"
     table = labels.apply_patches(table, tier, note)  # before people are chosen: it knows the competition by its people
     if cfg.exam is not None and (unused := int((~train).sum())):
         note(f"exam: the data's own {unused} evaluation photos are not used")
@@ -27,7 +27,7 @@ def prepared(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> p
 
 def after_patches(word: Component) -> Component:
     """Return a word of labels without the patches that `prepared` has applied."""
-    return replace(word, params={**word.params, "patches": "none"}) if word.build is labels.plain else word
+    return replace(word, params={**word.params, "patches": "none"}) if word.builder is labels.plain else word
 
 
 def select_people(table: pd.DataFrame, people: int | None, exam: float | None) -> pd.DataFrame:

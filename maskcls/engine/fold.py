@@ -40,7 +40,7 @@ def train_fold(
     """Train fold k to its end and write its predictions; nothing is done where they stand."""
     if distributed.broadcast(run.fold_is_done(k)):
         return
-    head, fold = cfg.head(), Fold.of(table, pixels, k, hardware)
+    head, fold = cfg.head.build(), Fold.of(table, pixels, k, hardware)
     state = build_train_state(cfg, head, hardware, fold.image_size, k)
     last = run.fold_dir(k) / "last.pt"
     if last.exists():
@@ -102,7 +102,7 @@ def finish_fold(
     if not made and len(epochs) > 1:
         update_bn(cfg, model, fold, hardware)
     every = np.concatenate([fold.val_indices, rest])
-    probs = predict_probs(model, head, fold.unchanged, every, hardware, cfg.precision, cfg.tta())
+    probs = predict_probs(model, head, fold.unchanged, every, hardware, cfg.precision, cfg.tta.build())
     if console.main_rank():
         held = len(fold.val_indices)
         save_weights(model, best, checkpoint_metadata(cfg, state) | {"epoch": epochs})

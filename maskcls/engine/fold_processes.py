@@ -93,7 +93,7 @@ def fold_worker(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads
     try:
         with stop_on_signals():
             photos = load_pixels(table, cfg.crop, Path(cfg.cache_dir))
-            whole = cfg.hardware()
+            whole = cfg.hardware.build()
             share = replace(whole, workers=-(-whole.workers // whole.folds_at_once))
             train_fold(cfg, place, table, photos, k, share, pipe.send)
     except BrokenPipeError:  # the parent is ending, and has said why

@@ -42,7 +42,7 @@ def run(raw: DictConfig | Mapping[str, Any]) -> float:
 def run_experiment(cfg: Config) -> float:
     """Do what a checked config asks for."""
     place = directory(cfg)
-    hardware = cfg.hardware()
+    hardware = cfg.hardware.build()
     distributed.init_process_group(hardware.device)
     try:
         done = distributed.broadcast(load_metrics_if_done(cfg, place))
@@ -88,7 +88,7 @@ def train_run(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] 
         claim(cfg, place, table)
         write_text(place / "table.csv", table[[*SCORING_COLUMNS, "content"]].to_csv(index=False, lineterminator="\n"))
         place.add_provenance(**collect_provenance(hardware.facts()))
-    sink: Logger | None = cfg.logger(console.info) if console.main_rank() else None
+    sink: Logger | None = cfg.logger.build(console.info) if console.main_rank() else None
     closing, failed = None, True
     try:
         if sink:

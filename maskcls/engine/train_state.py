@@ -101,10 +101,10 @@ def build_train_state(cfg: Config, head: Head, hardware: Hardware, size: tuple[i
     torch.manual_seed(cfg.seed * 1000 + fold)
     if hardware.device.type == "cpu":
         keep_freed_memory()
-    model = hardware.to_device(cfg.model(head.outputs, *size, fold))
+    model = hardware.to_device(cfg.model.build(head.outputs, *size, fold))
     scaler = torch.amp.GradScaler(hardware.device.type, FIRST_SCALE, enabled=cfg.precision == "fp16")
     ema = ModelEmaV3(model, decay=cfg.ema, use_warmup=True, foreach=True) if cfg.ema else None
-    optimizer = cfg.optimizer(param_groups(cfg, model), hardware.fused)
+    optimizer = cfg.optimizer.build(param_groups(cfg, model), hardware.fused)
     return TrainState(model, optimizer, scaler, cfg.optimizer.params["lr"], ema)
 
 

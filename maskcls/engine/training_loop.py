@@ -86,7 +86,7 @@ def fit(
     """
     batches, source = build_train_loader(cfg, fold, hardware)
     work = build_train_step(cfg, state, fold, head, hardware, len(batches))
-    truth, views = fold.labels[fold.val_indices], cfg.tta()
+    truth, views = fold.labels[fold.val_indices], cfg.tta.build()
     while state.epoch < cfg.epochs:
         batches.epoch, begun = state.epoch, time.perf_counter()
         seed_epoch(cfg.seed, fold.index, state.epoch)
@@ -116,22 +116,22 @@ def build_train_step(
     """Return all that the steps of a fold call."""
     return TrainStep(
         targets=torch.from_numpy(fold.targets).to(hardware.device),
-        mix=cfg.mixing(),
+        mix=cfg.mixing.build(),
         labels=torch.from_numpy(fold.train_labels).to(hardware.device),
         scale=channel_stats(state.model, hardware.device),
         objective=head.build_criterion(
             cfg.loss, torch.from_numpy(fold.targets[fold.train_indices].sum(0)).to(hardware.device)
         ),
-        schedule=cfg.scheduler(cfg.epochs * per_epoch, per_epoch),
+        schedule=cfg.scheduler.build(cfg.epochs * per_epoch, per_epoch),
         model=hardware.compile_if_enabled(distributed.wrap_ddp(state.model, hardware.device)),
     )
 
 
 def build_train_loader(cfg: Config, fold: Fold, hardware: Hardware) -> tuple[EpochBatchSampler, Iterable[Batch]]:
     """Return the order of a fold's batches, and the batches."""
-    order = cfg.sampler(fold.train_labels[fold.train_indices])
+    order = cfg.sampler.build(fold.train_labels[fold.train_indices])
     batches = EpochBatchSampler(fold.train_indices, order, cfg.batch, cfg.seed, fold.index)
-    augment = cfg.augmentation()
+    augment = cfg.augmentation.build()
     return batches, build_loader(fold.pixels if augment else fold.unchanged, augment, batches, hardware)
 
 

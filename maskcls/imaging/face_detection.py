@@ -39,8 +39,8 @@ word = Registry("detector")
 
 def check_detector(name: str) -> str:
     """Return the name of a detector that there is."""
-    if name not in word.words:
-        raise ValueError(unknown_message("detector", name, word.words))
+    if name not in word.builders:
+        raise ValueError(unknown_message("detector", name, word.builders))
     return name
 
 
@@ -131,7 +131,7 @@ class FaceDetector:
     """Finds the one face that a photo is of; each thread has a detector of its own, made when it is first needed."""
 
     def __init__(self, detector: str) -> None:
-        self.load: Callable[[], Detect] = word.words[detector]()
+        self.load: Callable[[], Detect] = word.builders[detector]()
         self.own = threading.local()
 
     def __call__(self, image: Image) -> Face | None:

@@ -27,7 +27,7 @@ def blend_runs(word: Component, runs: Sequence[Finished]) -> tuple[Blend, float]
     ruler = runs[0].val_table
     truth, ids = ruler["label"].to_numpy(np.int64), ruler["id"].tolist()
     members = np.stack([select(ids, run.predictions("oof.csv"), run.path / "oof.csv") for run in runs])
-    ensemble: Blend = word(members, truth, ruler["person"].tolist())
+    ensemble: Blend = word.build(members, truth, ruler["person"].tolist())
     title = f"out of fold: {len(ruler)} photos of {ruler['person'].nunique()} people"
     print_scores(title, truth, score_rows(runs, word, members, ensemble.oof))
     console.info(f"blend={word.name}: {ensemble.validity_note}")

@@ -20,7 +20,7 @@ from maskcls.system.file_digests import file_digests
 
 def load_evaluation(data: Component, cache: Path) -> pd.DataFrame:
     """Return the evaluation rows of the data, in info.csv's order, with the digests of their photos (`content`)."""
-    table: pd.DataFrame = data(console.info)
+    table: pd.DataFrame = data.build(console.info)
     rest = table[table["part"] == "eval"].reset_index(drop=True)
     return rest.assign(content=file_digests(list(rest["path"]), cache))
 
@@ -31,7 +31,7 @@ def load_own_evaluation(run: Finished, cache: Path) -> pd.DataFrame:
     The run may come from anybody: what its config.yaml names is read, and no word of it gets into a message.
     """
     try:
-        paths = read_only(restore_component(run, "data"))(lambda text: None).set_index("id")["path"]
+        paths = read_only(restore_component(run, "data")).build(lambda text: None).set_index("id")["path"]
     except DataError:
         what = f"{run.path}: its photos cannot be read where its config.yaml says"
         raise RunError(f"{what}. Set data=<source> and the source's root or file") from None

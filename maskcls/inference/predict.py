@@ -63,7 +63,7 @@ def predict(raw: DictConfig | Mapping[str, Any]) -> float:
     if out.name == "probabilities.csv":
         raise ConfigError("out: probabilities.csv is the name of the file beside it")
     listing = photos([cfg.photos] if isinstance(cfg.photos, str) else cfg.photos) if cfg.photos else None
-    hardware = cfg.hardware()
+    hardware = cfg.hardware.build()
     distributed.init_process_group(hardware.device)
     runs = [opened(name, cfg.runs_dir) for name in cfg.runs]
     ensemble, score = blend_runs(cfg.blend, runs)

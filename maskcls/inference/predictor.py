@@ -48,14 +48,14 @@ class Predictor:
     def __init__(
         self, run: Finished, hardware: Hardware, precision: str | None = None, tta: Component | None = None
     ) -> None:
-        self.hardware, self.views = hardware, (tta or restore_component(run, "tta"))()
+        self.hardware, self.views = hardware, (tta or restore_component(run, "tta").build.build.build.build.build)()
         self.precision: str = precision or run.config["precision"]
         self.files = [run.path / f"fold{k}" / "best.pt" for k in range(num_folds(run.table))]
         self.contents = [load_fold_checkpoint(file) for file in self.files]
         self.crop_word = check_component("crop", self.contents[0]["crop"], self.files[0])
         if any(content["crop"] != self.contents[0]["crop"] for content in self.contents):
             raise RunError(f"the folds of {run.path} were trained with different crops")
-        self.heads = [check_component("head", content["head"], file)() for content, file in self.pairs()]
+        self.heads = [check_component("head", content["head"], file).build() for content, file in self.pairs()]
         self.crop: Crop | None = None
         self.size: tuple[int, int] = (0, 0)
         self.models: list[nn.Module] = []
@@ -66,7 +66,7 @@ class Predictor:
 
     def __call__(self, images: Photo | Iterable[Photo]) -> FloatArray:
         """Return the probabilities (N, 18) of photos, uint8 RGB arrays (H, W, 3) or paths: the mean of the folds."""
-        self.crop = self.crop or self.crop_word()
+        self.crop = self.crop or self.crop_word.build()
         several = [images] if isinstance(images, str | Path) else images
         cropped = [self.crop(as_image(image, i)) for i, image in enumerate(several)]
         if not cropped:
@@ -91,10 +91,10 @@ class Predictor:
         raw = content["model_word"]
         fresh = {key: value for key, value in FRESH.items() if isinstance(raw, dict) and key in raw}
         word = check_component("model", raw | fresh if fresh else raw, file)
-        head = check_component("head", content["head"], file)()
+        head = check_component("head", content["head"], file).build()
         try:
-            check_names(lambda: word(head.outputs, *size, 0), content["model"])
-            model = word(head.outputs, *size, 0)
+            check_names(lambda: word.build(head.outputs, *size, 0), content["model"])
+            model = word.build(head.outputs, *size, 0)
             load_weights(model, content["model"])
         except (RuntimeError, ValueError, TypeError, ConfigError) as error:
             reason = str(error).partition("\n")[0][:SAID]

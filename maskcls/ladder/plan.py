@@ -88,7 +88,7 @@ def inspect_dataset(asked: ReproduceConfig) -> DatasetInfo:
     """Return what there is to know of the data before anything is planned."""
     about = [word for word in asked.given if re.match(r"(data|plugins)\b", word)]  # others may be of a rung's words
     data = compose_config((*about, *smoke_data_overrides(asked))).data
-    table = data(lambda note: None)
+    table = data.build(lambda note: None)
     place = data.params.get("root") or data.params.get("file") or os.environ.get("MASKCLS_DATA", data.name)
     people = table.loc[table["part"] == "train", "person"].nunique()
     labelled = bool(((table["part"] == "eval") & (table["label"] >= 0)).any())

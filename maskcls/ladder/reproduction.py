@@ -67,7 +67,7 @@ def wandb_group(name: str) -> Iterator[None]:
 
 def log(step: PlannedRun, folder: Path, asked: ReproduceConfig) -> None:
     """Log the closing tables to W&B, in the group of the runs, where their logger is W&B."""
-    sink = compose_config(step.words).logger(console.info)
+    sink = compose_config.build(step.words).logger(console.info)
     if isinstance(sink, Wandb):
         tables = {f"Ladder {ladder} {i}": rows(ladder, records) for ladder in asked.ladders
                   for i, records in enumerate(load_results(folder, ladder).values())}  # fmt: skip

@@ -33,11 +33,11 @@ def count_images(cfg: Config) -> tuple[int, float]:
 
 def measure_throughput(cfg: Config, known: dict[str, float]) -> float:
     """Return the photos/s of training a config's model here: one measured step after one that is not."""
-    (height, width), hardware = cropped_size(cfg), cfg.hardware()
+    (height, width), hardware = cropped_size(cfg), cfg.hardware.build()
     size = (height or 224, width or 224)
     key = f"{sorted(cfg.model.params.items(), key=str)} {size}"
     if key not in known:
-        state = build_train_state(cfg, cfg.head(), hardware, size, 0)
+        state = build_train_state(cfg, cfg.head.build(), hardware, size, 0)
         photos = torch.rand(8, 3, *size, device=hardware.device)
         for _ in range(2):
             begun = time.perf_counter()
