@@ -25,7 +25,7 @@ LONG = settings(max_examples=600, deadline=HANGS, suppress_health_check=list(Hea
 LINES = settings(max_examples=150, deadline=HANGS, suppress_health_check=list(HealthCheck))
 
 PLAIN = [key for key in Config.__dataclass_fields__ if key not in (*GROUPS, "plugins")]
-WORDS = sorted({word for registry in GROUPS.values() for word in registry.words})
+WORDS = sorted({word for registry in GROUPS.values() for word in registry.builders})
 LEAVES = (
     some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=8)
     | some.sampled_from([*WORDS, "/dev/null", "package:", "package:.x", "???", "x" * 5000, "a\0b", ".", "", 10**400, -0.0])
@@ -47,8 +47,8 @@ def changes(draw: some.DrawFn) -> list[tuple[str, str | None, Any]]:
     made: list[tuple[str, str | None, Any]] = []
     for _ in range(draw(some.integers(1, 4))):
         group = draw(some.sampled_from(sorted(set(GROUPS) - {"blend"})))
-        word = draw(some.sampled_from(sorted(GROUPS[group].words)))
-        known = sorted(option_fields(GROUPS[group].words[word]))
+        word = draw(some.sampled_from(sorted(GROUPS[group].builders)))
+        known = sorted(option_fields(GROUPS[group].builders[word]))
         key = draw(some.sampled_from(known) | some.text(max_size=6) if known else some.text(max_size=6))
         made.append(draw(some.sampled_from([
             (draw(some.sampled_from(PLAIN)), None, draw(VALUES)), (draw(some.text(max_size=6)), None, draw(VALUES)),

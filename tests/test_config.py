@@ -190,12 +190,12 @@ def test_a_new_default_in_the_code_changes_the_hash(base: Raw, monkeypatch: pyte
 
 def test_a_plugin_brings_a_loss_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_losses_for_maskcls.py").write_text(
-        "import torch\nfrom maskcls.parts.loss import word\n\n"
-        "@word\ndef mine(counts: torch.Tensor, *, power: float = 2.0):\n"
+        "import torch\nfrom maskcls.components.loss import registry\n\n"
+        "@registry.register\ndef mine(counts: torch.Tensor, *, power: float = 2.0):\n"
         "    return lambda logits, targets: ((logits.softmax(1) - targets).abs() ** power).sum()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(loss.registry, "words", dict(loss.registry.builders))
+    monkeypatch.setattr(loss.registry, "builders", dict(loss.registry.builders))
     plugins = "plugins=[my_losses_for_maskcls]"
     try:
         cfg = validate(compose(*QUICK, plugins, "loss.name=mine", "loss.power=1.0"))

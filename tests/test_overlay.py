@@ -11,7 +11,7 @@ import pytest
 
 from maskcls.components import data, overlay
 from maskcls.core.errors import ConfigError, DataError
-from maskcls.imaging.face_detection import word
+from maskcls.imaging.face_detection import detectors
 from maskcls.imaging.face_masks import MaskAppearance, draw_mask, sample_mask
 from maskcls.imaging.landmarks import Landmarks
 
@@ -113,4 +113,4 @@ def test_a_wrong_detector_is_told() -> None:
     faults: list[str] = []
     overlay.registry.check({"name": "masks", "detector": "retina"}, faults)
     assert faults == ["overlay.detector of masks: no detector 'retina': did you mean retinaface?"]
-    assert set(word.builders) == {"mtcnn", "retinaface"}
+    assert set(detectors.builders) == {"mtcnn", "retinaface"}

@@ -180,7 +180,7 @@ def test_the_right_key_is_looked_for_in_all_groups(word: str) -> None:
 @pytest.mark.parametrize("group", [group for group in GROUPS if group in Config.__dataclass_fields__])
 def test_every_bare_name_of_a_parameter_leads_to_its_group(group: str) -> None:
     top = [*Config.__dataclass_fields__]
-    for option, build in GROUPS[group].words.items():
+    for option, build in GROUPS[group].builders.items():
         keys = Keys(top, {name: registry for name, registry in GROUPS.items() if name in top}, {group: option})
         for name in {*option_fields(build)} - {*top}:
             assert f"'{group}.{name}'" in keys.describe_unknown(name, 1), (option, name)
@@ -191,7 +191,7 @@ def test_every_foreign_name_leads_to_a_key_that_there_is() -> None:
     for key in " ".join(FOREIGN).split():
         group, _, name = key.partition(".")
         assert group in Config.__dataclass_fields__
-        assert not name or any(name in option_fields(build) for build in GROUPS[group].words.values()), key
+        assert not name or any(name in option_fields(build) for build in GROUPS[group].builders.values()), key
 
 
 def query(line: str, command: Command) -> list[str]:

@@ -11,32 +11,33 @@ import pytest
 
 from maskcls.config.groups import GROUPS
 from maskcls.config.plugins import builder_error, import_plugins
-from maskcls.core.errors import ConfigError
+from maskcls.core.errors import ConfigError, RunError, as_user_error
 from maskcls.core.registry import Registry
+from maskcls.imaging.face_detection import import_optional
 
 NAME = "a_plugin_of_the_tests"
-HEAD = "from __future__ import annotations\nimport torch\nfrom typing import Any, Literal\nfrom maskcls.parts.loss import word\n"
+HEAD = "from __future__ import annotations\nimport torch\nfrom typing import Any, Literal\nfrom maskcls.components.loss import registry\n"
 EXPECTED = "; expected def mine(counts, *, option: type = default), got mine("
 WRONG = {
-    "no star": ("@word\ndef mine(counts, power: float = 2.0): ...", "mine: a loss is called with (counts), options follow a star" + EXPECTED),
-    "nothing before the star": ("@word\ndef mine(*, power: float = 2.0): ...", "mine: a loss is called with (counts)"),
-    "no parameter": ("@word\ndef mine(): ...", "mine: a loss is called with (counts)"),
-    "no annotation": ("@word\ndef mine(counts, *, power=2.0): ...", "mine: the option 'power' has no type" + EXPECTED),
-    "an unknown annotation": ("@word\ndef mine(counts, *, power: Flaot = 2.0): ...", "mine: a type cannot be read (NameError: name 'Flaot' is not defined)"),
-    "an annotation that is no type": ("@word\ndef mine(counts, *, power: 3 = 2.0): ...", "mine: a type"),
-    "an annotation that raises": ("@word\ndef mine(counts, *, power: 1 / 0 = 2.0): ...", "mine: a type cannot be read (ZeroDivisionError"),
-    "a type of no config": ("@word\ndef mine(counts, *, power: torch.Tensor = None): ...", "mine: a type is not one of a config's values"),
-    "any option": ("@word\ndef mine(counts, **options: Any): ...", "mine: an option that is caught by ** has no name and no type"),
-    "not callable": ("word(3)", "a loss is registered by a function with a name, got 3 (PLUGIN, line 5)"),
-    "a class": ("@word\nclass mine:\n    pass", "a loss is registered by a function with a name, got <class"),
-    "a name of ours": ("@word\ndef focal(counts): ...", "NAME.focal: loss=focal is maskcls.parts.loss.focal already. Rename one (PLUGIN, line 5)"),
-    "a name of ours with a bar": ("@word\ndef ce_(counts): ...", "NAME.ce_: loss=ce is maskcls.parts.loss.ce already"),
-    "a name twice": ("@word\ndef mine(counts): ...\n@word\ndef mine(counts): ...", "NAME.mine: loss=mine is NAME.mine already"),
+    "no star": ("@registry.register\ndef mine(counts, power: float = 2.0): ...", "mine: a loss is called with (counts), options follow a star" + EXPECTED),
+    "nothing before the star": ("@registry.register\ndef mine(*, power: float = 2.0): ...", "mine: a loss is called with (counts)"),
+    "no parameter": ("@registry.register\ndef mine(): ...", "mine: a loss is called with (counts)"),
+    "no annotation": ("@registry.register\ndef mine(counts, *, power=2.0): ...", "mine: the option 'power' has no type" + EXPECTED),
+    "an unknown annotation": ("@registry.register\ndef mine(counts, *, power: Flaot = 2.0): ...", "mine: a type cannot be read (NameError: name 'Flaot' is not defined)"),
+    "an annotation that is no type": ("@registry.register\ndef mine(counts, *, power: 3 = 2.0): ...", "mine: a type"),
+    "an annotation that raises": ("@registry.register\ndef mine(counts, *, power: 1 / 0 = 2.0): ...", "mine: a type cannot be read (ZeroDivisionError"),
+    "a type of no config": ("@registry.register\ndef mine(counts, *, power: torch.Tensor = None): ...", "mine: a type is not one of a config's values"),
+    "any option": ("@registry.register\ndef mine(counts, **options: Any): ...", "mine: an option that is caught by ** has no name and no type"),
+    "not callable": ("registry.register(3)", "a loss is registered by a function with a name, got 3 (PLUGIN, line 5)"),
+    "a class": ("@registry.register\nclass mine:\n    pass", "a loss is registered by a function with a name, got <class"),
+    "a name of ours": ("@registry.register\ndef focal(counts): ...", "NAME.focal: loss=focal is maskcls.components.loss.focal already. Rename one (PLUGIN, line 5)"),
+    "a name of ours with a bar": ("@registry.register\ndef ce_(counts): ...", "NAME.ce_: loss=ce is maskcls.components.loss.ce already"),
+    "a name twice": ("@registry.register\ndef mine(counts): ...\n@registry.register\ndef mine(counts): ...", "NAME.mine: loss=mine is NAME.mine already"),
     "an error at import": ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero (PLUGIN, line 5)"),
     "an exit at import": ("raise SystemExit('bye')", "cannot be imported: SystemExit: bye (PLUGIN, line 5)"),
     "no Python": ("def (", "cannot be imported: invalid syntax (PLUGIN, line 5)"),
     "a package that is not installed": ("import not_there", "cannot be imported: No module named 'not_there' (PLUGIN, line 5)"),
-    "two faults": ("@word\ndef mine(): ...\n@word\ndef other(counts, *, a=1): ...", "other: the option 'a' has no type"),
+    "two faults": ("@registry.register\ndef mine(): ...\n@registry.register\ndef other(counts, *, a=1): ...", "other: the option 'a' has no type"),
 }  # fmt: skip
 
 
@@ -44,7 +45,7 @@ WRONG = {
 def restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(tmp_path)
     for registry in GROUPS.values():
-        monkeypatch.setattr(registry, "words", dict(registry.words))
+        monkeypatch.setattr(registry, "builders", dict(registry.builders))
     yield
     sys.modules.pop(NAME, None)
 
@@ -53,14 +54,14 @@ def restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_wrong_plugin_is_a_sentence_each_time_and_registers_nothing(kind: str, tmp_path: Path) -> None:
     code, sentence = WRONG[kind]
     (tmp_path / f"{NAME}.py").write_text(HEAD + textwrap.dedent(code) + "\n", encoding="utf-8")
-    before = dict(GROUPS["loss"].words)
+    before = dict(GROUPS["loss"].builders)
     for _ in range(2):
         with pytest.raises(ConfigError) as caught:
             import_plugins([NAME], GROUPS)
         text = str(caught.value)
         assert sentence.replace("PLUGIN", f"{NAME}.py").replace("NAME", NAME) in text
         assert all(line.startswith("plugins: ") and NAME in line for line in caught.value.messages)
-        assert GROUPS["loss"].words == before
+        assert GROUPS["loss"].builders == before
 
 
 def test_a_right_plugin_of_many_groups_registers(tmp_path: Path) -> None:
@@ -68,15 +69,19 @@ def test_a_right_plugin_of_many_groups_registers(tmp_path: Path) -> None:
     from maskcls.parts import crop, optimizer
     @word
     def mine(counts: torch.Tensor, *, power: float = 2.0, kind: Literal["a", "b"] = "a"): ...
-    @optimizer.word
+    @optimizer.registry.register
     def slow(*all: Any, lr: float): ...
-    @crop.word
+    @crop.registry.register
     def odd(*, height: int = 3): ...
     """
     (tmp_path / f"{NAME}.py").write_text(HEAD + textwrap.dedent(code), encoding="utf-8")
     for _ in range(2):
         import_plugins([NAME], GROUPS)
-        assert "mine" in GROUPS["loss"].words and "slow" in GROUPS["optimizer"].words and "odd" in GROUPS["crop"].words
+        assert (
+            "mine" in GROUPS["loss"].builders
+            and "slow" in GROUPS["optimizer"].builders
+            and "odd" in GROUPS["crop"].builders
+        )
     sys.modules.pop(NAME)  # imported anew, it takes its own place
     import_plugins([NAME], GROUPS)
 
@@ -85,3 +90,16 @@ def test_every_builder_of_ours_has_the_signature_that_plugins_must_have() -> Non
     for registry in GROUPS.values():
         assert isinstance(registry, Registry)
         assert [error for build in registry.builders.values() if (error := builder_error(build, registry))] == []
+
+
+@pytest.mark.parametrize("code", ["raise RuntimeError('half built')", "import not_there", "def ("])
+def test_a_broken_package_of_a_detector_is_a_sentence(code: str, tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.py").write_text(code + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"^detector mtcnn: .*pip install 'maskcls\[faces\]'"):
+        import_optional("mtcnn", NAME)
+
+
+def test_a_package_that_cannot_be_imported_is_a_sentence_and_a_module_of_ours_a_trace() -> None:
+    assert isinstance(as_user_error(ModuleNotFoundError("No module named 'cv2'", name="cv2")), RunError)
+    with pytest.raises(ImportError):
+        as_user_error(ImportError("cannot import name 'x'", name="maskcls.cli"))

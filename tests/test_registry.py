@@ -21,18 +21,18 @@ def even(value: int) -> int:
 def dish() -> Registry:
     word = Registry("dish")
 
-    @word
+    @word.register
     def soup(
         guests: int, *, salt: float = 1.5, kind: Literal["thin", "thick"] = "thin", spoons: NonNegativeInt | None = None,
         extras: list[str] = [], source: bool | str = False, pots: Annotated[int, AfterValidator(even)] = 2,
     ) -> dict[str, Any]:  # fmt: skip
         return {"guests": guests, "salt": salt, "kind": kind, "spoons": spoons, "extras": extras, "source": source}
 
-    @word
+    @word.register
     def stew(*, size: PositiveInt) -> int:
         return size
 
-    @word
+    @word.register
     def import_(
         *, share: Proportion = 0.5, part: UnitInterval = 1.0, rate: PositiveFloat = 1.0, deep: dict[str, Any] = {}
     ) -> None:
@@ -155,7 +155,7 @@ def test_all_faults_of_a_section_are_found_at_once(dish: Registry) -> None:
 def test_a_default_of_none_goes_through_its_validator() -> None:
     word = Registry("dish")
 
-    @word
+    @word.register
     def tea(*, cups: Annotated[int | None, AfterValidator(lambda cups: cups or 7)] = None) -> int | None:
         return cups
 

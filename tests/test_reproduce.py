@@ -85,11 +85,11 @@ def test_every_rung_of_every_ladder_is_planned_at_every_scale(scale: str, people
         trained = {step.rung.name for step in steps if step.rung.ladder == ladder}
         assert trained == {rung.name for rung in rungs(ladder) if not rung.members}  # a blend is of other rungs' runs
     for step in steps:
-        cfg, wished = compose_config(step.words), SCALES[scale]
+        cfg, wished = compose_config(step.overrides), SCALES[scale]
         high, wide = cropped_size(cfg)
         assert not wished.area or high * wide <= wished.area * 1.05
         assert not wished.epochs or cfg.epochs <= wished.epochs
-    same = {directory(compose_config(step.words)).id for step in steps if step.rung.name in ("folds", "oof")}
+    same = {directory(compose_config(step.overrides)).id for step in steps if step.rung.name in ("folds", "oof")}
     assert len(same) == 1, "an ensemble of folds is the run of its folds"
 
 
@@ -194,7 +194,7 @@ def test_what_the_user_gives_at_a_scale_wins(people: Path, tmp_path: Path) -> No
             ("team",), scale, (0,), (), ("data=competition", f"data.root={people}", f"runs_dir={tmp_path}", *more)
         )
         (step,) = [step for step in plan_runs(want, inspect_dataset(want)) if step.rung.name == rung]
-        return compose_config(step.words)
+        return compose_config(step.overrides)
 
     assert plan("model=effnet_b4").model.params["pretrained"] is False
     assert plan().model.params["arch"] == "tf_efficientnet_lite0"
@@ -246,11 +246,11 @@ def test_runs_scored_on_different_rows_are_not_compared(
     outcomes = {name: RunScores.of([[opened(place(given) / next(iter(only(records(given) / "team" / f"{name}.json")["runs"])))]], name == "oof")
                 for name in ("age58", "focal", "folds", "oof")}  # fmt: skip
     blind = {name: replace(outcome, single=None, ensemble=None) for name, outcome in outcomes.items()}
-    assert blind["folds"].against(blind["focal"]) == {"why": "other rows"}
-    assert blind["oof"].against(blind["folds"]) == {"why": "needs labelled evaluation photos"}
+    assert blind["folds"].compare(blind["focal"]) == {"why": "other rows"}
+    assert blind["oof"].compare(blind["folds"]) == {"why": "needs labelled evaluation photos"}
     assert (
-        blind["focal"].against(blind["age58"])["rows"] == "oof"
-        and outcomes["oof"].against(outcomes["folds"])["rows"] == "evaluation"
+        blind["focal"].compare(blind["age58"])["rows"] == "oof"
+        and outcomes["oof"].compare(outcomes["folds"])["rows"] == "evaluation"
     )
     with pytest.raises(RunError, match="scored on different rows"):
         paired_difference(blind["folds"].oof, blind["focal"].oof)

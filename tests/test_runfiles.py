@@ -19,12 +19,11 @@ from foreign import folder, hurried, pipe, replaced, rewritten, said_of, zeros
 
 from maskcls.cli.sync import send
 from maskcls.components.hardware import cpu
-from maskcls.components.pseudo import confident_predictions
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.engine.out_of_fold import collect_predictions
 from maskcls.engine.train_state import build_train_state
-from maskcls.inference.predictor import load
+from maskcls.inference.predictor import load, restore_component
 from maskcls.storage.run import RunDir, opened
 from maskcls.storage.run_files import epochs, read_about, read_metrics, read_table
 from maskcls.system.safe_reading import read_arrays
@@ -75,8 +74,6 @@ def test_rows_that_are_not_probabilities_are_refused(name: str, value: str, link
     place = linked[1]
     file = cells(place, name, 5, "p3", value)
     assert str(file) in said_of(lambda: opened(place).predictions(name))
-    if name == "eval.csv":
-        assert str(file) in said_of(lambda: confident_predictions(place, pd.Series([], dtype=str)))
 
 
 NOTHING = float("nan")
@@ -166,7 +163,7 @@ def test_a_wrong_word_of_a_config_is_refused(group: str, value: str, linked: tup
     place = linked[1]
     content = yaml.safe_load((place / "config.yaml").read_text()) | {group: yaml.safe_load(value)}
     replaced(place / "config.yaml", yaml.safe_dump(content))
-    said = said_of(lambda: opened(place).word(group))
+    said = said_of(lambda: restore_component(opened(place), group))
     assert str(place / "config.yaml") in said and os.environ["HOME"] not in said
 
 
@@ -229,7 +226,7 @@ def test_a_state_whose_scores_or_rates_are_not_this_trainings_is_refused(linked:
     words, place = linked
     cfg, last = validate(compose(*words)), place / "fold1" / "last.pt"
     state, whole = build_train_state(cfg, cfg.head(), cpu(), (32, 24), 1), torch.load(last, weights_only=True)
-    state.restore(last)
+    state.load(last)
     assert state.history == whole["history"] and state.epoch == 1
     groups = [group | {"weight_decay": 0.5} for group in whole["optimizer"]["param_groups"]]
     weights = {key: value * NOTHING for key, value in whole["model"].items()}
@@ -242,7 +239,7 @@ def test_a_state_whose_scores_or_rates_are_not_this_trainings_is_refused(linked:
     ):  # fmt: skip
         rewritten(last, lambda _, change=change: whole | change)  # type: ignore[misc]
         state = build_train_state(cfg, cfg.head(), cpu(), (32, 24), 1)
-        assert f"{last} does not fit this run" in said_of(partial(state.restore, last)), change
+        assert f"{last} does not fit this run" in said_of(partial(state.load, last)), change
 
 
 def test_bad_lines_of_a_log_are_left_out_and_many_of_them_refused(tmp_path: Path) -> None:

@@ -42,9 +42,9 @@ def test_the_moving_average_follows_its_formula() -> None:
         shadow = [
             decay * old + (1 - decay) * new.detach() for old, new in zip(shadow, one.model.parameters(), strict=True)
         ]
-        for expected, found in zip(shadow, one.predictor.parameters(), strict=True):
+        for expected, found in zip(shadow, one.eval_model.parameters(), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    assert any(not torch.equal(a, b) for a, b in zip(one.model.parameters(), one.predictor.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(one.model.parameters(), one.eval_model.parameters(), strict=True))
 
 
 def test_a_restored_state_takes_the_same_steps_to_the_bit(tmp_path: Path) -> None:
@@ -54,12 +54,12 @@ def test_a_restored_state_takes_the_same_steps_to_the_bit(tmp_path: Path) -> Non
     one.history += [0.1, 0.3]
     one.save(tmp_path / "last.pt")
     _, two = state("ema=0.9", "optimizer=adamp", "seed=7")
-    two.restore(tmp_path / "last.pt")
+    two.load(tmp_path / "last.pt")
     for i in range(3, 6):
         step(cfg, one, i)
         step(cfg, two, i)
     assert two.history == one.history and (two.step, two.updates) == (one.step, one.updates) == (6, 6)
-    for a, b in ((one.model, two.model), (one.predictor, two.predictor)):
+    for a, b in ((one.model, two.model), (one.eval_model, two.eval_model)):
         assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
@@ -81,11 +81,11 @@ def test_the_moving_average_counts_the_optimizers_steps(
 def test_a_step_that_fp16_skips_moves_no_weight_and_is_counted() -> None:
     cfg, one = state("ema=0.9", "precision=fp16")
     one.scaler = torch.amp.GradScaler("cpu", 2.0**127)  # any gradient overflows
-    before = [parameter.detach().clone() for parameter in one.predictor.parameters()]
+    before = [parameter.detach().clone() for parameter in one.eval_model.parameters()]
     step(cfg, one, 0)
     step(cfg, one, 1)
     assert (one.step, one.updates, one.skipped) == (2, 0, 2) and one.scaler.get_scale() == 2.0**125
-    for weights in (one.model.parameters(), one.predictor.parameters()):
+    for weights in (one.model.parameters(), one.eval_model.parameters()):
         assert all(torch.equal(a, b) for a, b in zip(before, weights, strict=True))
     one.scaler = torch.amp.GradScaler("cpu", 2.0**10)
     step(cfg, one, 2)
@@ -116,7 +116,7 @@ def test_an_optimizers_state_of_other_weights_is_refused(name: str, tmp_path: Pa
     torch.save(content, tmp_path / "last.pt")
     _, two = state(f"optimizer={name}")
     with pytest.raises(RunError, match=r"last.pt does not fit this run \(.* shape "):
-        two.restore(tmp_path / "last.pt")
+        two.load(tmp_path / "last.pt")
 
 
 @pytest.mark.parametrize(
@@ -126,12 +126,12 @@ def test_an_optimizers_state_of_other_weights_is_refused(name: str, tmp_path: Pa
 def test_a_moving_average_is_not_passed_over(mine: str, theirs: str, reason: str, tmp_path: Path) -> None:
     state(mine)[1].save(tmp_path / "last.pt")
     with pytest.raises(RunError, match=f"{reason} of a moving average"):
-        state(theirs)[1].restore(tmp_path / "last.pt")
+        state(theirs)[1].load(tmp_path / "last.pt")
 
 
 def test_layer_decay_gives_deeper_layers_larger_steps() -> None:
     _, one = state("layer_decay=0.5", "optimizer.lr=0.1")
-    one.pace(0.5)
+    one.set_lr(0.5)
     rates = {id(p): group["lr"] for group in one.optimizer.param_groups for p in group["params"]}
     own = dict(one.model.named_parameters())
     assert set(rates) == {id(parameter) for parameter in own.values()}
@@ -143,9 +143,13 @@ def test_layer_decay_gives_deeper_layers_larger_steps() -> None:
 def test_the_chosen_epochs_are_the_best_or_the_last() -> None:
     _, one = state()
     one.history += [0.1, 0.5, 0.3, 0.5, 0.2]
-    assert one.chosen("best", 1) == [2] and one.chosen("best", 3) == [2, 3, 4]
-    assert one.chosen("last", 1) == [5] and one.chosen("last", 2) == [4, 5] and one.chosen("last", 9) == [1, 2, 3, 4, 5]
-    assert one.stale(3) and not one.stale(4) and not one.stale(None)
+    assert one.selected_epochs("best", 1) == [2] and one.selected_epochs("best", 3) == [2, 3, 4]
+    assert (
+        one.selected_epochs("last", 1) == [5]
+        and one.selected_epochs("last", 2) == [4, 5]
+        and one.selected_epochs("last", 9) == [1, 2, 3, 4, 5]
+    )
+    assert one.out_of_patience(3) and not one.out_of_patience(4) and not one.out_of_patience(None)
 
 
 def test_weights_are_averaged_number_by_number(tmp_path: Path) -> None:

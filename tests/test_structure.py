@@ -93,8 +93,8 @@ def test_every_word_of_the_registry_has_a_file_and_every_file_composes(
     group: str, people: Path, tmp_path: Path
 ) -> None:
     files = {file.stem: yaml.safe_load(file.read_text()) for file in (resource_dir("conf") / group).glob("*.yaml")}
-    assert {content["name"] for content in files.values()} == set(GROUPS[group].words)
-    assert set(GROUPS[group].words) <= set(files)
+    assert {content["name"] for content in files.values()} == set(GROUPS[group].builders)
+    assert set(GROUPS[group].builders) <= set(files)
     (tmp_path / "t.csv").write_text("path,label\n")
     (tmp_path / "eval.csv").write_text("id\n")
     given = {

@@ -18,7 +18,7 @@ from maskcls.core.schema import option_fields
 from maskcls.engine.runner import run
 
 PLAIN = sorted(set(Config.__dataclass_fields__))
-PARAMETERS = [f"{group}.{word}.{key}" for group, registry in GROUPS.items() for word, build in registry.words.items()
+PARAMETERS = [f"{group}.{word}.{key}" for group, registry in GROUPS.items() for word, build in registry.builders.items()
               for key in option_fields(build)]  # fmt: skip
 WRONG: tuple[Any, ...] = ({"a": 1}, [{"a": 1}], "no such", -1e9, 2.5, None, True, float("inf"), float("nan"), 10**30)
 
@@ -46,7 +46,7 @@ def helps(sentence: str, key: str) -> bool:
 
 def test_readme_counts_what_is_tried_here() -> None:
     text = (Path(__file__).parent.parent / "README.md").read_text()
-    words = sum(len(GROUPS[group].words) for group in GROUPS)
+    words = sum(len(GROUPS[group].builders) for group in GROUPS)
     assert f"| {len(PLAIN)} + {len(PARAMETERS)} + {words} |" in text
     assert f"| {len(PLAIN) + len(PARAMETERS)} × {len(WRONG)} |" in text
 
@@ -69,7 +69,7 @@ def test_every_parameter_with_a_letter_changed_has_the_nearest(path: str) -> Non
     assert sentence.startswith(f"no parameter of {group} {word} '{misspelt(key)}'") and helps(sentence, key)
 
 
-@pytest.mark.parametrize("path", [f"{group}.{word}" for group in GROUPS for word in GROUPS[group].words])
+@pytest.mark.parametrize("path", [f"{group}.{word}" for group in GROUPS for word in GROUPS[group].builders])
 def test_every_word_with_a_letter_changed_has_the_nearest(path: str) -> None:
     group, word = path.split(".")
     faults: list[str] = []

@@ -137,7 +137,7 @@ def upper_bound(job: Job, place: Path) -> Turn:
         for _ in range(job.steps):
             with autocast(device, job.cfg.precision):
                 logits = work.model(images)
-            state.scaler.scale(work.objective(logits, targets)).backward()
+            state.scaler.scale(work.criterion(logits, targets)).backward()
             state.scaler.step(state.optimizer)
             state.scaler.update()
             state.optimizer.zero_grad(set_to_none=True)

@@ -83,7 +83,7 @@ def with_hooks(watch: Stopwatch, work: TrainStep, optimizer: torch.optim.Optimiz
 
     def objective(logits: Tensor, targets: Tensor) -> Tensor:
         watch.mark("rest")
-        value = work.objective(logits, targets)
+        value = work.criterion(logits, targets)
         watch.mark("loss")
         return value
 
@@ -94,7 +94,7 @@ def with_hooks(watch: Stopwatch, work: TrainStep, optimizer: torch.optim.Optimiz
         optimizer.register_step_post_hook(lambda *_: watch.mark("optimizer")),
     ]
     try:
-        yield replace(work, objective=objective)
+        yield replace(work, criterion=objective)
     finally:
         for hook in hooks:
             hook.remove()
@@ -111,7 +111,7 @@ def evaluation(given: Job) -> dict[str, float]:
         watch = Stopwatch(given.hardware.device)
         watch.at = time.perf_counter()
         probs = predict_probs(
-            state.predictor,
+            state.eval_model,
             cfg.head.build(),
             given.fold.unchanged,
             held,

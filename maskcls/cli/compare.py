@@ -23,7 +23,7 @@ def compare(names: Sequence[str], runs_dir: str) -> None:
                 format_score_ci(scores),
                 f"{scores['accuracy']:.3f}",
                 held,
-                format_difference(one.against(before) if before else None),
+                format_difference(one.compare(before) if before else None),
             ]
         )
         before = one

@@ -31,7 +31,9 @@ def option_rows(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for file in sorted((resource_dir("conf") / group).glob("*.yaml")):
         text = file.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
-        defaults = {key: default for key, (_, default) in option_fields(GROUPS[group].words[content["name"]]).items()}
+        defaults = {
+            key: default for key, (_, default) in option_fields(GROUPS[group].builders[content["name"]]).items()
+        }
         yield file.stem, text.splitlines()[0].lstrip("# "), defaults | {k: v for k, v in content.items() if k != "name"}
 
 

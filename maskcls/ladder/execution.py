@@ -19,10 +19,10 @@ from maskcls.system.console import format_duration
 
 def train_runs(steps: Sequence[PlannedRun]) -> list[str]:
     """Train the steps that are not done and return a sentence for each that failed; the others go on."""
-    several = {(directory(compose_config(step.words)).id, str(step.init)): step for step in reversed(steps)}
+    several = {(directory(compose_config(step.overrides)).id, str(step.initial)): step for step in reversed(steps)}
     every = list(reversed(several.values()))  # rungs can share a run
     failed: list[str] = []
-    left = [step for step in every if not try_run(step.done, step, failed)]
+    left = [step for step in every if not try_run(step.is_done, step, failed)]
     left = [step for step in left if not any(told.startswith(f"{step}: ") for told in failed)]
     console.info(f"{len(every) - len(left) - len(failed)} of {len(every)} runs are done")
     expected, begun = estimate(left) if left else 0.0, time.monotonic()
@@ -58,7 +58,7 @@ def finished_runs(steps: Sequence[PlannedRun], rung: Rung, seeds: Sequence[int])
             step for step in steps if step.seed == seed and step.rung.name in names and step.rung.ladder == rung.ladder
         ]
         try:
-            if len(mine) < len(names) or not all(step.done() for step in mine):
+            if len(mine) < len(names) or not all(step.is_done() for step in mine):
                 return None
         except MaskclsError:  # the climb has said it
             return None

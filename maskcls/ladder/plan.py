@@ -49,21 +49,23 @@ class PlannedRun:
 
     rung: Rung
     seed: int
-    words: tuple[str, ...]
-    init: PlannedRun | None  # the step whose weights this one begins with
+    overrides: tuple[str, ...]
+    initial: PlannedRun | None  # the step whose weights this one begins with
 
     def __str__(self) -> str:
         return f"{self.rung.ladder}={self.rung.name}" + (f" seed={self.seed}" if self.seed else "")
 
     def config(self) -> Config:
         """Return the checked config; a RunError where the run that it begins with is not done."""
-        if self.init is None:
-            return compose_config(self.words)
-        if not (begun := directory(self.init.config()).path / "metrics.json").exists():
-            raise RunError(f"{self.rung.name} begins with the weights of {self.init.rung.name}, whose run is not done")
-        return compose_config((*self.words, f"model.init={begun.parent}"))
+        if self.initial is None:
+            return compose_config(self.overrides)
+        if not (begun := directory(self.initial.config()).path / "metrics.json").exists():
+            raise RunError(
+                f"{self.rung.name} begins with the weights of {self.initial.rung.name}, whose run is not done"
+            )
+        return compose_config((*self.overrides, f"model.init={begun.parent}"))
 
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Tell whether the run stands, of the data that is there now."""
         try:
             cfg = self.config()
@@ -117,7 +119,7 @@ def plan_runs(asked: ReproduceConfig, land: DatasetInfo) -> list[PlannedRun]:
                     made[rung.name] = PlannedRun(
                         rung, seed, rung_overrides(rung, seed, asked, land), made.get(rung.init or "")
                     )
-                    compose_config(made[rung.name].words)
+                    compose_config(made[rung.name].overrides)
                 except MaskclsError as error:
                     for sentence in error.messages:
                         faults.setdefault(sentence, []).append(f"{ladder}={rung.name}")

@@ -40,7 +40,7 @@ def reproduce(own: Words, given: tuple[str, ...]) -> None:
     tells = SCALES[asked.scale].description
     console.info(f"{', '.join(asked.ladders)} on {land.name}, scale={asked.scale}: {tells}", "bold")
     steps = plan_runs(asked, land)
-    place = Path(compose_config(steps[0].words).runs_dir) / "ladders"
+    place = Path(compose_config(steps[0].overrides).runs_dir) / "ladders"
     kept = resource_dir("experiments") / "results" if own["keep"] == ("true",) else None
     check_writable(runs_dir=str(place), **({"keep": str(kept)} if kept else {}))
     with wandb_group(f"{'-'.join(asked.ladders)}-{asked.scale}-{land.name.split()[0]}"):
@@ -67,7 +67,7 @@ def wandb_group(name: str) -> Iterator[None]:
 
 def log(step: PlannedRun, folder: Path, asked: ReproduceConfig) -> None:
     """Log the closing tables to W&B, in the group of the runs, where their logger is W&B."""
-    sink = compose_config.build(step.words).logger(console.info)
+    sink = compose_config(step.overrides).logger.build(console.info)
     if isinstance(sink, Wandb):
         tables = {f"Ladder {ladder} {i}": rows(ladder, records) for ladder in asked.ladders
                   for i, records in enumerate(load_results(folder, ladder).values())}  # fmt: skip

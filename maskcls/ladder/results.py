@@ -23,8 +23,8 @@ def build_record(
     metrics = read_metrics(seeds[0][0].path / "metrics.json")
     return {
         "ladder": rung.ladder, "rung": rung.name, "change": rung.change, "published": dict(rung.published), **about,
-        "leak": metrics["people_on_both_sides"], "scores": outcome.numbers(), "parent": rung.below,
-        "difference": outcome.against(below) if below else None, **run_facts(seeds),
+        "leak": metrics["people_on_both_sides"], "scores": outcome.to_dict(), "parent": rung.below,
+        "difference": outcome.compare(below) if below else None, **run_facts(seeds),
     }  # fmt: skip
 
 

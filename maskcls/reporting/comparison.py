@@ -146,24 +146,24 @@ class RunScores:
         return cls(out_of_fold(seeds), single, evaluation(seeds, ensemble=True), is_ensemble or blends, blends)
 
     @property
-    def measured(self) -> ScoredPredictions:
+    def primary(self) -> ScoredPredictions:
         """What a rung is compared by: labelled evaluation photos where there are some, else out-of-fold ones."""
         return (self.ensemble if self.is_ensemble else self.single) or self.oof
 
-    def against(self, below: RunScores) -> dict[str, Any]:
+    def compare(self, below: RunScores) -> dict[str, Any]:
         """Return the difference to another rung, or `why` there is none: no rows in common, or none that tells."""
-        for mine, theirs in ((self.measured, below.measured), (self.oof, below.oof)):
+        for mine, theirs in ((self.primary, below.primary), (self.oof, below.oof)):
             if mine.part == "oof" and self.is_ensemble and not self.blends and not below.is_ensemble:
                 return {"why": "needs labelled evaluation photos"}  # out of fold, an ensemble of folds is its folds
             if mine.same_rows(theirs):
                 return paired_difference(mine, theirs)
         return {"why": "other rows"}
 
-    def numbers(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the scores of each kind of answer, and which of them is the rung's."""
         kinds = {"oof": self.oof, "single": self.single, "ensemble": self.ensemble}
         found = {name: part.scores() for name, part in kinds.items() if part}
-        return found | {"answer": next(name for name, part in kinds.items() if part is self.measured)}
+        return found | {"answer": next(name for name, part in kinds.items() if part is self.primary)}
 
 
 def run_facts(seeds: Sequence[Run]) -> Mapping[str, Any]:

@@ -153,8 +153,20 @@ def cell_text(text: str) -> str:
 
 
 def print_error(fault: MaskclsError, prefix: str = "") -> None:
-    """Print a fault's sentences."""
+    """Print an error, and that the locale lacks letters of it where that makes files seem absent."""
     errors.print(escape_controls(redact(f"{prefix}{fault}")), style="red", markup=False)
+    if isinstance(fault, DataError) and (encoding := lacking_encoding(str(fault))):
+        errors.print(f"this locale ({encoding}) has no names for some letters above. Set PYTHONUTF8=1", style="red")
+
+
+def lacking_encoding(text: str) -> str | None:
+    """Return the encoding of file names if a letter of a text cannot be in one, else None."""
+    encoding = sys.getfilesystemencoding()
+    try:
+        "".join(filter(str.isalpha, text)).encode(encoding)
+    except UnicodeEncodeError:
+        return encoding
+    return None
 
 
 def answer(main: Callable[[], Any]) -> Any:
