@@ -160,27 +160,27 @@ ASK = """
 import sys, time
 from pathlib import Path
 import pandas as pd
-from maskcls import cache
-from maskcls.parts import crop
-from maskcls.registry import Word
+from maskcls.components import crop
+from maskcls.core.registry import Component
+from maskcls.data import pixel_cache
 root, log, ready, *paths = sys.argv[1:]
-build = cache.build
+build = pixel_cache.build_cache
 def slow(*args):
     with open(log, "a") as file:
         file.write("built\\n")
     time.sleep(0.5)
     build(*args)
-cache.build = slow
+pixel_cache.build_cache = slow
 Path(ready).touch()
 while len(list(Path(ready).parent.glob("ready*"))) < 2:
     time.sleep(0.005)
-pixels = cache.pixels(pd.DataFrame({"path": paths}), Word("crop", "none", {}, crop.none), Path(root))
+pixels = pixel_cache.load_pixels(pd.DataFrame({"path": paths}), Component("crop", "none", {}, crop.none), Path(root))
 print(int(pixels.astype(int).sum()))
 """
 
 
 def test_two_processes_at_once_build_it_once(table: pd.DataFrame, root: Path, tmp_path: Path) -> None:
-    top, log = str(Path(cache.__file__).parent.parent), tmp_path / "log"
+    top, log = str(Path(cache.__file__).parents[2]), tmp_path / "log"
     arguments = [[str(root), str(log), str(tmp_path / f"ready{i}"), *table["path"]] for i in range(2)]
     running = [
         subprocess.Popen([sys.executable, "-c", ASK, *words], cwd=top, stdout=subprocess.PIPE, text=True)

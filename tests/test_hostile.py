@@ -36,7 +36,7 @@ from maskcls.system.redaction import redact
 from maskcls.system.safe_reading import YAML
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-PACKAGE = Path(run_module.__file__).parent
+PACKAGE = Path(run_module.__file__).parent.parent
 
 
 class Bomb:

@@ -30,8 +30,8 @@ fcntl.flock = refuse
 HOLD = (
     ABSENCE
     + """
-from maskcls.rundir import locked
-with locked(Path(sys.argv[1])):
+from maskcls.system.files import file_lock
+with file_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -39,10 +39,10 @@ with locked(Path(sys.argv[1])):
 COUNT = (
     ABSENCE
     + """
-from maskcls.rundir import locked
+from maskcls.system.files import file_lock
 total = Path(sys.argv[1])
 for _ in range(25):
-    with locked(total.with_name("lock")):
+    with file_lock(total.with_name("lock")):
         total.write_text(str(int(total.read_text()) + 1))
 """
 )

@@ -66,8 +66,8 @@ def test_a_wrong_plugin_is_a_sentence_each_time_and_registers_nothing(kind: str,
 
 def test_a_right_plugin_of_many_groups_registers(tmp_path: Path) -> None:
     code = """
-    from maskcls.parts import crop, optimizer
-    @word
+    from maskcls.components import crop, optimizer
+    @registry.register
     def mine(counts: torch.Tensor, *, power: float = 2.0, kind: Literal["a", "b"] = "a"): ...
     @optimizer.registry.register
     def slow(*all: Any, lr: float): ...

@@ -251,7 +251,7 @@ def reference(run: Path, files: list[Path], size: tuple[int, int], flip: bool = 
 def test_the_checkpoints_own_preprocessing_is_used_and_nothing_is_downloaded(
     size: tuple[int, int], make: Make, people: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maskcls.parts.model.reach", lambda arch: pytest.fail("the hub was asked"))
+    monkeypatch.setattr("maskcls.storage.pretrained.is_cached", lambda arch: pytest.fail("the hub was asked"))
     run = make("a-1", crop={"name": "resize", "height": size[0], "width": size[1]})
     files = sorted((people / "eval" / "images").iterdir())[:5]
     probs = load(run)(files)

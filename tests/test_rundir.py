@@ -153,8 +153,8 @@ def test_what_is_appended_after_half_a_line_is_kept(run: RunDir, half: str) -> N
 HOLD = """
 import sys
 from pathlib import Path
-from maskcls.rundir import locked
-with locked(Path(sys.argv[1])):
+from maskcls.system.files import file_lock
+with file_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -163,7 +163,7 @@ with locked(Path(sys.argv[1])):
 def test_a_lock_is_waited_for_and_dies_with_its_process(tmp_path: Path) -> None:
     lock = tmp_path / "deep" / ".lock"
     command = [sys.executable, "-c", HOLD, str(lock)]
-    top = str(Path(run_module.__file__).parent.parent)
+    top = str(Path(run_module.__file__).parents[2])
     with subprocess.Popen(
         command, cwd=top, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:  # fmt: skip

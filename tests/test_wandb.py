@@ -236,7 +236,7 @@ def test_what_wandb_refuses_is_an_outage(kind: str, tmp_path: Path) -> None:
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "__init__.py").write_text("raise RuntimeError('half installed')\n", encoding="utf-8")
     script = (
-        "from pathlib import Path\nfrom maskcls.parts.logger import wandb_\nfrom maskcls.rundir import RunDir\n"
+        "from pathlib import Path\nfrom maskcls.components.logger import wandb_\nfrom maskcls.storage.run import RunDir\n"
         "sink = wandb_(print)\nsink.begin(RunDir(Path('runs'), 't', {}), {'folds': 2, 'fold': None})\n"
         "sink.log({'fold': 0, 'epoch': 1, 'f1': 0.5})\nsink.end({})\n"
     )

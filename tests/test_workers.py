@@ -106,9 +106,9 @@ def test_a_batch_that_does_not_come_is_not_waited_for_without_end(monkeypatch: p
 
 LOAD = """
 import multiprocessing, time, numpy as np
-from maskcls.loaders import Plain, loader
-from maskcls.parts.hardware import cpu
-source = loader(np.zeros((400, 16, 12, 3), np.uint8), None, Plain(np.arange(400), 4), cpu(workers=3))
+from maskcls.components.hardware import cpu
+from maskcls.data.loader import SequentialBatchSampler, build_loader
+source = build_loader(np.zeros((400, 16, 12, 3), np.uint8), None, SequentialBatchSampler(np.arange(400), 4), cpu(workers=3))
 batches = iter(source)
 next(batches)
 print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)
