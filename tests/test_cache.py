@@ -150,7 +150,7 @@ def test_a_disk_without_room_is_told_beforehand(
     table: pd.DataFrame, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda place: usage)
+    monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda place: usage)
     with pytest.raises(DataError, match="cache_dir: 12 photos take 0 MB"):
         load_pixels(table, NONE, root)
     assert not left(root)

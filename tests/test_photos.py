@@ -17,6 +17,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from maskcls.core.errors import DataError
+from maskcls.data import image_check
 from maskcls.data.image_check import inspect_images
 from maskcls.imaging import image_io
 from maskcls.imaging.image_decoding import LIMIT, image_formats
@@ -181,7 +182,7 @@ def test_a_photo_is_looked_at_once_until_it_changes(tmp_path: Path, monkeypatch:
     for path in paths:
         Path(path).write_bytes(saved("JPEG"))
     seen: list[str] = []
-    monkeypatch.setattr(image_io, "inspect_image", lambda path: seen.append(path) or inspect_image(path))
+    monkeypatch.setattr(image_check, "inspect_image", lambda path: seen.append(path) or inspect_image(path))
     assert (
         inspect_images(paths * 2, tmp_path)
         == [ImageInfo(32, 24, None)] * 6

@@ -18,7 +18,7 @@ from maskcls.core.task import CLASSES, bin_age, decode, encode
 from maskcls.evaluation.calibration import calibration_bins
 from maskcls.evaluation.error_analysis import count_wrong_attributes, error_by_age
 from maskcls.evaluation.metrics import SCORES, class_report, compute_scores, confusion_counts, mean_std
-from maskcls.reporting import figures
+from maskcls.reporting import run_report
 from maskcls.reporting.run_report import WORST, answers, class_rows, config_sections, top_errors, write
 from maskcls.reporting.summary import print_summary, summary_rows
 from maskcls.storage.predictions import write_predictions
@@ -117,7 +117,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, dict[str, A
 
 def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figures where they are not what is tested."""
-    monkeypatch.setattr(figures, "render_figures", lambda story: iter(()))
+    monkeypatch.setattr(run_report, "render_figures", lambda story: iter(()))
 
 
 def test_figures_are_written(plain: Any) -> None:

@@ -24,12 +24,11 @@ from maskcls.cli.reproduce import asked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, NonFiniteError, RunError
 from maskcls.core.task import encode
-from maskcls.engine import runner
 from maskcls.engine.runner import directory, run_experiment
 from maskcls.engine.sanity_check import cropped_size
 from maskcls.evaluation.bootstrap import bootstrap_ci, person_counts
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.ladder import pages
+from maskcls.ladder import execution, pages
 from maskcls.ladder.figure import figure
 from maskcls.ladder.plan import ReproduceConfig, compose_config, inspect_dataset, plan_runs
 from maskcls.ladder.reproduction import parse_options, reproduce
@@ -154,7 +153,7 @@ def test_a_rung_that_fails_is_told_and_the_others_go_on(
             raise NonFiniteError("the loss is nan")
         return perform(cfg)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(runner, "run_experiment", failing)
+    monkeypatch.setattr(execution, "run_experiment", failing)
     with pytest.raises(RunError, match=r"1 rungs failed(.|\n)*team=age58: the loss is nan"):
         reproduce(OWN | {"rungs": ("baseline", "age58")}, given)
     assert (records(given) / "team" / "baseline.json").exists()

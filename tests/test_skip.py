@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maskcls.cli import cache
 from maskcls.components import data
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
 from maskcls.core.table import count_split_people, table_digest
+from maskcls.data import pixel_cache
 from maskcls.data.assemble import NAMED, assemble_table
 from maskcls.data.image_check import inspect_images
 from maskcls.data.pixel_cache import load_pixels
@@ -248,7 +248,7 @@ def spoil_late(monkeypatch: pytest.MonkeyPatch, names: list[str]) -> None:
             raise PhotoError(f"{path} cannot be read as a photo: out of luck")
         return read(path)
 
-    monkeypatch.setattr(cache, "read_photo", fail)
+    monkeypatch.setattr(pixel_cache, "read_photo", fail)
 
 
 def test_photos_that_fail_late_are_left_out_too(
@@ -277,6 +277,6 @@ def test_a_late_fault_that_cannot_be_kept_stops_the_run(
     words: list[str], mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil_late(monkeypatch, [sorted((mine / "eval/images").glob("[!.]*"))[0].name])
-    monkeypatch.setattr(cache, "keep_faults", lambda faults, root: None)
+    monkeypatch.setattr(pixel_cache, "keep_faults", lambda faults, root: None)
     with pytest.raises(PhotoError, match="out of luck"):
         run(compose(*words, "on_error=skip"))
