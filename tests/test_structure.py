@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import re
 import shlex
 from pathlib import Path
@@ -41,9 +42,16 @@ def imported_folders(file: Path) -> set[str]:
 @pytest.mark.parametrize("file", sorted((TOP / "maskcls").rglob("*.py")), ids=lambda path: str(path.relative_to(TOP)))
 def test_imports_only_go_down(file: Path) -> None:
     own = file.relative_to(TOP / "maskcls").with_suffix("").parts[0]
-    level = 8 if own == "__init__" else LEVELS.get(own, 99)  # 99: not moved into its folder yet
+    level = 8 if own == "__init__" else LEVELS[own]
     for folder in imported_folders(file) - {own}:
-        assert LEVELS.get(folder, 0) < level, f"{own} (level {level}) imports {folder}"
+        assert LEVELS[folder] < level, f"{own} (level {level}) imports {folder}"
+
+
+def test_setup_cfg_lists_every_folder_of_the_package() -> None:
+    cfg = configparser.ConfigParser()
+    cfg.read(TOP / "setup.cfg", encoding="utf-8")
+    listed = set(cfg["options"]["packages"].split()) - {"maskcls.conf", "maskcls.experiments"}
+    assert listed == {".".join(file.parent.relative_to(TOP).parts) for file in (TOP / "maskcls").rglob("__init__.py")}
 
 
 UNIX = {
@@ -81,9 +89,9 @@ def test_no_module_that_windows_lacks_is_imported_with_the_package(file: Path) -
     assert not imported_at_once(ast.parse(file.read_text())) & UNIX
 
 
-def test_conf_groups_and_modules_of_parts_have_the_same_names() -> None:
+def test_conf_groups_and_components_have_the_same_names() -> None:
     folders = {path.name for path in resource_dir("conf").iterdir() if path.is_dir() and not path.name.startswith("__")}
-    modules = {path.stem for path in (TOP / "maskcls" / "parts").glob("*.py")} - {"__init__"}
+    modules = {path.stem for path in (TOP / "maskcls" / "components").glob("*.py")} - {"__init__"}
     assert folders == modules == set(GROUPS)
     assert [module.__name__.rsplit(".", 1)[1] for module in MODULES] == list(GROUPS)
 
@@ -118,13 +126,13 @@ def test_every_word_of_the_registry_has_a_file_and_every_file_composes(
         assert found and found.name == files[word]["name"], faults
 
 
-def test_readme_holds_the_table_of_words() -> None:
-    text = (TOP / "README.md").read_text()
+def test_the_experiments_page_holds_the_table_of_options() -> None:
+    text = (TOP / "experiments" / "README.md").read_text(encoding="utf-8")
     assert text.split(BEGIN)[1].split(END)[0].strip() == options_table()
 
 
-def test_readme_holds_the_tables_of_what_was_really_run() -> None:
-    text, (begin, end) = (TOP / "README.md").read_text(), MARKERS
+def test_the_experiments_page_holds_the_tables_of_the_ladders() -> None:
+    text, (begin, end) = (TOP / "experiments" / "README.md").read_text(encoding="utf-8"), MARKERS
     found = [markdown_of(resource_dir("experiments") / "results", ladder) for ladder in LADDERS]
     assert text.split(begin)[1].split(end)[0].strip() == "\n\n".join(filter(None, found)).strip()
 

@@ -14,7 +14,6 @@ COMMANDS = {
     "predict": "predict with finished runs, blended or alone",
     "reproduce": "climb the published ladders of results",
     "table": "show the ladders' results",
-    "compare": "compare finished runs",
     "leakage": "measure what image-level folds promise",
     "options": "list config groups, options and parameters",
     "preview": "draw images on one contact sheet",

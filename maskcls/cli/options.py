@@ -2,7 +2,7 @@
 
 python -m maskcls options                    the table in Markdown
 python -m maskcls options loss               one group, with the parameters of its words
-python -m maskcls options --write README.md  put the table between the file's two markers
+python -m maskcls options --write experiments/README.md  put the table between the file's two markers
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.system import console
 from maskcls.system.files import replace_between_markers
 
-BEGIN, END = "<!-- words: python -m maskcls options --write README.md -->", "<!-- /words -->"
+BEGIN, END = "<!-- words: python -m maskcls options --write experiments/README.md -->", "<!-- /words -->"
 
 
 def option_rows(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:

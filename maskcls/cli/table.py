@@ -2,7 +2,7 @@
 
 python -m maskcls table                            what experiments/results keeps, in the terminal
 python -m maskcls table team --results runs/ladders --html team.html --markdown team.md
-python -m maskcls table --write README.md          put the tables between the file's two markers
+python -m maskcls table --write experiments/README.md          put the tables between the file's two markers
 python -m maskcls table --runs runs/a-1234 runs/b-5678   each run beside the one before it, paired over people
 """
 
@@ -19,7 +19,7 @@ from maskcls.ladder.rungs import LADDERS
 from maskcls.system import console
 from maskcls.system.files import replace_between_markers, write_text
 
-MARKERS = "<!-- ladders: python -m maskcls table --write README.md -->", "<!-- /ladders -->"
+MARKERS = "<!-- ladders: python -m maskcls table --write experiments/README.md -->", "<!-- /ladders -->"
 
 
 def arguments() -> argparse.Namespace:
