@@ -38,7 +38,7 @@ VALUES = some.recursive(
 @pytest.fixture(scope="module")
 def whole() -> dict[str, Any]:
     """Return a composed config with every default filled in."""
-    return validate(compose("name=t", "model=timm", "model.arch=test_resnet")).filled()
+    return validate(compose("name=t", "model=timm", "model.arch=test_resnet")).to_dict()
 
 
 @some.composite
@@ -74,7 +74,7 @@ def right_or_told(whole: dict[str, Any], made: list[tuple[str, str | None, Any]]
             assert error.messages
             assert all(any(name in sentence for name in named) for sentence in error.messages), error.messages
             return
-    assert validate(cfg.filled()).science() == cfg.science()
+    assert validate(cfg.to_dict()).hashed_items() == cfg.hashed_items()
 
 
 @QUICK
@@ -114,7 +114,7 @@ def line(words: list[str]) -> None:
     except ConfigError as error:
         assert error.messages and all(sentence.strip() for sentence in error.messages)
     else:
-        assert cfg.filled()
+        assert cfg.to_dict()
 
 
 @FEW

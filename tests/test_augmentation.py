@@ -137,7 +137,7 @@ def test_a_transform_without_arguments_may_stand_alone() -> None:
     faults: list[str] = []
     word = augmentation.registry.check({"name": "albumentations", "transforms": {"VerticalFlip": None}}, faults)
     assert word is not None and not faults
-    assert {word.build().build(image(), seed).tobytes() for seed in range(20)} == {
+    assert {word.build()(image(), seed).tobytes() for seed in range(20)} == {
         image().tobytes(),
         cv2.flip(image(), 0).tobytes(),
     }

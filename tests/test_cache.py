@@ -55,7 +55,7 @@ def left(root: Path) -> list[str]:
 @pytest.mark.parametrize("word", [NONE, CENTER, RESIZE])
 def test_the_cache_equals_direct_decoding(table: pd.DataFrame, root: Path, word: Component) -> None:
     pixels = load_pixels(table, word, root)
-    expected = np.stack([word.build().build(rgb(path)) for path in table["path"]])
+    expected = np.stack([word.build()(rgb(path)) for path in table["path"]])
     assert pixels.dtype == np.uint8 and np.array_equal(pixels, expected)
     assert isinstance(pixels, np.memmap) and not pixels.flags.writeable
 

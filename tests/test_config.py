@@ -25,7 +25,7 @@ QUICK = ("name=t", "model=timm", "model.arch=test_resnet")
 
 @pytest.fixture(scope="module")
 def base() -> Raw:
-    return validate(compose(*QUICK)).filled()
+    return validate(compose(*QUICK)).to_dict()
 
 
 def changed(base: Raw, path: str, value: Any) -> Raw:
@@ -114,13 +114,13 @@ def test_a_missing_group_and_a_missing_value_are_faults(base: Raw) -> None:
 
 def test_defaults_of_the_code_are_filled_in() -> None:
     cfg = validate(compose(*QUICK, "loss=focal"))
-    assert cfg.filled()["loss"] == {"name": "focal", "gamma": 2.0, "weights": "none", "smoothing": 0.0, "beta": 0.999}
+    assert cfg.to_dict()["loss"] == {"name": "focal", "gamma": 2.0, "weights": "none", "smoothing": 0.0, "beta": 0.999}
     assert cfg.loss.params["gamma"] == 2.0
-    assert cfg.science()["loss"] == cfg.filled()["loss"]
+    assert cfg.hashed_items()["loss"] == cfg.to_dict()["loss"]
 
 
 def test_a_filled_config_checks_to_itself(base: Raw) -> None:
-    assert validate(copy.deepcopy(base)).filled() == base
+    assert validate(copy.deepcopy(base)).to_dict() == base
 
 
 def test_what_stands_in_a_default_may_be_said_without_changing_the_hash(base: Raw) -> None:
@@ -199,7 +199,7 @@ def test_a_plugin_brings_a_loss_of_its_own(tmp_path: Path, monkeypatch: pytest.M
     plugins = "plugins=[my_losses_for_maskcls]"
     try:
         cfg = validate(compose(*QUICK, plugins, "loss.name=mine", "loss.power=1.0"))
-        value = cfg.loss(torch.ones(2))(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
+        value = cfg.loss.build(torch.ones(2))(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
         assert value.item() == pytest.approx(1.0)
         told = sentences(plugins, "loss.name=mine", "loss.pwoer=1.0")
         assert told == ("no parameter of loss mine 'pwoer': did you mean power?",)

@@ -67,18 +67,18 @@ def test_the_objective_of_three_heads_is_a_weighted_sum(weights: tuple[float, fl
     parts = zip(weights, x.split([3, 2, 3], 1), decode(LABELS.numpy()), strict=True)
     expected = sum(w * cross_entropy(part, torch.from_numpy(values)) for w, part, values in parts)
     head = triple(mask=weights[0], gender=weights[1], age=weights[2])
-    torch.testing.assert_close(head.objective(ce, torch.ones(18))(x, torch.eye(18)), expected)
+    torch.testing.assert_close(head.build_criterion(ce, torch.ones(18))(x, torch.eye(18)), expected)
 
 
 def test_the_objective_of_a_single_head_is_its_loss() -> None:
     x = logits(18, 18)
-    torch.testing.assert_close(single().objective(ce, torch.ones(18))(x, torch.eye(18)), cross_entropy(x, LABELS))
+    torch.testing.assert_close(single().build_criterion(ce, torch.ones(18))(x, torch.eye(18)), cross_entropy(x, LABELS))
 
 
 def test_each_part_has_class_weights_of_its_own_counts() -> None:
     counts = torch.arange(1.0, 19)
     seen: list[torch.Tensor] = []
-    triple().objective(lambda own: seen.append(own) or ce(own, weights="inverse"), counts)  # type: ignore[func-returns-value]
+    triple().build_criterion(lambda own: seen.append(own) or ce(own, weights="inverse"), counts)  # type: ignore[func-returns-value]
     for own, values, size in zip(seen, decode(LABELS.numpy()), (3, 2, 3), strict=True):
         expected = [counts[torch.from_numpy(values == v)].sum().item() for v in range(size)]
         assert own.tolist() == expected

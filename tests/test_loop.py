@@ -40,8 +40,8 @@ def begun(tiny: list[str]) -> Begun:
     def begin(*words: str) -> tuple[Config, Fold, TrainState]:
         cfg = validate(compose(*tiny, *PLAIN, *words))
         table = assemble_table(cfg, lambda note: None)
-        fold = Fold.of(table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, cfg.hardware())
-        return cfg, fold, build_train_state(cfg, cfg.head(), cfg.hardware(), fold.image_size, 0)
+        fold = Fold.of(table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, cfg.hardware.build())
+        return cfg, fold, build_train_state(cfg, cfg.head.build(), cfg.hardware.build(), fold.image_size, 0)
 
     return begin
 

@@ -88,7 +88,7 @@ def make(tmp_path: Path, people: Path) -> Make:
             f"folds={folds}",
         )
         table["content"] = file_digests(list(table["path"]), tmp_path / "cache")
-        write_text(place / "config.yaml", yaml.safe_dump(validate(compose(*words)).filled()))
+        write_text(place / "config.yaml", yaml.safe_dump(validate(compose(*words)).to_dict()))
         write_text(place / "table.csv", table.drop(columns="path").to_csv(index=False))
         write_text(place / "oof.csv", sheet(table[train], seed).to_csv(index=False, float_format="%.8g"))
         write_text(place / "eval.csv", sheet(table[~train], seed + 50).to_csv(index=False, float_format="%.8g"))
@@ -365,7 +365,7 @@ def test_a_real_run_predicts_again_what_it_stored(
     runner.run(compose(*tiny, "epochs=1", "tta=flip"))
     (run,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     whole = opened(run)
-    probs = Predictor(whole, validate(compose(*tiny)).hardware())([people / name for name in whole.eval_table["id"]])
+    probs = Predictor(whole, validate(compose(*tiny)).hardware.build())([people / name for name in whole.eval_table["id"]])
     np.testing.assert_allclose(probs, stored(run), atol=1e-5)
     done = command(f"runs=[{run.name}]", name="predict")
     assert done.returncode == 0, done.stderr

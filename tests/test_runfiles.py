@@ -225,7 +225,7 @@ def test_wrong_arrays_of_a_fold_are_refused(
 def test_a_state_whose_scores_or_rates_are_not_this_trainings_is_refused(linked: tuple[list[str], Path]) -> None:
     words, place = linked
     cfg, last = validate(compose(*words)), place / "fold1" / "last.pt"
-    state, whole = build_train_state(cfg, cfg.head(), cpu(), (32, 24), 1), torch.load(last, weights_only=True)
+    state, whole = build_train_state(cfg, cfg.head.build(), cpu(), (32, 24), 1), torch.load(last, weights_only=True)
     state.load(last)
     assert state.history == whole["history"] and state.epoch == 1
     groups = [group | {"weight_decay": 0.5} for group in whole["optimizer"]["param_groups"]]
@@ -238,7 +238,7 @@ def test_a_state_whose_scores_or_rates_are_not_this_trainings_is_refused(linked:
         {"optimizer": whole["optimizer"] | {"state": {0: laugh}}}, {"optimizer": whole["optimizer"] | {"state": moments}}, {"model": {}},
     ):  # fmt: skip
         rewritten(last, lambda _, change=change: whole | change)  # type: ignore[misc]
-        state = build_train_state(cfg, cfg.head(), cpu(), (32, 24), 1)
+        state = build_train_state(cfg, cfg.head.build(), cpu(), (32, 24), 1)
         assert f"{last} does not fit this run" in said_of(partial(state.load, last)), change
 
 

@@ -22,7 +22,7 @@ SIZE = (32, 24)
 def state(*words: str) -> tuple[object, TrainState]:
     """Return a config and the state it builds, of a tiny network."""
     cfg = validate(compose("name=t", "model=timm", "model.arch=test_efficientnet", "hardware=cpu", "batch=4", *words))
-    return cfg, build_train_state(cfg, cfg.head(), cfg.hardware(), SIZE, 0)
+    return cfg, build_train_state(cfg, cfg.head.build(), cfg.hardware.build(), SIZE, 0)
 
 
 def step(cfg: object, one: TrainState, seed: int) -> None:
@@ -95,7 +95,7 @@ def test_a_step_that_fp16_skips_moves_no_weight_and_is_counted() -> None:
 
 def test_fp16_learns_from_its_first_step() -> None:
     cfg, one = state("precision=fp16")
-    objective = cfg.head().objective(cfg.loss, torch.ones(18))  # type: ignore[attr-defined]
+    objective = cfg.head.build().build_criterion(cfg.loss.build, torch.ones(18))  # type: ignore[attr-defined]
     for seed in range(3):  # at torch's own first scale of 2^16 they are all skipped
         torch.manual_seed(seed)
         with autocast(torch.device("cpu"), "fp16"):

@@ -26,7 +26,7 @@ WRONG: tuple[Any, ...] = ({"a": 1}, [{"a": 1}], "no such", -1e9, 2.5, None, True
 @pytest.fixture(scope="module")
 def whole() -> dict[str, Any]:
     """Return a composed config with every default filled in."""
-    return validate(compose("name=t", "model=timm", "model.arch=test_resnet")).filled()
+    return validate(compose("name=t", "model=timm", "model.arch=test_resnet")).to_dict()
 
 
 def misspelt(key: str) -> str:

@@ -26,7 +26,7 @@ def dry_run(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = None
     `size` is the photos' height and width where the crop does not say it.
     """
     head, (high, wide) = cfg.head.build(), size or cropped_size(cfg)
-    cfg.crop.build(), cfg.scheduler.build(1, 1), head.objective(cfg.loss, torch.ones(18)), cfg.mixing.build()
+    cfg.crop.build(), cfg.scheduler.build(1, 1), head.build_criterion(cfg.loss.build, torch.ones(18)), cfg.mixing.build()
     model = build_train_state(cfg, head, hardware, (high, wide), 0).model.eval()
     if not high * wide:
         return  # crop=none: the rest is told with the photos
@@ -34,7 +34,7 @@ def dry_run(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = None
         check_augmentation(cfg.augmentation.build(), high, wide)
     with torch.inference_mode():
         with as_config_error(f"tta {cfg.tta.name} refuses photos of {high} × {wide}"):
-            views = cfg.tta.build().build(torch.zeros(1, 3, high, wide, device=hardware.device))
+            views = cfg.tta.build()(torch.zeros(1, 3, high, wide, device=hardware.device))
         with as_config_error(f"model {cfg.model.name} refuses photos of {high} × {wide}"):
             model(views[0])
         if cfg.batch == distributed.world_size():
