@@ -82,8 +82,8 @@ def test_without_augmentation_the_photos_are_the_cached_ones(pixels: np.ndarray)
 
 
 def test_batches_of_photos_that_the_device_holds_are_the_same_ones(pixels: np.ndarray) -> None:
-    there = cpu(resident=True).held(pixels)
-    assert isinstance(there, torch.Tensor) and cpu().held(pixels) is pixels
+    there = cpu(resident=True).to_device_memory(pixels)
+    assert isinstance(there, torch.Tensor) and cpu().to_device_memory(pixels) is pixels
     for batches in (epochs(), SequentialBatchSampler(ROWS, 4)):
         both = zip(build_loader(pixels, None, batches, cpu()), build_loader(there, None, batches, cpu()), strict=True)
         for (images, rows), (others, again) in both:
@@ -93,7 +93,7 @@ def test_batches_of_photos_that_the_device_holds_are_the_same_ones(pixels: np.nd
 
     endless = np.broadcast_to(pixels[0], (10**13, *pixels[0].shape))  # more than any memory has
     with pytest.raises(RunError, match=r"^hardware\.resident: 5,760,000,000 MB of photos .*; hardware\.resident=false"):
-        cpu(resident=True).held(endless)
+        cpu(resident=True).to_device_memory(endless)
 
 
 @pytest.mark.parametrize(("batch", "count"), [(4, 6), (5, 5), (25, 1), (26, 0)])

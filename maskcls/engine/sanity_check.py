@@ -26,7 +26,8 @@ def dry_run(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = None
     `size` is the photos' height and width where the crop does not say it.
     """
     head, (high, wide) = cfg.head.build(), size or cropped_size(cfg)
-    cfg.crop.build(), cfg.scheduler.build(1, 1), head.build_criterion(cfg.loss.build, torch.ones(18)), cfg.mixing.build()
+    cfg.crop.build(), cfg.scheduler.build(1, 1), cfg.mixing.build()
+    head.build_criterion(cfg.loss.build, torch.ones(18))
     model = build_train_state(cfg, head, hardware, (high, wide), 0).model.eval()
     if not high * wide:
         return  # crop=none: the rest is told with the photos
