@@ -100,7 +100,7 @@ def call(
     """Run a command in one of the places."""
     variables, redirects = PLACES[place]
     variables = euckr if place == "EUC-KR" else variables
-    shell = ["sh", "-c", f'exec "$@" {redirects}', "sh", sys.executable, "-m", f"maskcls.{module}", *words]
+    shell = ["sh", "-c", f'exec "$@" {redirects}', "sh", sys.executable, "-m", "maskcls", module, *words]
     return subprocess.run(
         shell, cwd=folder, env=environment(**variables), capture_output=True, check=False, timeout=300
     )
@@ -108,7 +108,7 @@ def call(
 
 QUICK = {
     "run --help": 0, "run --cfg job data.root=/abc": 0, "run loss=focla": 2, "run -sc query=bash": 0,
-    "predict --help": 0, "reproduce --help": 0, "sync nowhere": 2, "words --help": 0,
+    "predict --help": 0, "reproduce --help": 0, "sync nowhere": 2, "options --help": 0,
 }  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def test_training_prediction_and_tables_end_as_elsewhere(
     words = [*TINY, "epochs=1", "fold=0", "name=u", f"data.root={drawn}", f"cache_dir={drawn}/cache"]
     lines = {
         "run": words, "predict": [f"runs=[{run}]", f"out={tmp_path}/s.csv"], "table": ["--runs", str(run)],
-        "words": ["loss"],
+        "options": ["loss"],
     }  # fmt: skip
     for module, arguments in lines.items():
         result = call(place, euckr, tmp_path, module, *arguments)
