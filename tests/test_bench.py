@@ -98,7 +98,7 @@ def test_the_end_of_an_epoch_is_timed(job: Job) -> None:
 def test_the_second_job_of_a_sweep_decodes_nothing(words: list[str]) -> None:
     own = [word for word in words if not word.startswith(("cache_dir", "runs_dir"))]
     first, later = start(Setting.of(SETTING), own, 1)
-    assert list(first) == list(later) and later["pixels"] < first["pixels"] and later["whole"] < 2
+    assert list(first) == list(later) and later["load_pixels"] < first["load_pixels"] and later["whole"] < 2
     assert later["whole"] == pytest.approx(sum(value for name, value in later.items() if name != "whole"))
 
 

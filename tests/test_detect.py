@@ -24,11 +24,11 @@ from maskcls.imaging.face_detection import (
     Detect,
     Face,
     FaceDetector,
+    detectors,
     face_from_points,
     is_plausible,
     most_prominent,
     points,
-    word,
 )
 from maskcls.imaging.face_masks import Image
 from maskcls.imaging.landmarks import Landmarks
@@ -59,9 +59,9 @@ def fake() -> Iterator[list[Face]]:
         loads.append(one)
         return lambda view: [placed(one, view.shape)] if view.min() else []
 
-    word.builders["fake"] = lambda: load
+    detectors.builders["fake"] = lambda: load
     yield loads
-    del word.builders["fake"]
+    del detectors.builders["fake"]
 
 
 def placed(one: Face, shape: tuple[int, ...]) -> Face:

@@ -238,10 +238,20 @@ def lives(pid: int) -> bool:
     return False
 
 
-def first_child(pid: int) -> int:
-    """Wait for a process to start another one and return its id."""
+def workers(pid: int) -> list[int]:
+    """Return the forked children of a process: they have its own command line (git, which it asks too, has another)."""
+    found = []
+    for child in children(pid):
+        with suppress(OSError):
+            if Path(f"/proc/{child}/cmdline").read_bytes() == Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(child)
+    return found
+
+
+def first_worker(pid: int) -> int:
+    """Wait for a process to fork a worker and return its id."""
     end = time.monotonic() + 60
-    while not (found := children(pid)):
+    while not (found := workers(pid)):
         assert time.monotonic() < end
         time.sleep(0.002)
     return found[0]
@@ -255,9 +265,9 @@ def kill_worker(pid: int, place: Path, delay: float) -> int:
     ):  # from here on the only children are the loader's
         assert time.monotonic() < end
         time.sleep(0.002)
-    first_child(pid)
+    first_worker(pid)
     time.sleep(delay)
-    for child in children(pid)[:1]:
+    for child in workers(pid)[:1]:
         with suppress(ProcessLookupError):  # it ended with its fold
             os.kill(child, signal.SIGKILL)
     return pid

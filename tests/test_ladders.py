@@ -171,7 +171,7 @@ def test_the_command_refuses_it_before_any_work(
     word: str, tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     done = command(word)
-    assert done.returncode == 2 and "Use python -m maskcls." in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "Use python -m maskcls" in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -56,7 +56,7 @@ def estimate(steps: Sequence[PlannedRun]) -> float:
     seconds, folds, epochs = 0.0, 0, 0
     for step in console.track(steps, len(steps), "estimating"):
         with contextlib.suppress(MaskclsError, RuntimeError):
-            cfg = compose_config(step.words)
+            cfg = compose_config(step.overrides)
             some, seen = count_images(cfg)
             seconds, folds, epochs = (
                 seconds + seen / measure_throughput(cfg, known),
