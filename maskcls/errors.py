@@ -78,6 +78,8 @@ def mended(error: BaseException) -> MaskclsError:
         return RunError("the current folder was removed. Go to another one and run the same command")
     if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
         return RunError(f"{error.object!r} is not a name in this locale ({error.encoding}). Set PYTHONUTF8=1")
+    if isinstance(error, ImportError) and not (error.name or "maskcls").startswith("maskcls"):
+        return RunError(f"a package cannot be imported ({error}). Install it again")
     if isinstance(error, BrokenExecutor):
         return RunError(WORKERS["DataLoader worker (pid"])
     if isinstance(error, RuntimeError):

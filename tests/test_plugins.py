@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from maskcls.config import GROUPS
-from maskcls.errors import ConfigError
+from maskcls.detect import needed
+from maskcls.errors import ConfigError, RunError, mended
 from maskcls.plugins import builder_error, import_plugins
 from maskcls.registry import Registry
 
@@ -85,3 +86,16 @@ def test_every_builder_of_ours_has_the_signature_that_plugins_must_have() -> Non
     for registry in GROUPS.values():
         assert isinstance(registry, Registry)
         assert [error for build in registry.words.values() if (error := builder_error(build, registry))] == []
+
+
+@pytest.mark.parametrize("code", ["raise RuntimeError('half built')", "import not_there", "def ("])
+def test_a_broken_package_of_a_detector_is_a_sentence(code: str, tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.py").write_text(code + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"^detector mtcnn: .*pip install 'maskcls\[faces\]'"):
+        needed("mtcnn", NAME)
+
+
+def test_a_package_that_cannot_be_imported_is_a_sentence_and_a_module_of_ours_a_trace() -> None:
+    assert isinstance(mended(ModuleNotFoundError("No module named 'cv2'", name="cv2")), RunError)
+    with pytest.raises(ImportError):
+        mended(ImportError("cannot import name 'x'", name="maskcls.cli"))
