@@ -21,7 +21,6 @@ from maskcls.cli import compose
 from maskcls.config import checked
 from maskcls.folds import gathered
 from maskcls.parts.hardware import cpu
-from maskcls.parts.pseudo import guesses
 from maskcls.predictor import load, opened
 from maskcls.reading import read_arrays
 from maskcls.rundir import RunDir
@@ -73,8 +72,6 @@ def test_rows_that_are_not_probabilities_are_refused(name: str, value: str, link
     place = linked[1]
     file = cells(place, name, 5, "p3", value)
     assert str(file) in said_of(lambda: opened(place).probabilities(name))
-    if name == "eval.csv":
-        assert str(file) in said_of(lambda: guesses(place, pd.Series([], dtype=str)))
 
 
 NOTHING = float("nan")
