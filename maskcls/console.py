@@ -154,8 +154,20 @@ def cell_text(text: str) -> str:
 
 
 def complain(fault: MaskclsError, prefix: str = "") -> None:
-    """Print a fault's sentences."""
+    """Print a fault's sentences, and that the locale lacks letters of them where that makes files seem absent."""
     errors.print(escape_controls(redacted(f"{prefix}{fault}")), style="red", markup=False)
+    if isinstance(fault, DataError) and (encoding := lacking_encoding(str(fault))):
+        errors.print(f"this locale ({encoding}) has no names for some letters above. Set PYTHONUTF8=1", style="red")
+
+
+def lacking_encoding(text: str) -> str | None:
+    """Return the encoding of file names if a letter of a text cannot be in one, else None."""
+    encoding = sys.getfilesystemencoding()
+    try:
+        "".join(filter(str.isalpha, text)).encode(encoding)
+    except UnicodeEncodeError:
+        return encoding
+    return None
 
 
 def hushed(unraised: Any) -> None:

@@ -109,6 +109,13 @@ def test_letters_that_a_terminal_lacks_are_escaped(place: str, euckr: dict[str, 
     assert result.returncode == 2 and b"no loss" in result.stderr and b"Traceback" not in result.stderr
 
 
+def test_what_standard_output_lacks_is_escaped(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "maskcls.run", "--cfg", "job", "-p", "data", "data.root=/ñ"]
+    variables = environment(PYTHONIOENCODING="ascii", PYTHONUTF8="1")
+    result = subprocess.run(words, cwd=tmp_path, env=variables, capture_output=True, check=False)
+    assert result.returncode == 0 and rb"root: /\xf1" in result.stdout and not result.stderr
+
+
 @pytest.fixture(scope="session")
 def done(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished run."""
@@ -147,7 +154,8 @@ def test_data_with_korean_names_in_a_locale_without_them_is_a_sentence(drawn: Pa
     (tmp_path / "t.csv").write_text("path,label\n" + "".join(lines), encoding="utf-8")
     words = [word for word in TINY if not word.startswith("data.")]
     result = call("C", {}, tmp_path, "run", *words, "data=table", "data.file=t.csv", "epochs=1")
-    assert result.returncode in (0, 2) and b"Traceback" not in result.stderr, result.stderr
+    assert result.returncode == 2 and b"Traceback" not in result.stderr, result.stderr
+    assert b"this locale (ascii) has no names for some letters above. Set PYTHONUTF8=1" in result.stderr
 
 
 def test_an_argument_that_the_locale_cannot_read_is_a_sentence(tmp_path: Path) -> None:
