@@ -51,7 +51,7 @@ def commit() -> str | None:
     call = ["git", "-C", str(home), "describe", "--always", "--dirty", "--exclude", "*"]
     quiet = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
     try:
-        result = subprocess.run(call, capture_output=True, text=True, check=False, env=quiet)
+        result = subprocess.run(call, capture_output=True, encoding="utf-8", errors="replace", check=False, env=quiet)
     except OSError:  # there is no git
         return None
     return result.stdout.strip() or None
