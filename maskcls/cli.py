@@ -9,14 +9,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import ValueType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -26,8 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from maskcls.completion import print_script, set_typed_line
 from maskcls.console import command, complain
-from maskcls.errors import ConfigError, DataError, MaskclsError, RunError, explain_unresolved, mended, unknown
-from maskcls.overrides import accept_text, exact_line, parse, split_flags, typed_form
+from maskcls.errors import ConfigError, DataError, MaskclsError, RunError, explain_unresolved, mended
+from maskcls.overrides import read_override, split_flags, typed_form
 from maskcls.signals import await_signal
 from maskcls.streams import prepare_streams
 
@@ -185,42 +184,6 @@ def spelled(arguments: list[str]) -> list[str]:
     if faults:
         raise UnknownOptionError(*faults, valid=[] if sweeps else right)
     return result
-
-
-def read_override(argument: str, options: Mapping[str, set[str]], sweeps: bool) -> str:
-    """Return an override with its value as Hydra reads it; ConfigError where that is not possible or not known."""
-    key, sign, value = argument.partition("=")
-    if not sign and not argument.startswith("~"):
-        raise ConfigError(f"expected key=value, got {argument!r}")
-    if not key.isascii():
-        raise ConfigError(f"cannot read {argument!r}: a key consists of the letters a to z, digits, '_' and '.'")
-    try:
-        readable = accept_text(argument)
-    except ConfigError:
-        if key in options:
-            raise ConfigError(unknown_option(key, value, options)) from None
-        raise
-    override = parse(readable)
-    if override is None or key.lstrip("+").split(".")[0] == "hydra":
-        return readable
-    if override.is_sweep_override() and not sweeps:
-        remedy = "" if key in options else f" {exact_line(argument)}"
-        raise ConfigError(f"{argument}: several values are a sweep, which needs -m.{remedy}")
-    if key in options and override.value_type is not ValueType.GLOB_CHOICE_SWEEP:
-        chosen: list[Any] = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
-        wrong = [unknown_option(key, str(option), options) for option in chosen if str(option) not in options[key]]
-        if wrong:
-            raise ConfigError(*wrong)
-    return readable
-
-
-def unknown_option(group: str, name: str, options: Mapping[str, set[str]]) -> str:
-    """Return the error for an option that a group lacks, with the nearest one, or the group that has it."""
-    others = [other for other in options if name in options[other]]
-    message = unknown(group, name, options[group])
-    if "did you mean" in message or not others:
-        return message
-    return f"no {group} '{name}': did you mean {others[0]}={name}?"
 
 
 def others(right: list[str], config: str) -> tuple[str, ...]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from argparse import ArgumentParser
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override, Quote, QuotedString, ValueType
 from hydra.errors import HydraException
 
-from maskcls.errors import ConfigError
+from maskcls.errors import ConfigError, unknown
 
 KEYED = re.compile(r"(\+{0,2}[A-Za-z_][\w./@-]*=)(.*)", re.DOTALL | re.ASCII)  # key= with its prefix, and a value
 SYNTAX = set(",[](){}=\"'\\")  # what means something in a value of Hydra
@@ -106,3 +106,39 @@ def typed_form(message: str, spelled: Iterable[str], typed: Iterable[str]) -> st
         message = message.replace(ours, theirs)
     signs = any(argument.startswith("+") for argument in typed)
     return " ".join(" ".join(line for line in message.splitlines() if signs or not re.search(r"\+\w", line)).split())
+
+
+def read_override(argument: str, options: Mapping[str, set[str]], sweeps: bool) -> str:
+    """Return an override with its value as Hydra reads it; ConfigError where that is not possible or not known."""
+    key, sign, value = argument.partition("=")
+    if not sign and not argument.startswith("~"):
+        raise ConfigError(f"expected key=value, got {argument!r}")
+    if not key.isascii():
+        raise ConfigError(f"cannot read {argument!r}: a key consists of the letters a to z, digits, '_' and '.'")
+    try:
+        readable = accept_text(argument)
+    except ConfigError:
+        if key in options:
+            raise ConfigError(unknown_option(key, value, options)) from None
+        raise
+    override = parse(readable)
+    if override is None or key.lstrip("+").split(".")[0] == "hydra":
+        return readable
+    if override.is_sweep_override() and not sweeps:
+        remedy = "" if key in options else f" {exact_line(argument)}"
+        raise ConfigError(f"{argument}: several values are a sweep, which needs -m.{remedy}")
+    if key in options and override.value_type is not ValueType.GLOB_CHOICE_SWEEP:
+        chosen: list[Any] = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+        wrong = [unknown_option(key, str(option), options) for option in chosen if str(option) not in options[key]]
+        if wrong:
+            raise ConfigError(*wrong)
+    return readable
+
+
+def unknown_option(group: str, name: str, options: Mapping[str, set[str]]) -> str:
+    """Return the error for an option that a group lacks, with the nearest one, or the group that has it."""
+    others = [other for other in options if name in options[other]]
+    message = unknown(group, name, options[group])
+    if "did you mean" in message or not others:
+        return message
+    return f"no {group} '{name}': did you mean {others[0]}={name}?"
