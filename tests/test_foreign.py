@@ -184,3 +184,16 @@ def test_a_thousand_runs_are_opened_in_seconds(finished: tuple[list[str], Path])
     for _ in range(50):
         opened(finished[1])
     assert (time.process_time() - begun) / 50 < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "words"), [("predict", ["runs=[{}]", "hardware=cpu"]), ("table", ["--runs", "{}"])])
+def test_a_command_ends_with_the_sentence_alone(
+    name: str, words: list[str], linked: tuple[list[str], Path], command: Callable[..., Any]
+) -> None:
+    place = linked[1]
+    (place / "table.csv").unlink()
+    pipe(place / "table.csv")
+    done = command(*[word.format(place) for word in words], name=name)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"{place / 'table.csv'} is broken (it is not a regular file)" in done.stderr
