@@ -100,7 +100,7 @@ def test_wrong_words_and_wrong_values_are_told_together() -> None:
 CSV = {
     "gender": (",female,", ",femal,", "line 2: no gender 'femal': did you mean female?"),
     "age": (None, "-4", "is no age in years"),
-    "column": ("gender", "sex", "has no column 'gender'"),
+    "column": ("gender", "colour", "has no column 'gender'"),
 }
 
 
