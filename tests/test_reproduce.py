@@ -309,7 +309,7 @@ def test_the_table_tells_what_was_not_run_and_where_a_score_leaks(tmp_path: Path
     assert "| folds_faithful | 0.750 | 0.789 | 0.500 [0.400, 0.600] † |" in text and "LEAK" in text
     assert text.count("| not run |") == 2 * (len(rungs("team")) - 1)
     assert "+0.100 [-0.050, +0.200] out of fold to focal" in text
-    assert "Machine: <b>fast</b>; 3 s" in text
+    assert "Machine: &lt;b&gt;fast&lt;/b&gt;; 3 s" in text
     save_record(tmp_path, record | {"rung": "focal", "seeds": 2, "hardware": ["slow"], "scores": {
         "oof": scores | {"f1_sd": 0.025}, "answer": "oof"}})  # fmt: skip
     (both, _) = load_results(tmp_path, "team").values()
