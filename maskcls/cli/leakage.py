@@ -78,5 +78,5 @@ def main() -> None:
         print((__doc__ or "").strip())
         return
     if any(word.startswith(("split=", "fold=")) for word in words):
-        raise ConfigError("split and fold are what maskcls.leak sets itself: leave them out")
+        raise ConfigError("split and fold are what maskcls leakage sets itself: leave them out")
     compare_splits(words)

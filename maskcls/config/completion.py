@@ -18,8 +18,9 @@ SCRIPTS = {
 _maskcls_complete() {
     COMPREPLY=()
     local line=${COMP_LINE:0:$COMP_POINT} word
-    [[ $line =~ ^[[:space:]]*([^[:space:]]+)[[:space:]]+-m[[:space:]]+(maskcls\.(run|predict))[[:space:]] ]] || return
-    COMPREPLY=($(COMP_LINE=$line "${BASH_REMATCH[1]}" -m "${BASH_REMATCH[2]}" -sc query=bash 2>/dev/null))
+    local module='maskcls(\.run|[[:space:]]+(run|predict))'
+    [[ $line =~ ^[[:space:]]*([^[:space:]]+)[[:space:]]+-m[[:space:]]+($module)[[:space:]] ]] || return
+    COMPREPLY=($(COMP_LINE=$line "${BASH_REMATCH[1]}" -m ${BASH_REMATCH[2]} -sc query=bash 2>/dev/null))
     word=${line##*[[:space:]]}
     if [[ $word == *=* && $COMP_WORDBREAKS == *=* ]]; then COMPREPLY=("${COMPREPLY[@]#"${word%=*}="}"); fi
 }
@@ -28,9 +29,11 @@ complete -o nospace -o default -F _maskcls_complete python python3
     "install=zsh": r"""
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
 _maskcls_complete() {
-    if [[ ${words[2]} == -m && ${words[3]} == maskcls.(run|predict) ]]; then
-        local -a replies
-        replies=(${(f)"$(COMP_LINE="${(j: :)words[1,CURRENT]}" ${words[1]} -m ${words[3]} -sc query=zsh 2>/dev/null)"})
+    local -a module replies
+    module=(${words[3]})
+    [[ ${words[3]} == maskcls ]] && module+=(${words[4]})
+    if [[ ${words[2]} == -m && "$module" == (maskcls.run|maskcls\ run|maskcls\ predict) ]]; then
+        replies=(${(f)"$(COMP_LINE="${(j: :)words[1,CURRENT]}" ${words[1]} -m $module -sc query=zsh 2>/dev/null)"})
         replies=(${=replies})
         compadd -S '' -- $replies
     elif (( $+functions[_python] )); then _python
@@ -59,7 +62,8 @@ def set_typed_line(spell: Callable[[str], list[str]]) -> None:
     """Give Hydra's completion the line typed so far, as it would be composed, after one word for the command."""
     line = os.environ.get("COMP_LINE", "")
     words = line.split()
-    arguments = words[words.index("-m") + 2 :] if "-m" in words[:3] else words[1:]
+    begin = words.index("-m") + 2 if "-m" in words[:3] else 1
+    arguments = words[begin + (words[begin - 1 : begin] == ["maskcls"]) :]  # after it stands the command
     last = arguments.pop() if arguments and not line[-1:].isspace() else ""
     before: list[str] = []
     for argument in arguments:
