@@ -54,6 +54,12 @@ def test_setup_cfg_lists_every_folder_of_the_package() -> None:
     assert listed == {".".join(file.parent.relative_to(TOP).parts) for file in (TOP / "maskcls").rglob("__init__.py")}
 
 
+def test_the_folders_of_tests_are_those_of_the_package() -> None:
+    folders = {file.parent.name for file in (TOP / "tests").glob("*/test_*.py")}
+    assert folders - {"end_to_end"} <= LEVELS.keys() and len(folders) > 10
+    assert not [file for file in (TOP / "tests").glob("test_*.py") if file.stem != "test_structure"]
+
+
 UNIX = {
     "crypt",
     "curses",

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from maskcls.system import console
 
-TOP = Path(__file__).parent.parent
+TOP = Path(__file__).parents[2]
 
 
 def is_text_mode(call: ast.Call) -> bool:

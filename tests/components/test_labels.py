@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from labelled_people import PATCH_RULES, competition, table
 
 from maskcls.components import labels
 from maskcls.config.compose import compose
@@ -21,29 +22,6 @@ from maskcls.core.task import bin_age, encode
 from maskcls.data.assemble import assemble_table
 from maskcls.engine.training_loop import Fold
 from maskcls.engine.training_loop import build_train_loader as training_batches
-
-RULES = pd.read_csv(labels.PATCHES, dtype=str, keep_default_na=False)
-SHOTS = [*[(f"mask{i}", 0) for i in range(1, 6)], ("incorrect_mask", 1), ("normal", 2)]
-
-
-def table(people: dict[str, tuple[int, int]]) -> pd.DataFrame:
-    """Return the table of some people, {folder: (gender, age)}, seven photos each."""
-    made = [
-        {"id": f"train/images/{person}/{shot}.jpg", "path": "", "person": person, "mask": mask, "gender": gender, "age": float(age),
-         "label": int(encode(mask, gender, bin_age(age))), "part": "train"}
-        for person, (gender, age) in people.items() for shot, mask in SHOTS
-    ]  # fmt: skip
-    return pd.DataFrame(made)
-
-
-def competition() -> pd.DataFrame:
-    """Return a table with all the people whom the patches speak of, as the competition labels them."""
-    people = {}
-    for person, part in RULES.groupby("person"):
-        old = dict(zip(part["field"], part["old"], strict=True))
-        gender = ("male", "female").index(old.get("gender", "male"))
-        people[f"{person}_{('male', 'female')[gender]}_Asian_45"] = (gender, 45)
-    return table(people)
 
 
 def mended(given: pd.DataFrame, tier: str) -> tuple[pd.DataFrame, str]:
@@ -64,7 +42,7 @@ def test_the_core_patches_mend_what_they_name() -> None:
     swapped = after[person == "000020"].set_index(after[person == "000020"]["id"].str.rpartition("/")[2])
     assert swapped.loc["normal.jpg", "mask"] == 1 and swapped.loc["incorrect_mask.jpg", "mask"] == 2
     assert (after["label"] == encode(after["mask"], after["gender"], bin_age(after["age"]))).all()
-    untouched = ~person.isin(RULES.loc[RULES["tier"] == "core", "person"])
+    untouched = ~person.isin(PATCH_RULES.loc[PATCH_RULES["tier"] == "core", "person"])
     columns = ["mask", "gender", "age", "label"]
     pd.testing.assert_frame_equal(after.loc[untouched, columns], before.loc[untouched, columns])
 

@@ -15,8 +15,8 @@ import pytest
 from conftest import SIZE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
+from labelled_people import competition as competition_people
 from PIL import Image
-from test_relabel import competition as competition_people
 
 from maskcls.cli.preview import select_images
 from maskcls.components import data, extra, labels, split

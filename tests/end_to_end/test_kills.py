@@ -45,7 +45,7 @@ class Zygote:
     """Forks runs from a process that has imported everything."""
 
     def __init__(self) -> None:
-        call = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
+        call = [sys.executable, str(Path(__file__).parents[1] / "zygote.py")]
         self.process = subprocess.Popen(
             call, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

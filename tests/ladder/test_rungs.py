@@ -17,7 +17,7 @@ import torch
 import yaml
 from conftest import environment
 from omegaconf import DictConfig, OmegaConf
-from test_pairs import one_step
+from one_step import one_step
 
 from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS

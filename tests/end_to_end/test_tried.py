@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_pairs import one_step
+from one_step import one_step
 
 from maskcls.config.compose import compose
 from maskcls.config.overrides import resource_dir

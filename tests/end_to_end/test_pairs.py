@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from one_step import one_step
 
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
-from maskcls.core.config import Config
 from maskcls.data.assemble import assemble_table
 from maskcls.data.pixel_cache import load_pixels
 from maskcls.engine.runner import run
-from maskcls.engine.train_state import build_train_state
-from maskcls.engine.training_loop import Fold, fit
 
 HEADS, LOSSES, MIXINGS = ("single", "triple"), ("ce", "focal", "f1"), ("none", "mixup")
 WORDS = {
@@ -42,23 +39,6 @@ WORDS = {
 }  # fmt: skip
 SMALL = {"crop=center": "crop.height=32 crop.width=24", "crop=face": "crop.height=32 crop.width=24",
          "crop=region": "crop.height=16 crop.width=24", "crop=none": ""}  # fmt: skip
-
-
-def one_step(cfg: Config, table, photos) -> dict[str, float]:  # type: ignore[no-untyped-def]
-    """Train on one batch of fold 0 (or as many as make a step) and score a few photos."""
-    hardware = cfg.hardware.build()
-    fold = Fold.of(table, photos, 0, hardware)
-    small = replace(
-        fold, train_indices=fold.train_indices[: cfg.batch * cfg.accumulate], val_indices=fold.val_indices[:6]
-    )
-    head = cfg.head.build()
-    state = build_train_state(cfg, head, hardware, small.image_size, 0)
-    before = [parameter.detach().clone() for parameter in state.model.parameters()]
-    numbers = next(fit(cfg, state, small, head, hardware, lambda batches: batches))
-    assert any(not torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True)), (
-        "nothing was learned"
-    )
-    return numbers
 
 
 @pytest.fixture(scope="session")
