@@ -179,7 +179,7 @@ def test_a_run_with_a_small_shm_comes_to_its_end(
 def test_a_shm_that_is_full_in_spite_of_all_ends_in_a_sentence(
     in_small_shm: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    script = "from maskcls import loaders, run; loaders.free_shared_memory = lambda: 10**9; run.main()"
+    script = "from maskcls import run; from maskcls.data import loader; loader.free_shared_memory = lambda: 10**9; run.main()"
     words = [*TINY, "epochs=1", "crop.height=256", "crop.width=160", "hardware.workers=2"]
     done = in_small_shm("2m", tmp_path, "-c", script, *words)
     assert done.returncode == 2 and "/dev/shm is full" in done.stderr, done.stderr[-3000:]
