@@ -81,10 +81,10 @@ def build_transform(name: str, params: Mapping[str, Any]) -> Any:
     classes = {key: value for key, value in vars(albumentations).items() if inspect.isclass(value)
                and issubclass(value, albumentations.BasicTransform | albumentations.BaseCompose)}  # fmt: skip
     if name not in classes:
-        raise ValueError(unknown_message("transform of albumentations", name, classes))
+        raise ValueError(unknown_message("albumentations transform", name, classes))
     allowed = inspect.signature(classes[name].__init__).parameters
     if wrong := [key for key in params if key not in allowed]:
-        raise ValueError(unknown_message(f"argument of {name}", wrong[0], set(allowed) - {"self"}))
+        raise ValueError(unknown_message("argument", wrong[0], set(allowed) - {"self"}, name))
     arguments = {key: build_nested(value) if key == "transforms" else value for key, value in params.items()}
     try:
         with warnings.catch_warnings():

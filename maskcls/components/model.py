@@ -23,7 +23,7 @@ def check_architecture(arch: str) -> str:
     import timm
 
     if not timm.is_model(arch):
-        raise ValueError(unknown_message("architecture of timm", arch, timm.list_models()))
+        raise ValueError(unknown_message("timm architecture", arch, timm.list_models()))
     return arch
 
 

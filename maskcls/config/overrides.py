@@ -91,7 +91,7 @@ def unknown_option(group: str, name: str, options: Mapping[str, set[str]]) -> st
     message = unknown_message(group, name, options[group])
     if "did you mean" in message or not others:
         return message
-    return f"no {group} '{name}': did you mean {others[0]}={name}?"
+    return f"unknown {group} '{name}', did you mean {others[0]}={name}?"
 
 
 def list_options(base: Path) -> dict[str, set[str]]:

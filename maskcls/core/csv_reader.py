@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from maskcls.core.columns import check_unused, rename_columns
-from maskcls.core.errors import DataError, and_others, suggestion
+from maskcls.core.errors import DataError, and_others, nearest
 
 MAX_AGE = 120
 JUNK = ("._", ".DS_Store")
@@ -41,9 +41,7 @@ def read_csv(
     twice = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
     raise_errors([f"{source} has two columns '{name}'" for name in twice])
     names = rename_columns(source, header, [*columns, *optional], note)
-    raise_errors(
-        [f"{source} has no column '{name}'{suggestion(name, header)}" for name in columns if name not in names]
-    )
+    raise_errors([missing_column_message(source, name, header) for name in columns if name not in names])
     rows = [(where, row if any(row[len(header) :]) else row[: len(header)]) for where, row in lines[1:]]
     raise_errors(
         [f"{where} has {len(row)} cells, the header {len(header)}" for where, row in rows if len(row) != len(header)]
@@ -52,6 +50,12 @@ def read_csv(
         filled = [name for i, name in enumerate(names) if name or any(row[i] for _, row in rows)]
         check_unused(source, filled, [*columns, *optional], ignored, note)
     return [Row(where, dict(zip(names, row, strict=True))) for where, row in rows]
+
+
+def missing_column_message(source: Path, name: str, header: Sequence[str]) -> str:
+    """Return the message for a column that a header lacks, with the nearest one that it has."""
+    close = nearest(name, header)
+    return f"{source}: missing column '{name}', got {', '.join(header)}" + (f". Rename '{close}'" if close else "")
 
 
 def read_lines(source: Path) -> list[tuple[str, list[str]]]:

@@ -1,10 +1,10 @@
-"""The faults that a user can mend, and the nearest right word for a wrong one.
+"""Exceptions that a user can fix, and suggestions for misspelt names.
 
 MaskclsError
- ├─ ConfigError   a word, a value or a pair of them
- ├─ DataError     a file, a row or a folder (PhotoError: a photo)
- ├─ RunError      a run directory that does not fit what is asked of it
- └─ NumberError   a training that left the numbers (NaN, infinity)
+ ├─ ConfigError      an option, a value or a conflict of two values
+ ├─ DataError        a file, a row or a folder (PhotoError: an image)
+ ├─ RunError         a run directory that cannot be used
+ └─ NonFiniteError   a loss that is NaN or infinite
 """
 
 from __future__ import annotations
@@ -22,111 +22,109 @@ OS_ERRNOS = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR,
     errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.ESTALE, errno.ELOOP,
 )  # fmt: skip
-RESUME = "the same command goes on from the last whole epoch"
-WORKERS = {  # what torch says of its loader's workers
-    "DataLoader worker (pid": "a worker process was killed, most often because memory ran out "
-    f"(hardware.workers sets their number): {RESUME}",
-    "unable to allocate shared memory": "hardware.workers: /dev/shm is full, through which workers send batches. "
-    f"hardware.workers=0 does not use it; {RESUME}",
-    "DataLoader timed out": "hardware.workers: the workers hang, they sent no batch for some minutes. "
-    f"hardware.workers=0 does without them; {RESUME}",
+RESUME = "run the same command to resume"
+WORKER_KILLED = f"a worker process was killed, probably out of memory. Lower hardware.workers and {RESUME}"
+WORKER_MESSAGES = {  # part of torch's message: the message to show
+    "DataLoader worker (pid": WORKER_KILLED,
+    "unable to allocate shared memory": f"hardware.workers: /dev/shm is full. Set hardware.workers=0 and {RESUME}",
+    "DataLoader timed out": f"hardware.workers: the data loader timed out. Set hardware.workers=0 and {RESUME}",
 }
-STREAM = (errno.ENOSPC, errno.EIO, errno.EBADF)
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+STREAM_ERRNOS = (errno.ENOSPC, errno.EIO, errno.EBADF)
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class MaskclsError(Exception):
-    """A fault that the user can mend: shown as its sentence, without a stack trace."""
+    """An error that the user can fix, shown as its messages without a stack trace."""
 
-    def __init__(self, *sentences: str) -> None:
-        super().__init__("\n".join(sentences))
-        self.messages = sentences
+    def __init__(self, *messages: str) -> None:
+        super().__init__("\n".join(messages))
+        self.messages = messages
 
     def __reduce__(self) -> tuple[type, tuple[str, ...]]:
         return type(self), self.messages
 
 
 class ConfigError(MaskclsError):
-    """A wrong word, a wrong value, or two that do not go together."""
+    """An unknown option, a wrong value, or a conflict of two values."""
 
 
 class DataError(MaskclsError):
-    """A missing or broken file, or a row that cannot be read."""
+    """A missing or broken file, or an invalid row."""
 
 
 class PhotoError(DataError):
-    """A photo that cannot be read."""
+    """An unreadable image."""
 
 
 class RunError(MaskclsError):
-    """A run directory that does not fit what is asked of it."""
+    """A run directory that cannot be used."""
 
 
 class NonFiniteError(MaskclsError):
-    """A loss that is no longer a finite number."""
+    """A loss that is NaN or infinite."""
 
 
 def as_user_error(error: BaseException) -> MaskclsError:
-    """Return the sentence of a fault of the machine (disk, rights, a killed process); raise any other error."""
+    """Return a system error (disk, permissions, a killed process) as a MaskclsError; raise any other error."""
     if isinstance(error, MaskclsError):
         return without_trace(error)
     if isinstance(error, OSError) and error.filename is not None and error.errno in OS_ERRNOS:
         return RunError(f"{error.filename}: {error.strerror}{disk_full_hint(error)}")
-    if isinstance(error, OSError) and error.filename is None and error.errno in STREAM:
-        return RunError(f"standard output or a file cannot be written ({error.strerror})")
+    if isinstance(error, OSError) and error.filename is None and error.errno in STREAM_ERRNOS:
+        return RunError(f"cannot write to standard output or a file ({error.strerror})")
     if isinstance(error, FileNotFoundError) and error.filename is None:
-        return RunError("the current folder was removed. Go to another one and run the same command")
+        return RunError("the current folder was deleted. Change to another folder and run the same command")
     if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
-        return RunError(f"{error.object!r} is not a name in this locale ({error.encoding}). Set PYTHONUTF8=1")
+        return RunError(f"cannot encode {error.object!r} in this locale ({error.encoding}). Set PYTHONUTF8=1")
     if isinstance(error, ImportError) and not (error.name or "maskcls").startswith("maskcls"):
-        return RunError(f"a package cannot be imported ({error}). Install it again")
+        return RunError(f"cannot import a package ({error}). Reinstall it")
     if isinstance(error, BrokenExecutor):
-        return RunError(WORKERS["DataLoader worker (pid"])
+        return RunError(WORKER_KILLED)
     if isinstance(error, RuntimeError):
-        for said, sentence in WORKERS.items():
-            if said in str(error):
-                return RunError(sentence)
+        for text, message in WORKER_MESSAGES.items():
+            if text in str(error):
+                return RunError(message)
     raise error
 
 
 def without_trace(error: MaskclsError) -> MaskclsError:
-    """Return a fault as it was raised: torch puts the trace of a loader's worker before its sentence."""
-    trace, found, sentence = str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")
-    return type(error)(sentence.strip()) if found and trace.startswith("Caught ") else error
+    """Return an error without the stack trace of a data loader's worker, which torch puts before its message."""
+    trace, name, message = str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")
+    return type(error)(message.strip()) if name and trace.startswith("Caught ") else error
 
 
 def disk_full_hint(error: OSError) -> str:
-    """Return what to do about a disk that is full, nothing for other faults."""
-    if error.errno not in FULL:
+    """Return the free space and the remedy if an error is a full disk, else an empty text."""
+    if error.errno not in DISK_FULL_ERRNOS:
         return ""
-    place = next(folder for folder in Path(error.filename).absolute().parents if folder.is_dir())
-    free = shutil.disk_usage(place).free / 1e6
-    return f" ({free:.1f} MB are free): make room and give the same command again; what is finished stands"
+    folder = next(parent for parent in Path(error.filename).absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(folder).free / 1e6
+    return f" ({free:.1f} MB free). Free disk space and run the same command; finished work is kept"
 
 
-def and_others(names: Sequence[str], most: int = 3) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def and_others(names: Sequence[str], limit: int = 3) -> str:
+    """Return the first names and the number of the others."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def explain_unresolved(error: Exception) -> str:
-    """Return the sentence for a config whose values OmegaConf cannot work out."""
+    """Return the message for an interpolation that OmegaConf cannot resolve."""
     key, text = getattr(error, "full_key", None) or "config", str(error).splitlines()[0]
     if variable := re.search(r"Environment variable '(.+?)' not found", text):
-        return f"{key}: the environment variable {variable[1]} is not set. Set it or give {key}=…"
+        return f"{key}: environment variable {variable[1]} is not set. Set it or {key}=…"
     return f"config: {text}"
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return `: did you mean x?` for the known word closest to `word`, else the list of known words."""
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name most similar to `name`, None if none is similar."""
+    return next(iter(difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.5)), None)
+
+
+def unknown_message(kind: str, name: str, known: Iterable[str], owner: str = "") -> str:
+    """Return the message for an unknown name (of an owner): with the nearest known name, else with all of them."""
     names = sorted(known)
-    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
-    if close:
-        return f": did you mean {close[0]}?"
-    return f" (there is {', '.join(names)})" if names else ""
-
-
-def unknown_message(kind: str, word: str, known: Iterable[str]) -> str:
-    """Return the sentence for a word that is not among the known ones."""
-    return f"no {kind} '{word}'{suggestion(word, known)}"
+    close = nearest(name, names)
+    expected = f", expected one of {', '.join(names)}" if names else ""
+    subject = f"unknown {kind} '{name}'" + (f" of {owner}" if owner else "")
+    return subject + (f", did you mean '{close}'?" if close else expected)

@@ -1,4 +1,4 @@
-"""Words and what they mean: a builder's signature is the schema of its part of the config."""
+"""Registry of a config group's components; a builder's signature is the schema of its config section."""
 
 from __future__ import annotations
 
@@ -7,71 +7,73 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from maskcls.core.errors import ConfigError, suggestion, unknown_message
+from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.core.schema import build_schema, option_fields, validate_params
 
 Builder = Callable[..., Any]
-Elsewhere = Callable[[str], str | None]
+FindKey = Callable[[str], str | None]
 
 
 @dataclass(frozen=True)
 class Component:
-    """A checked word of a conf group: call it with what the run hands over and it builds its part."""
+    """A checked option of a config group with its parameters."""
 
     group: str
     name: str
     params: Mapping[str, Any]
-    builder: Callable[..., Any]
+    builder: Builder
 
-    def build(self, *handed: Any) -> Any:
-        """Build the part from what the run hands over (the parameters before the star)."""
-        return self.builder(*handed, **self.params)
+    def build(self, *inputs: Any) -> Any:
+        """Call the builder with the run's inputs (the parameters before the star) and the options."""
+        return self.builder(*inputs, **self.params)
 
 
 class Registry:
-    """The words of one conf group; used as a decorator, it registers a builder under its own name."""
+    """The builders of one config group by name; `register` is a decorator."""
 
     def __init__(self, group: str) -> None:
         self.group = group
         self.builders: dict[str, Builder] = {}
 
     def register(self, build: Builder) -> Builder:
+        """Register a function under its name without a trailing underscore; raise ConfigError for a used name."""
         if not inspect.isfunction(build):
-            raise ConfigError(f"a {self.group} is registered by a function with a name, got {build!r}")
+            raise ConfigError(f"{self.group}: expected a function to register, got {build!r}")
         name = build.__name__.rstrip("_")
         if name in self.builders and not is_newer(build, self.builders[name]):
-            place = f"{self.builders[name].__module__}.{self.builders[name].__name__}"
+            other = f"{self.builders[name].__module__}.{self.builders[name].__name__}"
             raise ConfigError(
-                f"{build.__module__}.{build.__name__}: {self.group}={name} is {place} already. Rename one"
+                f"{build.__module__}.{build.__name__}: {self.group}={name} is already registered by {other}. Rename one"
             )
         self.builders[name] = build
         return build
 
-    def check(self, raw: Any, faults: list[str], elsewhere: Elsewhere = lambda path: None) -> Component | None:
-        """Return the word that a config section asks for, adding a sentence to `faults` for each fault.
+    def check(self, raw: Any, errors: list[str], find_key: FindKey = lambda path: None) -> Component | None:
+        """Return the checked component of a config section; on errors add messages to `errors` and return None.
 
-        `elsewhere` returns where else an unknown parameter (`group.name`) is known.
+        `find_key` returns the key that an unknown parameter (`group.name`) means in another place.
         """
         if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
-            faults.append(f"{self.group}: {raw!r} names no word{suggestion('', self.builders)}")
+            options = ", ".join(sorted(self.builders))
+            errors.append(f"{self.group}: expected a section with a name, got {raw!r}. Choose one of {options}")
             return None
         params = {str(key): value for key, value in raw.items() if key != "name"}
         name = raw["name"]
         if name not in self.builders:
-            faults.append(unknown_message(self.group, name, self.builders))
+            errors.append(unknown_message(self.group, name, self.builders))
             return None
         build = self.builders[name]
-        own = option_fields(build)
-        for key in [key for key in params if key not in own]:
-            if place := elsewhere(f"{self.group}.{key}"):
-                faults.append(f"unknown parameter '{self.group}.{key}' of {self.group}={name}, did you mean {place}?")
+        allowed = option_fields(build)
+        for key in [key for key in params if key not in allowed]:
+            if other := find_key(f"{self.group}.{key}"):
+                errors.append(f"unknown parameter '{key}' of {self.group}={name}, did you mean {other}?")
                 del params[key]
-        values = validate_params(build_schema(name, own), params, faults, self.group, name)
+        values = validate_params(build_schema(name, allowed), params, errors, self.group, name)
         return None if values is None else Component(self.group, name, values, build)
 
 
 def is_newer(build: Builder, other: Builder) -> bool:
-    """Return True if a builder is another one anew, of a module that was imported again."""
+    """Return True if a builder replaces the other: the same function of a module that was imported again."""
     same = (build.__module__, build.__qualname__) == (other.__module__, other.__qualname__)
     return same and (
         build.__globals__ is not other.__globals__ or build.__code__.co_firstlineno == other.__code__.co_firstlineno

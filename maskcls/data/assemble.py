@@ -56,7 +56,7 @@ def assemble_table(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     if "content" in table:
         note_same_photos(table, note)
     if cfg.fold is not None and cfg.fold >= num_folds(table):
-        raise ConfigError(f"fold: {cfg.fold} is none of the {num_folds(table)} folds of split {cfg.split.name}")
+        raise ConfigError(f"fold={cfg.fold} is out of range: split={cfg.split.name} has {num_folds(table)} folds")
     count_before, table = len(table), cfg.overlay.build(table, note, Path(cfg.cache_dir))
     if len(drawn := table.index[count_before:]):
         table.loc[drawn, "content"] = file_digests(list(table.loc[drawn, "path"]), Path(cfg.cache_dir))

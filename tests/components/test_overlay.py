@@ -112,5 +112,5 @@ def test_a_mask_on_an_ear_can_be_seen() -> None:
 def test_a_wrong_detector_is_told() -> None:
     faults: list[str] = []
     overlay.registry.check({"name": "masks", "detector": "retina"}, faults)
-    assert faults == ["overlay.detector of masks: no detector 'retina': did you mean retinaface?"]
+    assert faults == ["overlay.detector (masks): unknown detector 'retina', did you mean 'retinaface'?"]
     assert set(detectors.builders) == {"mtcnn", "retinaface"}

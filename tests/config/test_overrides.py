@@ -123,11 +123,11 @@ def test_a_flag_that_there_is_not_is_shown_as_an_option(line: str) -> None:
 SHOWN = {
     "epochs": "expected key=value, got 'epochs'",
     "데이터=3": "a key consists of the letters a to z",
-    "loss=초점": "no loss '초점' (there is ce",
-    "loss=adamw": "no loss 'adamw': did you mean optimizer=adamw?",
+    "loss=초점": "unknown loss '초점', expected one of ce",
+    "loss=adamw": "unknown loss 'adamw', did you mean optimizer=adamw?",
     "loss.gamma=[1": "cannot read 'loss.gamma=[1'",
     "hydra.foo=1": "Could not override 'hydra.foo'",
-    "data.x.y=1": "no parameter of data synthetic 'x'",
+    "data.x.y=1": "unknown parameter 'x' of data=synthetic",
 }
 
 
@@ -233,4 +233,4 @@ def test_bash_completes_by_the_script_that_is_installed(typed: str, command: Com
 @pytest.mark.parametrize("word", ["install=fish", "", "install"])
 def test_another_shell_is_a_sentence(word: str, command: Command) -> None:
     result = command("-sc", *filter(None, [word]))
-    assert result.returncode == 2 and result.stderr.startswith("no shell completion")
+    assert result.returncode == 2 and result.stderr.startswith("unknown shell completion")

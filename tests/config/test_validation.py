@@ -51,29 +51,29 @@ def sentences(*overrides: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        ("loss=focal loss.gama=1", "no parameter of loss focal 'gama': did you mean gamma?"),
-        ("loss=focal loss.gamma=high", "loss.gamma of focal: 'high' is no float"),
-        ("loss=focal loss.gamma=-1", "loss.gamma of focal: -1 should be greater than or equal to 0"),
-        ("loss=focla", "no loss 'focla': did you mean focal?"),
-        ("loss.name=focla", "no loss 'focla': did you mean focal?"),
-        ("loss.weights=invers", "loss.weights of ce: no choice 'invers': did you mean inverse?"),
+        ("loss=focal loss.gama=1", "unknown parameter 'gama' of loss=focal, did you mean 'gamma'?"),
+        ("loss=focal loss.gamma=high", "loss.gamma (focal): expected float, got 'high'"),
+        ("loss=focal loss.gamma=-1", "loss.gamma (focal) must be at least 0, got -1"),
+        ("loss=focla", "unknown loss 'focla', did you mean 'focal'?"),
+        ("loss.name=focla", "unknown loss 'focla', did you mean 'focal'?"),
+        ("loss.weights=invers", "loss.weights (ce): unknown value 'invers', did you mean 'inverse'?"),
         ("optimzer=sgd", "unknown key 'optimzer', did you mean 'optimizer'?"),
         ("epohcs=3", "unknown key 'epohcs', did you mean 'epochs'?"),
-        ("epochs=2.0", "epochs: 2.0 is no int"),
-        ("batch=0", "batch: 0 should be greater than or equal to 1"),
-        ("folds=1", "folds: 1 should be greater than or equal to 2"),
-        ("fold=5", "fold: 5 is none of the 5 folds (they count from 0)"),
-        ("fold=first", "fold: 'first' is no int"),
-        ("precision=fp61", "precision: no choice 'fp61': did you mean fp16?"),
-        ("select=bst", "select: no choice 'bst': did you mean best?"),
+        ("epochs=2.0", "epochs: expected int, got 2.0"),
+        ("batch=0", "batch must be at least 1, got 0"),
+        ("folds=1", "folds must be at least 2, got 1"),
+        ("fold=5", "fold=5 is out of range: there are 5 folds, 0 to 4"),
+        ("fold=first", "fold: expected int, got 'first'"),
+        ("precision=fp61", "precision: unknown value 'fp61', did you mean 'fp16'?"),
+        ("select=bst", "select: unknown value 'bst', did you mean 'best'?"),
         ("name=a/b", "name: 'a/b' cannot name a folder: letters, digits, '.', '_' and '-' can"),
         ("name=..", "name: '..' cannot name a folder: letters, digits, '.', '_' and '-' can"),
-        ("clip=0", "clip: 0 should be greater than 0"),
-        ("scheduler=multistep scheduler.milestones=[1,a]", "scheduler.milestones of multistep: 'a' is no int"),
-        ("scheduler=step scheduler.unit=epoch", "scheduler.unit of step: no choice 'epoch': did you mean epochs?"),
-        ("model.arch=resnt18", "model.arch of timm: no architecture of timm 'resnt18': did you mean resnet18?"),
-        ("model.pretrained=3", "model.pretrained of timm: 3 is no bool (true or false) or str"),
-        ("data=table", "data.file of table is missing: it has no default"),
+        ("clip=0", "clip must be greater than 0, got 0"),
+        ("scheduler=multistep scheduler.milestones=[1,a]", "scheduler.milestones (multistep): expected int, got 'a'"),
+        ("scheduler=step scheduler.unit=epoch", "scheduler.unit (step): unknown value 'epoch', did you mean 'epochs'?"),
+        ("model.arch=resnt18", "model.arch (timm): unknown timm architecture 'resnt18', did you mean 'resnet18'?"),
+        ("model.pretrained=3", "model.pretrained (timm): expected bool (true or false) or str, got 3"),
+        ("data=table", "data.file (table) has no default. Set data.file=…"),
         ("plugins=[no_such_module]", "plugins: 'no_such_module' cannot be imported: No module named 'no_such_module'"),
     ],
 )
@@ -93,12 +93,12 @@ def test_all_faults_are_told_at_once() -> None:
     )
     assert sorted(told) == sorted(
         [
-            "epochs: 'x' is no int",
+            "epochs: expected int, got 'x'",
             "unknown key 'bacth', did you mean 'batch'?",
-            "no parameter of loss focal 'gama': did you mean gamma?",
-            "loss.smoothing of focal: 'no' is no float",
-            "optimizer.lr of adamw: 0 should be greater than 0",
-            "crop.width of resize: -1 should be greater than or equal to 1",
+            "unknown parameter 'gama' of loss=focal, did you mean 'gamma'?",
+            "loss.smoothing (focal): expected float, got 'no'",
+            "optimizer.lr (adamw) must be greater than 0, got 0",
+            "crop.width (resize) must be at least 1, got -1",
         ]
     )
 
@@ -108,8 +108,8 @@ def test_a_missing_group_and_a_missing_value_are_faults(base: Raw) -> None:
     with pytest.raises(ConfigError) as caught:
         validate(raw)
     assert len(caught.value.messages) == 2
-    assert caught.value.messages[0] == "epochs is missing: it has no default"
-    assert caught.value.messages[1].startswith("loss: None names no word")
+    assert caught.value.messages[0] == "epochs has no default. Set epochs=…"
+    assert caught.value.messages[1].startswith("loss: expected a section with a name, got None")
 
 
 def test_defaults_of_the_code_are_filled_in() -> None:
@@ -202,13 +202,13 @@ def test_a_plugin_brings_a_loss_of_its_own(tmp_path: Path, monkeypatch: pytest.M
         value = cfg.loss.build(torch.ones(2))(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
         assert value.item() == pytest.approx(1.0)
         told = sentences(plugins, "loss.name=mine", "loss.pwoer=1.0")
-        assert told == ("no parameter of loss mine 'pwoer': did you mean power?",)
+        assert told == ("unknown parameter 'pwoer' of loss=mine, did you mean 'power'?",)
     finally:
         sys.modules.pop("my_losses_for_maskcls", None)
 
 
 def test_without_its_plugin_the_word_is_unknown() -> None:
-    assert sentences("loss.name=mine") == ("no loss 'mine' (there is ce, f1, focal)",)
+    assert sentences("loss.name=mine") == ("unknown loss 'mine', expected one of ce, f1, focal",)
 
 
 def test_an_interpolation_that_leads_nowhere_is_a_sentence() -> None:

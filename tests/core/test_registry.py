@@ -94,35 +94,35 @@ def test_a_whole_number_for_a_float_becomes_that_float(dish: Registry) -> None:
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"slat": 1}, "no parameter of dish soup 'slat': did you mean salt?"),
-        ({"guests": 1}, "no parameter of dish soup 'guests'"),
-        ({"salt": "high"}, "dish.salt of soup: 'high' is no float"),
-        ({"salt": True}, "dish.salt of soup: True is no float"),
-        ({"salt": None}, "dish.salt of soup: None is no float"),
-        ({"kind": "thik"}, "dish.kind of soup: no choice 'thik': did you mean thick?"),
-        ({"spoons": "two"}, "dish.spoons of soup: 'two' is no int"),
-        ({"spoons": 1.5}, "dish.spoons of soup: 1.5 is no int"),
-        ({"spoons": True}, "dish.spoons of soup: True is no int"),
-        ({"spoons": -1}, "dish.spoons of soup: -1 should be greater than or equal to 0"),
-        ({"source": 3}, "dish.source of soup: 3 is no bool (true or false) or str"),
-        ({"extras": "a"}, "dish.extras of soup: 'a' is no list"),
-        ({"extras": ["a", 4]}, "dish.extras of soup: 4 is no str"),
-        ({"pots": 3}, "dish.pots of soup: 3 is odd"),
+        ({"slat": 1}, "unknown parameter 'slat' of dish=soup, did you mean 'salt'?"),
+        ({"guests": 1}, "unknown parameter 'guests' of dish=soup, did you mean 'extras'?"),
+        ({"salt": "high"}, "dish.salt (soup): expected float, got 'high'"),
+        ({"salt": True}, "dish.salt (soup): expected float, got True"),
+        ({"salt": None}, "dish.salt (soup): expected float, got None"),
+        ({"kind": "thik"}, "dish.kind (soup): unknown value 'thik', did you mean 'thick'?"),
+        ({"spoons": "two"}, "dish.spoons (soup): expected int, got 'two'"),
+        ({"spoons": 1.5}, "dish.spoons (soup): expected int, got 1.5"),
+        ({"spoons": True}, "dish.spoons (soup): expected int, got True"),
+        ({"spoons": -1}, "dish.spoons (soup) must be at least 0, got -1"),
+        ({"source": 3}, "dish.source (soup): expected bool (true or false) or str, got 3"),
+        ({"extras": "a"}, "dish.extras (soup): expected list, got 'a'"),
+        ({"extras": ["a", 4]}, "dish.extras (soup): expected str, got 4"),
+        ({"pots": 3}, "dish.pots (soup): 3 is odd"),
     ],
 )
 def test_each_fault_has_its_sentence(dish: Registry, params: dict[str, Any], sentence: str) -> None:
     (found,) = faults(dish, {"name": "soup", **params})
-    assert found == sentence if not sentence.endswith("'guests'") else found.startswith(sentence)
+    assert found == sentence
 
 
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"share": 1.0}, "dish.share of import: 1.0 should be less than 1"),
-        ({"part": 1.1}, "dish.part of import: 1.1 should be less than or equal to 1"),
-        ({"rate": 0.0}, "dish.rate of import: 0.0 should be greater than 0"),
-        ({"rate": float("nan")}, "dish.rate of import: nan should be a finite number"),
-        ({"deep": [1]}, "dish.deep of import: [1] is no mapping"),
+        ({"share": 1.0}, "dish.share (import) must be less than 1, got 1.0"),
+        ({"part": 1.1}, "dish.part (import) must be at most 1, got 1.1"),
+        ({"rate": 0.0}, "dish.rate (import) must be greater than 0, got 0.0"),
+        ({"rate": float("nan")}, "dish.rate (import) must be finite, got nan"),
+        ({"deep": [1]}, "dish.deep (import): expected mapping, got [1]"),
     ],
 )
 def test_bounds_are_part_of_the_type(dish: Registry, params: dict[str, Any], sentence: str) -> None:
@@ -130,26 +130,26 @@ def test_bounds_are_part_of_the_type(dish: Registry, params: dict[str, Any], sen
 
 
 def test_a_parameter_without_a_default_must_be_given(dish: Registry) -> None:
-    sentence = "dish.size of stew is missing: it has no default"
+    sentence = "dish.size (stew) has no default. Set dish.size=…"
     assert faults(dish, {"name": "stew"}) == [sentence]
     assert faults(dish, {"name": "stew", "size": "???"}) == [sentence]
 
 
 def test_an_unknown_word_names_the_nearest_and_else_all_of_them(dish: Registry) -> None:
-    assert faults(dish, {"name": "suop"}) == ["no dish 'suop': did you mean soup?"]
-    assert faults(dish, {"name": "zzzzzz"}) == ["no dish 'zzzzzz' (there is import, soup, stew)"]
+    assert faults(dish, {"name": "suop"}) == ["unknown dish 'suop', did you mean 'soup'?"]
+    assert faults(dish, {"name": "zzzzzz"}) == ["unknown dish 'zzzzzz', expected one of import, soup, stew"]
 
 
 @pytest.mark.parametrize("raw", [None, "soup", {}, {"salt": 1.0}, {"name": None}, {"name": 3}])
 def test_a_section_without_a_word_is_a_fault(dish: Registry, raw: Any) -> None:
     (found,) = faults(dish, raw)
-    assert found.startswith("dish: ") and "names no word" in found and "soup" in found
+    assert found == f"dish: expected a section with a name, got {raw!r}. Choose one of import, soup, stew"
 
 
 def test_all_faults_of_a_section_are_found_at_once(dish: Registry) -> None:
     found = faults(dish, {"name": "soup", "salt": "high", "slat": 1, "kind": "x", "pots": 1})
     assert len(found) == 4
-    assert {sentence.split(":")[0] for sentence in found} >= {"dish.salt of soup", "dish.pots of soup"}
+    assert {sentence.split(":")[0] for sentence in found} >= {"dish.salt (soup)", "dish.pots (soup)"}
 
 
 def test_a_default_of_none_goes_through_its_validator() -> None:

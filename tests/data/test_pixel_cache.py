@@ -258,5 +258,5 @@ def test_the_command_lists_and_clears(
     (root / sizes[5] / "facts.json").write_text('{"photos": 5, "crop')
     assert "broken: --clear it" in " ".join(command(name="cache").stdout.split())
     wrong = command("--clear", sizes[5][:-1], name="cache")
-    assert wrong.returncode == 2 and f"did you mean {sizes[5]}?" in wrong.stderr
+    assert wrong.returncode == 2 and f"did you mean '{sizes[5]}'?" in wrong.stderr
     assert command("--clear", "all", name="cache").returncode == 0 and not list_entries(root) and not left(root)

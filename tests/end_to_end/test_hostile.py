@@ -295,7 +295,7 @@ def test_a_disk_that_is_full_gives_a_sentence_and_with_room_the_run_goes_on(
     earlier = {file: file.read_bytes() for file in (place / "fold0").iterdir()}
     result = called(words, tmp_path, small_files)
     assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
-    assert "fold1/epoch1.pt: File too large after" in result.stderr and "MB are free): make room" in result.stderr
+    assert "fold1/epoch1.pt: File too large after" in result.stderr and "MB free). Free disk space" in result.stderr
     assert earlier == {file: file.read_bytes() for file in (place / "fold0").iterdir()}
     assert not list(place.rglob(".*")) and not (place / "metrics.json").exists()
     run(compose(*words))
@@ -335,7 +335,7 @@ def test_a_small_file_system_that_fills_up_keeps_what_was_earlier_and_grows(
         pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
     said = (tmp_path / "first").read_text()
     assert (tmp_path / "code").read_text().strip() == "2" and "Traceback" not in said, said
-    assert "fold1/" in said and ": No space left on device" in said and "MB are free): make room" in said
+    assert "fold1/" in said and ": No space left on device" in said and "MB free). Free disk space" in said
     before, after = only(tmp_path / "before"), only(tmp_path / "after")
     assert not list(before.rglob(".*")) and not (before / "metrics.json").exists()
     for name in ("fold0/oof.npz", "fold0/best.pt", "fold0/last.pt"):
@@ -391,7 +391,7 @@ def test_a_full_disk_is_named_whatever_is_written(tmp_path: Path, monkeypatch: p
         with pytest.raises(OSError) as caught:
             save()
         said = str(as_user_error(caught.value))
-        assert said.startswith(f"{tmp_path}/a.json: No space left on device") and "make room" in said
+        assert said.startswith(f"{tmp_path}/a.json: No space left on device") and "Free disk space" in said
 
 
 def test_what_is_no_fault_of_the_machine_keeps_its_trace() -> None:

@@ -132,9 +132,9 @@ def test_wrong_values_are_told_with_the_nearest_right_one() -> None:
     crop.registry.check({"name": "region", "part": "nose"}, faults)
     crop.registry.check({"name": "center", "out": [5]}, faults)
     assert faults == [
-        "crop.detector of face: no detector 'mtcn': did you mean mtcnn?",
-        "crop.part of region: no choice 'nose': did you mean nose_chin?",
-        "crop.out of center: [5] is no [height, width]",
+        "crop.detector (face): unknown detector 'mtcn', did you mean 'mtcnn'?",
+        "crop.part (region): unknown value 'nose', did you mean 'nose_chin'?",
+        "crop.out (center): [5] is no [height, width]",
     ]
 
 

@@ -213,14 +213,14 @@ def test_runs_with_different_fold_tables_are_refused(
 
 
 WRONG = {
-    "runs=[a-11]": "no run 'a-11': did you mean a-1?",
+    "runs=[a-11]": "unknown run 'a-11', did you mean 'a-1'?",
     "runs=[]": "runs: it names no run",
     "runs=[a-1] photos=nowhere": "there is no photo at 'nowhere'",
-    "runs=[a-1] precision=fp8": "no choice 'fp8'",
+    "runs=[a-1] precision=fp8": "unknown value 'fp8'",
     "runs=[a-1] blend=weighted blend.weights=[1,2]": "2 weights do not fit 1 runs",
     "runs=[a-1] out=probabilities.csv": "the name of the file beside it",
     "runs=[a-1] outt=x": "unknown key 'outt', did you mean 'out'?",
-    "photos=x": "runs is missing",
+    "photos=x": "runs has no default. Set runs=…",
     "runs=[open-2]": "open-2 is not done",
 }
 
@@ -300,7 +300,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(make: Make, tmp_path: Path)
 
 FAULTY: dict[str, tuple[dict[str, Any], str]] = {
     "classes": ({"classes": [*CLASSES[1:], CLASSES[0]]}, "for other classes, or for these in another order"),
-    "crop": ({"crop": {"name": "resizes"}}, "no crop 'resizes': did you mean resize?"),
+    "crop": ({"crop": {"name": "resizes"}}, "unknown crop 'resizes', did you mean 'resize'?"),
     "weights": ({"model": weights(0, outputs=8)}, "does not fit photos of 32 × 24 pixels"),
     "empty": ({}, "is no checkpoint of a run: it lacks model"),
 }

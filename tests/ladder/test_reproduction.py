@@ -96,25 +96,25 @@ def test_what_is_wrong_is_told_at_once_and_by_name(command: Callable[..., subpro
     done = command("ladder=taem", "scale=smal", "seeds=0,x", "keep=yes", name="reproduce")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     for sentence in (
-        "no ladder 'taem': did you mean team?",
-        "no scale 'smal': did you mean small?",
+        "unknown ladder 'taem', did you mean 'team'?",
+        "unknown scale 'smal', did you mean 'small'?",
         "seeds: 'x' is no whole number",
-        "no keep 'yes'",
+        "unknown keep 'yes'",
     ):
         assert sentence in done.stderr
-    with pytest.raises(ConfigError, match="no rung 'focl': did you mean focal"):
+    with pytest.raises(ConfigError, match="unknown rung 'focl', did you mean 'focal"):
         parse_options(OWN | {"rungs": ("focl",)}, ())
     for given, sentence in (("seed=1", "give seeds=0"), ("fold=0", "a rung is all of its folds")):
         with pytest.raises(ConfigError, match=sentence):
             parse_options(OWN, (given,))
-    with pytest.raises(ConfigError, match="no key 'laddr': did you mean ladder"):
+    with pytest.raises(ConfigError, match="unknown key 'laddr', did you mean 'ladder"):
         parse_options(OWN, ("laddr=team",))
     with pytest.raises(ConfigError, match="seeds: nothing is asked for"):
         parse_options(OWN | {"seeds": ()}, ())
     with pytest.raises(ConfigError, match="'team' is no key=value"):
         asked(["team"])
     want = ReproduceConfig(("team",), "smoke", (0,), (), ("optimizer.lrr=1",))
-    with pytest.raises(ConfigError, match=r"team=baseline and 8 other rungs: .*did you mean lr") as caught:
+    with pytest.raises(ConfigError, match=r"team=baseline and 8 other rungs: .*did you mean 'lr'") as caught:
         plan_runs(want, inspect_dataset(want))
     assert len(caught.value.messages) == 1
 

@@ -208,7 +208,7 @@ def sweep() -> dict[str, Any]:
 
 
 def test_sweep_files_are_no_words_of_the_command_line() -> None:
-    with pytest.raises(ConfigError, match="no sweeps 'focal'"):
+    with pytest.raises(ConfigError, match="unknown sweeps 'focal'"):
         compose("name=t", "sweeps=focal")
 
 
