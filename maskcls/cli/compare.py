@@ -10,10 +10,10 @@ from maskcls.system import console
 def compare(names: Sequence[str], runs_dir: str) -> None:
     """Print the scores of finished runs, and each one's difference to the one before it, on the same rows only."""
     from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci
-    from maskcls.storage.run import opened
+    from maskcls.storage.run import Run
 
     lines, before = [], None
-    for run in [opened(name, runs_dir) for name in names]:
+    for run in [Run.open(name, runs_dir) for name in names]:
         one = RunScores.of([[run]], is_ensemble=False)
         held = format_score_ci(one.single.scores(), spread=True) if one.single else ""
         scores = one.oof.scores()

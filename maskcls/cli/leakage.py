@@ -20,10 +20,10 @@ def compare_splits(words: list[str]) -> None:
     from maskcls.config.compose import compose
     from maskcls.config.validation import validate
     from maskcls.core.config import Config
-    from maskcls.engine.runner import directory, run_experiment
+    from maskcls.engine.runner import run_experiment
     from maskcls.ladder.rungs import check_single_run
     from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci, paired_difference
-    from maskcls.storage.run import opened
+    from maskcls.storage.run import Run
 
     found = {}
     for name, split in SPLITS.items():
@@ -32,7 +32,7 @@ def compare_splits(words: list[str]) -> None:
         cfg: Config = validate(raw)
         with console.progress_prefix(name):
             run_experiment(cfg)
-        found[name] = RunScores.of([[opened(directory(cfg).path)]], is_ensemble=False)
+        found[name] = RunScores.of([[Run.open(Run.of(cfg).path)]], is_ensemble=False)
     lines = [
         [
             name,

@@ -13,7 +13,7 @@ import pandas as pd
 
 from maskcls.core.registry import Registry
 from maskcls.core.task import CLASSES
-from maskcls.storage.run import RunDir
+from maskcls.storage.run import Run
 from maskcls.system.network import has_netrc
 
 registry = Registry("logger")
@@ -26,7 +26,7 @@ LIMITS: dict[str, Any] = {"silent": True, "console": "off", "init_timeout": 20, 
 class Logger(Protocol):
     """Where numbers go: begun once, logged to after each epoch, ended with the closing metrics."""
 
-    def begin(self, run: RunDir, config: Mapping[str, Any]) -> None:
+    def begin(self, run: Run, config: Mapping[str, Any]) -> None:
         """Open the sink for a run."""
 
     def log(self, numbers: Mapping[str, Any]) -> None:
@@ -55,7 +55,7 @@ class Wandb:
             self.note(f"wandb failed ({reason}); the run goes on without it, and log.jsonl is whole")
             self.run = None
 
-    def begin(self, run: RunDir, config: Mapping[str, Any]) -> None:
+    def begin(self, run: Run, config: Mapping[str, Any]) -> None:
         """Start the run, in the mode that was decided beforehand, with the resolved config."""
         self.dir, fold = run, config["fold"]
         name = run.id if fold is None else f"{run.id}-fold{fold}"
@@ -121,9 +121,9 @@ class Wandb:
         self.run.summary.update(pd.json_normalize(parts, sep="/").iloc[0].to_dict())
         classes = pd.DataFrame(metrics["per_class"])
         matrix = pd.DataFrame(metrics["confusion"], columns=list(CLASSES)).assign(truth=CLASSES)
-        media = {f"plots/{file.stem}": wandb.Image(str(file)) for file in sorted((self.dir / "plots").glob("*.png"))}
+        media = {f"plots/{file.stem}": wandb.Image(str(file)) for file in sorted(self.dir.plots_dir.glob("*.png"))}
         tables = {"per_class": wandb.Table(dataframe=classes), "confusion": wandb.Table(dataframe=matrix)}
-        self.run.log(media | tables | {"report": wandb.Html(str(self.dir / "report.html"))})
+        self.run.log(media | tables | {"report": wandb.Html(str(self.dir.report_path))})
 
 
 @registry.register

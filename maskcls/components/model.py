@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +13,7 @@ from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.core.registry import Registry
 from maskcls.core.schema import Proportion
 from maskcls.storage.pretrained import hub_access, load_from_run, load_pretrained, resolve_weights
+from maskcls.storage.run import Run, check_finished
 
 registry = Registry("model")
 
@@ -34,13 +34,6 @@ def weights(pretrained: bool | str) -> bool | str:
     return pretrained
 
 
-def finished_run(init: str | None) -> str | None:
-    """Return the folder of a run that is done."""
-    if init is not None and not os.path.isfile(Path(init) / "metrics.json"):
-        raise ValueError(f"{init!r} is no folder of a finished run (it has no metrics.json)")
-    return init
-
-
 @registry.register
 def timm_(
     outputs: int,
@@ -52,7 +45,7 @@ def timm_(
     pretrained: Annotated[bool | str, AfterValidator(weights)] = False,
     drop: Proportion = 0.0,
     drop_path: Proportion = 0.0,
-    init: Annotated[str | None, AfterValidator(finished_run)] = None,
+    init: Annotated[str | None, AfterValidator(check_finished)] = None,
     frozen: list[str] = [],
     normalize: Literal["weights", "competition"] = "weights",
 ) -> nn.Module:
@@ -74,7 +67,7 @@ def timm_(
     if isinstance(pretrained, str):
         load_pretrained(model, resolve_weights(pretrained), arch)
     if init:
-        load_from_run(model, Path(init) / f"fold{fold}" / "best.pt", arch)
+        load_from_run(model, Run(Path(init)).checkpoint_path(fold), arch)
     freeze(model, frozen)
     model.mean, model.std = normalization(model, normalize)
     return model

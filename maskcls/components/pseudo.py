@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -14,20 +13,13 @@ from pydantic import AfterValidator
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Registry
 from maskcls.core.schema import PositiveInt, Proportion
-from maskcls.core.table import FOLD_LABEL, FOLD_SOFT, OUT, OWN
+from maskcls.core.table import FOLD_LABEL, FOLD_SOFT, OUT, OWN, num_folds
 from maskcls.core.task import CLASSES, decode
-from maskcls.storage.run_files import PROBS, read_fold, read_table
-from maskcls.system.safe_reading import readable
+from maskcls.storage.predictions import PROB_COLUMNS
+from maskcls.storage.run import Run, check_has_eval
 
 registry = Registry("pseudo")
 Note = Callable[[str], None]
-
-
-def check_finished(run: str) -> str:
-    """Return the folder of a run that has predictions of evaluation photos."""
-    if not os.path.isfile(Path(run) / "eval.csv"):
-        raise ValueError(f"{run!r} is no folder of a finished run with evaluation photos (it has no eval.csv)")
-    return run
 
 
 @registry.register
@@ -41,7 +33,7 @@ def confident(
     table: pd.DataFrame,
     note: Note,
     *,
-    run: Annotated[str, AfterValidator(check_finished)],
+    run: Annotated[str, AfterValidator(check_has_eval)],
     threshold: Proportion = 0.9,
     cap: PositiveInt | None = None,
     soft: bool = False,
@@ -55,9 +47,11 @@ def confident(
     where the run predicted other photos than the table's evaluation part. Pseudo-labels are Lee 2013's.
     """
     evaluation = table[table["part"] == "eval"]
-    given = [confident_predictions(file, evaluation) for file in fold_files(Path(run), evaluation, note)]
+    source = Run(Path(run))
+    folds = check_same_eval(source, evaluation, note)
+    given = [confident_predictions(source, k, evaluation) for k in range(folds)]
     sure = [choose(one, threshold, cap) for one in given]
-    note(describe_pseudo_labels(Path(run).name, sure, len(evaluation), threshold))
+    note(describe_pseudo_labels(source.id, sure, len(evaluation), threshold))
     union = set().union(*(one.index for one in sure))
     picked = evaluation[evaluation["id"].isin(union)]
     if picked.empty:
@@ -67,35 +61,32 @@ def confident(
     return whole.assign(**{name: whole[name].fillna(OWN).astype("int64") for name in numbers})
 
 
-def fold_files(run: Path, evaluation: pd.DataFrame, note: Note) -> list[Path]:
-    """Return the files of predictions of each fold of a run, of the same evaluation photos by name and content."""
-    theirs = read_table(run / "table.csv")
-    files = [run / f"fold{k}" / "oof.npz" for k in range(int(theirs["fold"].max()) + 1)]
-    theirs = theirs[theirs["part"] == "eval"].set_index("id")
+def check_same_eval(run: Run, evaluation: pd.DataFrame, note: Note) -> int:
+    """Return the number of folds of a run; RunError if it predicted other evaluation images, by id and content."""
+    folds, theirs = num_folds(run.table), run.eval_table.set_index("id")
+    files = [run.fold_predictions_path(k) for k in range(folds)]
     if lost := [file for file in files if not file.is_file()]:
-        what = f"pseudo.run: {run} has no predictions of each of its folds ({lost[0]} is missing)"
+        what = f"pseudo.run: {run.path} has no predictions of each of its folds ({lost[0]} is missing)"
         raise RunError(f"{what}. Set pseudo.run to a finished run: a blend has seen everybody who is scored")
     mine = evaluation.set_index("id")
     if alone := len(theirs.index.symmetric_difference(mine.index)):
-        raise RunError(f"pseudo.run: {run} is about other photos than this data's evaluation part ({alone} differ)")
+        what = f"pseudo.run: {run.path} is about other photos than this data's evaluation part"
+        raise RunError(f"{what} ({alone} differ)")
     if not mine.index.is_unique:
         raise DataError("pseudo.run: this data has evaluation photos of the same id")
     if not theirs["content"].any():
-        note(f"pseudo: {run.name} is of an older version, which knew its evaluation photos by their names alone")
+        note(f"pseudo: {run.id} is of an older version, which knew its evaluation photos by their names alone")
     elif changed := int((theirs["content"] != mine["content"].reindex(theirs.index)).sum()):
-        what = f"pseudo.run: {changed} evaluation photos hold something else than when {run} predicted them"
+        what = f"pseudo.run: {changed} evaluation photos hold something else than when {run.path} predicted them"
         raise RunError(f"{what}. Run that run again under another name, over the data of today")
-    return files
+    return folds
 
 
-def confident_predictions(file: Path, evaluation: pd.DataFrame) -> pd.DataFrame:
+def confident_predictions(run: Run, k: int, evaluation: pd.DataFrame) -> pd.DataFrame:
     """Return guess, confidence and p0 … p17 by id of the evaluation photos, as one fold of a run predicted them."""
-    arrays = read_fold(file)
-    with readable(file):
-        given = pd.DataFrame(arrays["eval_probs"], index=arrays["eval_ids"], columns=PROBS)
-        given = given.loc[evaluation["id"]]
-    values = given.to_numpy()
-    return given.assign(guess=values.argmax(1), confidence=values.max(1))
+    probs = run.fold_predictions(k).eval.select(evaluation["id"].tolist())
+    table = pd.DataFrame(probs, index=evaluation["id"], columns=PROB_COLUMNS)
+    return table.assign(guess=probs.argmax(1), confidence=probs.max(1))
 
 
 def choose(given: pd.DataFrame, threshold: float, cap: int | None) -> pd.DataFrame:
@@ -118,7 +109,7 @@ def to_training_rows(picked: pd.DataFrame, sure: list[pd.DataFrame], soft: bool)
         id="pseudo/" + picked["id"], mask=mask, gender=gender, age=np.nan, label=label, part="extra", **columns
     )
     if soft:
-        probs = [one[PROBS].reindex(picked["id"]).to_numpy(np.float32) for one in sure]
+        probs = [one[PROB_COLUMNS].reindex(picked["id"]).to_numpy(np.float32) for one in sure]
         names = [FOLD_SOFT.format(k, i) for k in range(len(sure)) for i in range(len(CLASSES))]
         extra[names] = np.concatenate(probs, axis=1)
     return extra

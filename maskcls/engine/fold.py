@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,21 @@ from maskcls.storage.checkpoint import (
     save_weights,
     wrap_load_errors,
 )
+from maskcls.storage.predictions import FoldPredictions, Predictions
 from maskcls.storage.provenance import begin_session
-from maskcls.storage.run import RunDir
+from maskcls.storage.run import Run
 from maskcls.system import console, distributed
-from maskcls.system.files import write_npz
 
 
 def train_fold(
-    cfg: Config, run: RunDir, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware, log: LogFn
+    cfg: Config, run: Run, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware, log: LogFn
 ) -> None:
     """Train fold k to its end and write its predictions; nothing is done where they stand."""
     if distributed.broadcast(run.fold_is_done(k)):
         return
     head, fold = cfg.head.build(), Fold.of(table, pixels, k, hardware)
     state = build_train_state(cfg, head, hardware, fold.image_size, k)
-    last = run.fold_dir(k) / "last.pt"
+    last = run.state_path(k)
     if last.exists():
         state.load(last)
         console.info(f"fold {k} goes on after epoch {state.epoch}")
@@ -60,21 +60,22 @@ def train_fold(
     finish_fold(cfg, run, state, fold, head, hardware, table)
 
 
-def save_epoch(cfg: Config, run: RunDir, state: TrainState, numbers: dict[str, Any], log: LogFn) -> None:
+def save_epoch(cfg: Config, run: Run, state: TrainState, numbers: dict[str, Any], log: LogFn) -> None:
     """Write what an epoch gave: weights first, so that last.pt never speaks of lost ones; drop weights not wanted."""
-    folder, wanted = run.fold_dir(numbers["fold"]), state.selected_epochs(cfg.select, cfg.average)
+    k, wanted = numbers["fold"], state.selected_epochs(cfg.select, cfg.average)
     if state.epoch in wanted:
-        save_weights(state.eval_model, folder / f"epoch{state.epoch}.pt", checkpoint_metadata(cfg, state))
+        save_weights(state.eval_model, run.epoch_path(k, state.epoch), checkpoint_metadata(cfg, state))
     run.append_epoch(numbers)
     log(numbers)
-    state.save(folder / "last.pt")
-    remove_unused_weights(folder, wanted)
+    state.save(run.state_path(k))
+    remove_unused_weights(run, k, wanted)
 
 
-def remove_unused_weights(folder: Path, wanted: Sequence[int]) -> None:
-    """Remove the weights of epochs that are not wanted."""
-    for file in folder.glob("epoch*.pt"):
-        if file.stem not in {f"epoch{epoch}" for epoch in wanted}:
+def remove_unused_weights(run: Run, k: int, epochs: Sequence[int]) -> None:
+    """Delete the weights of fold k after all epochs but these."""
+    kept = {run.epoch_path(k, epoch) for epoch in epochs}
+    for file in run.fold_dir(k).glob("epoch*.pt"):
+        if file not in kept:
             file.unlink()
 
 
@@ -89,14 +90,14 @@ def checkpoint_metadata(cfg: Config, state: TrainState) -> dict[str, Any]:
 
 
 def finish_fold(
-    cfg: Config, run: RunDir, state: TrainState, fold: Fold, head: Head, hardware: Hardware, table: pd.DataFrame
+    cfg: Config, run: Run, state: TrainState, fold: Fold, head: Head, hardware: Hardware, table: pd.DataFrame
 ) -> None:
     """Predict the held and the evaluation rows with the selected weights and write them: the fold is done."""
     distributed.barrier()
-    folder, epochs, rest = run.fold_dir(fold.index), state.selected_epochs(cfg.select, cfg.average), eval_indices(table)
-    model, best = state.eval_model, folder / "best.pt"
+    epochs, rest = state.selected_epochs(cfg.select, cfg.average), eval_indices(table)
+    model, best = state.eval_model, run.checkpoint_path(fold.index)
     made = distributed.broadcast(best.exists() and is_complete(best, epochs))  # killed between this file and the next
-    files = [best] if made else [folder / f"epoch{epoch}.pt" for epoch in epochs]
+    files = [best] if made else [run.epoch_path(fold.index, epoch) for epoch in epochs]
     with wrap_load_errors(files[-1]):
         load_weights(model, average_weights(files))
     if not made and len(epochs) > 1:
@@ -106,11 +107,11 @@ def finish_fold(
     if console.main_rank():
         held = len(fold.val_indices)
         save_weights(model, best, checkpoint_metadata(cfg, state) | {"epoch": epochs})
-        remove_unused_weights(folder, ())  # before oof.npz: a fold that is done is not looked at again
-        write_npz(
-            folder / "oof.npz", ids=table["id"].to_numpy(str)[fold.val_indices], probs=probs[:held],
-            eval_ids=table["id"].to_numpy(str)[rest], eval_probs=probs[held:], epochs=state.epoch, epoch=epochs,
-        )  # fmt: skip
+        remove_unused_weights(run, fold.index, ())  # before oof.npz: a fold that is done is not looked at again
+        ids = table["id"].to_numpy(str)
+        val, evaluation = Predictions(ids[fold.val_indices], probs[:held]), Predictions(ids[rest], probs[held:])
+        predictions = FoldPredictions(val, evaluation, state.epoch, list(epochs))
+        predictions.write(run.fold_predictions_path(fold.index))
     distributed.barrier()
 
 
@@ -120,9 +121,10 @@ def is_complete(best: Path, epochs: Sequence[int]) -> bool:
         return bool(load_checkpoint(best)["epoch"] == epochs)
 
 
-def check_rows(file: Path, arrays: Mapping[str, Any], table: pd.DataFrame, k: int) -> None:
-    """Raise a RunError where a fold's predictions are of other photos than the table's."""
+def check_rows(predictions: FoldPredictions, table: pd.DataFrame, k: int) -> None:
+    """Raise RunError if a fold's predictions are of other images than the table's."""
     ids = table["id"].to_numpy(str)
-    for name, wanted in (("ids", val_indices(table, k)), ("eval_ids", eval_indices(table))):
-        if not np.array_equal(arrays[name], ids[wanted]):
-            raise RunError(f"{file} holds other photos than fold {k} of this run: {retry_hint(file)}")
+    for part, indices in ((predictions.val, val_indices(table, k)), (predictions.eval, eval_indices(table))):
+        if not np.array_equal(part.ids, ids[indices]):
+            file = Path(part.source)
+            raise RunError(f"{file} has other images than fold {k} of this run. {retry_hint(file)}")

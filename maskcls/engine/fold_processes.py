@@ -21,7 +21,7 @@ from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError, RunError, as_user_error
 from maskcls.data.pixel_cache import Pixels, load_pixels
 from maskcls.engine import fold
-from maskcls.storage.run import RunDir
+from maskcls.storage.run import Run
 from maskcls.system import console, distributed
 from maskcls.system.files import file_lock
 from maskcls.system.processes import exit_with_parent
@@ -29,17 +29,17 @@ from maskcls.system.signals import UNWINDING, await_signal, exit_code, stop_on_s
 
 
 def train_fold(
-    cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, k: int, hardware: Hardware, log: LogFn
+    cfg: Config, place: Run, table: pd.DataFrame, photos: Pixels, k: int, hardware: Hardware, log: LogFn
 ) -> None:
     """Train fold k under a lock that the first rank holds for all of them."""
-    held = file_lock(place.fold_dir(k) / "lock", lambda: console.info("this fold is trained elsewhere; waiting"))
+    held = file_lock(place.lock_path(k), lambda: console.info("this fold is trained elsewhere; waiting"))
     with held if console.main_rank() else nullcontext():
         distributed.barrier()
         fold.train_fold(cfg, place, table, photos, k, hardware, log)
 
 
 def train_folds(
-    cfg: Config, place: RunDir, table: pd.DataFrame, wanted: Sequence[int], at_once: int, log: LogFn
+    cfg: Config, place: Run, table: pd.DataFrame, wanted: Sequence[int], at_once: int, log: LogFn
 ) -> None:
     """Train folds in processes, `at_once` at a time, which share this one's threads; a child's fault is raised here.
 
@@ -84,7 +84,7 @@ def receive(pipe: Any, k: int, process: Any, log: LogFn) -> bool:
     return True
 
 
-def fold_worker(cfg: Config, place: RunDir, table: pd.DataFrame, k: int, threads: int, pipe: Connection) -> None:
+def fold_worker(cfg: Config, place: Run, table: pd.DataFrame, k: int, threads: int, pipe: Connection) -> None:
     """Train one fold in this process, which ends with its parent."""
     exit_with_parent()
     torch.set_num_threads(threads)

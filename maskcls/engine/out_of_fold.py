@@ -13,12 +13,11 @@ from maskcls.core.table import count_split_people, eval_indices, num_folds
 from maskcls.core.task import CLASSES, FloatArray
 from maskcls.engine.fold import check_rows
 from maskcls.evaluation.metrics import class_report, compute_scores, confusion_counts, mean_std
-from maskcls.storage.predictions import write_predictions
-from maskcls.storage.run import RunDir
-from maskcls.storage.run_files import read_fold
+from maskcls.storage.predictions import Predictions
+from maskcls.storage.run import Run
 
 
-def collect_predictions(run: RunDir, table: pd.DataFrame) -> tuple[FloatArray, FloatArray, list[dict[str, Any]]]:
+def collect_predictions(run: Run, table: pd.DataFrame) -> tuple[FloatArray, FloatArray, list[dict[str, Any]]]:
     """Return the out-of-fold probabilities of all rows (NaN where none), the evaluation rows' of each fold
     (folds, N, 18), and a row of scores for each fold."""
     oof = np.full((len(table), len(CLASSES)), np.nan, np.float32)
@@ -26,25 +25,27 @@ def collect_predictions(run: RunDir, table: pd.DataFrame) -> tuple[FloatArray, F
     position = pd.Series(np.arange(len(table)), index=table["id"])
     truth = table["label"].to_numpy()
     for k in range(num_folds(table)):
-        arrays = read_fold(run.fold_dir(k) / "oof.npz")
-        check_rows(run.fold_dir(k) / "oof.npz", arrays, table, k)
-        held = position[arrays["ids"]].to_numpy()
-        oof[held] = arrays["probs"]
-        rest.append(arrays["eval_probs"])
-        facts = {"fold": k, "photos": len(held), "epochs": int(arrays["epochs"]), "epoch": arrays["epoch"].tolist()}
-        each.append(facts | compute_scores(truth[held], arrays["probs"]))
+        fold = run.fold_predictions(k)
+        check_rows(fold, table, k)
+        held = position[fold.val.ids.tolist()].to_numpy()
+        oof[held] = fold.val.probs
+        rest.append(fold.eval.probs)
+        facts = {"fold": k, "photos": len(held), "epochs": fold.num_epochs, "epoch": fold.selected_epochs}
+        each.append(facts | compute_scores(truth[held], fold.val.probs))
     return oof, np.stack(rest), each
 
 
-def summarize(run: RunDir, cfg: Config, table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
+def summarize(run: Run, cfg: Config, table: pd.DataFrame, notes: Sequence[str]) -> dict[str, Any]:
     """Write oof.csv and eval.csv and return the closing metrics: only numbers that another run would repeat."""
     oof, rest, each = collect_predictions(run, table)
     held = np.flatnonzero(~np.isnan(oof[:, 0]))
     truth = table["label"].to_numpy()
-    write_predictions(run / "oof.csv", table.iloc[held], oof[held])
+    rows = table.iloc[held]
+    Predictions(rows["id"].to_numpy(str), oof[held]).write(run.predictions_path("oof"), rows)
     evaluation = eval_indices(table)
     if len(evaluation):
-        write_predictions(run / "eval.csv", table.iloc[evaluation], rest.mean(0))
+        rows = table.iloc[evaluation]
+        Predictions(rows["id"].to_numpy(str), rest.mean(0)).write(run.predictions_path("eval"), rows)
     people = table.iloc[held]["person"].nunique()
     return {
         "run": run.id, "folds": each,

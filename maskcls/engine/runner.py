@@ -16,7 +16,7 @@ from maskcls.components.logger import LogFn, Logger
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import PhotoError, RunError
-from maskcls.core.table import SCORING_COLUMNS, describe_table, num_folds, size_digest, table_digest
+from maskcls.core.table import describe_table, num_folds, size_digest, table_digest
 from maskcls.data.assemble import assemble_table, common_image_size
 from maskcls.data.pixel_cache import Pixels, load_pixels
 from maskcls.engine import fold_processes
@@ -28,10 +28,9 @@ from maskcls.reporting.run_report import write
 from maskcls.reporting.summary import print_summary
 from maskcls.storage.origins import collect_origins
 from maskcls.storage.provenance import check_data, collect_provenance, describe_since, read_sessions, software_notes
-from maskcls.storage.run import RunDir, run_content
-from maskcls.storage.run_files import read_fold, read_table
+from maskcls.storage.run import Run
 from maskcls.system import console, distributed
-from maskcls.system.files import check_writable, file_lock, write_json, write_text
+from maskcls.system.files import check_writable, file_lock, write_json
 
 
 def run(raw: DictConfig | Mapping[str, Any]) -> float:
@@ -41,7 +40,7 @@ def run(raw: DictConfig | Mapping[str, Any]) -> float:
 
 def run_experiment(cfg: Config) -> float:
     """Do what a checked config asks for."""
-    place = directory(cfg)
+    place = Run.of(cfg)
     hardware = cfg.hardware.build()
     distributed.init_process_group(hardware.device)
     try:
@@ -55,12 +54,7 @@ def run_experiment(cfg: Config) -> float:
         distributed.destroy_process_group()
 
 
-def directory(cfg: Config) -> RunDir:
-    """Return the directory of a config's run."""
-    return RunDir(Path(cfg.runs_dir), cfg.name, run_content(cfg))
-
-
-def load_metrics_if_done(cfg: Config, place: RunDir) -> dict[str, Any] | None:
+def load_metrics_if_done(cfg: Config, place: Run) -> dict[str, Any] | None:
     """Return the metrics of a run that is done; it answers only for the data that it was measured on."""
     done = place.metrics()
     if done is not None:
@@ -71,12 +65,12 @@ def load_metrics_if_done(cfg: Config, place: RunDir) -> dict[str, Any] | None:
     return done
 
 
-def claim(cfg: Config, place: RunDir, table: pd.DataFrame) -> str | None:
+def claim(cfg: Config, place: Run, table: pd.DataFrame) -> str | None:
     """Refuse a run's folder that is of other photos, labels, weights or runs; return a sentence on an older one."""
     return place.bind_data(table_digest(table), len(table), collect_origins(cfg), lambda: size_digest(table))
 
 
-def train_run(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] | None:
+def train_run(cfg: Config, place: Run, hardware: Hardware) -> dict[str, Any] | None:
     """Train the wanted folds; return the closing metrics once all folds stand, else None."""
     notes: list[str] = []
     begun = time.monotonic()
@@ -86,7 +80,7 @@ def train_run(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] 
     if console.main_rank():
         place.create({key: value for key, value in cfg.to_dict().items() if key != "fold"})
         claim(cfg, place, table)
-        write_text(place / "table.csv", table[[*SCORING_COLUMNS, "content"]].to_csv(index=False, lineterminator="\n"))
+        place.write_table(table)
         place.add_provenance(**collect_provenance(hardware.facts()))
     sink: Logger | None = cfg.logger.build(console.info) if console.main_rank() else None
     closing, failed = None, True
@@ -102,7 +96,7 @@ def train_run(cfg: Config, place: RunDir, hardware: Hardware) -> dict[str, Any] 
     return distributed.broadcast(closing)
 
 
-def load_photos(cfg: Config, place: RunDir, hardware: Hardware, notes: list[str]) -> tuple[pd.DataFrame, Pixels]:
+def load_photos(cfg: Config, place: Run, hardware: Hardware, notes: list[str]) -> tuple[pd.DataFrame, Pixels]:
     """Return the table and its pixels; `notes` gets what is worth knowing.
 
     With on_error=skip a photo that its decoding alone finds bad is left out too: the table is made again without it.
@@ -123,7 +117,7 @@ def load_photos(cfg: Config, place: RunDir, hardware: Hardware, notes: list[str]
                 raise
 
 
-def make_table(cfg: Config, place: RunDir, hardware: Hardware, note: Callable[[str], None]) -> pd.DataFrame:
+def make_table(cfg: Config, place: Run, hardware: Hardware, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the table of a run, once it is known that the run fits it."""
     table = assemble_table(cfg, note)
     console.info(f"{place.path}: {describe_table(table)}", "bold")
@@ -131,13 +125,13 @@ def make_table(cfg: Config, place: RunDir, hardware: Hardware, note: Callable[[s
     check_init_folds(cfg, table, note)
     if (size := common_image_size(cfg, table)) is not None:
         dry_run(cfg, hardware, size)
-    if (place / "data.json").exists() and (older := claim(cfg, place, table)):
+    if place.is_bound and (older := claim(cfg, place, table)):
         note(older)
     return table
 
 
 def train_folds(
-    cfg: Config, place: RunDir, table: pd.DataFrame, photos: Pixels, hardware: Hardware, log: LogFn
+    cfg: Config, place: Run, table: pd.DataFrame, photos: Pixels, hardware: Hardware, log: LogFn
 ) -> None:
     """Train the wanted folds, one after the other or some at once."""
     wanted = list(range(num_folds(table))) if cfg.fold is None else [cfg.fold]
@@ -150,10 +144,10 @@ def train_folds(
 
 
 def finalize_run(
-    cfg: Config, place: RunDir, table: pd.DataFrame, notes: list[str], begun: float
+    cfg: Config, place: Run, table: pd.DataFrame, notes: list[str], begun: float
 ) -> dict[str, Any] | None:
     """Write tables, report and, last, metrics.json, once every fold is done; whoever comes last does it."""
-    with file_lock(place / "lock"):
+    with file_lock(place.lock_path()):
         done = place.metrics()
         if done is None and all(place.fold_is_done(k) for k in range(num_folds(table))):
             count = num_folds(table)
@@ -162,16 +156,16 @@ def finalize_run(
             place.add_provenance(folds={str(k): read_sessions(place, k) for k in range(count)})
             place.add_provenance(seconds=round(time.monotonic() - begun, 1))
             write(place, done, table)
-            write_json(place / "metrics.json", done)
+            write_json(place.metrics_path, done)
     return done
 
 
-def score_fold(place: RunDir, k: int | None) -> float:
+def score_fold(place: Run, k: int | None) -> float:
     """Print and return the F1 of one fold of a run."""
-    arrays = read_fold(file := place.fold_dir(int(k or 0)) / "oof.npz")
-    truth = read_table(place / "table.csv").set_index("id")["label"]
-    if not set(arrays["ids"]) <= set(truth.index):
-        raise RunError(f"{file} holds other photos than {place / 'table.csv'}")
-    score = macro_f1(truth[arrays["ids"]].to_numpy(np.int64), arrays["probs"].argmax(1))
+    predictions = place.fold_predictions(int(k or 0)).val
+    labels = place.table.set_index("id")["label"]
+    if not set(predictions.ids) <= set(labels.index):
+        raise RunError(f"{predictions.source} has other images than {place.table_path}. Delete it and run again")
+    score = macro_f1(labels[predictions.ids.tolist()].to_numpy(np.int64), predictions.preds)
     console.info(f"{place.path} fold {k}: F1 {score:.4f}")
     return score

@@ -16,7 +16,7 @@ from maskcls.components.model import set_train_mode
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.engine.train_state import build_train_state
-from maskcls.storage.run_files import read_table
+from maskcls.storage.run import Run
 from maskcls.system import distributed
 
 
@@ -75,7 +75,7 @@ def check_init_folds(cfg: Config, table: pd.DataFrame, note: Callable[[str], Non
 
 def check_folds(key: str, source: Path, table: pd.DataFrame, note: Callable[[str], None]) -> None:
     """Raise a RunError if a run was trained on other folds than this table's, by the names and contents of photos."""
-    theirs = read_table(source / "table.csv")
+    theirs = Run(source).table
     older = not theirs["content"].any()
     columns = ["id", "fold", *([] if older else ["content"])]
     if older:

@@ -12,8 +12,7 @@ from maskcls.core.registry import Component
 from maskcls.core.table import count_split_people, differ
 from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.metrics import compute_scores
-from maskcls.storage.predictions import select
-from maskcls.storage.run import Finished
+from maskcls.storage.run import Run
 from maskcls.system import console
 
 RULER = ["person", "label", "fold", "scored"]
@@ -21,12 +20,12 @@ SCORES = ("f1", "accuracy", "mask_f1", "gender_f1", "age_f1")
 HEAD = ["", "macro\nF1", "accuracy", "mask\nF1", "gender\nF1", "age\nF1"]
 
 
-def blend_runs(word: Component, runs: Sequence[Finished]) -> tuple[Blend, float]:
+def blend_runs(word: Component, runs: Sequence[Run]) -> tuple[Blend, float]:
     """Return the ensemble of some runs and its out-of-fold macro F1, printed beside its members'."""
     check_same_folds(runs)
     ruler = runs[0].val_table
     truth, ids = ruler["label"].to_numpy(np.int64), ruler["id"].tolist()
-    members = np.stack([select(ids, run.predictions("oof.csv"), run.path / "oof.csv") for run in runs])
+    members = np.stack([run.predictions("oof").select(ids) for run in runs])
     ensemble: Blend = word.build(members, truth, ruler["person"].tolist())
     title = f"out of fold: {len(ruler)} photos of {ruler['person'].nunique()} people"
     print_scores(title, truth, score_rows(runs, word, members, ensemble.oof))
@@ -36,7 +35,7 @@ def blend_runs(word: Component, runs: Sequence[Finished]) -> tuple[Blend, float]
     return ensemble, compute_scores(truth, ensemble.oof)["f1"]
 
 
-def check_same_folds(runs: Sequence[Finished]) -> None:
+def check_same_folds(runs: Sequence[Run]) -> None:
     """Raise a RunError where two runs were scored on different rows, labels or folds."""
     first = runs[0].val_table.set_index("id").sort_index()
     for run in runs[1:]:
@@ -53,7 +52,7 @@ def check_same_folds(runs: Sequence[Finished]) -> None:
 
 
 def score_rows(
-    runs: Sequence[Finished], word: Component, members: FloatArray, whole: FloatArray
+    runs: Sequence[Run], word: Component, members: FloatArray, whole: FloatArray
 ) -> list[tuple[str, FloatArray]]:
     """Return the lines of a table of scores: each run, and the ensemble where it is more than one run as it is."""
     lines = [(run.path.name, probs) for run, probs in zip(runs, members, strict=True)]

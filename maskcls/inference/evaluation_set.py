@@ -12,8 +12,7 @@ from maskcls.core.registry import Component
 from maskcls.core.table import differ
 from maskcls.core.task import FloatArray
 from maskcls.inference.predictor import restore_component
-from maskcls.storage.predictions import select
-from maskcls.storage.run import Finished
+from maskcls.storage.run import Run
 from maskcls.system import console
 from maskcls.system.file_digests import file_digests
 
@@ -25,7 +24,7 @@ def load_evaluation(data: Component, cache: Path) -> pd.DataFrame:
     return rest.assign(content=file_digests(list(rest["path"]), cache))
 
 
-def load_own_evaluation(run: Finished, cache: Path) -> pd.DataFrame:
+def load_own_evaluation(run: Run, cache: Path) -> pd.DataFrame:
     """Return a run's evaluation rows with path and content of their photos as they are now.
 
     The run may come from anybody: what its config.yaml names is read, and no word of it gets into a message.
@@ -46,17 +45,17 @@ def load_own_evaluation(run: Finished, cache: Path) -> pd.DataFrame:
     return table.assign(content=now)
 
 
-def stored_probs(run: Finished, table: pd.DataFrame, precision: str | None, tta: Component | None) -> FloatArray | None:
+def stored_probs(run: Run, table: pd.DataFrame, precision: str | None, tta: Component | None) -> FloatArray | None:
     """Return the probabilities (N, 18) that a run has stored for these photos; None where they must be computed.
 
     They are the same photos only where their names and their contents are.
     """
-    file, own = run.path / "eval.csv", run.eval_table
+    file, own = run.predictions_path("eval"), run.eval_table
     if tta not in (None, restore_component(run, "tta")) or precision not in (None, run.config["precision"]):
         return None
     if not file.is_file() or not same_photos(table, own):
         return None
-    return select(table["id"].tolist(), run.predictions("eval.csv"), file)
+    return run.predictions("eval").select(table["id"].tolist())
 
 
 def same_photos(mine: pd.DataFrame, other: pd.DataFrame) -> bool:

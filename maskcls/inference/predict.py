@@ -23,8 +23,9 @@ from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.inference.ensemble import blend_runs, print_scores, score_rows
 from maskcls.inference.evaluation_set import load_evaluation, load_own_evaluation, stored_probs
 from maskcls.inference.predictor import Predictor, restore_component
-from maskcls.inference.submission import to_frame, write_labels, write_submission
-from maskcls.storage.run import Finished, opened
+from maskcls.inference.submission import write_labels, write_submission
+from maskcls.storage.predictions import Predictions
+from maskcls.storage.run import Run
 from maskcls.system import console, distributed
 
 PLACEHOLDERS = {"data": {"name": "synthetic"}, "tta": {"name": "none"}}  # checked where the runs' own words are meant
@@ -65,7 +66,7 @@ def predict(raw: DictConfig | Mapping[str, Any]) -> float:
     listing = photos([cfg.photos] if isinstance(cfg.photos, str) else cfg.photos) if cfg.photos else None
     hardware = cfg.hardware.build()
     distributed.init_process_group(hardware.device)
-    runs = [opened(name, cfg.runs_dir) for name in cfg.runs]
+    runs = [Run.open(name, cfg.runs_dir) for name in cfg.runs]
     ensemble, score = blend_runs(cfg.blend, runs)
     tta = None if "tta" in own else cfg.tta
     if tta and any(tta != restore_component(run, "tta") for run in runs):
@@ -73,14 +74,13 @@ def predict(raw: DictConfig | Mapping[str, Any]) -> float:
     if listing is None:
         predict_eval(cfg, runs, ensemble, tta, hardware, out, own_data="data" in own)
     else:
-        write_labels(
-            listing, ensemble(np.stack([compute_probs(run, listing, cfg, tta, hardware) for run in runs])), out
-        )
+        probs = ensemble(np.stack([compute_probs(run, listing, cfg, tta, hardware) for run in runs]))
+        write_labels(Predictions(listing["id"].to_numpy(str), probs), out)
     return score
 
 
 def predict_eval(
-    cfg: PredictConfig, runs: Sequence[Finished], ensemble: Blend, tta: Component | None, hardware: Hardware, out: Path,
+    cfg: PredictConfig, runs: Sequence[Run], ensemble: Blend, tta: Component | None, hardware: Hardware, out: Path,
     own_data: bool,
 ) -> None:  # fmt: skip
     """Write the submission of the evaluation photos: stored predictions where they are what is asked for, else new."""
@@ -98,11 +98,11 @@ def predict_eval(
     if known.any():
         lines = [(name, part[known]) for name, part in score_rows(runs, cfg.blend, members, probs)]
         print_scores(f"evaluation: {known.sum()} photos with labels", table["label"].to_numpy(np.int64)[known], lines)
-    write_submission(table["id"].tolist(), to_frame(table["id"], probs), out)
+    write_submission(Predictions(table["id"].to_numpy(str), probs, out), out)
 
 
 def compute_probs(
-    run: Finished, table: pd.DataFrame, cfg: PredictConfig, tta: Component | None, hardware: Hardware
+    run: Run, table: pd.DataFrame, cfg: PredictConfig, tta: Component | None, hardware: Hardware
 ) -> FloatArray:
     """Return the probabilities (N, 18) of photos by the mean of a run's folds."""
     predictor = Predictor(run, hardware, cfg.precision, tta)

@@ -21,15 +21,15 @@ from maskcls.data.pixel_cache import Pixels
 from maskcls.imaging.image_io import read_image
 from maskcls.inference.forward import predict_probs
 from maskcls.storage.checkpoint import SAID, check_names, load_fold_checkpoint, load_weights
-from maskcls.storage.run import Finished, opened
+from maskcls.storage.run import Run
 
 Photo = str | Path | npt.NDArray[np.uint8]
 FRESH = {"pretrained": False, "init": None}  # the checkpoint has the weights: nothing is fetched
 
 
-def restore_component(run: Finished, group: str) -> Component:
+def restore_component(run: Run, group: str) -> Component:
     """Return what a run's config has for a group; a run from before there was a tta has none."""
-    return check_component(group, run.config.get(group, {"name": "none"}), run.path / "config.yaml")
+    return check_component(group, run.config.get(group, {"name": "none"}), run.config_path)
 
 
 def check_component(group: str, raw: Any, where: Path) -> Component:
@@ -46,11 +46,11 @@ class Predictor:
     """The folds of a run, called with photos; models are built at the first call, for the size of its photos."""
 
     def __init__(
-        self, run: Finished, hardware: Hardware, precision: str | None = None, tta: Component | None = None
+        self, run: Run, hardware: Hardware, precision: str | None = None, tta: Component | None = None
     ) -> None:
         self.hardware, self.views = hardware, (tta or restore_component(run, "tta")).build()
         self.precision: str = precision or run.config["precision"]
-        self.files = [run.path / f"fold{k}" / "best.pt" for k in range(num_folds(run.table))]
+        self.files = [run.checkpoint_path(k) for k in range(num_folds(run.table))]
         self.contents = [load_fold_checkpoint(file) for file in self.files]
         self.crop_word = check_component("crop", self.contents[0]["crop"], self.files[0])
         if any(content["crop"] != self.contents[0]["crop"] for content in self.contents):
@@ -118,4 +118,4 @@ def as_image(image: Photo, index: int) -> Pixels:
 
 def load(run: str | Path, runs_dir: str | Path = "runs") -> Predictor:
     """Return a run's predictor on the GPU where there is one, given its folder or its name below `runs_dir`."""
-    return Predictor(opened(run, runs_dir), auto(workers=0))
+    return Predictor(Run.open(run, runs_dir), auto(workers=0))

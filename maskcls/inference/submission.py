@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from maskcls.core.errors import DataError
-from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, FloatArray, decode
-from maskcls.storage.predictions import PROB_COLUMNS, select
+from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, decode
+from maskcls.storage.predictions import Predictions
 from maskcls.system import console
 from maskcls.system.files import write_text
 
-SHOWN = 20
+NUM_SHOWN = 20
 
 
-def to_frame(ids: pd.Series, probs: FloatArray) -> pd.DataFrame:
-    """Return id and p0 … p17."""
-    table = pd.DataFrame(probs.astype(np.float64), columns=PROB_COLUMNS)
-    table.insert(0, "id", ids.to_numpy())
-    return table
+def write_submission(predictions: Predictions, out: Path) -> None:
+    """Write ImageID,ans for each evaluation image, and probabilities.csv; DataError for two images of one name."""
+    names = pd.Series([Path(name).name for name in predictions.ids])
+    if (duplicates := names[names.duplicated()]).size:
+        raise DataError(f"{out}: two evaluation images have the name {duplicates.iloc[0]!r}. Rename one of them")
+    write_files(out, pd.DataFrame({"ImageID": names, "ans": predictions.preds}), predictions)
 
 
-def write_submission(wanted: Sequence[str], given: pd.DataFrame, out: Path) -> None:
-    """Write ImageID,ans in the order of the wanted ids, and probabilities.csv; a missing or double row is refused."""
-    probs = select(wanted, given, out)
-    names = pd.Series([Path(name).name for name in wanted])
-    if (twice := names[names.duplicated()]).size:
-        raise DataError(f"{out}: two evaluation photos have the name {twice.iloc[0]}")
-    write(out, pd.DataFrame({"ImageID": names, "ans": probs.argmax(1)}), to_frame(pd.Series(wanted), probs))
+def write_files(out: Path, table: pd.DataFrame, predictions: Predictions) -> None:
+    """Write a table of classes and, in the same folder, probabilities.csv, from the main process only."""
+    probs_path = out.parent / "probabilities.csv"
+    if console.main_rank():
+        predictions.write(probs_path)
+        write_text(out, table.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
+    console.info(f"{len(table)} images: {out} and {probs_path}")
 
 
-def write(out: Path, answers: pd.DataFrame, probs: pd.DataFrame) -> None:
-    """Write the answers and, beside them, the probabilities, each whole or not at all, from the first rank only."""
-    beside = out.parent / "probabilities.csv"
-    for path, table in ((beside, probs), (out, answers)) if console.main_rank() else ():
-        write_text(path, table.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
-    console.info(f"{len(answers)} photos: {out} and {beside}")
-
-
-def write_labels(listing: pd.DataFrame, probs: FloatArray, out: Path) -> None:
-    """Print and write mask, gender, age and probability of each photo."""
-    guess = probs.argmax(1)
-    mask, gender, age = decode(guess)
-    words = {"mask": np.array(MASKS)[mask], "gender": np.array(GENDERS)[gender], "age": np.array(AGES)[age]}
-    table = pd.DataFrame({"photo": listing["id"], "ans": guess, **words, "probability": probs.max(1).astype(float)})
-    title = f"{len(table)} photos, {len(np.unique(guess))} of {len(CLASSES)} classes"
-    brief = table.head(SHOWN).assign(photo=[Path(name).name for name in table["photo"].head(SHOWN)])
-    console.print_table(title, brief.columns.tolist(), brief.to_numpy().tolist())
-    if len(table) > SHOWN:
-        console.info(f"… and {len(table) - SHOWN} more")
-    write(out, table, to_frame(listing["id"], probs))
+def write_labels(predictions: Predictions, out: Path) -> None:
+    """Print and write mask, gender, age and probability of each image."""
+    preds, confidence = predictions.preds, predictions.probs.max(1).astype(float)
+    mask, gender, age = decode(preds)
+    labels = {"mask": np.array(MASKS)[mask], "gender": np.array(GENDERS)[gender], "age": np.array(AGES)[age]}
+    ids = predictions.ids.astype(object)
+    table = pd.DataFrame({"photo": ids, "ans": preds, **labels, "probability": confidence})
+    title = f"{len(table)} images, {len(np.unique(preds))} of {len(CLASSES)} classes"
+    shown = table.head(NUM_SHOWN).assign(photo=[Path(name).name for name in table["photo"].head(NUM_SHOWN)])
+    console.print_table(title, shown.columns.tolist(), shown.to_numpy().tolist())
+    if len(table) > NUM_SHOWN:
+        console.info(f"… and {len(table) - NUM_SHOWN} more")
+    write_files(out, table, predictions)

@@ -8,18 +8,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from maskcls.core.errors import MaskclsError
-from maskcls.engine.runner import directory, run_experiment
+from maskcls.engine.runner import run_experiment
 from maskcls.ladder.plan import PlannedRun, compose_config
 from maskcls.ladder.rungs import Rung
 from maskcls.ladder.time_estimate import estimate
-from maskcls.storage.run import Finished, opened
+from maskcls.storage.run import Run
 from maskcls.system import console
 from maskcls.system.console import format_duration
 
 
 def train_runs(steps: Sequence[PlannedRun]) -> list[str]:
     """Train the steps that are not done and return a sentence for each that failed; the others go on."""
-    several = {(directory(compose_config(step.overrides)).id, str(step.initial)): step for step in reversed(steps)}
+    several = {(Run.of(compose_config(step.overrides)).id, str(step.initial)): step for step in reversed(steps)}
     every = list(reversed(several.values()))  # rungs can share a run
     failed: list[str] = []
     left = [step for step in every if not try_run(step.is_done, step, failed)]
@@ -49,7 +49,7 @@ def try_run(work: Callable[[], Any], step: PlannedRun, failed: list[str]) -> Any
     return None
 
 
-def finished_runs(steps: Sequence[PlannedRun], rung: Rung, seeds: Sequence[int]) -> list[list[Finished]] | None:
+def finished_runs(steps: Sequence[PlannedRun], rung: Rung, seeds: Sequence[int]) -> list[list[Run]] | None:
     """Return a rung's finished runs, one for each seed (its members' where it blends); None where one is missing."""
     found = []
     for seed in seeds:
@@ -62,5 +62,5 @@ def finished_runs(steps: Sequence[PlannedRun], rung: Rung, seeds: Sequence[int])
                 return None
         except MaskclsError:  # the climb has said it
             return None
-        found.append([opened(directory(step.config()).path) for step in mine])
+        found.append([Run.open(Run.of(step.config()).path) for step in mine])
     return found

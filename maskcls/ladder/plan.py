@@ -14,10 +14,11 @@ from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
-from maskcls.engine.runner import directory, load_metrics_if_done
+from maskcls.engine.runner import load_metrics_if_done
 from maskcls.imaging.image_io import read_image
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.ladder.scales import SCALES, overrides, rescale_milestones
+from maskcls.storage.run import Run
 
 EXAM = 0.2  # of the people, at a smaller scale, where the data has no labelled evaluation photos
 
@@ -59,11 +60,11 @@ class PlannedRun:
         """Return the checked config; a RunError where the run that it begins with is not done."""
         if self.initial is None:
             return compose_config(self.overrides)
-        if not (begun := directory(self.initial.config()).path / "metrics.json").exists():
+        if not (initial := Run.of(self.initial.config())).is_done:
             raise RunError(
                 f"{self.rung.name} begins with the weights of {self.initial.rung.name}, whose run is not done"
             )
-        return compose_config((*self.overrides, f"model.init={begun.parent}"))
+        return compose_config((*self.overrides, f"model.init={initial.path}"))
 
     def is_done(self) -> bool:
         """Tell whether the run stands, of the data that is there now."""
@@ -71,7 +72,7 @@ class PlannedRun:
             cfg = self.config()
         except RunError:
             return False
-        return load_metrics_if_done(cfg, directory(cfg)) is not None
+        return load_metrics_if_done(cfg, Run.of(cfg)) is not None
 
 
 @cache

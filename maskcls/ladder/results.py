@@ -9,7 +9,7 @@ from typing import Any
 
 from maskcls.ladder.rungs import Rung, rungs
 from maskcls.reporting.comparison import Record, RunScores, run_facts
-from maskcls.storage.run import Finished
+from maskcls.storage.run import Run
 from maskcls.storage.run_files import read_metrics, read_records
 from maskcls.system.files import write_json
 
@@ -17,10 +17,10 @@ PLACES = re.compile(r"(data|extra)\.(root|file)=|runs_dir=|cache_dir=|logger|har
 
 
 def build_record(
-    rung: Rung, outcome: RunScores, below: RunScores | None, seeds: Sequence[Sequence[Finished]], **about: Any
+    rung: Rung, outcome: RunScores, below: RunScores | None, seeds: Sequence[Sequence[Run]], **about: Any
 ) -> Record:
     """Return what is kept of a rung that was run."""
-    metrics = read_metrics(seeds[0][0].path / "metrics.json")
+    metrics = read_metrics(seeds[0][0].metrics_path)
     return {
         "ladder": rung.ladder, "rung": rung.name, "change": rung.change, "published": dict(rung.published), **about,
         "leak": metrics["people_on_both_sides"], "scores": outcome.to_dict(), "parent": rung.below,

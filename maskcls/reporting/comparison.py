@@ -14,12 +14,10 @@ from maskcls.core.table import differ, num_folds
 from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.bootstrap import FEWEST, Tally, bootstrap_ci, person_counts
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.storage.predictions import select
-from maskcls.storage.run import Finished
-from maskcls.storage.run_files import epochs, read_about, read_fold
+from maskcls.storage.run import Part, Run
 
 Record = dict[str, Any]
-Run = Sequence[Finished]  # the members of one answer: a run, or several that are blended
+Members = Sequence[Run]  # one run, or several that are blended
 
 
 @dataclass(frozen=True)
@@ -61,13 +59,13 @@ class ScoredPredictions:
         return same and not differ(self.contents, other.contents).any()
 
 
-def out_of_fold(seeds: Sequence[Run]) -> ScoredPredictions:
+def out_of_fold(seeds: Sequence[Members]) -> ScoredPredictions:
     """Return the out-of-fold predictions, one table for each seed; members are averaged."""
     rows = seeds[0][0].val_table.sort_values("id")
-    return answers("oof", rows, [blended(run, rows, "oof.csv") for run in seeds], seeds)
+    return answers("oof", rows, [blended(run, rows, "oof") for run in seeds], seeds)
 
 
-def evaluation(seeds: Sequence[Run], ensemble: bool) -> ScoredPredictions | None:
+def evaluation(seeds: Sequence[Members], ensemble: bool) -> ScoredPredictions | None:
     """Return the predictions of the labelled evaluation rows, None where there are none.
 
     An ensemble has one table for each seed, the mean of the folds (and members); else there is one for each fold.
@@ -77,13 +75,13 @@ def evaluation(seeds: Sequence[Run], ensemble: bool) -> ScoredPredictions | None
     if rows.empty:
         return None
     if ensemble:
-        tables = [blended(run, rows, "eval.csv") for run in seeds]
+        tables = [blended(run, rows, "eval") for run in seeds]
     else:
         tables = [table for run in seeds for table in fold_predictions(run[0], rows["id"].tolist())]
     return answers("evaluation", rows, tables, seeds)
 
 
-def answers(part: str, rows: pd.DataFrame, tables: list[FloatArray], seeds: Sequence[Run]) -> ScoredPredictions:
+def answers(part: str, rows: pd.DataFrame, tables: list[FloatArray], seeds: Sequence[Members]) -> ScoredPredictions:
     """Return tables as answers; a RunError where a run was scored on other rows than the first."""
     mine, contents = frozenset(rows["id"]), rows.set_index("id")["content"]
     for run in (one for seed in seeds for one in seed):
@@ -95,24 +93,15 @@ def answers(part: str, rows: pd.DataFrame, tables: list[FloatArray], seeds: Sequ
     return ScoredPredictions(part, rows["label"].to_numpy(np.int64), ids, people, tables, len(seeds), contents)
 
 
-def blended(run: Run, rows: pd.DataFrame, name: str) -> FloatArray:
+def blended(run: Members, rows: pd.DataFrame, part: Part) -> FloatArray:
     """Return the mean of a run's members on some rows."""
     ids = rows["id"].tolist()
-    given = [one.predictions(name) for one in run]
-    chosen = [table[table["id"].isin(set(ids))] for table in given]
-    return np.mean([select(ids, table, one.path / name) for table, one in zip(chosen, run, strict=True)], axis=0)
+    return np.mean([one.predictions(part).select(ids) for one in run], axis=0)
 
 
-def fold_predictions(run: Finished, ids: list[str]) -> list[FloatArray]:
+def fold_predictions(run: Run, ids: list[str]) -> list[FloatArray]:
     """Return each fold's own predictions of some evaluation rows."""
-    tables = []
-    for k in range(num_folds(run.table)):
-        arrays = read_fold(file := run.path / f"fold{k}" / "oof.npz")
-        position = pd.Series(np.arange(len(arrays["eval_ids"])), index=arrays["eval_ids"])
-        if not set(ids) <= set(position.index):
-            raise RunError(f"{file} holds other photos than the evaluation rows of {run.path / 'table.csv'}")
-        tables.append(arrays["eval_probs"][position[ids].to_numpy()])
-    return tables
+    return [run.fold_predictions(k).eval.select(ids) for k in range(num_folds(run.table))]
 
 
 def paired_difference(mine: ScoredPredictions, below: ScoredPredictions) -> dict[str, Any]:
@@ -139,7 +128,7 @@ class RunScores:
     blends: bool  # several runs
 
     @classmethod
-    def of(cls, seeds: Sequence[Run], is_ensemble: bool) -> RunScores:
+    def of(cls, seeds: Sequence[Members], is_ensemble: bool) -> RunScores:
         """Return the outcome of runs, one for each seed (several for each seed where they are blended)."""
         blends = any(len(run) > 1 for run in seeds)
         single = None if blends else evaluation(seeds, ensemble=False)
@@ -166,11 +155,11 @@ class RunScores:
         return found | {"answer": next(name for name, part in kinds.items() if part is self.primary)}
 
 
-def run_facts(seeds: Sequence[Run]) -> Mapping[str, Any]:
+def run_facts(seeds: Sequence[Members]) -> Mapping[str, Any]:
     """Return seconds of training and validation for each run, machines, commits and versions of some runs."""
-    places = [one.path for run in seeds for one in run]
-    abouts = [read_about(place / "about.json") for place in places]
-    seconds = {place.name: round(sum(row.get("seconds", 0) for row in epochs(place)), 1) for place in places}
+    runs = [run for members in seeds for run in members]
+    abouts = [run.provenance() for run in runs]
+    seconds = {run.id: round(sum(row.get("seconds", 0) for row in run.history()), 1) for run in runs}
     return {
         "seeds": len(seeds), "runs": seconds,
         "hardware": sorted({machine_name(about) for about in abouts}),

@@ -10,51 +10,46 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.core.task import CLASSES, FloatArray, decode, marginals
+from maskcls.core.task import CLASSES, decode, marginals
 from maskcls.evaluation.calibration import calibration_bins
 from maskcls.evaluation.error_analysis import count_wrong_attributes
 from maskcls.reporting.figures import RunResults, render_figures
 from maskcls.reporting.html import data_uri, render_template, thumbnail
 from maskcls.reporting.summary import Numbers, format_score, leak_warning, summary_rows
-from maskcls.storage.run import RunDir
-from maskcls.storage.run_files import PROBS, read_about
+from maskcls.storage.run import Run
 from maskcls.system.console import format_duration
 from maskcls.system.files import atomic_write, write_text
-from maskcls.system.safe_reading import read_csv, read_yaml, readable
 
 WORST = 24
 
 
-def write(run: RunDir, metrics: Numbers, table: pd.DataFrame) -> None:
+def write(run: Run, metrics: Numbers, table: pd.DataFrame) -> None:
     """Write plots/ and report.html."""
     held = answers(run, table)
     images: dict[str, list[str]] = {}
     for name, pair in render_figures(RunResults(metrics, epochs_of(run, metrics), held)):
-        atomic_write(run / "plots" / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
+        atomic_write(run.plots_dir / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
         images[name] = [data_uri("png", image) for image in pair]
-    write_text(run / "report.html", render(run, metrics, table, held, images))
+    write_text(run.report_path, render(run, metrics, table, held, images))
 
 
-def epochs_of(run: RunDir, metrics: Numbers) -> list[Numbers]:
+def epochs_of(run: Run, metrics: Numbers) -> list[Numbers]:
     """Return the rows of the log that are of the run's folds."""
     folds = {row["fold"] for row in metrics["folds"]}
     return [row for row in run.history() if row["fold"] in folds]
 
 
-def answers(run: RunDir, table: pd.DataFrame) -> pd.DataFrame:
+def answers(run: Run, table: pd.DataFrame) -> pd.DataFrame:
     """Return oof.csv with what the page tells of each photo: path, years, confidence and age classes."""
-    types = {"id": str, "fold": int, "label": int, "guess": int} | dict.fromkeys(PROBS, float)
-    with readable(run / "oof.csv"):
-        held = read_csv(run / "oof.csv", types)
-    probs: FloatArray = held[PROBS].to_numpy(np.float32)  # (N, 18)
-    known = table.set_index("id").loc[held["id"]]
-    return held[["id", "fold", "label", "guess"]].assign(
-        path=known["path"].to_numpy(), years=known["age"].to_numpy(float), sure=probs.max(1),
-        age_truth=decode(held["label"])[2], age_guess=marginals(probs)[2].argmax(1),
+    predictions = run.predictions("oof")
+    rows, probs = table.set_index("id").loc[predictions.ids.tolist()].reset_index(), predictions.probs
+    return rows[["id", "fold", "label"]].assign(
+        guess=predictions.preds, path=rows["path"], years=rows["age"].to_numpy(float), sure=probs.max(1),
+        age_truth=decode(rows["label"])[2], age_guess=marginals(probs)[2].argmax(1),
     )  # fmt: skip
 
 
-def render(run: RunDir, metrics: Numbers, table: pd.DataFrame, held: pd.DataFrame, images: Mapping[str, Any]) -> str:
+def render(run: Run, metrics: Numbers, table: pd.DataFrame, held: pd.DataFrame, images: Mapping[str, Any]) -> str:
     """Return the page; whatever comes from outside is escaped by the template's engine."""
     values = page_context(held) | {
         "run": run.id,
@@ -140,10 +135,9 @@ def top_errors(held: pd.DataFrame) -> Iterator[dict[Any, Any]]:
         yield row | {"truth": truth, "guess": words, "image": thumbnail(row["path"])}
 
 
-def config_sections(run: RunDir) -> list[tuple[str, str, list[tuple[str, str]]]]:
+def config_sections(run: Run) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """Return the config as sections: group, word, and its values under dotted names; plain values come first."""
-    path = run / "config.yaml"
-    config = read_yaml(path) if path.exists() else {}
+    config = run.config if run.config_path.exists() else {}
     plain = [(name, text(value)) for name, value in config.items() if not isinstance(value, dict)]
     groups = [(name, value) for name, value in config.items() if isinstance(value, dict)]
     parts = [(name, str(value.get("name", "")), list(flatten(value))) for name, value in groups]
@@ -164,9 +158,9 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def about(run: RunDir) -> list[tuple[str, str]]:
+def about(run: Run) -> list[tuple[str, str]]:
     """Return what about.json and log.jsonl tell of machine, software and time, as names and texts."""
-    facts = read_about(run / "about.json")
+    facts = run.provenance()
     epochs = [row.get("seconds", 0) for row in run.history()]
     versions = {"maskcls": facts.get("maskcls"), "python": facts.get("python")} | (facts.get("versions") or {})
     rows = {

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from maskcls.evaluation.metrics import SCORES
-from maskcls.storage.run import RunDir
+from maskcls.storage.run import Run
 from maskcls.system import console
 
 Numbers = dict[str, Any]
 
 
-def print_summary(run: RunDir, metrics: Numbers) -> None:
+def print_summary(run: Run, metrics: Numbers) -> None:
     """Print the closing table, a warning where the split leaks, and where the run and its page lie."""
     head = ["", "macro\nF1", "accuracy", "mask\nF1", "gender\nF1", "age\nF1", "photos"]
     console.print_table("", head, [[name, *map(format_score, values)] for name, values in summary_rows(metrics)])
@@ -24,8 +24,8 @@ def print_summary(run: RunDir, metrics: Numbers) -> None:
         if note.startswith("LEAK: ") and not note.startswith("LEAK: split "):  # which is what was just said
             console.info(note, "bold red")
     console.info(str(run.path))
-    if (run / "report.html").exists():
-        console.info(str(run / "report.html"))
+    if run.report_path.exists():
+        console.info(str(run.report_path))
 
 
 def leak_warning(both: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from maskcls.core.config import Config
 from maskcls.storage.pretrained import resolve_weights
+from maskcls.storage.run import Run
 from maskcls.system.file_digests import file_digest, joint_digest
 
 
@@ -21,7 +22,7 @@ def collect_origins(cfg: Config) -> dict[str, str]:
     if init := model.get("init"):
         digests["model.init"] = joint_digest(sorted(Path(init).glob("fold*/best.pt")), cache)
     if source := cfg.pseudo.params.get("run"):
-        files = [Path(source) / "table.csv", *sorted(Path(source).glob("fold*/oof.npz"))]
+        files = [Run(Path(source)).table_path, *sorted(Path(source).glob("fold*/oof.npz"))]
         digests["pseudo.run"] = joint_digest(files, cache)
     return digests
 

@@ -1,36 +1,138 @@
-"""Prediction tables: ids and probabilities as CSV and npz."""
+"""Predictions: image ids and class probabilities, as CSV and npz."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 
-from maskcls.core.errors import DataError
-from maskcls.core.task import CLASSES, FloatArray
-from maskcls.storage.run_files import PROBS
-from maskcls.system.files import write_text
+from maskcls.core.errors import DataError, RunError
+from maskcls.core.task import CLASSES, FloatArray, IntArray
+from maskcls.system.files import write_npz, write_text
+from maskcls.system.safe_reading import FormatError, read_arrays, read_csv, readable
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def write_predictions(path: Path, table: pd.DataFrame, probs: FloatArray) -> None:
-    """Write photos with their truth, guess and 18 probabilities as a CSV."""
-    columns = [f"p{i}" for i in range(len(CLASSES))]
-    content = table[["id", "person", "fold", "label"]].assign(guess=probs.argmax(1)).reset_index(drop=True)
-    content = content.join(pd.DataFrame(probs.astype(np.float64), columns=columns))
-    write_text(path, content.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
+PROB_COLUMNS = [f"p{i}" for i in range(len(CLASSES))]
+TOLERANCE = 1e-3  # largest difference of a sum of probabilities from one
 
 
-PROB_COLUMNS = PROBS
+@dataclass(frozen=True)
+class Predictions:
+    """Class probabilities of images, (N, 18), with the images' ids."""
+
+    ids: npt.NDArray[np.str_]
+    probs: FloatArray
+    source: Path | str = "predictions"  # the file, for messages
+
+    @classmethod
+    def read(cls, path: Path) -> Predictions:
+        """Read the columns id and p0 … p17 of a CSV; `select` checks that ids are unique."""
+        try:
+            table = read_csv(path, {"id": str} | dict.fromkeys(PROB_COLUMNS, np.float32))
+            probs = table[PROB_COLUMNS].to_numpy()
+            check_probs(probs)
+        except (OSError, ValueError, ArithmeticError, MemoryError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RunError(f"cannot read predictions from {path} ({reason}). Delete it and run again") from error
+        return cls(table["id"].to_numpy(str), probs, path)
+
+    def write(self, path: Path, rows: pd.DataFrame | None = None) -> None:
+        """Write id and p0 … p17 as CSV; with rows of the image table also their columns and the predicted class."""
+        table = self.to_frame()
+        if rows is not None:
+            for position, name in enumerate(("person", "fold", "label"), 1):
+                table.insert(position, name, rows[name].to_numpy())
+            table.insert(4, "guess", self.preds)
+        write_text(path, table.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
+
+    @property
+    def preds(self) -> IntArray:
+        """The most probable class of each image, (N,)."""
+        return self.probs.argmax(1)
+
+    def select(self, ids: Sequence[str]) -> FloatArray:
+        """Return the probabilities (N, 18) of `ids` in their order; DataError for a missing or duplicate id."""
+        import pandas as pd
+
+        for values, where in ((pd.Series(list(ids), dtype=str), "in the images to predict"), (pd.Series(self.ids), "")):
+            if (duplicates := values[values.duplicated()]).size:
+                raise DataError(f"{self.source}: id {duplicates.iloc[0]!r} occurs more than once {where}".rstrip())
+        positions = pd.Index(self.ids).get_indexer(pd.Index(list(ids), dtype=object))
+        if (missing := np.flatnonzero(positions < 0)).size:
+            what = f"{self.source} has no probabilities for {len(missing)} of {len(ids)} images"
+            raise DataError(f"{what}, first {ids[int(missing[0])]}")
+        return self.probs[positions]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return id and p0 … p17 as columns."""
+        import pandas as pd
+
+        table = pd.DataFrame(self.probs.astype(np.float64), columns=PROB_COLUMNS)
+        table.insert(0, "id", self.ids.astype(object))
+        return table
 
 
-def select(wanted: Sequence[str], given: pd.DataFrame, where: Path | str) -> FloatArray:
-    """Return the probabilities (N, 18) of the wanted ids in their order; a missing or double one is a DataError."""
-    for ids, what in ((pd.Series(wanted, dtype=str), "is asked for"), (given["id"], f"stands in {where}")):
-        if (twice := ids[ids.duplicated()]).size:
-            raise DataError(f"{twice.iloc[0]} {what} more than once")
-    probs = given.set_index("id")[PROB_COLUMNS].reindex(list(wanted))
-    if (lost := probs.index[probs.isna().any(axis=1)]).size:
-        raise DataError(f"{where} has no probabilities for {len(lost)} of {len(wanted)} photos, first {lost[0]}")
-    return probs.to_numpy(np.float32)
+@dataclass(frozen=True)
+class FoldPredictions:
+    """Predictions by one fold's model: of its validation rows and of the evaluation rows."""
+
+    val: Predictions
+    eval: Predictions
+    num_epochs: int
+    selected_epochs: list[int]  # whose averaged weights predict
+
+    @classmethod
+    def read(cls, path: Path) -> FoldPredictions:
+        """Read a fold's oof.npz."""
+        arrays = read_arrays(path)
+        with readable(path):
+            val, rest = (read_pair(arrays, prefix, path) for prefix in ("", "eval_"))
+            for name, ndim in (("epochs", 0), ("epoch", 1)):
+                if name not in arrays or arrays[name].dtype.kind not in "iu" or arrays[name].ndim != ndim:
+                    raise FormatError(f"{name} is not {'a list of integers' if ndim else 'an integer'}")
+            return cls(val, rest, int(arrays["epochs"]), arrays["epoch"].tolist())
+
+    def write(self, path: Path) -> None:
+        """Write a fold's oof.npz."""
+        write_npz(
+            path, ids=self.val.ids, probs=self.val.probs, eval_ids=self.eval.ids, eval_probs=self.eval.probs,
+            epochs=self.num_epochs, epoch=self.selected_epochs,
+        )  # fmt: skip
+
+
+def read_pair(arrays: dict[str, npt.NDArray[Any]], prefix: str, path: Path) -> Predictions:
+    """Return the arrays ids and probs of an npz; FormatError for another type, shape or range."""
+    import pandas as pd
+
+    ids, probs = f"{prefix}ids", f"{prefix}probs"
+    if not {ids, probs} <= set(arrays):
+        raise FormatError(f"{ids} or {probs} is missing")
+    if arrays[ids].dtype.kind != "U" or arrays[ids].ndim != 1:
+        raise FormatError(f"{ids} is not a list of text")
+    if arrays[probs].dtype != np.float32 or arrays[probs].shape != (len(arrays[ids]), len(CLASSES)):
+        raise FormatError(f"{probs} is not float32 of {len(arrays[ids])} × {len(CLASSES)}")
+    check_ids(pd.Series(arrays[ids], dtype=str))
+    check_probs(arrays[probs])
+    return Predictions(arrays[ids], arrays[probs], path)
+
+
+def check_ids(ids: pd.Series[str]) -> None:
+    """Raise FormatError for an empty or duplicate id."""
+    if not ids.all():
+        raise FormatError("an id is empty")
+    if ids.duplicated().any():
+        raise FormatError(f"duplicate id {ids[ids.duplicated()].iloc[0][:40]!r}")
+
+
+def check_probs(probs: npt.NDArray[Any]) -> None:
+    """Raise FormatError for rows (N, 18) that are not probabilities."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        valid = (probs >= 0).all(1) & (np.abs(probs.sum(1, dtype=np.float64) - 1) <= TOLERANCE)  # False for NaN, inf
+    if not valid.all():
+        raise FormatError(f"row {int(np.flatnonzero(~valid)[0]) + 1} does not hold probabilities that sum to one")

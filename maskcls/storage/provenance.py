@@ -17,7 +17,7 @@ from typing import Any
 from maskcls.core.config import Config
 from maskcls.core.errors import RunError
 from maskcls.storage.origins import collect_origins
-from maskcls.storage.run import RunDir, differing_origins
+from maskcls.storage.run import Run, differing_origins
 from maskcls.system.files import write_json
 from maskcls.system.redaction import redact
 from maskcls.system.safe_reading import read_json
@@ -73,7 +73,7 @@ def software(session: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in {**own, **(packages if isinstance(packages, Mapping) else {})}.items()}
 
 
-def begin_session(cfg: Config, run: RunDir, k: int, epoch: int, data: str, hardware: Mapping[str, Any]) -> str | None:
+def begin_session(cfg: Config, run: Run, k: int, epoch: int, data: str, hardware: Mapping[str, Any]) -> str | None:
     """Write down who trains fold k from an epoch on; return a sentence where that is other software than before.
 
     RunError where the fold was begun over other data, or from other weights or runs.
@@ -85,7 +85,7 @@ def begin_session(cfg: Config, run: RunDir, k: int, epoch: int, data: str, hardw
         check_fold(run, k, session, data, here["from"])
     if before and same_session(before[-1], here):
         return None
-    write_json(run.fold_dir(k) / "about.json", {"sessions": [*before, here]})
+    write_json(run.sessions_path(k), {"sessions": [*before, here]})
     return describe_change(software(before[-1]), software(here)) if before else None
 
 
@@ -95,7 +95,7 @@ def same_session(one: Session, other: Session) -> bool:
     return all(one.get(key) == other[key] for key in other if key not in passing)
 
 
-def check_fold(run: RunDir, k: int, session: Session, data: str, origins: dict[str, str]) -> None:
+def check_fold(run: Run, k: int, session: Session, data: str, origins: dict[str, str]) -> None:
     """Raise a RunError if a session of a fold was over other data, or from other weights or runs."""
     changed = differing_origins(origins, session.get("from"))
     if session.get("data") != data or changed:
@@ -103,9 +103,9 @@ def check_fold(run: RunDir, k: int, session: Session, data: str, origins: dict[s
         raise RunError(f"{what} than is there now. Choose another name=, or delete that folder and run again")
 
 
-def read_sessions(run: RunDir, k: int) -> list[Session]:
+def read_sessions(run: Run, k: int) -> list[Session]:
     """Return the sessions in which a fold was trained; none where they are not known."""
-    path, known = run.fold_dir(k) / "about.json", {}
+    path, known = run.sessions_path(k), {}
     with contextlib.suppress(RunError):  # a broken one is begun anew
         known = read_json(path) if path.exists() else {}
     sessions = known.get("sessions")
@@ -118,7 +118,7 @@ def describe_change(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return ", ".join(f"{key} {before.get(key, 'none')} → {now.get(key, 'none')}" for key in changed)
 
 
-def describe_since(cfg: Config, run: RunDir, count: int) -> str | None:
+def describe_since(cfg: Config, run: Run, count: int) -> str | None:
     """Return a sentence where a finished run was trained by other software than is here now."""
     here = software(collect_provenance({}) | {"code": code_digest(cfg.plugins)})
     latest = [sessions[-1] for k in range(count) if (sessions := read_sessions(run, k))]
@@ -127,7 +127,7 @@ def describe_since(cfg: Config, run: RunDir, count: int) -> str | None:
     return f"{run.id} was trained by other software ({change}): its numbers are those of then" if change else None
 
 
-def check_data(cfg: Config, run: RunDir, count: int, data: str) -> None:
+def check_data(cfg: Config, run: Run, count: int, data: str) -> None:
     """Raise a RunError if a fold of a run is of other data, weights or runs than are there now."""
     origins = collect_origins(cfg)
     for k in range(count):
@@ -135,7 +135,7 @@ def check_data(cfg: Config, run: RunDir, count: int, data: str) -> None:
             check_fold(run, k, session, data, origins)
 
 
-def software_notes(run: RunDir, count: int) -> list[str]:
+def software_notes(run: Run, count: int) -> list[str]:
     """Return a note where the folds of a run were trained by more than one software."""
     found: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for k in range(count):

@@ -1,4 +1,4 @@
-"""A run's directory: named by the content of its config, written by rename, locked against double work."""
+"""Run: one run directory, new, in progress or finished."""
 
 from __future__ import annotations
 
@@ -6,145 +6,178 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import yaml
 
 from maskcls.core.config import Config
 from maskcls.core.errors import RunError, unknown_message
-from maskcls.storage.checkpoint import DTYPES
-from maskcls.storage.run_files import epochs, read_metrics, read_probabilities, read_table
+from maskcls.core.table import SCORING_COLUMNS
+from maskcls.storage.predictions import FoldPredictions, Predictions
+from maskcls.storage.run_files import read_about, read_history, read_metrics, read_table
 from maskcls.system.files import content_hash, remove_stale_parts, write_json, write_text
 from maskcls.system.safe_reading import read_json, read_text, read_yaml
 
+PRECISIONS = ("fp32", "bf16", "fp16")
+Part = Literal["oof", "eval"]
 
-class Plain(yaml.SafeDumper):
-    """Writes what stands in two places twice, never as an alias."""
+
+class NoAliasDumper(yaml.SafeDumper):
+    """Writes equal values in full, never as YAML aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Tell that nothing is written as an alias."""
+        """Return True: no value is written as an alias."""
         return True
 
 
-def check_own(folder: Path) -> None:
-    """Raise a RunError where a folder that will be written to holds links, pipes or devices, which lead out of it."""
-    for place in (folder, *folder.glob("fold*")) if folder.is_dir() else ():
-        with os.scandir(place) as entries:
+def check_no_links(folder: Path) -> None:
+    """Raise RunError if a folder to write to contains links, pipes or devices: writes could leave the folder."""
+    for path in (folder, *folder.glob("fold*")) if folder.is_dir() else ():
+        with os.scandir(path) as entries:
             for entry in entries:
                 if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
-                    raise RunError(f"{entry.path} is not a file or a folder: a run is not written to through links")
+                    what = f"{entry.path} is not a regular file or folder"
+                    raise RunError(f"{what}. Delete it: a run never writes through links")
 
 
-def open_own(name: str, flags: int) -> int:
+def open_no_follow(name: str, flags: int) -> int:
     """Open a file to write to, never through a link."""
     return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
-class RunDir:
-    """runs/<name>-<hash>: what is in it says how far the run has come."""
+class Run:
+    """A run directory, <runs_dir>/<name>-<hash>: new, in progress or finished. The only class that knows its files."""
 
-    def __init__(self, root: Path, name: str, content: Mapping[str, Any]) -> None:
-        self.id = f"{name}-{content_hash(content)}"
-        self.path = root / self.id
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-    def __truediv__(self, name: str) -> Path:
-        return self.path / name
+    @classmethod
+    def of(cls, cfg: Config) -> Run:
+        """Return the run of a config; its hash covers all that determines the results."""
+        return cls(Path(cfg.runs_dir) / f"{cfg.name}-{content_hash(run_content(cfg))}")
+
+    @classmethod
+    def open(cls, name: str | Path, runs_dir: str | Path = "runs") -> Run:
+        """Return a finished run by its folder or its name in `runs_dir`; RunError if it is not finished or broken."""
+        run = cls(find_run(name, Path(runs_dir)))
+        if not run.is_done:
+            raise RunError(f"run {run.path} is not finished (no metrics.json). Run it again to resume")
+        if "hardware" not in run.config:  # the last key of the file
+            raise RunError(f"{run.config_path} is truncated. Run it again under another name=")
+        if (precision := run.config.get("precision")) not in list(PRECISIONS):  # it may be unhashable
+            what = f"precision must be one of {', '.join(PRECISIONS)}, got {str(precision)[:40]!r}"
+            raise RunError(f"{run.config_path}: {what}")
+        read_json(run.metrics_path)
+        run.table  # noqa: B018  # a broken table is reported now
+        return run
+
+    @property
+    def id(self) -> str:
+        """The name of the folder."""
+        return self.path.name
+
+    @property
+    def config_path(self) -> Path:
+        """The checked config."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_path(self) -> Path:
+        """The closing metrics, written last: they mark a finished run."""
+        return self.path / "metrics.json"
+
+    @property
+    def table_path(self) -> Path:
+        """The image table without paths."""
+        return self.path / "table.csv"
+
+    @property
+    def data_path(self) -> Path:
+        """The digest of the data and of the weights and runs that this run depends on."""
+        return self.path / "data.json"
+
+    @property
+    def about_path(self) -> Path:
+        """Facts about machine, software and command."""
+        return self.path / "about.json"
+
+    @property
+    def history_path(self) -> Path:
+        """One JSON line per fold and epoch."""
+        return self.path / "log.jsonl"
+
+    @property
+    def report_path(self) -> Path:
+        """The report page."""
+        return self.path / "report.html"
+
+    @property
+    def plots_dir(self) -> Path:
+        """The figures of the report."""
+        return self.path / "plots"
+
+    def predictions_path(self, part: Part) -> Path:
+        """Return the CSV of the out-of-fold (oof) or evaluation (eval) predictions."""
+        return self.path / f"{part}.csv"
 
     def fold_dir(self, k: int) -> Path:
-        """Return the folder of one fold."""
+        """Return the folder of fold k."""
         return self.path / f"fold{k}"
 
+    def fold_predictions_path(self, k: int) -> Path:
+        """Return the predictions of fold k, written last: they mark a finished fold."""
+        return self.fold_dir(k) / "oof.npz"
+
+    def checkpoint_path(self, k: int) -> Path:
+        """Return the weights of fold k that predict."""
+        return self.fold_dir(k) / "best.pt"
+
+    def epoch_path(self, k: int, epoch: int) -> Path:
+        """Return the weights of fold k after an epoch."""
+        return self.fold_dir(k) / f"epoch{epoch}.pt"
+
+    def state_path(self, k: int) -> Path:
+        """Return the training state of fold k, from which it resumes."""
+        return self.fold_dir(k) / "last.pt"
+
+    def sessions_path(self, k: int) -> Path:
+        """Return the facts about machine and software of each session that trained fold k."""
+        return self.fold_dir(k) / "about.json"
+
+    def lock_path(self, k: int | None = None) -> Path:
+        """Return the lock file of fold k, or of the run."""
+        return (self.path if k is None else self.fold_dir(k)) / "lock"
+
+    @property
+    def is_done(self) -> bool:
+        """True if the closing metrics are on disk."""
+        return os.path.isfile(self.metrics_path)
+
+    @property
+    def is_bound(self) -> bool:
+        """True if the digest of the data is on disk."""
+        return self.data_path.exists()
+
     def fold_is_done(self, k: int) -> bool:
-        """Tell whether a fold's predictions stand."""
-        return (self.fold_dir(k) / "oof.npz").exists()
+        """Return True if the fold's predictions are on disk."""
+        return self.fold_predictions_path(k).exists()
 
-    def metrics(self) -> dict[str, Any] | None:
-        """Return the closing metrics, or None while the run is not done (they are written last)."""
-        path = self / "metrics.json"
-        return read_metrics(path) if os.path.lexists(path) else None
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The config as plain data, read once."""
+        return read_yaml(self.config_path)
 
-    def create(self, config: Mapping[str, Any]) -> None:
-        """Make the directory and write its config; what a killed process was writing goes."""
-        check_own(self.path)
-        remove_stale_parts(self.path)
-        write_text(self / "config.yaml", yaml.dump(dict(config), Dumper=Plain, sort_keys=False, allow_unicode=True))
-
-    def bind_data(
-        self, data: str, photos: int, origins: Mapping[str, str] | None = None, by_size: Callable[[], str] = str
-    ) -> str | None:  # fmt: skip
-        """Remember what a run is of at the first time; refuse to go on over other data, weights or runs.
-
-        `origins` are digests of what it begins from. Return a sentence where the run is of a version that knew photos
-        by their sizes alone, whose digest is `by_size()`.
-        """
-        path, mine = self / "data.json", dict(origins or {})
-        if not path.exists():
-            write_json(path, {"hash": data, "photos": photos, "by": "content", "from": mine})
-            return None
-        theirs = read_json(path)
-        older = theirs.get("by") != "content"
-        now = by_size() if older else data
-        if (theirs.get("hash"), theirs.get("photos")) != (now, photos):
-            raise RunError(
-                f"{self.path} was begun over other data ({theirs.get('photos')} photos, hash {theirs.get('hash')}; "
-                f"now {photos}, hash {now}): give this run another name=, or remove that folder"
-            )
-        if changed := differing_origins(mine, theirs.get("from")):
-            what = f"{self.path} began from something else: {changed[0]} holds other weights or predictions now"
-            raise RunError(f"{what}. Choose another name=, or delete that folder")
-        sizes = f"{self.id} is of an older version, which knew its photos by their sizes: those are the same now, "
-        return f"{sizes}and whether their contents are is not known" if older else None
-
-    def add_provenance(self, **facts: Any) -> None:
-        """Add facts of this machine and call to about.json; a broken one is begun anew, for no result is in it."""
-        path, known = self / "about.json", {}
-        with contextlib.suppress(RunError):
-            known = read_json(path) if path.exists() else {}
-        write_json(path, known | facts)
-
-    def append_epoch(self, numbers: Mapping[str, Any]) -> None:
-        """Append one line to log.jsonl."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self / "log.jsonl", "ab+", opener=open_own) as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
-            cut = file.read(1) not in (b"", b"\n")  # a killed process left half a line
-            file.write(("\n" * cut + json.dumps(dict(numbers)) + "\n").encode())
-
-    def history(self) -> list[dict[str, Any]]:
-        """Return the rows of log.jsonl."""
-        return epochs(self.path)
-
-
-def differing_origins(mine: Mapping[str, str], theirs: Any) -> list[str]:
-    """Return the keys whose digests differ; one that only one side knows of is left out."""
-    known = theirs if isinstance(theirs, Mapping) else {}
-    return [key for key, digest in mine.items() if known.get(key, digest) != digest]
-
-
-def run_content(cfg: Config) -> dict[str, Any]:
-    """Return the content that names a config's run; a run that it begins from is known by its name and data."""
-    content = cfg.hashed_items()
-    for group, key in (("model", "init"), ("pseudo", "run")):
-        if other := content[group].get(key):
-            known = [read_text(data) for data in Path(other).glob("data.json")]
-            content[group] = content[group] | {key: [Path(other).name, *known]}
-    return content
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run that is done, read back from its directory."""
-
-    path: Path
-    config: Mapping[str, Any]
-    table: pd.DataFrame  # id, person, label, part, fold, scored, content ("" in a run from before there was one)
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The image table, read once: id, person, label, part, fold, scored, content ("" in runs of older versions)."""
+        return read_table(self.table_path)
 
     @property
     def val_table(self) -> pd.DataFrame:
-        """The rows that the run's out-of-fold score is about."""
+        """The rows of the out-of-fold score."""
         return self.table[(self.table["part"] == "train") & self.table["scored"]].reset_index(drop=True)
 
     @property
@@ -152,31 +185,115 @@ class Finished:
         """The evaluation rows, in info.csv's order."""
         return self.table[self.table["part"] == "eval"].reset_index(drop=True)
 
-    def predictions(self, name: str) -> pd.DataFrame:
-        """Return id and p0 … p17 of oof.csv or eval.csv."""
-        return read_probabilities(self.path / name)
+    def metrics(self) -> dict[str, Any] | None:
+        """Return the closing metrics, None if the run is not finished."""
+        return read_metrics(self.metrics_path) if os.path.lexists(self.metrics_path) else None
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the numbers of each fold and epoch."""
+        return read_history(self.history_path)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return facts about machine, software and command, none if there is no file."""
+        return read_about(self.about_path)
+
+    def predictions(self, part: Part) -> Predictions:
+        """Return the out-of-fold (oof) or evaluation (eval) predictions."""
+        return Predictions.read(self.predictions_path(part))
+
+    def fold_predictions(self, k: int) -> FoldPredictions:
+        """Return the predictions of fold k."""
+        return FoldPredictions.read(self.fold_predictions_path(k))
+
+    def create(self, config: Mapping[str, Any]) -> None:
+        """Create the directory, write the config, and delete unfinished files of a killed process."""
+        check_no_links(self.path)
+        remove_stale_parts(self.path)
+        write_text(self.config_path, yaml.dump(dict(config), Dumper=NoAliasDumper, sort_keys=False, allow_unicode=True))
+
+    def write_table(self, table: pd.DataFrame) -> None:
+        """Write the image table without paths."""
+        columns = table[[*SCORING_COLUMNS, "content"]]
+        write_text(self.table_path, columns.to_csv(index=False, lineterminator="\n"))
+
+    def bind_data(
+        self, digest: str, num_images: int, origins: Mapping[str, str] | None = None, by_size: Callable[[], str] = str
+    ) -> str | None:
+        """Record the data of a new run; raise RunError if a later call has other data, weights or runs.
+
+        `origins` are digests of the weights and runs that it depends on. Return a note if the run is of an older
+        version, which identified images by file size, with the digest `by_size()`.
+        """
+        current = dict(origins or {})
+        if not self.is_bound:
+            write_json(self.data_path, {"hash": digest, "photos": num_images, "by": "content", "from": current})
+            return None
+        recorded = read_json(self.data_path)
+        is_older = recorded.get("by") != "content"
+        now = by_size() if is_older else digest
+        if (recorded.get("hash"), recorded.get("photos")) != (now, num_images):
+            raise RunError(
+                f"{self.path} was started on different data ({recorded.get('photos')} images, hash "
+                f"{recorded.get('hash')}; now {num_images}, hash {now}). Choose another name= or delete the folder"
+            )
+        if changed := differing_origins(current, recorded.get("from")):
+            what = f"{self.path} was started from different weights or predictions: {changed[0]} has changed"
+            raise RunError(f"{what}. Choose another name= or delete the folder")
+        note = f"{self.id} is of an older version, which identified images by file size: the sizes are unchanged, "
+        return f"{note}the contents are unknown" if is_older else None
+
+    def add_provenance(self, **facts: Any) -> None:
+        """Add facts about machine and command to about.json; a broken file is replaced, for no result depends on it."""
+        recorded = {}
+        with contextlib.suppress(RunError):
+            recorded = read_json(self.about_path) if self.about_path.exists() else {}
+        write_json(self.about_path, recorded | facts)
+
+    def append_epoch(self, numbers: Mapping[str, Any]) -> None:
+        """Append the numbers of an epoch to log.jsonl."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.history_path, "ab+", opener=open_no_follow) as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+            is_cut = file.read(1) not in (b"", b"\n")  # a killed process wrote half a line
+            file.write(("\n" * is_cut + json.dumps(dict(numbers)) + "\n").encode())
 
 
-def opened(name: str | Path, runs_dir: str | Path = "runs") -> Finished:
-    """Return a finished run, given its folder or its name below `runs_dir`; RunError for any other."""
-    place = find_run(name, Path(runs_dir))
-    if not (place / "metrics.json").is_file():
-        raise RunError(f"{place} is not done (it has no metrics.json): ask for its run again")
-    config = read_yaml(place / "config.yaml")
-    if "hardware" not in config:  # what is written last
-        raise RunError(f"{place / 'config.yaml'} is cut off: ask for the run again under another name")
-    if config.get("precision") not in list(DTYPES):  # it may be a list, which no mapping can be asked for
-        raise RunError(f"{place / 'config.yaml'}: precision must be one of {', '.join(DTYPES)}")
-    read_json(place / "metrics.json")
-    return Finished(place, config, read_table(place / "table.csv"))
+def differing_origins(current: Mapping[str, str], recorded: Any) -> list[str]:
+    """Return the keys with different digests; a key without a recorded digest does not count."""
+    digests = recorded if isinstance(recorded, Mapping) else {}
+    return [key for key, digest in current.items() if digests.get(key, digest) != digest]
+
+
+def run_content(cfg: Config) -> dict[str, Any]:
+    """Return the content that a run's hash covers; another run is identified by its name and its data."""
+    content = cfg.hashed_items()
+    for group, key in (("model", "init"), ("pseudo", "run")):
+        if other := content[group].get(key):
+            source = Run(Path(other))
+            data = [read_text(source.data_path)] if os.path.lexists(source.data_path) else []
+            content[group] = content[group] | {key: [source.id, *data]}
+    return content
 
 
 def find_run(name: str | Path, runs_dir: Path) -> Path:
-    """Return a run's folder; an unknown name is a RunError with the nearest one."""
-    for place in (Path(name), runs_dir / name):
-        if (place / "config.yaml").is_file():
-            return place
-    known = [place.parent.name for place in runs_dir.glob("*/config.yaml")]
-    raise RunError(
-        unknown_message("run", Path(name).name, known) + ("" if known else f": there are no runs in {runs_dir}")
-    )
+    """Return a run's folder by its path or its name; RunError with a suggestion for an unknown name."""
+    for path in (Path(name), runs_dir / name):
+        if Run(path).config_path.is_file():
+            return path
+    names = [path.parent.name for path in runs_dir.glob("*/config.yaml")]
+    message = unknown_message("run", Path(name).name, names)
+    raise RunError(message if names else f"{message}: {runs_dir} contains no runs")
+
+
+def check_finished(run: str | None) -> str | None:
+    """Return the folder of a finished run, or None; ValueError for any other folder."""
+    if run is not None and not Run(Path(run)).is_done:
+        raise ValueError(f"{run!r} is not the folder of a finished run (no metrics.json)")
+    return run
+
+
+def check_has_eval(run: str) -> str:
+    """Return the folder of a run that has predictions of an evaluation set; ValueError for any other folder."""
+    if not os.path.isfile(Run(Path(run)).predictions_path("eval")):
+        raise ValueError(f"{run!r} is not the folder of a finished run with an evaluation set (no eval.csv)")
+    return run

@@ -9,22 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 
-from maskcls.core.errors import RunError
 from maskcls.core.task import CLASSES
+from maskcls.storage.predictions import check_ids
 from maskcls.storage.schemas import About, Metrics, Record
-from maskcls.system.safe_reading import FormatError, check_plain, read_arrays, read_bytes, read_csv, read_json, readable
+from maskcls.system.safe_reading import FormatError, check_plain, read_bytes, read_csv, read_json, readable
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-PROBS = [f"p{i}" for i in range(len(CLASSES))]
 RULER = {"id": str, "person": str, "label": int, "part": str, "fold": int, "scored": bool}
 PARTS = ("train", "eval", "extra")
-OFF = 1e-3  # how far probabilities may be from summing to one
 NUMBERS = ("loss", "val_loss", "f1", "seconds")  # of an epoch, that the report shows
 BAD_LINES = 1000  # of a log; each killed process leaves one
 
@@ -93,33 +90,6 @@ def refuse_rows(table: pd.DataFrame, bad: pd.Series[bool], what: str) -> None:
         raise FormatError(f"row {place + 1}, {table['id'].iloc[place][:40]!r}: {what}")
 
 
-def check_ids(ids: pd.Series[str]) -> None:
-    """Raise a FormatError for ids that are empty, or stand in a file twice."""
-    if not ids.all():
-        raise FormatError("an id is empty")
-    if ids.duplicated().any():
-        raise FormatError(f"{ids[ids.duplicated()].iloc[0][:40]!r} stands in it twice")
-
-
-def read_probabilities(path: Path, dtype: type = np.float32) -> pd.DataFrame:
-    """Read id and p0 … p17 of oof.csv or eval.csv; whether each id stands there once is asked where rows are chosen."""
-    try:
-        table = read_csv(path, {"id": str} | dict.fromkeys(PROBS, dtype))
-        check_probs(table[PROBS].to_numpy())
-    except (OSError, ValueError, ArithmeticError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RunError(f"{path} cannot be read as a table of probabilities: {reason}") from error
-    return table
-
-
-def check_probs(probs: npt.NDArray[Any]) -> None:
-    """Raise a FormatError for rows (N, 18) that are not probabilities."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        good = (probs >= 0).all(1) & (np.abs(probs.sum(1, dtype=np.float64) - 1) <= OFF)  # False for NaN, infinity
-    if not good.all():
-        raise FormatError(f"row {int(np.flatnonzero(~good)[0]) + 1} does not hold probabilities that sum to one")
-
-
 def check_colours(mean: Any, std: Any) -> None:
     """Raise a FormatError for what is not the mean and standard deviation of three colours."""
     for name, values in (("mean", mean), ("std", std)):
@@ -129,36 +99,14 @@ def check_colours(mean: Any, std: Any) -> None:
             raise FormatError(f"{name} holds {min(values)}")
 
 
-def read_fold(path: Path) -> dict[str, Any]:
-    """Read a fold's oof.npz: ids and probs of its own rows, eval_ids and eval_probs, epochs and epoch."""
-    import pandas as pd
-
-    arrays = read_arrays(path)
-    with readable(path):
-        for ids, probs in (("ids", "probs"), ("eval_ids", "eval_probs")):
-            if not {ids, probs} <= set(arrays):
-                raise FormatError(f"it lacks {ids} or {probs}")
-            if arrays[ids].dtype.kind != "U" or arrays[ids].ndim != 1:
-                raise FormatError(f"{ids} is not a list of text")
-            if arrays[probs].dtype != np.float32 or arrays[probs].shape != (len(arrays[ids]), len(CLASSES)):
-                raise FormatError(f"{probs} is not float32 of {len(arrays[ids])} × {len(CLASSES)}")
-            check_ids(pd.Series(arrays[ids], dtype=str))
-            check_probs(arrays[probs])
-        for name, axes in (("epochs", 0), ("epoch", 1)):
-            if name not in arrays or arrays[name].dtype.kind not in "iu" or arrays[name].ndim != axes:
-                raise FormatError(f"{name} is not a whole number, or a list of them")
-    return arrays
-
-
-def epochs(place: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's log.jsonl, the latest for each fold and epoch (a resumed epoch is logged again)."""
-    path = place / "log.jsonl"
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of log.jsonl, the latest for each fold and epoch (a resumed epoch is logged again)."""
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     bad = 0
     with readable(path):
         for line in read_bytes(path).split(b"\n") if os.path.lexists(path) else []:
             with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
-                row = epoch(json.loads(line))
+                row = check_epoch(json.loads(line))
                 rows[row["fold"], row["epoch"]] = row
                 continue
             bad += bool(line)  # what a killed process left half-written
@@ -167,7 +115,7 @@ def epochs(place: Path) -> list[dict[str, Any]]:
     return [rows[key] for key in sorted(rows)]
 
 
-def epoch(row: Any) -> dict[str, Any]:
+def check_epoch(row: Any) -> dict[str, Any]:
     """Return a line of the log as it is; a ValueError where it is not fold, epoch and numbers."""
     check_plain(row)
     if any(type(row[key]) is not int or row[key] < 0 for key in ("fold", "epoch")):

@@ -31,7 +31,7 @@ from maskcls.data import assemble
 from maskcls.data.assemble import assemble_table
 from maskcls.data.selection import stratified_order
 from maskcls.reporting.summary import print_summary
-from maskcls.storage.run import RunDir
+from maskcls.storage.run import Run
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 PEOPLE = 6
@@ -271,7 +271,7 @@ def test_a_leak_is_shown_at_the_end_too(tmp_path: Path, capsys: pytest.CaptureFi
     notes = ["LEAK: split x puts 2 people on both sides", "LEAK: 1 photos are of several people", "labels: 0 photos"]
     oof = {"f1": 0.5, "accuracy": 0.5, "photos": 1}
     closing = {"folds": [], "eval": None, "oof": oof, "people_on_both_sides": 2, "notes": notes}
-    print_summary(RunDir(tmp_path, "t", {}), closing)
+    print_summary(Run(tmp_path / "t-0"), closing)
     shown = "".join(capsys.readouterr())
     assert shown.count("LEAK: ") == 2 and notes[1] in shown
 

@@ -56,7 +56,7 @@ WRONG = {
     "labels.soft=50": "labels.soft=50.0 exceeds the 30 years between the age thresholds 30 and 60",
     "labels.drop=[[29,27]]": "is no pair of ages in years",
     "mixing=halfcut mixing.cut=[0.6,0.4]": "is no pair of shares",
-    "model.init=nowhere": "'nowhere' is no folder of a finished run",
+    "model.init=nowhere": "'nowhere' is not the folder of a finished run",
     "pseudo=confident": "pseudo.run (confident) has no default",
     "crop=face crop.detector=mtcn": "unknown detector 'mtcn', did you mean 'mtcnn'?",
     "tta=flop": "unknown tta 'flop', did you mean 'flip'?",

@@ -39,7 +39,7 @@ from maskcls.core.errors import as_user_error
 from maskcls.engine.runner import run
 from maskcls.inference.predict import predict
 from maskcls.inference.predictor import load
-from maskcls.storage.run import opened
+from maskcls.storage.run import Run
 from maskcls.system import console
 
 HARMS = (pipe, folder, zeros, loop, door, empty, noise, huge, deep, deeper, listed, laughs, merges)
@@ -174,17 +174,17 @@ def test_a_run_is_not_written_to_through_links(linked: tuple[list[str], Path], t
         spot = place / name
         shutil.rmtree(spot) if spot.is_dir() else spot.unlink(missing_ok=True)
         spot.symlink_to(tmp_path / "mine")
-        assert f"{spot} is not a file or a folder" in said_of(lambda: run(compose(*words)))
+        assert f"{spot} is not a regular file or folder" in said_of(lambda: run(compose(*words)))
         spot.unlink()
         spot.mkdir() if name in ("fold0", "plots") else spot.write_text("")
     assert (tmp_path / "mine").read_text() == "mine"
 
 
 def test_a_thousand_runs_are_opened_in_seconds(finished: tuple[list[str], Path]) -> None:
-    opened(finished[1])
+    Run.open(finished[1])
     begun = time.process_time()
     for _ in range(50):
-        opened(finished[1])
+        Run.open(finished[1])
     assert (time.process_time() - begun) / 50 < 0.05
 
 

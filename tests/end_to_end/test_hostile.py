@@ -29,7 +29,7 @@ from maskcls.inference.predictor import Predictor, load
 from maskcls.storage import run as run_module
 from maskcls.storage.checkpoint import save_tensors
 from maskcls.storage.provenance import collect_provenance
-from maskcls.storage.run import opened
+from maskcls.storage.run import Run
 from maskcls.system import console, files
 from maskcls.system.files import atomic_write, check_writable, open_part_file, remove_stale_parts, write_json, write_npz
 from maskcls.system.redaction import redact
@@ -128,7 +128,7 @@ def test_yaml_makes_no_objects(copied: tuple[list[str], Path], tmp_path: Path) -
     place = copied[1]
     (place / "config.yaml").write_text(f"seed: !!python/object/apply:os.mkdir ['{tmp_path}/mark']\n")
     with pytest.raises(RunError, match=r"config\.yaml is broken"):
-        opened(place)
+        Run.open(place)
     assert not (tmp_path / "mark").exists()
 
 
@@ -232,7 +232,7 @@ def test_a_prediction_by_weights_of_other_shapes_is_refused(copied: tuple[list[s
     content["model"][next(iter(content["model"]))] = torch.zeros(3)
     torch.save(content, best)
     with pytest.raises(MaskclsError, match=r"fold0/best\.pt"):
-        Predictor(opened(copied[1]), cpu()).predict(np.zeros((1, 32, 24, 3), np.uint8))
+        Predictor(Run.open(copied[1]), cpu()).predict(np.zeros((1, 32, 24, 3), np.uint8))
 
 
 @pytest.mark.parametrize("harm", BREAKS)

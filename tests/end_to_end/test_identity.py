@@ -28,10 +28,10 @@ from maskcls.data.pixel_cache import list_entries, load_pixels
 from maskcls.engine import runner
 from maskcls.engine.runner import run
 from maskcls.storage import provenance
-from maskcls.storage.run_files import read_fold
 from maskcls.system import file_digests as file_digests_module
 from maskcls.system.file_digests import STORE, file_digests, load_known, read_digest
 from maskcls.system.files import write_npz
+from maskcls.system.safe_reading import read_arrays
 
 RESIZE = Component("crop", "resize", {"height": 8, "width": 6}, crop.resize)
 FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -349,7 +349,7 @@ def test_a_run_of_an_older_version_answers_with_a_sentence(
     old = {"hash": size_digest(assemble_table(cfg, lambda note: None)), "photos": json.loads(kept)["photos"]}
     file.write_text(json.dumps(old))
     run(compose(*words))
-    assert "is of an older version, which knew its photos by their sizes" in capsys.readouterr().out
+    assert "is of an older version, which identified images by file size" in capsys.readouterr().out
     file.write_text(json.dumps(old | {"hash": "00000000"}))
     with pytest.raises(RunError, match="over other data"):
         run(compose(*words))
@@ -375,7 +375,7 @@ def test_another_run_of_the_same_name_is_not_the_same_source(
     if key == "model.init":
         shutil.copy(other / "fold0" / "best.pt", other / "fold1" / "best.pt")
     else:
-        arrays = read_fold(other / "fold1" / "oof.npz")
+        arrays = read_arrays(other / "fold1" / "oof.npz")
         write_npz(other / "fold1" / "oof.npz", **arrays | {"eval_probs": arrays["eval_probs"][::-1]})
     with pytest.raises(RunError, match=f"{key} holds other weights or predictions now|over other data"):
         run(compose(*words, f"{key}={other}"))

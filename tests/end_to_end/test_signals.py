@@ -14,7 +14,7 @@ import pytest
 from conftest import environment
 
 from maskcls.storage.checkpoint import load_checkpoint
-from maskcls.storage.run_files import epochs
+from maskcls.storage.run_files import read_history
 from maskcls.system import signals
 from maskcls.system.signals import Stopped, exit_code, stop_on_signals
 
@@ -43,7 +43,7 @@ def start(
 def assert_whole(tmp_path: Path) -> None:
     """Assert that each last epoch was kept whole."""
     assert [load_checkpoint(file) for file in tmp_path.glob("runs/t-*/fold*/last.pt")]
-    assert all(epochs(run) for run in (tmp_path / "runs").glob("t-*"))
+    assert all(read_history(run / "log.jsonl") for run in (tmp_path / "runs").glob("t-*"))
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])

@@ -23,7 +23,7 @@ from maskcls.components import logger
 from maskcls.components.logger import Wandb, resolve_mode
 from maskcls.config.compose import compose
 from maskcls.engine.runner import run
-from maskcls.storage.run import RunDir
+from maskcls.storage.run import Run
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -113,9 +113,9 @@ def test_a_reproduction_is_a_group_and_its_closing_table_a_run(
 EPOCH = {"fold": 0, "epoch": 1, "loss": 0.5, "f1": 0.25}
 
 
-def begun(folder: Path, told: list[str], mode: str = "offline") -> tuple[Wandb, RunDir]:
+def begun(folder: Path, told: list[str], mode: str = "offline") -> tuple[Wandb, Run]:
     """Return a sink that has begun the record of a run in a folder, and the run."""
-    place = RunDir(folder / "runs", "t", {"a": 1})
+    place = Run(folder / "runs" / "t-0")
     place.path.mkdir(parents=True)
     sink = Wandb(told.append, "maskcls", None, None, [], mode)
     sink.begin(place, {"fold": None, "folds": 2, "seed": 0})
@@ -236,8 +236,8 @@ def test_what_wandb_refuses_is_an_outage(kind: str, tmp_path: Path) -> None:
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "__init__.py").write_text("raise RuntimeError('half installed')\n", encoding="utf-8")
     script = (
-        "from pathlib import Path\nfrom maskcls.components.logger import wandb_\nfrom maskcls.storage.run import RunDir\n"
-        "sink = wandb_(print)\nsink.begin(RunDir(Path('runs'), 't', {}), {'folds': 2, 'fold': None})\n"
+        "from pathlib import Path\nfrom maskcls.components.logger import wandb_\nfrom maskcls.storage.run import Run\n"
+        "sink = wandb_(print)\nsink.begin(Run(Path('runs/t-0')), {'folds': 2, 'fold': None})\n"
         "sink.log({'fold': 0, 'epoch': 1, 'f1': 0.5})\nsink.end({})\n"
     )
     path = environment()["PYTHONPATH"]
@@ -258,7 +258,7 @@ def test_what_wandb_refuses_is_an_outage(kind: str, tmp_path: Path) -> None:
 def test_what_wandb_refuses_in_the_config_is_an_outage(words: dict[str, Any], tmp_path: Path) -> None:
     told: list[str] = []
     sink = logger.wandb_(told.append, **words)
-    sink.begin(RunDir(tmp_path / "runs", "t", {}), {"folds": 2, "fold": None})
+    sink.begin(Run(tmp_path / "runs" / "t-0"), {"folds": 2, "fold": None})
     sink.log({"fold": 0, "epoch": 1, "f1": 0.5})
     sink.end({})
     assert len(told) <= 1 and all("wandb failed" in line and "\n" not in line for line in told)

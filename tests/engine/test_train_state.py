@@ -15,6 +15,7 @@ from maskcls.engine.train_state import TrainState, build_train_state
 from maskcls.engine.training_loop import backward_and_step
 from maskcls.inference.forward import autocast
 from maskcls.storage.checkpoint import average_weights
+from maskcls.storage.run import Run
 
 SIZE = (32, 24)
 
@@ -170,9 +171,11 @@ def test_a_compiled_model_learns_too(tiny: list[str], tmp_path: Path) -> None:
 
 
 def test_of_the_epochs_only_the_wanted_weights_stay(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.fold_dir(1).mkdir()
     for name in ("epoch1.pt", "epoch2.pt", "epoch12.pt", "best.pt", "last.pt"):
-        (tmp_path / name).touch()
-    remove_unused_weights(tmp_path, [2, 12])
-    assert {file.name for file in tmp_path.iterdir()} == {"epoch2.pt", "epoch12.pt", "best.pt", "last.pt"}
-    remove_unused_weights(tmp_path, ())
-    assert {file.name for file in tmp_path.iterdir()} == {"best.pt", "last.pt"}
+        (run.fold_dir(1) / name).touch()
+    remove_unused_weights(run, 1, [2, 12])
+    assert {file.name for file in run.fold_dir(1).iterdir()} == {"epoch2.pt", "epoch12.pt", "best.pt", "last.pt"}
+    remove_unused_weights(run, 1, ())
+    assert {file.name for file in run.fold_dir(1).iterdir()} == {"best.pt", "last.pt"}

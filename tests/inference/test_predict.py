@@ -32,7 +32,8 @@ from maskcls.inference.predict import predict
 from maskcls.inference.predictor import Predictor
 from maskcls.inference.submission import write_submission
 from maskcls.reporting.comparison import out_of_fold
-from maskcls.storage.run import opened
+from maskcls.storage.predictions import Predictions
+from maskcls.storage.run import Run
 from maskcls.system.file_digests import file_digests
 from maskcls.system.files import write_text
 
@@ -191,9 +192,9 @@ def test_a_missing_or_double_row_is_refused_and_nothing_is_written(
 
 
 def test_two_photos_of_one_name_are_refused(tmp_path: Path) -> None:
-    given = pd.DataFrame(np.full((2, 18), 1 / 18), columns=COLUMNS).assign(id=["a/x.jpg", "b/x.jpg"])
-    with pytest.raises(DataError, match=r"two evaluation photos have the name x\.jpg"):
-        write_submission(["a/x.jpg", "b/x.jpg"], given, tmp_path / "s.csv")
+    predictions = Predictions(np.array(["a/x.jpg", "b/x.jpg"]), np.full((2, 18), 1 / 18, np.float32))
+    with pytest.raises(DataError, match=r"two evaluation images have the name 'x\.jpg'"):
+        write_submission(predictions, tmp_path / "s.csv")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ WRONG = {
     "runs=[a-1] out=probabilities.csv": "the name of the file beside it",
     "runs=[a-1] outt=x": "unknown key 'outt', did you mean 'out'?",
     "photos=x": "runs has no default. Set runs=…",
-    "runs=[open-2]": "open-2 is not done",
+    "runs=[open-2]": "open-2 is not finished",
 }
 
 
@@ -364,7 +365,7 @@ def test_a_real_run_predicts_again_what_it_stored(
 ) -> None:
     runner.run(compose(*tiny, "epochs=1", "tta=flip"))
     (run,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
-    whole = opened(run)
+    whole = Run.open(run)
     probs = Predictor(whole, validate(compose(*tiny)).hardware.build())([people / name for name in whole.eval_table["id"]])
     np.testing.assert_allclose(probs, stored(run), atol=1e-5)
     done = command(f"runs=[{run.name}]", name="predict")
@@ -447,10 +448,10 @@ def test_a_runs_own_data_is_only_read(make: Make, ask: Callable[..., Path], tmp_
 
 
 def test_runs_of_photos_of_the_same_names_are_not_compared(make: Make, tmp_path: Path) -> None:
-    one, other = (out_of_fold([[opened(make(name))]]) for name in ("a-1", "b-2"))
+    one, other = (out_of_fold([[Run.open(make(name))]]) for name in ("a-1", "b-2"))
     assert one.same_rows(other)
     table = pd.read_csv(file := tmp_path / "runs" / "b-2" / "table.csv")
     file.write_text(table.assign(content=table["content"].iloc[::-1].to_numpy()).to_csv(index=False))
-    assert not one.same_rows(out_of_fold([[opened(file.parent)]]))
+    assert not one.same_rows(out_of_fold([[Run.open(file.parent)]]))
     with pytest.raises(RunError, match="scored on different photos"):
-        out_of_fold([[opened(tmp_path / "runs" / name)] for name in ("a-1", "b-2")])
+        out_of_fold([[Run.open(tmp_path / "runs" / name)] for name in ("a-1", "b-2")])

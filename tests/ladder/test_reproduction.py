@@ -24,7 +24,7 @@ from maskcls.cli.reproduce import asked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, NonFiniteError, RunError
 from maskcls.core.task import encode
-from maskcls.engine.runner import directory, run_experiment
+from maskcls.engine.runner import run_experiment
 from maskcls.engine.sanity_check import cropped_size
 from maskcls.evaluation.bootstrap import bootstrap_ci, person_counts
 from maskcls.evaluation.metrics import macro_f1
@@ -38,7 +38,7 @@ from maskcls.ladder.scales import SCALES
 from maskcls.ladder.tables import BRIEF, captions, markdown, terminal_rows
 from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci, paired_difference
 from maskcls.reporting.figure_style import LIGHT
-from maskcls.storage.run import opened
+from maskcls.storage.run import Run
 
 SMALLER = ("model=timm", "model.arch=test_efficientnet", "epochs=1", "folds=2", "batch=16", "crop.height=64", "crop.width=48",
            "crop.out=[32,24]")  # fmt: skip
@@ -88,7 +88,7 @@ def test_every_rung_of_every_ladder_is_planned_at_every_scale(scale: str, people
         high, wide = cropped_size(cfg)
         assert not wished.area or high * wide <= wished.area * 1.05
         assert not wished.epochs or cfg.epochs <= wished.epochs
-    same = {directory(compose_config(step.overrides)).id for step in steps if step.rung.name in ("folds", "oof")}
+    same = {Run.of(compose_config(step.overrides)).id for step in steps if step.rung.name in ("folds", "oof")}
     assert len(same) == 1, "an ensemble of folds is the run of its folds"
 
 
@@ -228,7 +228,7 @@ def test_scores_are_what_scikit_learn_says(given: tuple[str, ...]) -> None:
 
     reproduce(OWN | {"rungs": ("folds",)}, given)
     (run,) = (path.parent for path in place(given).glob("team-*/metrics.json"))
-    outcome, metrics = RunScores.of([[opened(run)]], is_ensemble=False), json.loads((run / "metrics.json").read_text())
+    outcome, metrics = RunScores.of([[Run.open(run)]], is_ensemble=False), json.loads((run / "metrics.json").read_text())
     assert outcome.oof.scores()["f1"] == pytest.approx(metrics["oof"]["f1"])
     assert outcome.single and outcome.ensemble
     assert outcome.single.scores()["f1"] == pytest.approx(metrics["eval"]["single"]["f1"])
@@ -242,7 +242,7 @@ def test_runs_scored_on_different_rows_are_not_compared(
 ) -> None:
     unlabelled = (*given, "exam=null")
     reproduce(OWN | {"rungs": ("baseline", "age58", "focal", "folds", "oof")}, unlabelled)
-    outcomes = {name: RunScores.of([[opened(place(given) / next(iter(only(records(given) / "team" / f"{name}.json")["runs"])))]], name == "oof")
+    outcomes = {name: RunScores.of([[Run.open(place(given) / next(iter(only(records(given) / "team" / f"{name}.json")["runs"])))]], name == "oof")
                 for name in ("age58", "focal", "folds", "oof")}  # fmt: skip
     blind = {name: replace(outcome, single=None, ensemble=None) for name, outcome in outcomes.items()}
     assert blind["folds"].compare(blind["focal"]) == {"why": "other rows"}

@@ -21,8 +21,8 @@ from maskcls.evaluation.metrics import SCORES, class_report, compute_scores, con
 from maskcls.reporting import run_report
 from maskcls.reporting.run_report import WORST, answers, class_rows, config_sections, top_errors, write
 from maskcls.reporting.summary import print_summary, summary_rows
-from maskcls.storage.predictions import write_predictions
-from maskcls.storage.run import RunDir
+from maskcls.storage.predictions import Predictions
+from maskcls.storage.run import Run
 from maskcls.system import console
 
 EVIL = "<script>alert('1')&amp;\".jpg"
@@ -76,11 +76,11 @@ def guesses(table: pd.DataFrame) -> np.ndarray:
     return (probs / probs.sum(1, keepdims=True)).astype(np.float32)
 
 
-def finished(root: Path, table: pd.DataFrame, probs: np.ndarray, **more: Any) -> tuple[RunDir, dict[str, Any]]:
+def finished(root: Path, table: pd.DataFrame, probs: np.ndarray, **more: Any) -> tuple[Run, dict[str, Any]]:
     """Write what a run leaves before its report, and return it with its metrics."""
-    run = RunDir(root / "runs", "fake", {"seed": 0})
+    run = Run(root / "runs" / "fake-0")
     run.create({"name": HOSTILE, "epochs": 2, "data": {"name": "table"}, "loss": {"name": "ce", "a": {"b": [1, None]}}})
-    write_predictions(run / "oof.csv", table, probs)
+    Predictions(table["id"].to_numpy(str), probs).write(run.predictions_path("oof"), table)
     truth, folds = table["label"].to_numpy(), sorted(set(table["fold"]))
     each = []
     for k in folds:
@@ -102,7 +102,7 @@ def finished(root: Path, table: pd.DataFrame, probs: np.ndarray, **more: Any) ->
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, dict[str, Any], pd.DataFrame, str]:
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Any], pd.DataFrame, str]:
     root = tmp_path_factory.mktemp("report")
     table = photos(root / "data")
     single = {"f1": 0.3456, "accuracy": 0.4567, "f1_sd": 0.0123, "accuracy_sd": 0.0234}
@@ -112,7 +112,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, dict[str, A
         root, table, guesses(table), eval=evaluation, notes=[f"note {HOSTILE}", "a\x1b[31mb\u202e 마스크"]
     )
     write(run, metrics, table)
-    return run, metrics, table, (run / "report.html").read_text(encoding="utf-8")
+    return run, metrics, table, (run.path / "report.html").read_text(encoding="utf-8")
 
 
 def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_figures_are_written(plain: Any) -> None:
     run, *_ = plain
-    files = {file.stem: cv2.imread(str(file)) for file in (run / "plots").iterdir()}
+    files = {file.stem: cv2.imread(str(file)) for file in (run.path / "plots").iterdir()}
     assert sorted(files) == ["ages", "calibration", "classes", "confusion", "curves", "errors"]
     for image in files.values():
         assert image is not None and min(image.shape[:2]) > 300 and image.std() > 5
@@ -211,7 +211,7 @@ def test_lost_and_broken_photos_do_not_break_the_page(tmp_path: Path, monkeypatc
     Path(table["path"][2]).write_bytes(b"no photo")
     table.loc[3, "path"] = str(tmp_path)
     write(run, metrics, table)
-    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    page = Page((run.path / "report.html").read_text(encoding="utf-8"))
     assert page.shown.count("cannot be read any more") == 4 and page.tags.count("img") == 4
 
 
@@ -222,7 +222,7 @@ def test_leaking_split_is_loud(
     table = photos(tmp_path / "data", 8)
     run, metrics = finished(tmp_path, table, guesses(table), people_on_both_sides=3)
     write(run, metrics, table)
-    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    page = Page((run.path / "report.html").read_text(encoding="utf-8"))
     assert "This split leaks." in page.shown and "3 people stand on both sides" in page.shown
     print_summary(run, metrics)
     assert "LEAK: 3 people stand on both sides" in capsys.readouterr().out
@@ -233,13 +233,13 @@ def test_little_is_enough(tmp_path: Path) -> None:
     table = photos(tmp_path / "data", 8).assign(fold=0, age=np.nan)
     run, metrics = finished(tmp_path, table, np.eye(18, dtype=np.float32)[table["label"]])
     for name in ("log.jsonl", "config.yaml", "about.json"):
-        (run / name).unlink()
+        (run.path / name).unlink()
     rest = table.assign(id="eval/" + table["id"], part="eval", fold=-1, scored=False)
     write(run, metrics, pd.concat([table, rest], ignore_index=True))
-    shown = Page((run / "report.html").read_text(encoding="utf-8")).shown
+    shown = Page((run.path / "report.html").read_text(encoding="utf-8")).shown
     assert "labels of the 8 evaluation photos are not known" in shown and "No photo of 8 is wrong" in shown
     assert "only their classes" in shown and "1 fold only" in shown and "nan" not in shown.lower()
-    assert sorted(file.stem for file in (run / "plots").iterdir()) == ["calibration", "classes", "confusion"]
+    assert sorted(file.stem for file in (run.path / "plots").iterdir()) == ["calibration", "classes", "confusion"]
 
 
 def test_what_is_divided_by_nothing_is_a_dash() -> None:
@@ -259,7 +259,7 @@ def test_closing_table_is_narrow_and_complete(plain: Any, capsys: pytest.Capture
     assert max(map(len, table)) <= 80
     wanted = "fold 0,fold 1,mean of folds,± sd,out of fold,evaluation: ensemble,evaluation: one fold,± sd"
     assert names == wanted.split(",")
-    assert shown[-2:] == [str(run.path), str(run / "report.html")] and "LEAK" not in "".join(shown)
+    assert shown[-2:] == [str(run.path), str(run.path / "report.html")] and "LEAK" not in "".join(shown)
 
 
 def test_one_fold_has_no_mean_and_no_ensemble(plain: Any) -> None:
@@ -277,11 +277,11 @@ def test_other_ranks_print_nothing(
 
 
 def test_config_is_shown_whole(tmp_path: Path) -> None:
-    run = RunDir(tmp_path, "x", {})
+    run = Run(tmp_path / "x-0")
     groups = {"model": {"name": "timm", "drop": 0.1}, "split": {"name": "by_person"}, "odd": {"p": {}}}
     config = {"seed": 3, "plugins": [], **groups}
     run.create(config)
-    assert yaml.safe_load((run / "config.yaml").read_text()) == config
+    assert yaml.safe_load((run.path / "config.yaml").read_text()) == config
     assert config_sections(run) == [
         ("run", "", [("seed", "3"), ("plugins", "[]")]), ("model", "timm", [("drop", "0.1")]),
         ("split", "by_person", []), ("odd", "", [("p", "{}")]),

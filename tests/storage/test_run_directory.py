@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import yaml
 
+from maskcls.config.compose import compose
+from maskcls.config.validation import validate
 from maskcls.core.errors import RunError
 from maskcls.storage import run as run_module
-from maskcls.storage.run import RunDir
+from maskcls.storage.run import Run, run_content
 from maskcls.system.files import atomic_write, content_hash, file_lock, write_json, write_npz, write_text
 from maskcls.system.safe_reading import read_arrays
 
@@ -79,52 +81,55 @@ def test_arrays_come_back_and_are_never_unpickled(tmp_path: Path) -> None:
 
 
 def test_the_directory_is_named_by_its_content(tmp_path: Path) -> None:
-    run = RunDir(tmp_path, "t", {"a": 1})
-    assert run.path == tmp_path / f"t-{content_hash({'a': 1})}" and run.id == run.path.name
-    assert RunDir(tmp_path, "t", {"a": 2}).path != run.path != RunDir(tmp_path, "u", {"a": 1}).path
-    assert run / "x.json" == run.path / "x.json" and run.fold_dir(3) == run.path / "fold3"
+    def run_of(*overrides: str) -> Run:
+        return Run.of(validate(compose(f"runs_dir={tmp_path}", *overrides)))
+
+    run, cfg = run_of("name=t"), validate(compose("name=t"))
+    assert run.path == tmp_path / f"t-{content_hash(run_content(cfg))}" and run.id == run.path.name
+    assert run_of("name=t", "seed=9").path != run.path != run_of("name=u").path
+    assert run.fold_dir(3) == run.path / "fold3" and run.checkpoint_path(3) == run.path / "fold3" / "best.pt"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    return RunDir(tmp_path, "t", {"a": 1})
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path / "t-0")
 
 
-def test_opening_writes_the_config_anew(run: RunDir) -> None:
+def test_opening_writes_the_config_anew(run: Run) -> None:
     run.create({"b": 1, "a": {"name": "ü"}})
-    assert yaml.safe_load((run / "config.yaml").read_text()) == {"b": 1, "a": {"name": "ü"}}
+    assert yaml.safe_load((run.path / "config.yaml").read_text()) == {"b": 1, "a": {"name": "ü"}}
     run.create({"other": 2})
-    assert yaml.safe_load((run / "config.yaml").read_text()) == {"other": 2}
+    assert yaml.safe_load((run.path / "config.yaml").read_text()) == {"other": 2}
 
 
-def test_a_run_is_done_once_its_metrics_stand_and_a_fold_once_its_predictions_do(run: RunDir) -> None:
+def test_a_run_is_done_once_its_metrics_stand_and_a_fold_once_its_predictions_do(run: Run) -> None:
     assert run.metrics() is None and not run.fold_is_done(1)
     write_npz(run.fold_dir(1) / "oof.npz", probs=np.zeros((1, 18)))
     assert run.fold_is_done(1) and not run.fold_is_done(0)
     scores = dict.fromkeys(("f1", "accuracy", "mask_f1", "gender_f1", "age_f1"), 0.5) | {"photos": 3}
     done = {"folds": [scores | {"fold": 0}], "oof": scores, "eval": None, "people_on_both_sides": 0}
-    write_json(run / "metrics.json", done)
+    write_json(run.path / "metrics.json", done)
     assert run.metrics() == done
 
 
-def test_a_run_refuses_to_go_on_over_other_data(run: RunDir) -> None:
+def test_a_run_refuses_to_go_on_over_other_data(run: Run) -> None:
     run.bind_data("abcd1234", 70)
     run.bind_data("abcd1234", 70)
     for data, photos in (("ffff0000", 70), ("abcd1234", 71)):
         with pytest.raises(RunError) as caught:
             run.bind_data(data, photos)
-        assert str(run.path) in str(caught.value) and "70 photos, hash abcd1234" in str(caught.value)
+        assert str(run.path) in str(caught.value) and "70 images, hash abcd1234" in str(caught.value)
         assert f"now {photos}, hash {data}" in str(caught.value)
     run.bind_data("abcd1234", 70)
 
 
-def test_facts_are_added_to_those_that_stand(run: RunDir) -> None:
+def test_facts_are_added_to_those_that_stand(run: Run) -> None:
     run.add_provenance(host="a", calls=1)
     run.add_provenance(calls=2)
-    assert json.loads((run / "about.json").read_text()) == {"host": "a", "calls": 2}
+    assert json.loads((run.path / "about.json").read_text()) == {"host": "a", "calls": 2}
 
 
-def test_the_log_keeps_the_latest_of_a_repeated_epoch_in_order(run: RunDir) -> None:
+def test_the_log_keeps_the_latest_of_a_repeated_epoch_in_order(run: Run) -> None:
     assert run.history() == []
     for fold, epoch, f1 in ((1, 1, 0.1), (0, 1, 0.2), (0, 2, 0.3), (0, 2, 0.4), (0, 10, 0.5)):
         run.append_epoch({"fold": fold, "epoch": epoch, "f1": f1})
@@ -133,17 +138,17 @@ def test_the_log_keeps_the_latest_of_a_repeated_epoch_in_order(run: RunDir) -> N
     ]  # fmt: skip
 
 
-def test_a_line_that_a_killed_process_left_is_skipped(run: RunDir) -> None:
+def test_a_line_that_a_killed_process_left_is_skipped(run: Run) -> None:
     run.append_epoch({"fold": 0, "epoch": 1})
-    with (run / "log.jsonl").open("a") as file:
+    with (run.path / "log.jsonl").open("a") as file:
         file.write('{"fold": 0, "epo')
     assert run.history() == [{"fold": 0, "epoch": 1}]
 
 
 @pytest.mark.parametrize("half", ['{"fold": 0, "epo', '{"fold": 0, "epoch": 2}'])
-def test_what_is_appended_after_half_a_line_is_kept(run: RunDir, half: str) -> None:
+def test_what_is_appended_after_half_a_line_is_kept(run: Run, half: str) -> None:
     run.append_epoch({"fold": 0, "epoch": 1})
-    with (run / "log.jsonl").open("a") as file:
+    with (run.path / "log.jsonl").open("a") as file:
         file.write(half)
     run.append_epoch({"fold": 0, "epoch": 2})
     run.append_epoch({"fold": 0, "epoch": 3})

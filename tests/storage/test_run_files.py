@@ -24,8 +24,8 @@ from maskcls.config.validation import validate
 from maskcls.engine.out_of_fold import collect_predictions
 from maskcls.engine.train_state import build_train_state
 from maskcls.inference.predictor import load, restore_component
-from maskcls.storage.run import RunDir, opened
-from maskcls.storage.run_files import epochs, read_about, read_metrics, read_table
+from maskcls.storage.run import Run
+from maskcls.storage.run_files import read_about, read_history, read_metrics, read_table
 from maskcls.system.safe_reading import read_arrays
 
 
@@ -55,7 +55,7 @@ def test_a_wrong_cell_of_the_table_is_named(
 ) -> None:
     place = linked[1]
     file = cells(place, "table.csv", 3, column, value)
-    said = said_of(lambda: opened(place))
+    said = said_of(lambda: Run.open(place))
     assert str(file) in said and why in said
 
 
@@ -63,17 +63,17 @@ def test_a_table_without_scored_rows_or_with_an_id_twice_is_refused(linked: tupl
     place = linked[1]
     table = pd.read_csv(place / "table.csv", dtype=str)
     cells(place, "table.csv", 4, "id", table["id"][3])
-    assert "stands in it twice" in said_of(lambda: opened(place))
+    assert "duplicate id" in said_of(lambda: Run.open(place))
     replaced(place / "table.csv", table.assign(scored="False").to_csv(index=False))
-    assert "none of its rows is scored" in said_of(lambda: opened(place))
+    assert "none of its rows is scored" in said_of(lambda: Run.open(place))
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-0.1", "2", "1e999", "", "x", "0.5"])
-@pytest.mark.parametrize("name", ["oof.csv", "eval.csv"])
+@pytest.mark.parametrize("name", ["oof", "eval"])
 def test_rows_that_are_not_probabilities_are_refused(name: str, value: str, linked: tuple[list[str], Path]) -> None:
     place = linked[1]
-    file = cells(place, name, 5, "p3", value)
-    assert str(file) in said_of(lambda: opened(place).predictions(name))
+    file = cells(place, f"{name}.csv", 5, "p3", value)
+    assert str(file) in said_of(lambda: Run.open(place).predictions(name))
 
 
 NOTHING = float("nan")
@@ -151,10 +151,10 @@ def test_a_wrong_precision_is_refused_and_nothing_is_resolved(value: str, linked
     place = linked[1]
     text = (place / "config.yaml").read_text()
     replaced(place / "config.yaml", text.replace("precision: fp32", f"precision: {value}"))
-    said = said_of(lambda: opened(place))
+    said = said_of(lambda: Run.open(place))
     assert "precision must be one of fp32, bf16, fp16" in said and os.environ["HOME"] not in said
     replaced(place / "config.yaml", text.replace("precision: fp32\n", ""))
-    assert "precision must be one of" in said_of(lambda: opened(place))
+    assert "precision must be one of" in said_of(lambda: Run.open(place))
 
 
 @pytest.mark.parametrize("group", ["data", "tta"])
@@ -163,7 +163,7 @@ def test_a_wrong_word_of_a_config_is_refused(group: str, value: str, linked: tup
     place = linked[1]
     content = yaml.safe_load((place / "config.yaml").read_text()) | {group: yaml.safe_load(value)}
     replaced(place / "config.yaml", yaml.safe_dump(content))
-    said = said_of(lambda: restore_component(opened(place), group))
+    said = said_of(lambda: restore_component(Run.open(place), group))
     assert str(place / "config.yaml") in said and os.environ["HOME"] not in said
 
 
@@ -172,7 +172,7 @@ def test_an_interpolation_anywhere_in_a_config_stays_text(linked: tuple[list[str
     content = yaml.safe_load((place / "config.yaml").read_text())
     others = dict.fromkeys(content.keys() - {"precision", "tta", "data"}, "${oc.env:HOME}")
     replaced(place / "config.yaml", yaml.safe_dump(content | others))
-    assert others.items() <= opened(place).config.items()
+    assert others.items() <= Run.open(place).config.items()
     assert loads(place).shape == (1, 18)
 
 
@@ -217,9 +217,7 @@ def test_wrong_arrays_of_a_fold_are_refused(
 ) -> None:
     place = linked[1]
     file = arrays(place, **{name: change(read_arrays(place / "fold1" / "oof.npz")[name])})
-    run = RunDir(place.parent, "t", {})
-    run.path = place
-    assert str(file) in said_of(lambda: collect_predictions(run, read_table(place / "table.csv")))
+    assert str(file) in said_of(lambda: collect_predictions(Run(place), read_table(place / "table.csv")))
 
 
 def test_a_state_whose_scores_or_rates_are_not_this_trainings_is_refused(linked: tuple[list[str], Path]) -> None:
@@ -255,12 +253,12 @@ def test_bad_lines_of_a_log_are_left_out_and_many_of_them_refused(tmp_path: Path
         "[" * 5000,
     ]
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
-    assert epochs(tmp_path) == [good]
+    assert read_history(tmp_path / "log.jsonl") == [good]
     (tmp_path / "log.jsonl").write_text("{\n" * 2000)
-    assert "of its lines are not epochs" in said_of(lambda: epochs(tmp_path))
+    assert "of its lines are not epochs" in said_of(lambda: read_history(tmp_path / "log.jsonl"))
     with (tmp_path / "log.jsonl").open("wb") as sparse:
         sparse.truncate(10 * 2**30)
-    assert "at most 8 MiB" in said_of(lambda: epochs(tmp_path))
+    assert "at most 8 MiB" in said_of(lambda: read_history(tmp_path / "log.jsonl"))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from maskcls.core.errors import DataError
 from maskcls.inference.submission import write_labels
+from maskcls.storage.predictions import Predictions
 from maskcls.system import console
 from maskcls.system.console import escape_controls, escape_value
 
@@ -71,8 +72,8 @@ def test_a_table_of_answers_shows_no_control_characters(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, shown = NAMES[what]
-    listing = pd.DataFrame({"id": [name], "path": [name]})
-    write_labels(listing, np.full((1, 18), 1 / 18, np.float32), tmp_path / "photos.csv")
+    predictions = Predictions(np.array([name]), np.full((1, 18), 1 / 18, np.float32))
+    write_labels(predictions, tmp_path / "photos.csv")
     printed = capsys.readouterr().out
     assert shown.split("[")[0] in printed and not rules(printed)
     assert (

@@ -21,14 +21,13 @@ from hypothesis import strategies as some
 
 from maskcls.components.hardware import cpu
 from maskcls.inference.predictor import Predictor
+from maskcls.storage.predictions import FoldPredictions, Predictions
 from maskcls.storage.pretrained import read_state_dict
-from maskcls.storage.run import RunDir, opened
+from maskcls.storage.run import Run
 from maskcls.storage.run_files import (
-    epochs,
     read_about,
-    read_fold,
+    read_history,
     read_metrics,
-    read_probabilities,
     read_records,
     read_table,
 )
@@ -62,9 +61,9 @@ def test_yaml_of_dates_keys_that_are_not_text_and_many_values_is_refused(tmp_pat
 
 def test_a_list_that_stands_in_two_places_is_written_twice_and_an_older_file_is_still_read(tmp_path: Path) -> None:
     both = [1, 2]
-    place = RunDir(tmp_path, "t", {})
+    place = Run(tmp_path / "t-0")
     place.create({"a": both, "b": {"c": both}})
-    assert "*" not in (place / "config.yaml").read_text() and read_yaml(place / "config.yaml") == {
+    assert "*" not in place.config_path.read_text() and read_yaml(place.config_path) == {
         "a": both,
         "b": {"c": both},
     }
@@ -136,11 +135,11 @@ def test_any_facts_are_shown_or_refused(
 ) -> None:
     from maskcls.reporting.run_report import about
 
-    place = RunDir(tmp_path, "t", {})
+    place = Run(tmp_path / "t-0")
     place.path.mkdir(exist_ok=True)
     content = data.draw(changed(json.loads((finished[1] / "about.json").read_text())))
-    (place / "about.json").write_text(json.dumps(content))
-    (place / "log.jsonl").write_text(json.dumps(data.draw(changed({"fold": 0, "epoch": 1, "seconds": 1.0}))))
+    place.about_path.write_text(json.dumps(content))
+    place.history_path.write_text(json.dumps(data.draw(changed({"fold": 0, "epoch": 1, "seconds": 1.0}))))
     passes_or_says(lambda: about(place))
 
 
@@ -158,7 +157,7 @@ def test_any_config_loads_or_is_refused(
         (tmp_path / "config.yaml").write_text(
             yaml.dump(content, allow_unicode=data.draw(some.booleans())), errors="ignore"
         )
-    passes_or_says(lambda: Predictor(opened(tmp_path), cpu()))
+    passes_or_says(lambda: Predictor(Run.open(tmp_path), cpu()))
 
 
 @FEW
@@ -187,8 +186,8 @@ def test_any_bytes_are_read_or_refused(content: bytes, suffix: str, front: bytes
     file = tmp_path / f"log{suffix}"
     file.write_bytes(front + content)
     readers: dict[str, list[Callable[[Path], Any]]] = {
-        ".json": [read_json, read_metrics, read_about, read_records], ".yaml": [read_yaml], ".csv": [read_table, read_probabilities],
-        ".npz": [read_arrays, read_fold], ".jsonl": [lambda file: epochs(file.parent)],
+        ".json": [read_json, read_metrics, read_about, read_records], ".yaml": [read_yaml], ".csv": [read_table, Predictions.read],
+        ".npz": [read_arrays, FoldPredictions.read], ".jsonl": [read_history],
     }  # fmt: skip
     for reader in readers[suffix]:
         passes_or_says(lambda reader=reader: reader(file))  # type: ignore[misc]
