@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
@@ -127,3 +127,8 @@ def crop_error(crop: Component, look: ImageInfo) -> str | None:
 def crop_too_large(height: int, width: int, h: int, w: int) -> str:
     """Return the words for a cut that a photo cannot hold."""
     return f"crop.height × crop.width {height} × {width} is larger than a photo of {h} × {w} pixels"
+
+
+def mixed_sizes_message(crop: str, sizes: Sequence[str]) -> str:
+    """Return the message for images whose sizes differ after a crop."""
+    return f"crop={crop} needs images of one size, got {' and '.join(sizes[:2])}. Use crop=resize or crop=center"

@@ -17,6 +17,7 @@ from pydantic import AfterValidator
 from maskcls.components import data
 from maskcls.core.csv_reader import MAX_AGE, parse_age
 from maskcls.core.errors import DataError, unknown_message
+from maskcls.core.image_rows import to_table
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat
 from maskcls.core.task import GENDERS, MASKS
@@ -27,13 +28,6 @@ from maskcls.system.processes import num_cpus
 registry = Registry("extra")
 Note = Callable[[str], None]
 FIELDS = {"age": r"\d+(?:\.\d+)?", "gender": "[^_]+?", "person": ".+?"}
-
-
-def standing(value: str) -> str:
-    """Return the path of a folder that exists."""
-    if not os.path.isdir(value):
-        raise ValueError(f"there is no folder {value!r}")
-    return value
 
 
 def readable(pattern: str) -> str:
@@ -62,7 +56,7 @@ def none(table: pd.DataFrame, note: Note) -> pd.DataFrame:
 
 @registry.register
 def table_(
-    table: pd.DataFrame, note: Note, *, file: Annotated[str, AfterValidator(data.existing)], root: str | None = None,
+    table: pd.DataFrame, note: Note, *, file: Annotated[str, AfterValidator(data.check_file)], root: str | None = None,
     links: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
     """Add the photos of a CSV as data=table reads it; all of them are trained on, whatever their part says."""
@@ -74,7 +68,7 @@ def table_(
 
 @registry.register
 def folder(
-    table: pd.DataFrame, note: Note, *, root: Annotated[str, AfterValidator(standing)],
+    table: pd.DataFrame, note: Note, *, root: Annotated[str, AfterValidator(data.check_dir)],
     pattern: Annotated[str, AfterValidator(readable)] = "{age}_{gender}_*",
     genders: dict[str, Literal["male", "female"]] = {"0": "male", "1": "female"},
     mask: Literal["worn", "incorrect", "none"] = "none",
@@ -99,7 +93,7 @@ def folder(
         note(f"extra.ages: {len(rows) - len(chosen)} photos are of ages outside {low:g} to {high:g} and were left out")
     if not chosen:
         raise DataError(f"extra folder: none of the {len(files)} photos below {root} has a fitting name and age")
-    return append_images(table, data.to_table(chosen, base, links), root, note)
+    return append_images(table, to_table(chosen, base, links), root, note)
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

@@ -1,29 +1,26 @@
-"""Rows whose file is missing: a fault of the table, or left out of it where the run wants that."""
+"""Rows whose file is missing: errors of their table, or left out with on_error=skip."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from dataclasses import dataclass, field
 
-left_out: ContextVar[list[str] | None] = ContextVar("left_out", default=None)
+from maskcls.core.columns import Note
 
 
-@contextmanager
-def skip_missing(active: bool) -> Iterator[list[str]]:
-    """Context manager in which sources leave out rows without a file; its list holds a sentence for each.
+@dataclass
+class SkipMissing:
+    """Note callback for on_error=skip: a source that gets it leaves out rows whose file is missing.
 
-    A source is any function, perhaps a user's, so this is no parameter of it.
+    `messages` collects one message for each of these rows.
     """
-    sentences: list[str] = []
-    token = left_out.set(sentences if active else None)
-    try:
-        yield sentences
-    finally:
-        left_out.reset(token)
+
+    note: Note
+    messages: list[str] = field(default_factory=list)
+
+    def __call__(self, text: str) -> None:
+        self.note(text)
 
 
-def report_missing(sentence: str, faults: list[str]) -> None:
-    """Add a sentence on a row without a file to the faults of its table, or to the rows that are left out."""
-    known = left_out.get()
-    (faults if known is None else known).append(sentence)
+def report_missing(message: str, errors: list[str], note: Note) -> None:
+    """Add the message on a row without a file to the rows that are left out, or to the errors of its table."""
+    (note.messages if isinstance(note, SkipMissing) else errors).append(message)

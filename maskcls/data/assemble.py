@@ -1,58 +1,48 @@
-"""The table of an experiment: its photos with their folds, checked for people on both sides."""
+"""The image table of an experiment, with folds, checked for people in both training and validation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from maskcls.components import crop, split
+from maskcls.core.columns import Note
 from maskcls.core.config import Config
 from maskcls.core.csv_reader import raise_errors
-from maskcls.core.errors import ConfigError, DataError
+from maskcls.core.errors import ConfigError, DataError, and_others
 from maskcls.core.identities import note_doubtful_ids, note_same_photos
-from maskcls.core.missing_files import skip_missing
+from maskcls.core.missing_files import SkipMissing
+from maskcls.core.registry import Component
 from maskcls.core.table import count_split_people, num_folds, train_indices
 from maskcls.data.image_check import inspect_images
-from maskcls.data.selection import after_patches, prepared
+from maskcls.data.selection import prepare_rows, without_patches
 from maskcls.system import distributed
 from maskcls.system.console import escape_controls
 from maskcls.system.file_digests import file_digests
 from maskcls.system.files import write_text
 
-NAMED = 20  # photos that one report names
+NUM_LISTED = 20  # images that one report lists
 
 
-def assemble_table(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
-    """Return the table with fold (−1: not scored in any fold) and scored; `note` is told what is worth knowing."""
-    skip = cfg.on_error == "skip"
-    with skip_missing(skip) as lost:
-        given = cfg.data.build(note)
-    note_missing(lost, note)
-    table = drop_unreadable(cfg, prepared(cfg, given, note), note)
-    with skip_missing(skip) as lost:
-        grown = cfg.extra.build(table, note)
-    note_missing(lost, note)
+def assemble_table(cfg: Config, note: Note) -> pd.DataFrame:
+    """Return the table with columns fold (−1: no validation rows of any fold) and scored, and note its oddities."""
+    table = drop_unreadable(cfg, prepare_rows(cfg, build_source(cfg, cfg.data, note), note), note)
+    grown = build_source(cfg, cfg.extra, note, table)
     if len(grown) > len(table):
         table = pd.concat([table, drop_unreadable(cfg, grown.iloc[len(table) :], note)], ignore_index=True)
     common_image_size(cfg, table)
     note_doubtful_ids(table, note)
-    table = after_patches(cfg.labels).build(cfg.pseudo.build(table, note), note)
+    table = without_patches(cfg.labels).build(cfg.pseudo.build(table, note), note)
     train = table["part"] == "train"
     if (table.loc[train, "label"] < 0).any():
-        raise DataError("a training photo has no label")
+        raise DataError(f"{(table.loc[train, 'label'] < 0).sum()} training images have no label")
     folds = cfg.split.build(table[train], cfg.folds, cfg.seed)
     table["fold"] = folds.reindex(table.index, fill_value=-1).astype("int64")
     table["scored"] = np.where(train, table["fold"] >= 0, (table["part"] == "eval") & (table["label"] >= 0))
-    both = count_split_people(table)
-    if both and cfg.split.builder not in split.IMAGE_LEVEL_SPLITS:
-        raise DataError(f"split {cfg.split.name}: {both} people stand on both sides of a fold")
-    if both:
-        note(f"LEAK: split {cfg.split.name} puts {both} people on both sides: this score is not one on new people")
-    if beside := set(table.loc[train, "person"]) & set(table.loc[~train & table["scored"], "person"]):
-        raise DataError(f"{len(beside)} people stand in train and among the scored evaluation photos: {min(beside)}, …")
+    check_people(cfg, table, note)
     if "content" in table:
         note_same_photos(table, note)
     if cfg.fold is not None and cfg.fold >= num_folds(table):
@@ -64,78 +54,94 @@ def assemble_table(cfg: Config, note: Callable[[str], None]) -> pd.DataFrame:
     return table
 
 
-def note_missing(lost: Sequence[str], note: Callable[[str], None]) -> None:
-    """Tell which rows were left out because their files are missing."""
-    if lost:
-        note(f"on_error: {len(lost)} rows were left out, their files are missing: {shortened(lost)}")
+def build_source(cfg: Config, source: Component, note: Note, *tables: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of data or extra; with on_error=skip it lacks the rows whose file is missing, noted."""
+    if cfg.on_error != "skip":
+        return source.build(*tables, note)
+    skip = SkipMissing(note)
+    table: pd.DataFrame = source.build(*tables, skip)
+    if skip.messages:
+        note(f"on_error: {len(skip.messages)} rows were left out, their files are missing: {shorten(skip.messages)}")
+    return table
 
 
-def shortened(told: Sequence[str]) -> str:
-    """Return the first three of some sentences, and the number of the others."""
-    return "; ".join(told[:3]) + (f"; … and {len(told) - 3} more" if len(told) > 3 else "")
+def check_people(cfg: Config, table: pd.DataFrame, note: Note) -> None:
+    """Raise DataError for people in both training and scored rows; an image-level split gets a note instead."""
+    num_split_people, train = count_split_people(table), table["part"] == "train"
+    if num_split_people and cfg.split.builder not in split.IMAGE_LEVEL_SPLITS:
+        raise DataError(f"split={cfg.split.name}: {num_split_people} people are in both training and validation")
+    if num_split_people:
+        note(f"LEAK: split={cfg.split.name} puts {num_split_people} people in both training and validation, "
+             "so out-of-fold scores are not scores on new people")  # fmt: skip
+    if shared := set(table.loc[train, "person"]) & set(table.loc[~train & table["scored"], "person"]):
+        raise DataError(
+            f"{len(shared)} people are in both training and the scored evaluation set: {and_others(sorted(shared))}"
+        )
 
 
-def drop_unreadable(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:
-    """Return the rows whose photos can be used, with a column `content`, the digest of each photo's file.
+def shorten(messages: Sequence[str]) -> str:
+    """Return the first three messages and the number of the others."""
+    return "; ".join(messages[:3]) + (f"; … and {len(messages) - 3} more" if len(messages) > 3 else "")
 
-    With on_error=skip the others are left out and noted, else told. It stands before folds are made, so that a table
-    and its hash never speak of photos that are not there.
+
+def drop_unreadable(cfg: Config, table: pd.DataFrame, note: Note) -> pd.DataFrame:
+    """Return the rows with usable images, with a column `content`, the digest of each image file.
+
+    With on_error=skip the others are left out and noted, otherwise they raise DataError. This happens before the split,
+    so that folds and the digest of the table depend only on the remaining rows.
     """
-    looks = inspect_images(table["path"], Path(cfg.cache_dir))
-    faults = [seen.fault or crop.crop_error(cfg.crop, seen) for seen in looks]
-    bad = np.array([fault is not None for fault in faults], bool)
-    if not bad.any():
+    infos = inspect_images(table["path"], Path(cfg.cache_dir))
+    reasons = [info.fault or crop.crop_error(cfg.crop, info) for info in infos]
+    is_bad = np.array([reason is not None for reason in reasons], bool)
+    if not is_bad.any():
         return with_content(table, cfg)
-    what = f"{bad.sum()} of {len(table)} photos cannot be used"
-    column = "id" if cfg.on_error == "skip" else "path"
-    told = [f"{name} {fault}" for name, fault in zip(table[column], faults, strict=True) if fault]
-    if cfg.on_error == "stop":
-        raise_errors([*told[:NAMED], f"{what}; on_error=skip leaves them out{write_error_list(cfg, told)}"], NAMED + 1)
-    if bad.all():
-        raise_errors([*told[:NAMED], f"{what}: none is left{write_error_list(cfg, told)}"], NAMED + 1)
-    lost = int((bad & (table["part"] == "eval")).sum())
-    unseen = f", {lost} of them evaluation photos, which get no prediction" if lost else ""
-    note(f"on_error: {what} and were left out{unseen}: {shortened(told)}")
-    return with_content(table[~bad].reset_index(drop=True), cfg)
+    summary = f"{is_bad.sum()} of {len(table)} images are unreadable"
+    skip = cfg.on_error == "skip"
+    names = table["id" if skip else "path"]
+    messages = [f"{name} {reason}" for name, reason in zip(names, reasons, strict=True) if reason]
+    if not skip or is_bad.all():
+        remedy = "No images are left" if skip else "Set on_error=skip to exclude them"
+        report = f"{summary}. {remedy}{write_error_list(cfg, messages)}"
+        raise_errors([*messages[:NUM_LISTED], report], NUM_LISTED + 1)
+    num_eval = int((is_bad & (table["part"] == "eval")).sum())
+    in_eval = f", {num_eval} of them in the evaluation set, without a prediction" if num_eval else ""
+    note(f"on_error: {summary} and were left out{in_eval}: {shorten(messages)}")
+    return with_content(table[~is_bad].reset_index(drop=True), cfg)
 
 
 def with_content(table: pd.DataFrame, cfg: Config) -> pd.DataFrame:
-    """Return a table with the digest of each photo's file."""
+    """Return a table with the digest of each image file."""
     return table.assign(content=file_digests(list(table["path"]), Path(cfg.cache_dir)))
 
 
-def write_error_list(cfg: Config, told: Sequence[str]) -> str:
-    """Write more faults than a report names into a file, and return where they are."""
-    if len(told) <= NAMED:
+def write_error_list(cfg: Config, messages: Sequence[str]) -> str:
+    """Write all messages to a file if there are more than a report lists, and return a reference to it."""
+    if len(messages) <= NUM_LISTED:
         return ""
     file = Path(cfg.cache_dir) / "unusable.txt"
-    write_text(file, "".join(f"{escape_controls(fault, keep='')}\n" for fault in told))
-    return f"; all of them are listed in {file}"
+    write_text(file, "".join(f"{escape_controls(message, keep='')}\n" for message in messages))
+    return f". All errors are listed in {file}"
 
 
 def common_image_size(cfg: Config, table: pd.DataFrame) -> tuple[int, int] | None:
-    """Return the height and width of photos that crop=none leaves as they are; DataError where they have several.
-
-    Any other crop makes the size its own: None.
-    """
+    """Return the (height, width) of all images for crop=none, None for other crops; sizes that differ are an error."""
     if cfg.crop.builder is not crop.none:
         return None
-    sizes: dict[tuple[int, int], str] = {}
-    for path, seen in zip(table["path"], inspect_images(table["path"], Path(cfg.cache_dir)), strict=True):
-        sizes.setdefault((seen.height, seen.width), path)
-    if len(sizes) > 1:
-        each = " and ".join(f"{h} × {w} ({path})" for (h, w), path in list(sizes.items())[:2])
-        raise DataError(f"crop: photos of {each} pixels do not fit one array: choose crop=resize or crop=center")
-    return next(iter(sizes))
+    paths: dict[tuple[int, int], str] = {}
+    for path, info in zip(table["path"], inspect_images(table["path"], Path(cfg.cache_dir)), strict=True):
+        paths.setdefault((info.height, info.width), path)
+    if len(paths) > 1:
+        raise DataError(crop.mixed_sizes_message("none", [f"{h} × {w} ({path})" for (h, w), path in paths.items()]))
+    return next(iter(paths))
 
 
 def check_batch_size(table: pd.DataFrame, cfg: Config) -> None:
-    """Raise a ConfigError where a fold has less than one batch to train on."""
+    """Raise ConfigError if a fold has less than one batch of training images."""
     if cfg.batch % distributed.world_size():
-        raise ConfigError(f"batch: {cfg.batch} photos cannot be shared equally by {distributed.world_size()} ranks")
+        raise ConfigError(f"batch={cfg.batch} is not divisible by the {distributed.world_size()} processes")
     for k in range(num_folds(table)):
-        have = len(train_indices(table, k))
-        if have < cfg.batch:
-            raise ConfigError(f"batch: {cfg.batch} photos are more than the {have} that fold {k} trains on")
-        if have // cfg.batch < cfg.accumulate:
-            raise ConfigError(f"accumulate: {cfg.accumulate} batches are more than the {have // cfg.batch} of an epoch")
+        num_images = len(train_indices(table, k))
+        if num_images < cfg.batch:
+            raise ConfigError(f"batch={cfg.batch} exceeds the {num_images} training images of fold {k}")
+        if (num_batches := num_images // cfg.batch) < cfg.accumulate:
+            raise ConfigError(f"accumulate={cfg.accumulate} exceeds the {num_batches} batches per epoch of fold {k}")

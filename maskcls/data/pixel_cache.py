@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 import PIL
 
-from maskcls.components.crop import Crop, FaceCrop
+from maskcls.components.crop import Crop, FaceCrop, mixed_sizes_message
 from maskcls.core.csv_reader import raise_errors
 from maskcls.core.errors import DataError, PhotoError, RunError, unknown_message
 from maskcls.core.registry import Component
@@ -113,8 +113,8 @@ def build_cache(paths: list[str], word: Component, place: Path, contents: list[s
             faults.append(str(error))
             return None
         if image.shape != first.shape:
-            sizes = " and ".join(f"{a.shape[0]} × {a.shape[1]}" for a in (first, image))
-            faults.append(f"crop: photos of {sizes} pixels do not fit one array: choose crop=resize or crop=center")
+            sizes = [f"{pixels.shape[0]} × {pixels.shape[1]}" for pixels in (first, image)]
+            faults.append(mixed_sizes_message(word.name, sizes))
             return None
         whole[index] = image
         return None

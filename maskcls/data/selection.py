@@ -1,61 +1,63 @@
-"""The rows of a source that a run is about: put in order, mended, then chosen by people."""
+"""Selection of the rows of an experiment: sorted, patched, then limited to some people."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from maskcls.components import labels, split
+from maskcls.core.columns import Note
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Component
 
 
-def prepared(cfg: Config, table: pd.DataFrame, note: Callable[[str], None]) -> pd.DataFrame:
-    """Return the rows of a source that a run is about: training rows in an order of their own, mended, then chosen."""
+def prepare_rows(cfg: Config, table: pd.DataFrame, note: Note) -> pd.DataFrame:
+    """Return the rows of the experiment: training rows sorted by person, mask and id, then patched and selected."""
     train = table["part"] == "train"
-    table = table.loc[[*split.in_order(table[train]).index, *table.index[~train]]].reset_index(drop=True)
+    table = table.loc[[*split.sort_rows(table[train]).index, *table.index[~train]]].reset_index(drop=True)
     tier = cfg.labels.params["patches"] if cfg.labels.builder is labels.plain else "none"
-    table = labels.apply_patches(table, tier, note)  # before people are chosen: it knows the competition by its people
+    table = labels.apply_patches(table, tier, note)  # before selection: patches need all of the competition's people
     if cfg.exam is not None and (unused := int((~train).sum())):
-        note(f"exam: the data's own {unused} evaluation photos are not used")
+        note(f"exam: the data's own {unused} evaluation images are not used")
     return select_people(table, cfg.people, cfg.exam)
 
 
-def after_patches(word: Component) -> Component:
-    """Return a word of labels without the patches that `prepared` has applied."""
-    return replace(word, params={**word.params, "patches": "none"}) if word.builder is labels.plain else word
+def without_patches(component: Component) -> Component:
+    """Return a labels component without the patches that `prepare_rows` has applied."""
+    if component.builder is not labels.plain:
+        return component
+    return replace(component, params={**component.params, "patches": "none"})
 
 
 def select_people(table: pd.DataFrame, people: int | None, exam: float | None) -> pd.DataFrame:
-    """Return the rows of `people` of the training people, a share `exam` of them as evaluation rows.
+    """Return the rows of `people` training people, a fraction `exam` of them as evaluation rows.
 
-    Who is chosen depends on nothing but the data: neither seed nor folds. More people hold the fewer.
+    The selection depends only on the data, not on seed or folds. A larger number of people includes a smaller one.
     """
     if people is None and exam is None:
         return table
     train = table["part"] == "train"
-    order = stratified_order(table[train], 0)
-    if people is not None and people > len(order):
-        raise ConfigError(f"people: {people} are asked for and the data has {len(order)}")
-    kept = order[:people]
-    table = table[~train | table["person"].isin(kept)]
+    person_ids = stratified_order(table[train], 0)
+    if people is not None and people > len(person_ids):
+        raise ConfigError(f"people={people} exceeds the {len(person_ids)} people in the data")
+    selected = person_ids[:people]
+    table = table[~train | table["person"].isin(selected)]
     if exam is not None:
         table = table[table["part"] == "train"]
-        held = stratified_order(table, 1)[: round(exam * len(kept))]
-        if not held:
-            raise ConfigError(f"exam: a share of {exam} of {len(kept)} people is nobody")
-        table = table.assign(part=np.where(table["person"].isin(held), "eval", "train"))
+        eval_people = stratified_order(table, 1)[: round(exam * len(selected))]
+        if not eval_people:
+            raise ConfigError(f"exam={exam} of {len(selected)} people selects none. Use a larger exam")
+        table = table.assign(part=np.where(table["person"].isin(eval_people), "eval", "train"))
     return table.reset_index(drop=True)
 
 
 def stratified_order(table: pd.DataFrame, seed: int) -> list[str]:
-    """Return the people in a random order of which any beginning has the shares of gender × age."""
-    persons = split.people(table).sort_index()
+    """Return the people in a random order whose every prefix has about the same proportions of gender × age."""
+    persons = split.person_strata(table).sort_index()
     shuffled = persons.iloc[np.random.default_rng(seed).permutation(len(persons))]
     groups = shuffled.groupby("stratum")["stratum"]
-    place = (groups.cumcount() + 0.5) / groups.transform("size")
-    return place.sort_values(kind="stable").index.tolist()
+    rank = (groups.cumcount() + 0.5) / groups.transform("size")
+    return rank.sort_values(kind="stable").index.tolist()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from maskcls.components.data import read_only
+from maskcls.components.data import without_drawing
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.table import differ
@@ -30,7 +30,7 @@ def load_own_evaluation(run: Run, cache: Path) -> pd.DataFrame:
     The run may come from anybody: what its config.yaml names is read, and no word of it gets into a message.
     """
     try:
-        paths = read_only(restore_component(run, "data")).build(lambda text: None).set_index("id")["path"]
+        paths = without_drawing(restore_component(run, "data")).build(lambda text: None).set_index("id")["path"]
     except DataError:
         what = f"{run.path}: its photos cannot be read where its config.yaml says"
         raise RunError(f"{what}. Set data=<source> and the source's root or file") from None

@@ -21,7 +21,7 @@ def print_summary(run: Run, metrics: Numbers) -> None:
     if both := metrics["people_on_both_sides"]:
         console.info(f"LEAK: {leak_warning(both)}", "bold red")
     for note in metrics.get("notes", ()):
-        if note.startswith("LEAK: ") and not note.startswith("LEAK: split "):  # which is what was just said
+        if note.startswith("LEAK: ") and not note.startswith("LEAK: split"):  # which is what was just said
             console.info(note, "bold red")
     console.info(str(run.path))
     if run.report_path.exists():

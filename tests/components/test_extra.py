@@ -115,8 +115,8 @@ def test_wrong_values_are_told(tmp_path: Path) -> None:
         "extra.pattern (folder): '{age}_*' must hold {age} and {gender}, each once",
         "extra.pattern (folder): unknown field 'sex', expected one of age, gender, person",
         "extra.ages (folder): [60, 50] is no [youngest, oldest]",
-        f"extra.root (folder): there is no folder '{root}/no'",
+        f"extra.root (folder): '{root}/no' is not an existing folder",
         "extra.genders (folder): unknown value 'mal', did you mean 'male'?",
-        f"extra.file (table): there is no file '{root}'",
+        f"extra.file (table): '{root}' is not an existing file",
     ]
     assert extra.registry.check({"name": "folder", "root": root, "ages": [55, 60]}, faults) is not None

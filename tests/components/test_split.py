@@ -116,9 +116,9 @@ def test_image_level_folds_hold_each_row_once_and_leak(build: Any) -> None:
 
 
 def test_more_folds_than_people_is_a_config_error() -> None:
-    with pytest.raises(ConfigError, match="folds: 5 folds cannot be made of 4 people"):
+    with pytest.raises(ConfigError, match="folds=5 exceeds the 4 people in the training data"):
         split.by_person(persons([(0, 0, 7)] * 4), 5, 0)
-    with pytest.raises(ConfigError, match="folds: 5 folds cannot be made of 4 photos"):
+    with pytest.raises(ConfigError, match="folds=5 exceeds the 4 images in the training data"):
         split.stratified_label(persons([(0, 0, 4)]), 5, 0)
 
 
@@ -143,7 +143,7 @@ def test_holdout_manages_with_a_rare_person(rare: int) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.95])
 def test_a_holdout_that_cannot_be_made_is_a_config_error(share: float) -> None:
-    with pytest.raises(ConfigError, match=r"holds out [08] of 8 people"):
+    with pytest.raises(ConfigError, match=r"selects [08] of 8 people for validation"):
         split.holdout(persons([(0, 0, 7)] * 4 + [(1, 1, 7)] * 4), 5, 0, share=share)
 
 
@@ -207,7 +207,7 @@ def test_a_leaking_split_is_noted(base: Config, build: Any) -> None:
     told: list[str] = []
     table = assemble_table(config(base, some(20), build), told.append)
     assert len(told) == 1 and told[0].startswith(
-        f"LEAK: split {build.__name__} puts {count_split_people(table)} people"
+        f"LEAK: split={build.__name__} puts {count_split_people(table)} people"
     )
     assert count_split_people(table) > 0
 
@@ -216,7 +216,7 @@ def test_a_split_that_leaks_unawares_stops_the_run(base: Config) -> None:
     def mine(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
         return pd.Series(np.arange(len(table)) % folds, table.index)
 
-    with pytest.raises(DataError, match="split mine: 20 people stand on both sides of a fold"):
+    with pytest.raises(DataError, match="split=mine: 20 people are in both training and validation"):
         assemble_table(config(base, some(20), mine), lambda note: None)
 
 
@@ -228,7 +228,7 @@ def test_a_training_photo_without_a_label_stops_the_run(base: Config) -> None:
 
 
 def test_a_batch_larger_than_a_fold_is_a_config_error(base: Config) -> None:
-    with pytest.raises(ConfigError, match="batch: 113 photos are more than the 112 that fold 0 trains on"):
+    with pytest.raises(ConfigError, match="batch=113 exceeds the 112 training images of fold 0"):
         assemble_table(config(base, some(20), batch=113), lambda note: None)
     assert len(assemble_table(config(base, some(20), batch=112), lambda note: None)) == 140
 

@@ -62,11 +62,11 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "a part": ("path,label,part\na.jpg,3,trian\n", "line 2: unknown part 'trian', did you mean 'train'?"),
     "two columns of one name": (PLAIN.replace("gender", "mask"), "my.csv has two columns 'mask'"),
     "a column misspelt": (PLAIN.replace("path", "pth"), "my.csv: missing column 'path', got pth, mask, gender, age. Rename 'pth'"),
-    "a column missing": ("path,mask\na.jpg,worn\n", "age, gender is missing"),
+    "a column missing": ("path,mask\na.jpg,worn\n", "missing age, gender"),
     "a row of too many cells": (PLAIN.replace("29", "29,x"), "line 2 has 5 cells, the header 4"),
     "a row of too few cells": (PLAIN.replace(",29", ""), "line 2 has 3 cells, the header 4"),
     "a quote that never ends": (PLAIN.replace("worn", '"worn'), "my.csv line"),
-    "no row": ("path,label\n", "my.csv has a header and no rows"),
+    "no row": ("path,label\n", "my.csv has a header but no rows"),
     "nothing": ("", "my.csv is empty"),
     "UTF-16": (PLAIN.encode("utf-16"), "my.csv is no text in UTF-8: save it as a CSV in UTF-8"),
     "Latin-1": (PLAIN.replace("a.jpg", "Größe.jpg").encode("latin-1"), "my.csv is no text in UTF-8"),
@@ -87,7 +87,7 @@ def test_a_bad_table_has_its_sentence(what: str, base: Path) -> None:
 @pytest.mark.parametrize("root", ["nowhere", "a.jpg", "x" * 300])
 def test_a_root_that_is_no_folder_is_named(root: str, base: Path) -> None:
     (base / "my.csv").write_text(PLAIN)
-    with pytest.raises((DataError, ValueError), match="there is no folder"):
+    with pytest.raises((DataError, ValueError), match=r"is not an existing folder"):
         table(lambda note: None, file=str(base / "my.csv"), root=str(base / root))
 
 
@@ -95,7 +95,7 @@ def test_a_name_that_is_no_utf8_is_told(base: Path, tmp_path: Path) -> None:
     from maskcls.components.extra import folder
 
     shutil.copy(base / "a.jpg", bytes(tmp_path) + b"/30_0_\xff.jpg")
-    with pytest.raises(DataError, match="its name is no UTF-8: rename it"):
+    with pytest.raises(DataError, match=r"the file name is not valid UTF-8\. Rename it"):
         folder(pd.DataFrame(), lambda note: None, root=str(tmp_path))
 
 

@@ -25,6 +25,7 @@ from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.identities import note_doubtful_ids, note_same_photos, unify_ids
+from maskcls.core.image_rows import to_table
 from maskcls.core.registry import Component
 from maskcls.core.task import encode
 from maskcls.data import assemble
@@ -204,8 +205,8 @@ def test_two_files_of_one_name_are_told(tmp_path: Path) -> None:
     rows = [
         {"path": tmp_path / name, "person": "", "mask": 2, "gender": 0, "age": 30.0, "part": "extra"} for name in names
     ]
-    with pytest.raises(DataError, match="several files are called"):
-        data.to_table(rows, tmp_path)
+    with pytest.raises(DataError, match="several files are named"):
+        to_table(rows, tmp_path)
 
 
 def test_files_and_rows_that_are_not_used_are_counted(people: Path, tmp_path: Path) -> None:
@@ -222,8 +223,8 @@ def test_files_and_rows_that_are_not_used_are_counted(people: Path, tmp_path: Pa
     told: list[str] = []
     data.competition(told.append, root=str(root))
     assert [note.partition(":")[0] for note in told] == [
-        "1 rows of eval/labels.csv are not used, info.csv has no such photo",
-        f"1 photos are missing from the folders of train/images and were left out, of {folder.name}",
+        "1 rows of eval/labels.csv are not used",
+        f"1 images are missing from train/images and were left out, of people {folder.name}",
         f"9 files below {root}/train/images are not used",
         f"1 files below {root}/eval/images are not used",
     ]
@@ -413,5 +414,5 @@ def test_a_variable_that_is_not_set_is_a_sentence(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError) as caught:
         validate(compose("tried=outside"))
     assert caught.value.messages == (
-        "extra.root: the environment variable MASKCLS_OUTSIDE is not set. Set it or give extra.root=…",
+        "extra.root: environment variable MASKCLS_OUTSIDE is not set. Set it or extra.root=…",
     )

@@ -134,7 +134,7 @@ def test_photos_of_two_sizes_need_a_crop(table: pd.DataFrame, root: Path) -> Non
     with pytest.raises(DataError) as caught:
         load_pixels(table, NONE, root)
     text = str(caught.value)
-    assert "32 × 24 and 40 × 30 pixels do not fit one array" in text and "crop=resize" in text and not left(root)
+    assert "needs images of one size, got 32 × 24 and 40 × 30" in text and "crop=resize" in text and not left(root)
     assert load_pixels(table, RESIZE, root).shape == (12, 16, 12, 3)
 
 

@@ -19,7 +19,7 @@ from maskcls.core.config import Config
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
 from maskcls.core.table import count_split_people, table_digest
 from maskcls.data import pixel_cache
-from maskcls.data.assemble import NAMED, assemble_table
+from maskcls.data.assemble import NUM_LISTED, assemble_table
 from maskcls.data.image_check import inspect_images
 from maskcls.data.pixel_cache import load_pixels
 from maskcls.engine.runner import run
@@ -58,7 +58,7 @@ def test_all_bad_photos_are_told_in_one_report_before_any_work(words: list[str],
         run(compose(*words))
     *each, last = caught.value.messages
     assert [sentence.split()[0] for sentence in each] == [str(mine / name) for name in ids]
-    assert last.startswith("4 of ") and last.endswith("photos cannot be used; on_error=skip leaves them out")
+    assert last.startswith("4 of ") and last.endswith("images are unreadable. Set on_error=skip to exclude them")
     assert not list(tmp_path.rglob("pixels.*")) and not list((tmp_path / "runs").iterdir())
 
 
@@ -69,8 +69,8 @@ def test_more_bad_photos_than_a_report_names_are_listed_in_a_file(words: list[st
     with pytest.raises(DataError) as caught:
         run(compose(*words))
     file = tmp_path / "cache" / "unusable.txt"
-    assert len(caught.value.messages) == NAMED + 1 < len(spoiled)
-    assert str(caught.value.messages[-1]).endswith(f"all of them are listed in {file}")
+    assert len(caught.value.messages) == NUM_LISTED + 1 < len(spoiled)
+    assert str(caught.value.messages[-1]).endswith(f"All errors are listed in {file}")
     assert [line.split()[0] for line in file.read_text().splitlines()] == list(map(str, spoiled))
 
 
@@ -81,7 +81,7 @@ def test_bad_photos_are_left_out_counted_and_left_out_again(words: list[str], mi
     done = json.loads((place / "metrics.json").read_text())
     (note,) = [note for note in done["notes"] if note.startswith("on_error")]
     assert (
-        "4 of " in note and "1 of them evaluation photos, which get no prediction" in note and "; … and 1 more" in note
+        "4 of " in note and "1 of them in the evaluation set, without a prediction" in note and "; … and 1 more" in note
     )
     assert all(name in note for name in ids[:3]) and str(mine) not in note
     assert "4 of " in (place / "report.html").read_text()
@@ -136,7 +136,7 @@ def test_photos_of_two_sizes_need_a_crop_before_anything_is_decoded(
 ) -> None:
     odd = sorted(mine.glob("train/images/*/normal.*"))[3]
     assert cv2.imwrite(str(odd), np.zeros((64, 50, 3), np.uint8))
-    with pytest.raises(DataError, match="do not fit one array: choose crop=resize or crop=center") as caught:
+    with pytest.raises(DataError, match=r"needs images of one size, got .* Use crop=resize or crop=center") as caught:
         run(compose(*[word for word in words if not word.startswith("crop.")], "crop=none"))
     assert str(odd) in str(caught.value) and not list(tmp_path.rglob("pixels.*"))
 
@@ -147,7 +147,7 @@ def test_a_set_of_bad_photos_alone_leaves_none(words: list[str], mine: Path) -> 
     for word in ("stop", "skip"):
         with pytest.raises(DataError) as caught:
             run(compose(*words, f"on_error={word}"))
-        assert len(caught.value.messages) == NAMED + 1
+        assert len(caught.value.messages) == NUM_LISTED + 1
 
 
 LINKS: dict[str, Callable[[Path], str]] = {
@@ -166,7 +166,7 @@ def test_a_link_out_of_the_root_is_refused_unless_allowed(
     inner = Path(LINKS[what](mine))
     shutil.move(inner, tmp_path / f"outside{inner.suffix}")
     inner.symlink_to(tmp_path / f"outside{inner.suffix}")
-    with pytest.raises(MaskclsError, match=r"is a link out of .*: links=true") as caught:
+    with pytest.raises(MaskclsError, match=r"links to outside .* Set links=true") as caught:
         assembled(*words)
     assert str(inner) in str(caught.value)
     assert len(assembled(*words, "data.links=true")[1]) > 90
@@ -235,7 +235,7 @@ def test_rows_of_a_csv_and_of_extra_photos_may_lack_their_files(words: list[str]
 def test_a_table_whose_files_are_all_missing_leaves_none(words: list[str], mine: Path) -> None:
     (mine / "few.csv").write_text("path,mask,gender,age\na.png,none,male,30\n")
     asked = [*[w for w in words if not w.startswith("data")], "data=table", f"data.file={mine}/few.csv"]
-    with pytest.raises(DataError, match="there are no photos in"):
+    with pytest.raises(DataError, match="contains no images"):
         assembled(*asked, "on_error=skip")
 
 

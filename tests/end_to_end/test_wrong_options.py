@@ -139,13 +139,13 @@ REHEARSED = {  # told when the words are built, before a photo is read
     "hardware=gpu": "there is no GPU that torch can use",
 }
 COUNTED = {  # told when the rows are known, before a photo is decoded for training
-    "folds=99": "folds: 99 folds cannot be made of 14 people",
-    "split=stratified_age folds=999": "folds: 999 folds cannot be made of",
-    "split=holdout split.share=0.01": "split holdout: a share of 0.01 holds out 0 of 14 people",
+    "folds=99": "folds=99 exceeds the 14 people in the training data",
+    "split=stratified_age folds=999": "folds=999 exceeds the ",
+    "split=holdout split.share=0.01": "split.share=0.01 selects 0 of 14 people for validation",
     "split=holdout fold=1": "fold=1 is out of range: split=holdout has 1 folds",
-    "batch=99": "batch: 99 photos are more than the",
-    "accumulate=99": "accumulate: 99 batches are more than the",
-    "labels.drop=[[0,120]]": "photos are more than the 0 that fold 0 trains on",
+    "batch=99": "batch=99 exceeds the",
+    "accumulate=99": "accumulate=99 exceeds the",
+    "labels.drop=[[0,120]]": "exceeds the 0 training images of fold 0",
     "crop=none model.arch=swin_tiny_patch4_window7_224": "model timm refuses photos of 64 × 48",
 }
 

@@ -415,5 +415,5 @@ def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_f
     plain = competition(lambda note: None, root=str(people))
     few, more = (set(select_people(plain, n, None).query("part == 'train'")["person"]) for n in (5, 9))
     assert few < more and len(few) == 5
-    with pytest.raises(ConfigError, match="people: 99 are asked for and the data has 14"):
+    with pytest.raises(ConfigError, match="people=99 exceeds the 14 people in the data"):
         select_people(plain, 99, None)
