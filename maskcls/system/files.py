@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -114,4 +115,6 @@ def file_lock(path: Path, waiting: Callable[[], Any] = lambda: None) -> Iterator
 
 def write_npz(path: Path, **arrays: Any) -> None:
     """Write a .npz whole or not at all."""
-    atomic_write(path, lambda file: np.savez(file, **arrays))
+    archive = io.BytesIO()  # numpy before 2 leaves its archive open after an error of the disk
+    np.savez(archive, **arrays)
+    atomic_write(path, lambda file: file.write(archive.getbuffer()))
