@@ -24,7 +24,7 @@ from maskcls.engine.fold_processes import train_fold
 from maskcls.engine.out_of_fold import summarize
 from maskcls.engine.sanity_check import check_init_folds, dry_run
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.reporting.run_report import write
+from maskcls.reporting.run_report import write_report
 from maskcls.reporting.summary import print_summary
 from maskcls.storage.origins import collect_origins
 from maskcls.storage.provenance import check_data, collect_provenance, describe_since, read_sessions, software_notes
@@ -155,7 +155,7 @@ def finalize_run(
             done = summarize(place, cfg, table, [*notes, *software_notes(place, count)])
             place.add_provenance(folds={str(k): read_sessions(place, k) for k in range(count)})
             place.add_provenance(seconds=round(time.monotonic() - begun, 1))
-            write(place, done, table)
+            write_report(place, done, table)
             write_json(place.metrics_path, done)
     return done
 

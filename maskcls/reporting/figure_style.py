@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Theme(NamedTuple):
-    """The colours of a figure."""
+    """The colors of a figure."""
 
     paper: str
     ink: str
@@ -29,32 +29,32 @@ PALE = ("#6aa9ec", "#f0a95a", "#58c9a0", "#e788b8", "#a993ea", "#c7a66a", "#6dcb
 DARK = Theme("#181c22", "#d8dee6", "#39424e", "#6aa9ec", "#f0806c", PALE)
 
 
-def new_figure(dress: Theme, width: float, height: float, **grid: Any) -> tuple[Figure, list[Axes]]:
-    """Return a figure and its axes in a dress; nothing global is changed."""
+def new_figure(theme: Theme, width: float, height: float, **grid: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its axes in a theme, without changing matplotlib's global state."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=120, facecolor=dress.paper, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=120, facecolor=theme.paper, layout="constrained")
     axes = list(np.ravel(figure.subplots(squeeze=False, **grid)))
     for ax in axes:
-        ax.set_facecolor(dress.paper)
+        ax.set_facecolor(theme.paper)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.spines[["left", "bottom"]].set_color(dress.faint)
-        ax.tick_params(colors=dress.ink, color=dress.faint, labelsize=9)
-        ax.grid(color=dress.faint, linewidth=0.6, alpha=0.7)
+        ax.spines[["left", "bottom"]].set_color(theme.faint)
+        ax.tick_params(colors=theme.ink, color=theme.faint, labelsize=9)
+        ax.grid(color=theme.faint, linewidth=0.6, alpha=0.7)
         ax.set_axisbelow(True)
     return figure, axes
 
 
-def set_titles(ax: Axes, dress: Theme, x: str, y: str, title: str = "") -> None:
-    """Write the title and the names of both axes."""
-    ax.set_xlabel(x, color=dress.ink, fontsize=9)
-    ax.set_ylabel(y, color=dress.ink, fontsize=9)
-    ax.set_title(title, color=dress.ink, fontsize=10, loc="left", fontweight="bold")
+def set_titles(ax: Axes, theme: Theme, xlabel: str, ylabel: str, title: str = "") -> None:
+    """Set the title and the labels of both axes."""
+    ax.set_xlabel(xlabel, color=theme.ink, fontsize=9)
+    ax.set_ylabel(ylabel, color=theme.ink, fontsize=9)
+    ax.set_title(title, color=theme.ink, fontsize=10, loc="left", fontweight="bold")
 
 
-def legend(ax: Axes, dress: Theme, **where: Any) -> None:
+def legend(ax: Axes, theme: Theme, **options: Any) -> None:
     """Draw a legend without a frame."""
-    ax.legend(frameon=False, fontsize=9, labelcolor=dress.ink, **where)
+    ax.legend(frameon=False, fontsize=9, labelcolor=theme.ink, **options)
 
 
 def png(figure: Figure) -> bytes:

@@ -1,4 +1,4 @@
-"""HTML helpers: data URIs and thumbnails."""
+"""HTML pages from templates, data URIs and thumbnails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maskcls.system import console
 
 
 def render_template(name: str, values: Mapping[str, Any], **filters: Callable[..., str]) -> str:
-    """Return a page from templates/; every value is escaped, and control characters are spelled out."""
+    """Return a page from templates/, with every value escaped and control characters shown as text."""
     from jinja2 import Environment, FileSystemLoader
 
     folder = FileSystemLoader(Path(__file__).parent / "templates")
@@ -25,7 +25,7 @@ def render_template(name: str, values: Mapping[str, Any], **filters: Callable[..
 
 
 def thumbnail(path: str, side: int = 200) -> str | None:
-    """Return a photo as a small JPEG's data: URI, None where it cannot be read any more."""
+    """Return the data: URI of an image as a small JPEG, None if the image is not readable."""
     import cv2
 
     try:

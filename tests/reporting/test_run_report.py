@@ -1,4 +1,4 @@
-"""Holds the closing table, the figures and the page to what a run's files say, also where they lack or are hostile."""
+"""The report of a run: table of scores, figures and page, also with missing or hostile files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from maskcls.evaluation.calibration import calibration_bins
 from maskcls.evaluation.error_analysis import count_wrong_attributes, error_by_age
 from maskcls.evaluation.metrics import SCORES, class_report, compute_scores, confusion_counts, mean_std
 from maskcls.reporting import run_report
-from maskcls.reporting.run_report import WORST, answers, class_rows, config_sections, top_errors, write
+from maskcls.reporting.run_report import (
+    NUM_TOP_ERRORS,
+    class_rows,
+    config_sections,
+    load_oof_rows,
+    top_errors,
+    write_report,
+)
 from maskcls.reporting.summary import print_summary, summary_rows
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.run import Run
@@ -111,13 +118,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Any]
     run, metrics = finished(
         root, table, guesses(table), eval=evaluation, notes=[f"note {HOSTILE}", "a\x1b[31mb\u202e 마스크"]
     )
-    write(run, metrics, table)
+    write_report(run, metrics, table)
     return run, metrics, table, (run.path / "report.html").read_text(encoding="utf-8")
 
 
 def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figures where they are not what is tested."""
-    monkeypatch.setattr(run_report, "render_figures", lambda story: iter(()))
+    monkeypatch.setattr(run_report, "render_figures", lambda results: iter(()))
 
 
 def test_figures_are_written(plain: Any) -> None:
@@ -155,18 +162,18 @@ def test_numbers_are_those_of_the_metrics(plain: Any) -> None:
     mean = np.mean([row["mask_f1"] for row in metrics["folds"]])
     sd = np.std([row["mask_f1"] for row in metrics["folds"]], ddof=1)
     assert f"{mean:.4f}" in shown and f"{sd:.4f}" in shown
-    assert "0.3456 ± 0.0123" in shown and "0.5123" in shown and "12 photos of 6 people" in shown
-    assert f"n = {len(table)} photos of {table['person'].nunique()} people" in shown
+    assert "0.3456 ± 0.0123" in shown and "0.5123" in shown and "12 images of 6 people" in shown
+    assert f"n = {len(table)} images of {table['person'].nunique()} people" in shown
     assert "1 h 2 min" in shown and "4 min 0 s in 4 epochs" in shown
     assert "a.b" in shown and "[1, null]" in shown and "leaks" not in shown
 
 
 def test_worst_mistakes_are_the_surest_wrong_ones(plain: Any) -> None:
     run, _, table, text = plain
-    held = answers(run, table)
+    held = load_oof_rows(run, table)
     wrong = held[held["label"] != held["guess"]]
     rows = list(top_errors(held))
-    assert len(rows) == min(WORST, len(wrong)) > 3 and rows[0]["id"] == table["id"][0]
+    assert len(rows) == min(NUM_TOP_ERRORS, len(wrong)) > 3 and rows[0]["id"] == table["id"][0]
     assert [row["sure"] for row in rows] == sorted(wrong["sure"], reverse=True)[: len(rows)]
     assert all(row["image"].startswith("data:image/jpeg") for row in rows)
     first, guess = CLASSES[table["label"][0]], CLASSES[(table["label"][0] + 1) % 18]
@@ -197,7 +204,7 @@ def test_age_errors_know_their_direction_and_skip_unknown_ages() -> None:
 def test_age_class_of_a_guess_is_that_of_the_marginal(plain: Any) -> None:
     run, _, table, _ = plain
     probs = guesses(table).reshape(-1, 3, 2, 3).sum((1, 2))
-    held = answers(run, table)
+    held = load_oof_rows(run, table)
     assert held["age_guess"].tolist() == probs.argmax(1).tolist()
     assert held["age_truth"].tolist() == decode(table["label"])[2].tolist()
 
@@ -210,9 +217,9 @@ def test_lost_and_broken_photos_do_not_break_the_page(tmp_path: Path, monkeypatc
     Path(table["path"][1]).write_bytes(b"")
     Path(table["path"][2]).write_bytes(b"no photo")
     table.loc[3, "path"] = str(tmp_path)
-    write(run, metrics, table)
+    write_report(run, metrics, table)
     page = Page((run.path / "report.html").read_text(encoding="utf-8"))
-    assert page.shown.count("cannot be read any more") == 4 and page.tags.count("img") == 4
+    assert page.shown.count("image not readable") == 4 and page.tags.count("img") == 4
 
 
 def test_leaking_split_is_loud(
@@ -221,11 +228,11 @@ def test_leaking_split_is_loud(
     stubbed(monkeypatch)
     table = photos(tmp_path / "data", 8)
     run, metrics = finished(tmp_path, table, guesses(table), people_on_both_sides=3)
-    write(run, metrics, table)
+    write_report(run, metrics, table)
     page = Page((run.path / "report.html").read_text(encoding="utf-8"))
-    assert "This split leaks." in page.shown and "3 people stand on both sides" in page.shown
+    assert "The split leaks." in page.shown and "3 people are in both training and validation" in page.shown
     print_summary(run, metrics)
-    assert "LEAK: 3 people stand on both sides" in capsys.readouterr().out
+    assert "LEAK: 3 people are in both training and validation" in capsys.readouterr().out
 
 
 def test_little_is_enough(tmp_path: Path) -> None:
@@ -235,17 +242,17 @@ def test_little_is_enough(tmp_path: Path) -> None:
     for name in ("log.jsonl", "config.yaml", "about.json"):
         (run.path / name).unlink()
     rest = table.assign(id="eval/" + table["id"], part="eval", fold=-1, scored=False)
-    write(run, metrics, pd.concat([table, rest], ignore_index=True))
+    write_report(run, metrics, pd.concat([table, rest], ignore_index=True))
     shown = Page((run.path / "report.html").read_text(encoding="utf-8")).shown
-    assert "labels of the 8 evaluation photos are not known" in shown and "No photo of 8 is wrong" in shown
-    assert "only their classes" in shown and "1 fold only" in shown and "nan" not in shown.lower()
+    assert "The 8 evaluation images have no labels" in shown and "None of the 8 images is misclassified" in shown
+    assert "age classes only" in shown and "1 fold only" in shown and "nan" not in shown.lower()
     assert sorted(file.stem for file in (run.path / "plots").iterdir()) == ["calibration", "classes", "confusion"]
 
 
 def test_what_is_divided_by_nothing_is_a_dash() -> None:
     truth, probs = np.array([0, 0]), np.eye(18, dtype=np.float32)[[0, 1]]
     rows = class_rows({"per_class": class_report(truth, probs), "confusion": confusion_counts(truth, probs).tolist()})
-    assert (rows[0]["recall"], rows[0]["precision"], rows[0]["guesses"]) == (0.5, 1.0, 1)
+    assert (rows[0]["recall"], rows[0]["precision"], rows[0]["predicted"]) == (0.5, 1.0, 1)
     assert rows[1]["recall"] is None and rows[1]["precision"] == 0 and rows[1]["f1"] == 0
     assert rows[2]["f1"] is None and rows[2]["precision"] is None
 

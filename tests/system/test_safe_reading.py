@@ -133,14 +133,14 @@ def test_any_closing_is_shown_or_refused(
 def test_any_facts_are_shown_or_refused(
     data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path
 ) -> None:
-    from maskcls.reporting.run_report import about
+    from maskcls.reporting.run_report import describe_environment
 
     place = Run(tmp_path / "t-0")
     place.path.mkdir(exist_ok=True)
     content = data.draw(changed(json.loads((finished[1] / "about.json").read_text())))
     place.about_path.write_text(json.dumps(content))
     place.history_path.write_text(json.dumps(data.draw(changed({"fold": 0, "epoch": 1, "seconds": 1.0}))))
-    passes_or_says(lambda: about(place))
+    passes_or_says(lambda: describe_environment(place))
 
 
 @FEW
