@@ -24,7 +24,7 @@ $(STAMP): setup.cfg pyproject.toml .ci/constraints.txt
 run: $(STAMP) ## run an experiment: make run ARGS="loss=focal epochs=2"
 	$(PY) -m maskcls.run $(ARGS)
 
-reproduce: $(STAMP) ## climb the published ladders: make reproduce ARGS="ladder=team scale=small data=competition data.root=…"
+reproduce: $(STAMP) ## train the published ladders: make reproduce ARGS="ladder=team scale=small data=competition data.root=…"
 	$(PY) -m maskcls reproduce $(ARGS)
 
 test: $(STAMP) ## run the fast tests

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from maskcls.cli.options import BEGIN, END, options_table
-from maskcls.cli.table import MARKERS
+from maskcls.cli import options, table
+from maskcls.cli.options import options_table
 from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS, MODULES
 from maskcls.config.overrides import resource_dir
@@ -133,12 +133,12 @@ def test_every_word_of_the_registry_has_a_file_and_every_file_composes(
 
 
 def test_the_experiments_page_holds_the_table_of_options() -> None:
-    text = (TOP / "experiments" / "README.md").read_text(encoding="utf-8")
-    assert text.split(BEGIN)[1].split(END)[0].strip() == options_table()
+    text, (begin, end) = (TOP / "experiments" / "README.md").read_text(encoding="utf-8"), options.MARKERS
+    assert text.split(begin)[1].split(end)[0].strip() == options_table()
 
 
 def test_the_experiments_page_holds_the_tables_of_the_ladders() -> None:
-    text, (begin, end) = (TOP / "experiments" / "README.md").read_text(encoding="utf-8"), MARKERS
+    text, (begin, end) = (TOP / "experiments" / "README.md").read_text(encoding="utf-8"), table.MARKERS
     found = [markdown_of(resource_dir("experiments") / "results", ladder) for ladder in LADDERS]
     assert text.split(begin)[1].split(end)[0].strip() == "\n\n".join(filter(None, found)).strip()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -10,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from maskcls.core.errors import ConfigError
+from maskcls.core.schema import PositiveInt
 from maskcls.system import console
 
 SETTINGS = {
@@ -22,7 +23,18 @@ SETTINGS = {
     "cuda": "mobilenetv3:200x100:32:60,resnet18:200x100:32:60,effnet_b4:400x200:32:30",
 }
 LARGE = "mobilenetv3:100x50:32:1"  # of start and scale: light, so that what is not the network's shows
-Asked = argparse.Namespace
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Options of `maskcls benchmark`."""
+
+    kind: Literal["speed", "start", "scale", "size"] = "speed"  # suite: speed, start, scale; size is one size of scale
+    settings: str | None = None  # model:HEIGHTxWIDTH:batch:steps, several separated by commas
+    rounds: PositiveInt = 7  # rounds; each contender runs once per round
+    images: tuple[PositiveInt, ...] = (1000, 4200)  # data set sizes of kind=scale
+    num_people: PositiveInt = 100  # synthetic people of kind=scale
+    out: str | None = None  # JSON file to write; null: experiments/results/bench/<machine>.json
 
 
 def machine_info() -> dict[str, Any]:
@@ -46,22 +58,22 @@ def line(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in facts.items())
 
 
-def settings(given: Asked, default: str) -> list[Any]:
-    """Return the settings that are asked for."""
+def parse_settings(options: BenchmarkOptions, default: str) -> list[Any]:
+    """Return the settings of the options, or the default ones."""
     from maskcls.benchmark.harness import Setting
 
-    return [Setting.of(text) for text in (given.settings or default).split(",")]
+    return [Setting.of(text) for text in (options.settings or default).split(",")]
 
 
-def speed(given: Asked) -> dict[str, Any]:
+def speed(options: BenchmarkOptions, overrides: list[str]) -> dict[str, Any]:
     """Race the contenders of each setting and print their rates, ratios, memory, and where a step goes."""
     import torch
 
     default = SETTINGS["cuda" if torch.cuda.is_available() else "cpu"]
-    return {"settings": [measured(setting, given) for setting in settings(given, default)]}
+    return {"settings": [measured(setting, options, overrides) for setting in parse_settings(options, default)]}
 
 
-def measured(setting: Any, given: Asked) -> dict[str, Any]:
+def measured(setting: Any, options: BenchmarkOptions, overrides: list[str]) -> dict[str, Any]:
     """Measure and print one setting."""
     from maskcls.benchmark import profiling
     from maskcls.benchmark.baselines import RIVALS, contender_worker
@@ -76,14 +88,14 @@ def measured(setting: Any, given: Asked) -> dict[str, Any]:
     )
     from maskcls.benchmark.profiling import first_batch, profile_step
 
-    check_overrides(given.words)
+    check_overrides(overrides)
     with tempfile.TemporaryDirectory() as place:
-        words = [*given.words, f"cache_dir={place}/cache", f"runs_dir={place}/runs"]
+        words = [*overrides, f"cache_dir={place}/cache", f"runs_dir={place}/runs"]
         cfg = setting_config(setting, words)
         cfg.data.build(console.info)  # drawing is no part of what is timed
         first = {state: first_batch(cfg, setting.steps)[1] for state in ("cold", "warm")}
         lanes = {name: Contender(contender_worker, name, setting, words) for name in RIVALS}
-        rounds = time_rounds(lanes, given.rounds, setting.steps * setting.batch)
+        rounds = time_rounds(lanes, options.rounds, setting.steps * setting.batch)
         memory = {name: lane.end() for name, lane in lanes.items()}
         job = build_job(cfg, setting.steps)
         steps = {cfg.optimizer.name: profile_step(job), "adamp package": profile_step(job, package=True)}
@@ -131,39 +143,39 @@ def spread(numbers: Mapping[str, float], digits: int) -> str:
 
 def run_isolated(*arguments: str) -> dict[str, float]:
     """Return what this command measures in a process of its own."""
-    call = [sys.executable, "-m", "maskcls", "benchmark", *(word for word in arguments if word != "speed")]
+    call = [sys.executable, "-m", "maskcls", "benchmark", *arguments]
     result = subprocess.run(call, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if result.returncode:
         raise ConfigError(f"bench: {' '.join(arguments)} failed: {result.stderr.strip()[-500:]}")
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def start(given: Asked) -> dict[str, Any]:
+def start(options: BenchmarkOptions, overrides: list[str]) -> dict[str, Any]:
     """Print the seconds from a run's beginning to its first batch: a sweep's first job, and its later ones."""
     from maskcls.benchmark import profiling
     from maskcls.benchmark.harness import quartiles
 
-    (setting, *_) = settings(given, LARGE)
-    first, *later = profiling.start(setting, given.words, given.rounds)
+    (setting, *_) = parse_settings(options, LARGE)
+    first, *later = profiling.start(setting, overrides, options.rounds)
     stages = {name: quartiles([row[name] for row in later]) for name in first}
     rows = [[name, f"{first[name]:.2f}", spread(stages[name], 2)] for name in first]
     console.print_table("seconds to the first batch", ["stage", "first job", "later jobs: median (quartiles)"], rows)
-    return {"setting": str(setting), "words": given.words, "first": first, "later": later}
+    return {"setting": str(setting), "words": overrides, "first": first, "later": later}
 
 
-def scale(given: Asked) -> dict[str, Any]:
+def scale(options: BenchmarkOptions, overrides: list[str]) -> dict[str, Any]:
     """Print what sets of several sizes cost, each measured in a process of its own, and how that grows."""
-    (setting, *_) = settings(given, LARGE)
+    (setting, *_) = parse_settings(options, LARGE)
     results = []
-    for photos in given.photos:
+    for photos in options.images:
         with tempfile.TemporaryDirectory() as place:
             from maskcls.benchmark.scaling import enlarge_dataset
 
-            count = enlarge_dataset(Path(place) / "set", photos, given.people, "data")
+            count = enlarge_dataset(Path(place) / "set", photos, options.num_people, "data")
             console.info(f"measuring {count} photos")
             words = ["data=competition", f"data.root={place}/set", f"cache_dir={place}/cache", "crop=resize"]
-            words += [f"crop.height={setting.height}", f"crop.width={setting.width}", *given.words]
-            results.append(run_isolated("scale", "--settings", spelled(setting), "--alone", "size", *words))
+            words += [f"crop.height={setting.height}", f"crop.width={setting.width}", *overrides]
+            results.append(run_isolated("kind=size", f"settings={spelled(setting)}", *words))
     rows = [[name, *(f"{row[name]:.2f}" for row in results), f"{results[-1][name] / max(results[0][name], 1e-9):.1f}"]
             for name in results[0]]  # fmt: skip
     head = ["", *(f"{row['photos']:.0f} photos" for row in results), "last / first"]
@@ -171,13 +183,13 @@ def scale(given: Asked) -> dict[str, Any]:
     return {"setting": str(setting), "sizes": results}
 
 
-def size(given: Asked) -> dict[str, float]:
+def size(options: BenchmarkOptions, overrides: list[str]) -> dict[str, float]:
     """Return the costs of one set, of this process alone."""
     from maskcls.benchmark.harness import setting_config
     from maskcls.benchmark.scaling import measure_costs
 
-    (setting,) = settings(given, LARGE)
-    return measure_costs(setting_config(setting, given.words))
+    (setting,) = parse_settings(options, LARGE)
+    return measure_costs(setting_config(setting, overrides))
 
 
-KINDS = {"speed": speed, "start": start, "scale": scale}
+SUITES = {"speed": speed, "start": start, "scale": scale, "size": size}

@@ -1,53 +1,57 @@
-"""Decoded pixels: each photo is read and cropped once, into a memory map that all folds, runs and jobs share.
+"""Listing and removal of cached pixels: images decoded and cropped once, shared by all folds, runs and jobs.
 
-python -m maskcls cache                    what lies in cache/
-python -m maskcls cache --clear 1a2b3c4d   remove one set; --clear all: every set that nobody is building
+maskcls cache                  list the entries
+maskcls cache clear=1a2b3c4d   remove one entry; clear=all removes all entries except those being built
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from maskcls.cli.command import run_command
+from maskcls.cli.arguments import options_command
 from maskcls.data.pixel_cache import list_entries, remove_entries
 from maskcls.system import console
 
 
-def described(key: str, folder: Path) -> list[str]:
-    """Return one line of the list: key, photos, height × width, crop, last use, MB on the disk."""
+@dataclass(frozen=True)
+class CacheOptions:
+    """Options of `maskcls cache`."""
+
+    clear: str | None = None  # key of an entry to remove, or all
+    cache_dir: str = "cache"  # folder of the cache
+
+
+def describe_entry(key: str, folder: Path) -> list[str]:
+    """Return a row of the list: key, images, height × width, crop, last use, MB on disk."""
     file = folder / "facts.json"
     try:
         facts = dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
         crop, size = dict(facts.get("crop") or {}), " × ".join(map(str, facts.get("size", ["?"])))
-    except (ValueError, TypeError):  # cut off
-        facts, crop, size = {}, {"name": "broken: --clear it"}, "?"
+    except (ValueError, TypeError):  # truncated
+        facts, crop, size = {}, {"name": "broken: clear it"}, "?"
     files = [entry.stat() for entry in os.scandir(folder)]
     name = str(crop.pop("name", "drawn masks" if "/" in key else "?"))
-    words = [f"{k}={value}" for k, value in crop.items() if value and k not in ("height", "width")]
-    whole = "/" in key or (folder / "pixels.npy").exists()
+    params = [f"{k}={value}" for k, value in crop.items() if value and k not in ("height", "width")]
+    is_complete = "/" in key or (folder / "pixels.npy").exists()
     return [
-        key, str(facts.get("photos", len(files))) if whole else "unfinished",
-        size, " ".join([name, *words]),
+        key, str(facts.get("photos", len(files))) if is_complete else "unfinished",
+        size, " ".join([name, *params]),
         time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stat().st_mtime)),
         f"{sum(stat.st_blocks for stat in files) * 512 / 1e6:.1f}",
     ]  # fmt: skip
 
 
-@run_command
-def main() -> None:
-    """List what is cached, or remove it."""
-    parser = argparse.ArgumentParser("python -m maskcls cache", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--dir", type=Path, default=Path("cache"), help="the folder that cache_dir names")
-    parser.add_argument("--clear", metavar="KEY", help="remove the set of this key, or all")
-    asked = parser.parse_args()
-    if asked.clear:
-        remove_entries(asked.dir, asked.clear)
+@options_command(CacheOptions)
+def main(options: CacheOptions) -> None:
+    """List the cache's entries, or remove some."""
+    root = Path(options.cache_dir)
+    if options.clear:
+        remove_entries(root, options.clear)
         return
-    head = ["key", "photos", "size", "crop", "last used", "MB"]
-    console.print_table(
-        f"cached in {asked.dir}", head, [described(*item) for item in list_entries(asked.dir).items()], left=1
-    )
+    head = ["key", "images", "size", "crop", "last used", "MB"]
+    rows = [describe_entry(*item) for item in list_entries(root).items()]
+    console.print_table(f"cached in {root}", head, rows, left=1)

@@ -1,22 +1,28 @@
-"""Measure what a split of photos pretends: one config with folds of photos and with folds of people.
+"""Identity leakage: one config trained with folds of images and with folds of people.
 
-python -m maskcls leakage                                  the default experiment
-python -m maskcls leakage model=resnet18 epochs=8 data=competition data.root=../mask-data exam=0.2
+maskcls leakage                                  the default experiment
+maskcls leakage model=resnet18 epochs=8 data=competition data.root=../mask-data exam=0.2
 """
 
 from __future__ import annotations
 
-import sys
+from dataclasses import dataclass
 
-from maskcls.cli.command import run_command
+from maskcls.cli.arguments import options_command
 from maskcls.core.errors import ConfigError
 from maskcls.system import console
 
-SPLITS = {"folds of photos": "stratified_label", "folds of people": "by_person"}
+
+@dataclass(frozen=True)
+class LeakageOptions:
+    """Options of `maskcls leakage`: only overrides of the runs."""
 
 
-def compare_splits(words: list[str]) -> None:
-    """Train both, and print their scores, the gap with its interval, and what it means."""
+SPLITS = {"folds of images": "stratified_label", "folds of people": "by_person"}
+
+
+def compare_splits(overrides: list[str]) -> None:
+    """Train with both splits; print the scores, their gap with its interval, and an explanation."""
     from maskcls.config.compose import compose
     from maskcls.config.validation import validate
     from maskcls.core.config import Config
@@ -25,58 +31,54 @@ def compare_splits(words: list[str]) -> None:
     from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci, paired_difference
     from maskcls.storage.run import Run
 
-    found = {}
+    scores = {}
     for name, split in SPLITS.items():
-        raw = compose(*words, f"split={split}")
+        raw = compose(*overrides, f"split={split}")
         check_single_run(raw)
         cfg: Config = validate(raw)
         with console.progress_prefix(name):
             run_experiment(cfg)
-        found[name] = RunScores.of([[Run.open(Run.of(cfg).path)]], is_ensemble=False)
+        scores[name] = RunScores.of([[Run.open(Run.of(cfg).path)]], is_ensemble=False)
     lines = [
         [
             name,
-            format_score_ci(one.oof.scores()),
-            format_score_ci(one.ensemble.scores()) if one.ensemble else "not labelled",
+            format_score_ci(run.oof.scores()),
+            format_score_ci(run.ensemble.scores()) if run.ensemble else "no labels",
         ]
-        for name, one in found.items()
+        for name, run in scores.items()
     ]
-    photos, people = found.values()
-    both = paired_difference(photos.oof, people.oof)
-    real = paired_difference(photos.ensemble, people.ensemble) if photos.ensemble and people.ensemble else None
-    lines.append(["gap", format_difference(both | {"rows": ""}), format_difference(real)])
+    images, people = scores.values()
+    oof = paired_difference(images.oof, people.oof)
+    evaluation = paired_difference(images.ensemble, people.ensemble) if images.ensemble and people.ensemble else None
+    lines.append(["gap", format_difference(oof | {"rows": ""}), format_difference(evaluation)])
     console.print_table(
         "", ["", "out-of-fold F1\n[95 % over people]", "F1 on new people\n(evaluation, folds' mean)"], lines
     )
-    console.info(explain_gap(both["f1"], both["interval"]))
+    console.info(explain_gap(oof["f1"], oof["interval"]))
 
 
 def explain_gap(f1: float, interval: list[float] | None) -> str:
-    """Return what a gap says."""
+    """Return an explanation of the gap between folds of images and folds of people."""
     if interval is None:
         from maskcls.evaluation.bootstrap import FEWEST
 
-        return f"The gap of {f1:+.3f} says nothing: it is of fewer than {FEWEST} people."
+        return f"The gap of {f1:+.3f} has no interval: it needs at least {FEWEST} people."
     if interval[0] > 0:
         return (
-            f"Folds of photos promise {f1:.3f} more F1 than folds of people: each person's other photos were trained "
-            "on, so the model knows the face. That part of the score does not come along to new people."
+            f"Folds of images score {f1:.3f} F1 higher than folds of people: other images of the validation people are "
+            "in training, so the model recognizes their faces. Expect the lower score on new people."
         )
     if interval[1] < 0:
-        return f"Folds of photos promise {-f1:.3f} less F1 than folds of people: no leak shows; look at the two runs."
+        return f"Folds of images score {-f1:.3f} F1 lower than folds of people: no leakage. Check the two runs."
     return (
-        f"The gap of {f1:+.3f} cannot be told from none: other people would change as much. A longer training or a "
-        "larger model may learn faces by heart; folds of people cost nothing."
+        f"The gap of {f1:+.3f} is not significant: its interval contains 0. Longer training or a larger model may "
+        "still memorize faces. Folds of people are the safe choice."
     )
 
 
-@run_command
-def main() -> None:
-    """Train twice and compare."""
-    words = sys.argv[1:]
-    if {"-h", "--help"} & set(words):
-        print((__doc__ or "").strip())
-        return
-    if any(word.startswith(("split=", "fold=")) for word in words):
-        raise ConfigError("split and fold are what maskcls leakage sets itself: leave them out")
-    compare_splits(words)
+@options_command(LeakageOptions, overrides=True)
+def main(options: LeakageOptions, overrides: list[str]) -> None:
+    """Train with both splits and compare."""
+    if any(override.startswith(("split=", "fold=")) for override in overrides):
+        raise ConfigError("maskcls leakage sets split and fold. Remove them")
+    compare_splits(overrides)

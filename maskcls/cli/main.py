@@ -1,4 +1,4 @@
-"""The console script: `maskcls <command> key=value …`, the same as `python -m maskcls <command> key=value …`."""
+"""Console script: `maskcls <command> key=value …`, the same as `python -m maskcls <command> key=value …`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from maskcls.cli.command import run_command
 from maskcls.core.errors import ConfigError, unknown_message
 
 COMMANDS = {
-    "run": "train an experiment; with -m a sweep",
-    "predict": "predict with finished runs, blended or alone",
-    "reproduce": "climb the published ladders of results",
-    "table": "show the ladders' results",
-    "leakage": "measure what image-level folds promise",
+    "run": "train an experiment, or with -m a sweep",
+    "predict": "predict with one or several finished runs",
+    "reproduce": "train the published ladders of experiments",
+    "table": "show the results of the ladders",
+    "compare": "compare finished runs",
+    "leakage": "compare folds of images with folds of people",
     "options": "list config groups, options and parameters",
-    "preview": "draw images on one contact sheet",
+    "preview": "write a contact sheet of images",
     "cache": "list or remove cached pixels",
     "sync": "send offline Weights & Biases records",
     "benchmark": "measure training speed",
@@ -25,7 +26,7 @@ COMMANDS = {
 
 @run_command
 def main() -> None:
-    """Run the command that the first argument names."""
+    """Run the command named by the first argument."""
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         print_usage()
@@ -39,7 +40,7 @@ def main() -> None:
 
 
 def print_usage() -> None:
-    """Print every command with its line."""
+    """Print the commands with their descriptions."""
     print("maskcls <command> key=value …\n")
     for name, line in COMMANDS.items():
         print(f"  maskcls {name:<11} {line}")

@@ -1,30 +1,38 @@
-"""List every word of the command line, from the registry itself.
+"""Listing of config groups, their options and parameters.
 
-python -m maskcls options                    the table in Markdown
-python -m maskcls options loss               one group, with the parameters of its words
-python -m maskcls options --write experiments/README.md  put the table between the file's two markers
+maskcls options                                  all options as a Markdown table
+maskcls options group=loss                       one group, with the parameters of its options
+maskcls options write=experiments/README.md      insert the table between the markers of the file
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from maskcls.cli.command import run_command
+from maskcls.cli.arguments import options_command
 from maskcls.config.overrides import resource_dir
 from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.system import console
 from maskcls.system.files import replace_between_markers
 
-BEGIN, END = "<!-- words: python -m maskcls options --write experiments/README.md -->", "<!-- /words -->"
+MARKERS = "<!-- options: maskcls options write=experiments/README.md -->", "<!-- /options -->"
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Options of `maskcls options`."""
+
+    group: str | None = None  # config group, such as loss
+    write: str | None = None  # file with two markers, such as README.md, to insert the table into
 
 
 def option_rows(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield (word, its line, its parameters with their values) for each YAML of a group."""
+    """Yield (option, description, parameters with their values) for each YAML file of a config group."""
     from maskcls.config.groups import GROUPS
     from maskcls.core.schema import option_fields
 
@@ -38,44 +46,41 @@ def option_rows(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def options_table() -> str:
-    """Return the table of all groups: word, meaning."""
+    """Return a Markdown table of all options."""
     from maskcls.config.groups import GROUPS
 
-    lines = ["| group | word | what it is |", "|---|---|---|"]
+    lines = ["| group | option | description |", "|---|---|---|"]
     for group in GROUPS:
-        for i, (word, line, _) in enumerate(option_rows(group)):
-            lines.append(f"| {f'**{group}**' if i == 0 else ''} | `{word}` | {line} |")
+        for i, (option, line, _) in enumerate(option_rows(group)):
+            lines.append(f"| {f'**{group}**' if i == 0 else ''} | `{option}` | {line} |")
     return "\n".join(lines)
 
 
 def print_group(group: str) -> None:
-    """Print the words of one group with their parameters."""
+    """Print the options of a config group with their parameters."""
     from maskcls.config.groups import GROUPS
 
     if group not in GROUPS:
-        raise ConfigError(unknown_message("group", group, GROUPS))
+        raise ConfigError(unknown_message("config group", group, GROUPS))
     rows = [
-        [word, line, "\n".join(map(print_setting, params.items())) or "–"] for word, line, params in option_rows(group)
+        [option, line, "\n".join(map(format_param, params.items())) or "–"]
+        for option, line, params in option_rows(group)
     ]
-    console.print_table(group, ["word", "what it is", "parameters"], rows, left=3)
+    console.print_table(group, ["option", "description", "parameters"], rows, left=3)
 
 
-def print_setting(item: tuple[str, Any]) -> str:
-    """Return a parameter as it is written in a config."""
+def format_param(item: tuple[str, Any]) -> str:
+    """Return a parameter as a line of YAML."""
     key, value = item
-    return f"{key}: {'(must be given)' if value is ... else 'null' if value is None else value}"
+    return f"{key}: {'(required)' if value is ... else 'null' if value is None else value}"
 
 
-@run_command
-def main() -> None:
-    """Print or write the tables that the command line asks for."""
-    parser = argparse.ArgumentParser("python -m maskcls options", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("group", nargs="?", help="one conf group, with the parameters of its words")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the markers of a file")
-    asked = parser.parse_args()
-    if asked.group:
-        print_group(asked.group)
-    elif asked.write:
-        replace_between_markers(asked.write, (BEGIN, END), options_table())
+@options_command(ListOptions)
+def main(options: ListOptions) -> None:
+    """Print or write the table of options."""
+    if options.group:
+        print_group(options.group)
+    elif options.write:
+        replace_between_markers(Path(options.write), MARKERS, options_table())
     else:
         print(options_table())

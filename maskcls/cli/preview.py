@@ -1,24 +1,25 @@
-"""Put photos on one sheet to look at: as they are, with drawn masks, or cropped.
+"""Contact sheet of images: unchanged, with drawn masks, or cropped.
 
-python -m maskcls preview photos/ --overlay                        each face bare, then worn, nose, chin, ear
-python -m maskcls preview people.csv --crop face detector=retinaface margin=0.3
-python -m maskcls preview photos/ --match '*/normal.*' --photos 40 --out sheet.jpg
+maskcls preview source=photos/ overlay=true        each face without a mask and with each mask style
+maskcls preview source=people.csv crop=face crop.detector=retinaface crop.margin=0.3
+maskcls preview source=photos/ match='*/normal.*' images=40 out=sheet.jpg
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 
-from maskcls.cli.command import run_command
+from maskcls.cli.arguments import options_command
 from maskcls.components import crop
+from maskcls.config.override_grammar import accept_text, parse
 from maskcls.core.csv_reader import read_csv, spell_as_on_disk
-from maskcls.core.errors import ConfigError, DataError
+from maskcls.core.errors import ConfigError, DataError, unknown_message
+from maskcls.core.schema import ImageSide, NonNegativeInt, PositiveInt
 from maskcls.imaging.contact_sheet import contact_sheet
 from maskcls.imaging.face_detection import FaceDetector, check_detector
 from maskcls.imaging.face_masks import STYLES, Image, draw_mask, sample_mask
@@ -29,8 +30,24 @@ from maskcls.system import console
 Versions = Callable[[Image], list[Image]]
 
 
-def select_images(source: Path, match: str, most: int) -> list[str]:
-    """Return at most so many photos of a CSV (column path) or a folder, spread evenly over it."""
+@dataclass(frozen=True)
+class PreviewOptions:
+    """Options of `maskcls preview`."""
+
+    source: str  # folder of images, or CSV with a column path
+    overlay: bool = False  # draw a mask in each style
+    crop: str | None = None  # option of the config group crop; its parameters as crop.margin=0.3
+    match: str = "*"  # pattern of image paths, such as '*/normal.*'
+    images: PositiveInt = 24  # maximum number of images
+    columns: PositiveInt = 2  # images per row
+    size: ImageSide = 160  # longer side of an image in pixels
+    detector: str = "mtcnn"  # face detector of overlay: mtcnn or retinaface
+    seed: NonNegativeInt = 0  # seed of the mask styles
+    out: str = "contact.jpg"  # .jpg or .png file to write
+
+
+def select_images(source: Path, match: str, limit: int) -> list[str]:
+    """Return at most `limit` images of a CSV (column path) or a folder, evenly spaced."""
     if source.is_dir():
         files, left_out = find_images(source)
         if left_out:
@@ -40,61 +57,54 @@ def select_images(source: Path, match: str, most: int) -> list[str]:
         files = [source.parent / spell_as_on_disk(source.parent, name) for name in names]
     files = [path for path in files if path.match(match)]
     if not files:
-        raise DataError(f"there are no photos that match {match!r} in {source}")
-    return [str(files[i]) for i in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
+        raise DataError(f"{source}: no images match {match!r}")
+    return [str(files[i]) for i in np.linspace(0, len(files) - 1, min(limit, len(files))).astype(int)]
 
 
 def mask_versions(detector: str, seed: int) -> Versions:
-    """Return what shows a photo with a drawn mask in each style; without a found face it stands alone."""
+    """Return a function from an image to itself and, if a face is detected, a version with each mask style."""
     try:
-        find, random = FaceDetector(check_detector(detector)), np.random.default_rng(seed)
+        detect, rng = FaceDetector(check_detector(detector)), np.random.default_rng(seed)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
     def versions(image: Image) -> list[Image]:
-        found = find(image)
-        styles = STYLES if found else ()
-        return [
-            image,
-            *(draw_mask(image, found.landmarks, sample_mask(random), style, random) for style in styles if found),
-        ]
+        face = detect(image)
+        if not face:
+            return [image]
+        return [image, *(draw_mask(image, face.landmarks, sample_mask(rng), style, rng) for style in STYLES)]
 
     return versions
 
 
-def crop_version(words: list[str]) -> Versions:
-    """Return what shows a photo and its crop, given as a word of the group and parameter=value."""
-    faults = [f"--crop: {text!r} is no parameter=value" for text in words[1:] if "=" not in text]
-    pairs = [text.partition("=") for text in words[1:]]
-    made = crop.registry.check({"name": words[0]} | {name: yaml.safe_load(value) for name, _, value in pairs}, faults)
-    if made is None or faults:
-        raise ConfigError(*faults)
-    cut = made.build()
-    return lambda image: [image, cut(image)]
+def crop_version(option: str, overrides: Sequence[str]) -> Versions:
+    """Return a function from an image to itself and its crop, by an option of the group and its parameters."""
+    errors: list[str] = []
+    params = {}
+    for argument in overrides:
+        override = parse(accept_text(argument))
+        params[argument.partition("=")[0].removeprefix("crop.")] = override.value() if override else None
+    component = crop.registry.check({"name": option, **params}, errors)
+    if component is None or errors:
+        raise ConfigError(*errors)
+    crop_fn = component.build()
+    return lambda image: [image, crop_fn(image)]
 
 
-@run_command
-def main() -> None:
-    """Write the sheet that the command line asks for."""
-    parser = argparse.ArgumentParser("python -m maskcls preview", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("source", type=Path, help="a folder of photos, or a CSV with a column path")
-    parser.add_argument("--overlay", action="store_true", help="draw a mask in each style")
-    parser.add_argument("--crop", nargs="+", metavar="WORD", help="a word of the group crop, then parameter=value")
-    parser.add_argument("--match", default="*", help="take photos whose path matches, such as '*/normal.*'")
-    parser.add_argument("--photos", type=int, default=24, help="how many photos at most")
-    parser.add_argument("--columns", type=int, default=2, help="how many photos in a row of the sheet")
-    parser.add_argument("--size", type=int, default=160, help="pixels of a photo's longer side")
-    parser.add_argument("--detector", default="mtcnn", help="mtcnn or retinaface")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("contact.jpg"), help="a .jpg or .png file")
-    asked = parser.parse_args()
-    show: Versions = lambda image: [image]  # noqa: E731
-    if asked.overlay:
-        show = mask_versions(asked.detector, asked.seed)
-    elif asked.crop:
-        show = crop_version(asked.crop)
-    files = select_images(asked.source, asked.match, asked.photos)
-    picture = contact_sheet([show(read_image(path)) for path in files], asked.size, asked.columns)
-    if not cv2.imwrite(str(asked.out), picture[..., ::-1]):
-        raise DataError(f"{asked.out} cannot be written")
-    console.info(f"{len(files)} photos are on {asked.out}")
+@options_command(PreviewOptions, overrides=True)
+def main(options: PreviewOptions, overrides: list[str]) -> None:
+    """Write the contact sheet."""
+    keys = [argument.partition("=")[0] for argument in overrides]
+    if unknown := [key for key in keys if not (options.crop and key.startswith("crop."))]:
+        names = PreviewOptions.__dataclass_fields__
+        raise ConfigError(*(unknown_message("key", key, [*names, "crop.margin"]) for key in unknown))
+    versions: Versions = lambda image: [image]  # noqa: E731
+    if options.overlay:
+        versions = mask_versions(options.detector, options.seed)
+    elif options.crop:
+        versions = crop_version(options.crop, overrides)
+    paths = select_images(Path(options.source), options.match, options.images)
+    sheet = contact_sheet([versions(read_image(path)) for path in paths], options.size, options.columns)
+    if not cv2.imwrite(options.out, sheet[..., ::-1]):
+        raise DataError(f"cannot write {options.out}")
+    console.info(f"{len(paths)} images written to {options.out}")

@@ -1,41 +1,37 @@
-"""Climb the published ladders: train what is missing of every rung, and set ours beside what was published.
+"""Reproduction of the published ladders: train the missing runs of each rung, compare with the published scores.
 
-python -m maskcls reproduce                    all ladders on drawn people, scale=smoke: minutes, nothing is learned
-python -m maskcls reproduce ladder=team scale=small data=competition data.root=../mask-data
-python -m maskcls reproduce ladder=team scale=full data=competition data.root=../mask-data seeds=0,1,2 keep=true
+maskcls reproduce                    all ladders on synthetic people, scale=smoke: minutes, checks that every rung runs
+maskcls reproduce ladder=team scale=small data=competition data.root=../mask-data
+maskcls reproduce ladder=team scale=full data=competition data.root=../mask-data seeds=0,1,2 keep=true
 
-ladder=team,workflow,madgrad · scale=smoke|small|full · rungs=focal,folds · seeds=0,1 · keep=true records into
-experiments/results · anything else is an override of every run. Asked again it goes on, or answers at once.
+Other key=value arguments are overrides of every run. Finished runs are reused: the same command resumes.
 """
 
 from __future__ import annotations
 
-import sys
+from dataclasses import dataclass
+from typing import Literal
 
-from maskcls.cli.command import run_command
-from maskcls.core.errors import ConfigError
-
-OWN = {"ladder": "team,workflow,madgrad", "scale": "smoke", "rungs": "", "seeds": "0", "keep": "false"}
-
-
-def asked(arguments: list[str]) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """Return the own words of a command line as lists, and the overrides of the runs."""
-    pairs = [argument.partition("=") for argument in arguments]
-    if wrong := [key for key, sign, _ in pairs if not sign]:
-        raise ConfigError(f"{wrong[0]!r} is no key=value; python -m maskcls reproduce --help tells the keys")
-    own = OWN | {key: value for key, _, value in pairs if key in OWN}
-    lists = {key: tuple(filter(None, value.split(","))) for key, value in own.items()}
-    given = tuple(argument for argument in arguments if argument.partition("=")[0] not in OWN)
-    return lists, given
+from maskcls.cli.arguments import options_command
+from maskcls.core.schema import NonNegativeInt
 
 
-@run_command
-def main() -> None:
-    """Plan, climb, record, and show; a rung that failed ends in exit code 2, after all the others."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print((__doc__ or "").strip())
-        return
-    own, given = asked(sys.argv[1:])
-    from maskcls.ladder.reproduction import reproduce  # torch is imported only for real work
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """Options of `maskcls reproduce`."""
 
-    reproduce(own, given)
+    ladder: tuple[Literal["team", "workflow", "madgrad"], ...] = ("team", "workflow", "madgrad")  # ladders to reproduce
+    scale: Literal["smoke", "small", "full"] = "smoke"  # smoke (minutes), small (a CPU), full (as published)
+    rungs: tuple[str, ...] = ()  # rungs to train, such as focal,folds; by default all
+    seeds: tuple[NonNegativeInt, ...] = (0,)  # seeds of each rung
+    keep: bool = False  # also store the results in experiments/results
+
+
+@options_command(ReproduceOptions, overrides=True)
+def main(options: ReproduceOptions, overrides: list[str]) -> None:
+    """Plan, train, record and print; exit with code 2 at the end if a rung failed."""
+    from maskcls.ladder.plan import ReproduceConfig
+    from maskcls.ladder.reproduction import reproduce  # imports torch
+
+    ladders, seeds = tuple(dict.fromkeys(options.ladder)), tuple(dict.fromkeys(options.seeds))
+    reproduce(ReproduceConfig(ladders, options.scale, seeds, options.rungs, tuple(overrides)), options.keep)

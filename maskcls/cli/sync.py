@@ -1,6 +1,7 @@
-"""Send the runs that Weights & Biases keeps offline to its server, once there is a key and a way to it.
+"""Upload of offline Weights & Biases records; needs an API key and a connection.
 
-python -m maskcls sync [runs_dir]
+maskcls sync
+maskcls sync runs_dir=runs
 """
 
 from __future__ import annotations
@@ -9,71 +10,76 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from maskcls.cli.command import run_command
+from maskcls.cli.arguments import options_command
 from maskcls.components.logger import resolve_mode
 from maskcls.core.errors import RunError
 from maskcls.system import console
 
-LIMIT = 600  # seconds for one run
-LAST = ("metrics.json", "ladders.html")  # what a run, or a reproduction's tables, write last
+TIMEOUT = 600  # seconds per record
+LAST_FILES = ("metrics.json", "ladders.html")  # written last, by a run or a reproduction
+
+
+@dataclass(frozen=True)
+class SyncOptions:
+    """Options of `maskcls sync`."""
+
+    runs_dir: str = "runs"  # folder of the runs
 
 
 def sync(runs_dir: Path) -> None:
-    """Send what was not sent before and print a table of it; RunError where nothing can be sent, or a part was not."""
+    """Send all unsent records and print a table; raise RunError if a record cannot be sent."""
     if not runs_dir.is_dir():
-        raise RunError(f"there is no folder of runs {runs_dir}")
-    waiting = list(records(runs_dir))
-    if not waiting:
-        console.info(f"{runs_dir}: every record of a finished run has been sent")
+        raise RunError(f"runs_dir: folder {runs_dir} does not exist")
+    unsent = list(unsent_records(runs_dir))
+    if not unsent:
+        console.info(f"{runs_dir}: all records of finished runs have been sent")
         return
-    said: list[str] = []
+    notes: list[str] = []
     try:
-        mode = resolve_mode(said.append, os.environ.get("WANDB_MODE", "online"))
-    except Exception as error:  # of its own variables and settings
-        raise RunError(f"wandb refuses its settings ({' '.join(str(error).split())[:200]})") from error
+        mode = resolve_mode(notes.append, os.environ.get("WANDB_MODE", "online"))
+    except Exception as error:  # invalid environment variables or settings of wandb
+        raise RunError(f"wandb: invalid settings ({' '.join(str(error).split())[:200]})") from error
     if mode != "online":
         raise RunError(
-            f"{len(waiting)} records wait in {runs_dir}: {said[0] if said else 'WANDB_MODE keeps them offline'}"
+            f"{len(unsent)} records in {runs_dir} are unsent: {notes[0] if notes else 'WANDB_MODE is offline'}"
         )
-    states = [(record, send(record)) for record in waiting]
+    states = [(record, send_record(record)) for record in unsent]
     rows = [[record.parents[2].name, record.parent.name, state] for record, state in states]
     console.print_table("", ["run", "record", "state"], rows, left=3)
-    if lost := sum(state != "sent" for _, state in states):
-        raise RunError(f"{lost} of {len(states)} records could not be sent: the same command tries them again")
+    if failed := sum(state != "sent" for _, state in states):
+        raise RunError(f"{failed} of {len(states)} records could not be sent. Run the same command to retry")
 
 
-def records(runs_dir: Path) -> Iterator[Path]:
-    """Yield the offline records of the finished runs in a folder that were not sent, the oldest first."""
+def unsent_records(runs_dir: Path) -> Iterator[Path]:
+    """Yield the unsent offline records of the finished runs in a folder, oldest first."""
     for file in sorted(runs_dir.glob("*/wandb/offline-run-*/*.wandb"), key=lambda file: file.parent.name):
-        done = any((file.parents[2] / last).exists() for last in LAST)  # what is still written to would be sent in part
-        if done and not file.with_name(f"{file.name}.synced").exists():
+        is_finished = any((file.parents[2] / name).exists() for name in LAST_FILES)
+        if is_finished and not file.with_name(f"{file.name}.synced").exists():
             yield file
 
 
-def send(record: Path) -> str:
-    """Send one record by wandb's own command; return `sent`, or why not (wandb marks what it has sent)."""
-    if record.is_symlink() or not record.is_file():  # wandb would wait for a pipe, and send what a link leads to
+def send_record(record: Path) -> str:
+    """Run `wandb sync` on one record, which marks it as sent; return `sent` or the error."""
+    if record.is_symlink() or not record.is_file():  # wandb would block on a pipe and follow a link
         return "is not a regular file"
-    call = [sys.executable, "-m", "wandb", "sync", str(record.parent)]
+    command = [sys.executable, "-m", "wandb", "sync", str(record.parent)]
     try:
-        done = subprocess.run(
-            call, capture_output=True, encoding="utf-8", errors="replace", check=False, stdin=subprocess.DEVNULL,
-            timeout=LIMIT,
+        result = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False, stdin=subprocess.DEVNULL,
+            timeout=TIMEOUT,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return f"not done after {LIMIT} s"
+        return f"timed out after {TIMEOUT} s"
     if record.with_name(f"{record.name}.synced").exists():
         return "sent"
-    lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-    return lines[-1][:120] if lines else f"wandb ended with {done.returncode}"
+    lines = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
+    return lines[-1][:120] if lines else f"wandb exited with code {result.returncode}"
 
 
-@run_command
-def main() -> None:
-    """Send the runs below the folder that is given, by default runs."""
-    if len(sys.argv) > 2 or sys.argv[1:2] in (["-h"], ["--help"]):
-        print(__doc__)
-        return
-    sync(Path(sys.argv[1] if len(sys.argv) > 1 else "runs"))
+@options_command(SyncOptions)
+def main(options: SyncOptions) -> None:
+    """Send the unsent records."""
+    sync(Path(options.runs_dir))

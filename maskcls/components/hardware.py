@@ -147,7 +147,7 @@ def gpu(
     """One GPU for each rank, channels-last, with fused optimizers; half the cores load photos, eight at most.
 
     By rule, not by measurement: tensor cores take channels-last without transposing (PyTorch's channels-last guide),
-    and the other cores are left to the loop that feeds the GPU. `python -m maskcls benchmark` tells what it waits for.
+    and the other cores are left to the loop that feeds the GPU. `maskcls benchmark` shows what it waits for.
     """
     if not torch.cuda.is_available():
         raise ConfigError("hardware: there is no GPU that torch can use; hardware=cpu or hardware=auto runs here")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,25 +23,23 @@ from maskcls.ladder.plan import (
     required_rungs,
 )
 from maskcls.ladder.results import PLACES, build_record, delete_record, load_results, name, save_record
-from maskcls.ladder.rungs import LADDERS, rungs
+from maskcls.ladder.rungs import rungs
 from maskcls.ladder.scales import SCALES
 from maskcls.ladder.tables import HEAD, rows, show
 from maskcls.reporting.comparison import RunScores
 from maskcls.system import console
 from maskcls.system.files import check_writable
 
-Words = Mapping[str, tuple[str, ...]]
 
-
-def reproduce(own: Words, given: tuple[str, ...]) -> None:
-    """Do all that a command line asks for; a RunError names the rungs that failed, after the tables."""
-    asked = parse_options(own, given)
+def reproduce(asked: ReproduceConfig, keep: bool = False) -> None:
+    """Train the rungs, record and print their results; raise RunError for the rungs that failed, after the tables."""
+    check_config(asked)
     land = inspect_dataset(asked)
     tells = SCALES[asked.scale].description
     console.info(f"{', '.join(asked.ladders)} on {land.name}, scale={asked.scale}: {tells}", "bold")
     steps = plan_runs(asked, land)
     place = Path(compose_config(steps[0].overrides).runs_dir) / "ladders"
-    kept = resource_dir("experiments") / "results" if own["keep"] == ("true",) else None
+    kept = resource_dir("experiments") / "results" if keep else None
     check_writable(runs_dir=str(place), **({"keep": str(kept)} if kept else {}))
     with wandb_group(f"{'-'.join(asked.ladders)}-{asked.scale}-{land.name.split()[0]}"):
         failed = train_runs([step for step in steps if step.rung.name in required_rungs(step.rung.ladder, asked.only)])
@@ -74,26 +72,21 @@ def log(step: PlannedRun, folder: Path, asked: ReproduceConfig) -> None:
         sink.log_tables(f"{'-'.join(asked.ladders)}-{asked.scale}", folder, HEAD, tables)
 
 
-def parse_options(own: Words, given: tuple[str, ...]) -> ReproduceConfig:
-    """Return what is asked for; a ConfigError names what is not known, all of it at once."""
-    faults = [f"seeds: {seed!r} is no whole number" for seed in own["seeds"] if not seed.isdecimal()]
-    faults += [f"{key}: nothing is asked for" for key in ("seeds", "ladder") if not own[key]]
-    faults += [f"scale: {len(own['scale'])} are asked for, one is wanted"] if len(own["scale"]) != 1 else []
-    for key, words in (("keep", ("true", "false")), ("scale", SCALES), ("ladder", LADDERS)):
-        faults += [unknown_message(key, word, words) for word in own[key] if word not in words]
-    names = [rung.name for ladder in own["ladder"] if ladder in LADDERS for rung in rungs(ladder)]
-    faults += [unknown_message("rung", rung, names) for rung in own["rungs"] if names and rung not in names]
-    keys = {word.partition("=")[0] for word in given}
-    known = {*own, *Config.__dataclass_fields__}
-    faults += [
-        unknown_message("key", key, known) for key in sorted(keys) if key.lstrip("+~").split(".")[0] not in known
+def check_config(cfg: ReproduceConfig) -> None:
+    """Raise ConfigError with all errors of unknown rungs and of overrides that a rung cannot have."""
+    names = [rung.name for ladder in cfg.ladders for rung in rungs(ladder)]
+    errors = [unknown_message("rung", rung, names) for rung in cfg.only if rung not in names]
+    errors += [
+        f"{key} must not be empty" for key, value in {"ladder": cfg.ladders, "seeds": cfg.seeds}.items() if not value
     ]
-    faults += [f"seed: give seeds={','.join(own['seeds']) or '0,1'} for all rungs"] if "seed" in keys else []
-    faults += ["fold: a rung is all of its folds"] if "fold" in keys else []
-    if faults:
-        raise ConfigError(*faults)
-    seeds = tuple(dict.fromkeys(map(int, own["seeds"])))
-    return ReproduceConfig(tuple(dict.fromkeys(own["ladder"])), own["scale"][0], seeds, own["rungs"], given)
+    keys = {override.partition("=")[0] for override in cfg.given}
+    known = {"ladder", "scale", "rungs", "seeds", "keep", *Config.__dataclass_fields__}
+    unknown = [key for key in sorted(keys) if key.lstrip("+~").split(".")[0] not in known]
+    errors += [unknown_message("key", key, known) for key in unknown]
+    errors += [f"seed: set seeds={','.join(map(str, cfg.seeds))} for all rungs"] if "seed" in keys else []
+    errors += ["fold: a rung trains all folds. Remove fold"] if "fold" in keys else []
+    if errors:
+        raise ConfigError(*errors)
 
 
 def record_rungs(

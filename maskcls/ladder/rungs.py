@@ -80,7 +80,7 @@ def check_single_run(cfg: DictConfig) -> None:
                 what = f"begins with the weights of {one.init}: model.init is missing"
             raise ConfigError(
                 f"{ladder}={one.name} {what}. Use {one.command}, or train all that it needs with "
-                f"python -m maskcls reproduce ladder={ladder} rungs={one.name} scale=full"
+                f"maskcls reproduce ladder={ladder} rungs={one.name} scale=full"
             )
     grid, word = hydra.sweeper.get("params"), hydra.runtime.choices.get("search")
     if grid and word and hydra.mode is not RunMode.MULTIRUN:

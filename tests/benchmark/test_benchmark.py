@@ -121,7 +121,7 @@ def test_the_command_writes_what_it_shows(
     words: list[str], command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     own = [word for word in words if not word.startswith(("cache_dir", "runs_dir"))]
-    done = command("--settings", SETTING, "--rounds", "2", "--json", "b.json", *own, name="benchmark")
+    done = command(f"settings={SETTING}", "rounds=2", "out=b.json", *own, name="benchmark")
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "b.json").read_text())
     (result,) = content["settings"]
@@ -136,7 +136,7 @@ def test_the_command_writes_what_it_shows(
 
 @pytest.mark.slow
 def test_the_command_measures_growth(command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
-    done = command("scale", "--photos", "21,42", "--people", "3", "--settings", "timm:24x24:4:1", "--json", "s.json",
+    done = command("kind=scale", "images=21,42", "num_people=3", "settings=timm:24x24:4:1", "out=s.json",
                    "model.arch=test_efficientnet", "hardware=cpu", "folds=2", name="benchmark")  # fmt: skip
     assert done.returncode == 0, done.stderr
     sizes = json.loads((tmp_path / "s.json").read_text())["sizes"]
@@ -147,11 +147,11 @@ def test_the_command_measures_growth(command: Callable[..., subprocess.Completed
 @pytest.mark.parametrize(
     "words,sentence",
     [
-        (["sacle"], "'sacle' is neither start nor scale"),
-        (["--rounds", "0"], "--rounds: 0"),
-        (["scale", "--photos", "1k"], "--photos: invalid sizes value: '1k'"),
-        (["scale", "--photos", "0"], "--photos"),
-        (["scale", "--people", "0"], "--people: 0"),
+        (["kind=sacle"], "kind: unknown value 'sacle', did you mean 'scale'?"),
+        (["rounds=0"], "rounds must be at least 1, got 0"),
+        (["kind=scale", "images=1k"], "images: expected int, got '1k'"),
+        (["kind=scale", "images=0"], "images must be at least 1, got 0"),
+        (["kind=scale", "num_people=0"], "num_people must be at least 1, got 0"),
     ],
 )
 def test_a_wrong_call_is_a_sentence(

@@ -250,13 +250,13 @@ def test_the_command_lists_and_clears(
     sizes = {json.loads((folder / "facts.json").read_text())["photos"]: key
              for key, folder in list_entries(root).items() if "/" not in key}  # fmt: skip
     with file_lock(root / f".{sizes[12]}.lock"):
-        refused = command("--clear", sizes[12], name="cache")
+        refused = command(f"clear={sizes[12]}", name="cache")
     assert refused.returncode == 2 and "is being made by another process" in refused.stderr
-    assert command("--clear", sizes[12], name="cache").returncode == 0
+    assert command(f"clear={sizes[12]}", name="cache").returncode == 0
     assert (pixels >= 0).all(), "who reads a set keeps what is mapped"
     assert set(list_entries(root)) == {sizes[5], "overlays/1a2b3c4d"}
     (root / sizes[5] / "facts.json").write_text('{"photos": 5, "crop')
-    assert "broken: --clear it" in " ".join(command(name="cache").stdout.split())
-    wrong = command("--clear", sizes[5][:-1], name="cache")
+    assert "broken: clear it" in " ".join(command(name="cache").stdout.split())
+    wrong = command(f"clear={sizes[5][:-1]}", name="cache")
     assert wrong.returncode == 2 and f"did you mean '{sizes[5]}'?" in wrong.stderr
-    assert command("--clear", "all", name="cache").returncode == 0 and not list_entries(root) and not left(root)
+    assert command("clear=all", name="cache").returncode == 0 and not list_entries(root) and not left(root)

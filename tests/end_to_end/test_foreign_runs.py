@@ -189,7 +189,7 @@ def test_a_thousand_runs_are_opened_in_seconds(finished: tuple[list[str], Path])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "words"), [("predict", ["runs=[{}]", "hardware=cpu"]), ("table", ["--runs", "{}"])])
+@pytest.mark.parametrize(("name", "words"), [("predict", ["runs=[{}]", "hardware=cpu"]), ("compare", ["runs={}"])])
 def test_a_command_ends_with_the_sentence_alone(
     name: str, words: list[str], linked: tuple[list[str], Path], command: Callable[..., Any]
 ) -> None:

@@ -158,8 +158,8 @@ def test_training_prediction_and_tables_end_as_elsewhere(
     (run,) = (done / "runs").glob("t-*")
     words = [*TINY, "epochs=1", "fold=0", "name=u", f"data.root={drawn}", f"cache_dir={drawn}/cache"]
     lines = {
-        "run": words, "predict": [f"runs=[{run}]", f"out={tmp_path}/s.csv"], "table": ["--runs", str(run)],
-        "options": ["loss"],
+        "run": words, "predict": [f"runs=[{run}]", f"out={tmp_path}/s.csv"], "compare": [f"runs={run}"],
+        "options": ["group=loss"],
     }  # fmt: skip
     for module, arguments in lines.items():
         result = call(place, euckr, tmp_path, module, *arguments)

@@ -208,20 +208,20 @@ def test_photos_without_a_face_have_the_centre_crop_and_are_counted(fake: list[F
 
 
 def test_a_contact_sheet_shows_masks_and_crops(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for words in (["--overlay"], ["--crop", "face", "margin=0.1", "height=32"], ["--match", "normal.*"]):
+    for words in (["overlay=true"], ["crop=face", "crop.margin=0.1", "crop.height=32"], ["match=normal.*"]):
         out = tmp_path / "sheet.png"
-        call = ["contact", str(people / "train"), "--photos", "3", "--size", "40", "--columns", "1", "--out", str(out)]
+        call = ["preview", f"source={people / 'train'}", "images=3", "size=40", "columns=1", f"out={out}"]
         monkeypatch.setattr(sys, "argv", [*call, *words])
         main()
-        tiles = 5 if "--overlay" in words else 2 if "--crop" in words else 1
+        tiles = 5 if "overlay=true" in words else 2 if "crop=face" in words else 1
         assert cv2.imread(str(out)).shape == (3 * 40, tiles * 40 + 8, 3)
     listed = next((people / "train" / "images").glob("*/normal.*"))
     (tmp_path / "photos.csv").write_text(f"path\n{listed.relative_to(people)}\n")
     (tmp_path / "train").symlink_to(people / "train")
-    monkeypatch.setattr(sys, "argv", ["contact", str(tmp_path / "photos.csv"), "--size", "30", "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["preview", f"source={tmp_path / 'photos.csv'}", "size=30", f"out={out}"])
     main()
     assert cv2.imread(str(out)).shape == (30, 2 * 38, 3)
-    for wrong in (["--crop", "face", "margn=1"], ["--overlay", "--detector", "mtcn"], ["--match", "*.gif"]):
+    for wrong in (["crop=face", "crop.margn=1"], ["overlay=true", "detector=mtcn"], ["match=*.gif"]):
         monkeypatch.setattr(sys, "argv", [*call, *wrong])
         with pytest.raises(SystemExit, match="2"):
             main()

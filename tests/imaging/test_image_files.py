@@ -86,9 +86,9 @@ def test_predict_and_extra_take_the_same_photos_and_count_the_rest(
 
 
 def test_the_contact_sheet_takes_them_too(folder: Path, tmp_path: Path) -> None:
-    call = [sys.executable, "-m", "maskcls", "preview", str(folder), "--out", str(tmp_path / "sheet.jpg")]
+    call = [sys.executable, "-m", "maskcls", "preview", f"source={folder}", f"out={tmp_path / 'sheet.jpg'}"]
     shown = subprocess.run(call, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "300"})
-    assert f"{len(ENDINGS)} photos are on" in shown.stdout and "left out 5 files: 2 .txt" in shown.stdout
+    assert f"{len(ENDINGS)} images written to" in shown.stdout and "left out 5 files: 2 .txt" in shown.stdout
 
 
 def test_a_persons_photos_may_have_any_ending(people: Path, tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ import pytest
 from conftest import environment
 
 from maskcls.cli.leakage import explain_gap
-from maskcls.cli.reproduce import asked
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, NonFiniteError, RunError
 from maskcls.core.task import encode
@@ -31,7 +30,7 @@ from maskcls.evaluation.metrics import macro_f1
 from maskcls.ladder import execution, pages
 from maskcls.ladder.figure import figure
 from maskcls.ladder.plan import ReproduceConfig, compose_config, inspect_dataset, plan_runs
-from maskcls.ladder.reproduction import parse_options, reproduce
+from maskcls.ladder.reproduction import check_config, reproduce
 from maskcls.ladder.results import load_results, name, save_record
 from maskcls.ladder.rungs import LADDERS, rungs
 from maskcls.ladder.scales import SCALES
@@ -42,13 +41,7 @@ from maskcls.storage.run import Run
 
 SMALLER = ("model=timm", "model.arch=test_efficientnet", "epochs=1", "folds=2", "batch=16", "crop.height=64", "crop.width=48",
            "crop.out=[32,24]")  # fmt: skip
-OWN = {
-    "ladder": ("team",),
-    "scale": ("smoke",),
-    "rungs": ("baseline", "age58", "folds", "oof"),
-    "seeds": ("0",),
-    "keep": ("false",),
-}
+TEAM = ReproduceConfig(("team",), "smoke", (0,), ("baseline", "age58", "folds", "oof"), ())
 
 
 @pytest.fixture
@@ -96,23 +89,21 @@ def test_what_is_wrong_is_told_at_once_and_by_name(command: Callable[..., subpro
     done = command("ladder=taem", "scale=smal", "seeds=0,x", "keep=yes", name="reproduce")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     for sentence in (
-        "unknown ladder 'taem', did you mean 'team'?",
-        "unknown scale 'smal', did you mean 'small'?",
-        "seeds: 'x' is no whole number",
-        "unknown keep 'yes'",
+        "ladder: unknown value 'taem', did you mean 'team'?",
+        "scale: unknown value 'smal', did you mean 'small'?",
+        "seeds: expected int, got 'x'",
+        "keep: expected bool (true or false), got 'yes'",
     ):
         assert sentence in done.stderr
     with pytest.raises(ConfigError, match="unknown rung 'focl', did you mean 'focal"):
-        parse_options(OWN | {"rungs": ("focl",)}, ())
-    for given, sentence in (("seed=1", "give seeds=0"), ("fold=0", "a rung is all of its folds")):
+        check_config(replace(TEAM, only=("focl",)))
+    for given, sentence in (("seed=1", "set seeds=0"), ("fold=0", "a rung trains all folds")):
         with pytest.raises(ConfigError, match=sentence):
-            parse_options(OWN, (given,))
+            check_config(replace(TEAM, given=(given,)))
     with pytest.raises(ConfigError, match="unknown key 'laddr', did you mean 'ladder"):
-        parse_options(OWN, ("laddr=team",))
-    with pytest.raises(ConfigError, match="seeds: nothing is asked for"):
-        parse_options(OWN | {"seeds": ()}, ())
-    with pytest.raises(ConfigError, match="'team' is no key=value"):
-        asked(["team"])
+        check_config(replace(TEAM, given=("laddr=team",)))
+    with pytest.raises(ConfigError, match="seeds must not be empty"):
+        check_config(replace(TEAM, seeds=()))
     want = ReproduceConfig(("team",), "smoke", (0,), (), ("optimizer.lrr=1",))
     with pytest.raises(ConfigError, match=r"team=baseline and 8 other rungs: .*did you mean 'lr'") as caught:
         plan_runs(want, inspect_dataset(want))
@@ -122,7 +113,7 @@ def test_what_is_wrong_is_told_at_once_and_by_name(command: Callable[..., subpro
 def test_it_climbs_records_and_answers_at_once_when_asked_again(
     given: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reproduce(OWN, given)
+    reproduce(replace(TEAM, given=given))
     first, kept = capsys.readouterr().out, records(given)
     assert "0 of 3 runs are done" in first and "to train: 3 runs, 4 folds" in first
     (one,) = json.loads((kept / "team" / "oof.json").read_text()).values()
@@ -138,7 +129,7 @@ def test_it_climbs_records_and_answers_at_once_when_asked_again(
     for file in ("ladders.html", "team.md", "team.png"):
         assert (kept / file).stat().st_size > 500
     logs = {path: path.read_text() for path in place(given).glob("*/log.jsonl")}
-    reproduce(OWN, given)
+    reproduce(replace(TEAM, given=given))
     assert "3 of 3 runs are done" in capsys.readouterr().out
     assert logs == {path: path.read_text() for path in place(given).glob("*/log.jsonl")}
 
@@ -155,14 +146,14 @@ def test_a_rung_that_fails_is_told_and_the_others_go_on(
 
     monkeypatch.setattr(execution, "run_experiment", failing)
     with pytest.raises(RunError, match=r"1 rungs failed(.|\n)*team=age58: the loss is nan"):
-        reproduce(OWN | {"rungs": ("baseline", "age58")}, given)
+        reproduce(replace(TEAM, only=("baseline", "age58"), given=given))
     assert (records(given) / "team" / "baseline.json").exists()
     assert not (records(given) / "team" / "age58.json").exists()
     assert "not run" in capsys.readouterr().out
 
 
 def test_seeds_are_runs_of_their_own_and_compared_in_pairs(given: tuple[str, ...]) -> None:
-    reproduce(OWN | {"seeds": ("0", "1"), "rungs": ("baseline", "age58", "oof")}, given)
+    reproduce(replace(TEAM, seeds=(0, 1), only=("baseline", "age58", "oof"), given=given))
     one, held = (only(records(given) / "team" / f"{name}.json") for name in ("oof", "age58"))
     assert one["seeds"] == 2 and len(one["runs"]) == 2 and one["scores"]["ensemble"]["tables"] == 2
     assert one["scores"]["oof"]["tables"] == 2 and one["scores"]["oof"]["f1_sd"] >= 0
@@ -176,14 +167,14 @@ def test_seeds_are_runs_of_their_own_and_compared_in_pairs(given: tuple[str, ...
 
 
 def test_asking_for_one_rung_later_keeps_its_difference_and_a_record_of_other_runs_goes(given: tuple[str, ...]) -> None:
-    reproduce(OWN | {"rungs": ("baseline", "age58")}, given)
+    reproduce(replace(TEAM, only=("baseline", "age58"), given=given))
     first = only(records(given) / "team" / "age58.json")
-    reproduce(OWN | {"rungs": ("age58",)}, given)
+    reproduce(replace(TEAM, only=("age58",), given=given))
     assert only(records(given) / "team" / "age58.json") == first and first["difference"]["rows"] == "evaluation"
     assert first["parent"] == "baseline" and "epochs=1" in first["given"] and "epochs=1" in name(first)
     (run,) = first["runs"]
     shutil.rmtree(place(given) / run)
-    reproduce(OWN | {"rungs": ("baseline",)}, given)
+    reproduce(replace(TEAM, only=("baseline",), given=given))
     assert json.loads((records(given) / "team" / "age58.json").read_text()) == {}
 
 
@@ -210,7 +201,7 @@ def test_every_rung_with_a_parent_is_compared_with_it_and_an_ensemble_is_its_mem
     given: tuple[str, ...],
 ) -> None:
     words = tuple(word for word in given if not word.startswith("crop.out"))
-    reproduce(OWN | {"ladder": ("workflow",), "rungs": ()}, words)
+    reproduce(replace(TEAM, ladders=("workflow",), only=(), given=tuple(words)))
     kept = {rung.name: only(records(given) / "workflow" / f"{rung.name}.json") for rung in rungs("workflow")}
     for rung in rungs("workflow"):
         assert (rung.below is None) == (kept[rung.name]["difference"] is None)
@@ -226,7 +217,7 @@ def test_every_rung_with_a_parent_is_compared_with_it_and_an_ensemble_is_its_mem
 def test_scores_are_what_scikit_learn_says(given: tuple[str, ...]) -> None:
     from sklearn.metrics import f1_score
 
-    reproduce(OWN | {"rungs": ("folds",)}, given)
+    reproduce(replace(TEAM, only=("folds",), given=given))
     (run,) = (path.parent for path in place(given).glob("team-*/metrics.json"))
     outcome, metrics = RunScores.of([[Run.open(run)]], is_ensemble=False), json.loads((run / "metrics.json").read_text())
     assert outcome.oof.scores()["f1"] == pytest.approx(metrics["oof"]["f1"])
@@ -241,7 +232,7 @@ def test_runs_scored_on_different_rows_are_not_compared(
     given: tuple[str, ...], command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     unlabelled = (*given, "exam=null")
-    reproduce(OWN | {"rungs": ("baseline", "age58", "focal", "folds", "oof")}, unlabelled)
+    reproduce(replace(TEAM, only=("baseline", "age58", "focal", "folds", "oof"), given=unlabelled))
     outcomes = {name: RunScores.of([[Run.open(place(given) / next(iter(only(records(given) / "team" / f"{name}.json")["runs"])))]], name == "oof")
                 for name in ("age58", "focal", "folds", "oof")}  # fmt: skip
     blind = {name: replace(outcome, single=None, ensemble=None) for name, outcome in outcomes.items()}
@@ -254,13 +245,13 @@ def test_runs_scored_on_different_rows_are_not_compared(
     with pytest.raises(RunError, match="scored on different rows"):
         paired_difference(blind["folds"].oof, blind["focal"].oof)
     names = [next(iter(only(records(given) / "team" / f"{name}.json")["runs"])) for name in ("focal", "folds")]
-    done = command("--runs", *names, "--runs-dir", str(place(given)), name="table")
-    assert done.returncode == 0 and names[0] in done.stdout and "same out-of-fold photos" in done.stdout, done.stderr
+    done = command(f"runs={','.join(names)}", f"runs_dir={place(given)}", name="compare")
+    assert done.returncode == 0 and names[0] in done.stdout and "same out-of-fold images" in done.stdout, done.stderr
 
 
 def test_a_gap_is_read_with_its_interval() -> None:
-    assert "promise 0.100 more" in explain_gap(0.1, [0.05, 0.15])
-    assert "cannot be told from none" in explain_gap(0.1, [-0.02, 0.22]) and "promise 0.100 less" in explain_gap(
+    assert "score 0.100 F1 higher" in explain_gap(0.1, [0.05, 0.15])
+    assert "is not significant" in explain_gap(0.1, [-0.02, 0.22]) and "score 0.100 F1 lower" in explain_gap(
         -0.1, [-0.2, -0.05]
     )
 
@@ -270,9 +261,9 @@ def test_the_leak_is_measured_and_explained(
 ) -> None:
     done = command(*(word for word in given if not word.startswith("crop.out")), name="leakage")
     assert done.returncode == 0, done.stderr
-    assert "folds of photos" in done.stdout and "gap" in done.stdout and "folds of people" in done.stdout
+    assert "folds of images" in done.stdout and "gap" in done.stdout and "folds of people" in done.stdout
     wrong = command("split=holdout", name="leakage")
-    assert wrong.returncode == 2 and "leave them out" in wrong.stderr
+    assert wrong.returncode == 2 and "Remove them" in wrong.stderr
 
 
 @pytest.mark.slow
@@ -386,7 +377,7 @@ def test_fewer_than_twenty_people_have_no_interval() -> None:
         format_difference({"f1": 0.1, "interval": None, "rows": "oof"})
         == "+0.100 (n < 20 people: no interval) out of fold"
     )
-    assert "fewer than 20 people" in explain_gap(0.1, None)
+    assert "at least 20 people" in explain_gap(0.1, None)
     records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in rungs("team")[:3]}
     (ax,) = figure("team", records, LIGHT).axes
     assert any(line.get_xydata().tolist()[0] == [0, 0.5] for line in ax.get_lines())

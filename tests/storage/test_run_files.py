@@ -17,7 +17,7 @@ import torch
 import yaml
 from foreign import folder, hurried, pipe, replaced, rewritten, said_of, zeros
 
-from maskcls.cli.sync import send
+from maskcls.cli.sync import send_record
 from maskcls.components.hardware import cpu
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
@@ -274,4 +274,4 @@ def test_a_record_of_wandb_that_is_not_a_file_is_not_sent(tmp_path: Path) -> Non
     for harm in (pipe, zeros, folder):
         harm(tmp_path / harm.__name__)
         with hurried():
-            assert send(tmp_path / harm.__name__) == "is not a regular file"
+            assert send_record(tmp_path / harm.__name__) == "is not a regular file"
