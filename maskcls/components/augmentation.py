@@ -1,4 +1,4 @@
-"""Random changes of training photos: albumentations pipelines written in YAML by class name."""
+"""Augmentation of training images: albumentations pipelines, written in YAML by class name."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from maskcls.core.errors import unknown_message
 from maskcls.core.registry import Registry
 from maskcls.core.schema import UnitInterval
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise importing it looks for a newer version online
 
 registry = Registry("augmentation")
 Image = npt.NDArray[np.uint8]
 Augment = Callable[[Image, int], Image]
-ELSEWHERE = {"Normalize": "normalisation happens on the device", "ToTensorV2": "photos become tensors in the loader"}
+BUILT_IN = {"Normalize": "images are normalized on the device", "ToTensorV2": "the loader converts images to tensors"}
 
 
 def check_transforms(transforms: dict[str, Any]) -> dict[str, Any]:
-    """Return transforms whose names and arguments albumentations knows."""
+    """Return transforms after building each of them, which checks its name and arguments."""
     for name, params in transforms.items():
         build_transform(name, params or {})
     return transforms
@@ -33,7 +33,7 @@ def check_transforms(transforms: dict[str, Any]) -> dict[str, Any]:
 
 @registry.register
 def none() -> Augment | None:
-    """Leave the photos as they are."""
+    """Leave the images as they are."""
     return None
 
 
@@ -41,9 +41,9 @@ def none() -> Augment | None:
 def albumentations_(
     *, transforms: Annotated[dict[str, Any], AfterValidator(check_transforms)], p: UnitInterval = 1.0
 ) -> Augment:
-    """Apply albumentations' transforms one after the other; {Class: {argument: value}}.
+    """Apply albumentations transforms in order, given as {Class: {argument: value}}.
 
-    Each call draws its random numbers from its own seed, so that neither workers nor their number change a result.
+    Each call has its own seed, so that results do not depend on the number of workers.
     """
     import albumentations
 
@@ -58,26 +58,26 @@ def albumentations_(
 
 
 def check_augmented(before: Image, after: npt.NDArray[Any]) -> Image:
-    """Return an augmented photo; a ValueError unless it is uint8 RGB of the size that it had."""
+    """Return an augmented image; raise ValueError unless it is uint8 RGB of the original size."""
     if after.dtype == np.uint8 and after.shape == before.shape:
         return after
-    size, made = (" × ".join(map(str, image.shape)) for image in (before, after))
-    remedy = f"end with Resize: {{height: {before.shape[0]}, width: {before.shape[1]}}}"
+    expected, got = (" × ".join(map(str, image.shape)) for image in (before, after))
+    remedy = f"End with Resize: {{height: {before.shape[0]}, width: {before.shape[1]}}}"
     if after.ndim != 3 or after.shape[2] != 3:
-        remedy = "photos have three channels"
+        remedy = "Keep the three channels"
     if after.dtype != np.uint8:
-        remedy = "leave out ToFloat and the like (photos are normalised on the device), or end with FromFloat"
-    raise ValueError(f"expected uint8 pixels of {size}, got {after.dtype} of {made}: {remedy}")
+        remedy = "Remove ToFloat (images are normalized on the device), or end with FromFloat"
+    raise ValueError(f"expected uint8 pixels of {expected}, got {after.dtype} of {got}. {remedy}")
 
 
 def build_transform(name: str, params: Mapping[str, Any]) -> Any:
-    """Return one transform of albumentations; a wrong name, argument or value is a ValueError with the nearest word."""
+    """Return one albumentations transform; raise ValueError for a wrong name, argument or value."""
     import albumentations
 
     if not isinstance(params, Mapping):
-        raise ValueError(f"the arguments of {name} are {params!r}, which is no mapping {{argument: value}}")
-    if name in ELSEWHERE:
-        raise ValueError(f"{name} has no place here: {ELSEWHERE[name]}")
+        raise ValueError(f"{name}: expected a mapping {{argument: value}}, got {params!r}")
+    if name in BUILT_IN:
+        raise ValueError(f"{name} is not needed, {BUILT_IN[name]}. Remove it")
     classes = {key: value for key, value in vars(albumentations).items() if inspect.isclass(value)
                and issubclass(value, albumentations.BasicTransform | albumentations.BaseCompose)}  # fmt: skip
     if name not in classes:
@@ -96,10 +96,10 @@ def build_transform(name: str, params: Mapping[str, Any]) -> Any:
 
 
 def build_nested(transforms: Any) -> list[Any]:
-    """Return the transforms inside a OneOf, SomeOf or Sequential, as a mapping or as a list."""
+    """Return the transforms inside a OneOf, SomeOf or Sequential, given as a mapping or a list."""
     if isinstance(transforms, list):
         pairs = [item if isinstance(item, Mapping) else {str(item): {}} for item in transforms]
         return [step for pair in pairs for step in build_nested(pair)]
     if not isinstance(transforms, Mapping):
-        raise ValueError(f"{transforms!r} is no mapping of transforms, {{Class: {{argument: value}}}}")
+        raise ValueError(f"expected a mapping of transforms {{Class: {{argument: value}}}}, got {transforms!r}")
     return [build_transform(name, params or {}) for name, params in transforms.items()]

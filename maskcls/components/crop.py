@@ -1,4 +1,4 @@
-"""Geometry that is the same for each photo: applied once, before the cache."""
+"""Deterministic crops, applied once to each image before the pixel cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from maskcls.imaging.resize import center_box, fit_box, resize_image
 registry = Registry("crop")
 Crop = Callable[[Image], Image]
 
-PARTS = {  # left, top, right, bottom in a face whose eyes lie at (-0.5, 0) and (0.5, 0) and whose mouth at (0, 1)
+PARTS = {  # left, top, right, bottom in face coordinates: eyes at (-0.5, 0) and (0.5, 0), mouth at (0, 1)
     "forehead": (-1.0, -1.1, 1.0, -0.1),
     "nose_chin": (-0.9, 0.2, 0.9, 1.6),
     "chin_neck": (-1.1, 1.2, 1.1, 2.6),
@@ -27,15 +27,15 @@ PARTS = {  # left, top, right, bottom in a face whose eyes lie at (-0.5, 0) and 
 
 
 def check_pair(value: list[int] | None) -> list[int] | None:
-    """Return a height and a width."""
+    """Return a [height, width] pair or None."""
     if value is not None and len(value) != 2:
-        raise ValueError(f"{value} is no [height, width]")
+        raise ValueError(f"expected [height, width], got {value}")
     return value
 
 
 @registry.register
 def none() -> Crop:
-    """Leave the photos as they are; all must have one size."""
+    """Leave the images as they are; all must have the same size."""
     return lambda image: image
 
 
@@ -44,9 +44,9 @@ def center(
     *, height: ImageSide = 400, width: ImageSide = 200,
     out: Annotated[list[ImageSide] | None, AfterValidator(check_pair)] = None, clahe: NonNegativeFloat = 0.0,
 ) -> Crop:  # fmt: skip
-    """Cut height × width pixels out of the middle, as albumentations' CenterCrop, then scale them to `out`.
+    """Cut the central height × width pixels, as albumentations' CenterCrop, then resize them to `out`.
 
-    `out` is [height, width] in pixels; null leaves the cut as it is. A photo smaller than the cut is an error.
+    `out` is [height, width] in pixels; null keeps the size of the cut. An image smaller than the cut is an error.
     """
 
     def cut(image: Image) -> Image:
@@ -55,15 +55,15 @@ def center(
             raise DataError(crop_too_large(height, width, h, w))
         top, left = (h - height) // 2, (w - width) // 2
         part = image[top : top + height, left : left + width]
-        high, wide = out or (height, width)
-        return resize_image(part, high, wide, clahe)
+        out_height, out_width = out or (height, width)
+        return resize_image(part, out_height, out_width, clahe)
 
     return cut
 
 
 @registry.register
 def resize(*, height: ImageSide = 80, width: ImageSide = 60, clahe: NonNegativeFloat = 0.0) -> Crop:
-    """Scale the whole photo to height × width pixels (by area when it shrinks)."""
+    """Resize the full image to height × width pixels (area interpolation for downscaling)."""
     return lambda image: resize_image(image, height, width, clahe)
 
 
@@ -72,14 +72,14 @@ def face(
     *, detector: Detector = "mtcnn", margin: NonNegativeFloat = 0.2, height: ImageSide = 224, width: ImageSide = 224,
     clahe: NonNegativeFloat = 0.0,
 ) -> Crop:  # fmt: skip
-    """Cut the face that a detector finds, with a margin (a share of its width and height) on each side."""
+    """Cut the detected face with a margin (a fraction of its width and height) on each side."""
 
-    def area(found: Face) -> Box:
-        left, top, right, bottom = found.box
-        aside, up = margin * (right - left), margin * (bottom - top)
-        return left - aside, top - up, right + aside, bottom + up
+    def box_of(face: Face) -> Box:
+        left, top, right, bottom = face.box
+        dx, dy = margin * (right - left), margin * (bottom - top)
+        return left - dx, top - dy, right + dx, bottom + dy
 
-    return FaceCrop(FaceDetector(detector), area, height, width, clahe)
+    return FaceCrop(FaceDetector(detector), box_of, height, width, clahe)
 
 
 @registry.register
@@ -87,46 +87,49 @@ def region(
     *, part: Literal["forehead", "nose_chin", "chin_neck"] = "nose_chin", detector: Detector = "mtcnn",
     height: ImageSide = 112, width: ImageSide = 144, clahe: NonNegativeFloat = 0.0,
 ) -> Crop:  # fmt: skip
-    """Cut a part of the face, placed by the detector's five landmarks."""
+    """Cut a part of the face, located by the detector's five landmarks."""
 
-    def area(found: Face) -> Box:
+    def box_of(face: Face) -> Box:
         left, top, right, bottom = PARTS[part]
-        points = found.landmarks.put([(left, top), (right, top), (right, bottom), (left, bottom)])
+        points = face.landmarks.put([(left, top), (right, top), (right, bottom), (left, bottom)])
         return (*map(float, points.min(0)), *map(float, points.max(0)))  # type: ignore[return-value]
 
-    return FaceCrop(FaceDetector(detector), area, height, width, clahe)
+    return FaceCrop(FaceDetector(detector), box_of, height, width, clahe)
 
 
 class FaceCrop:
-    """A crop around what a detector finds; where it finds nothing it is the middle of the photo, and is counted."""
+    """A crop around a detected face, or the center crop, counted in `fallbacks`, if none is found."""
 
     def __init__(
-        self, find: Callable[[Image], Face | None], area: Callable[[Face], Box], height: int, width: int, clahe: float
-    ) -> None:
-        self.find, self.area, self.size, self.clahe = find, area, (height, width), clahe
+        self, detect: Callable[[Image], Face | None], box_of: Callable[[Face], Box], height: int, width: int,
+        clahe: float,
+    ) -> None:  # fmt: skip
+        self.detect, self.box_of, self.image_size, self.clahe = detect, box_of, (height, width), clahe
         self.fallbacks, self.lock = 0, threading.Lock()
 
     def __call__(self, image: Image) -> Image:
-        found = self.find(image)
-        if found is None:
+        face = self.detect(image)
+        if face is None:
             with self.lock:
                 self.fallbacks += 1
-        box = center_box(image.shape, self.size) if found is None else fit_box(self.area(found), image.shape, self.size)
+            box = center_box(image.shape, self.image_size)
+        else:
+            box = fit_box(self.box_of(face), image.shape, self.image_size)
         top, left, bottom, right = box
-        return resize_image(image[top:bottom, left:right], *self.size, self.clahe)
+        return resize_image(image[top:bottom, left:right], *self.image_size, self.clahe)
 
 
-def crop_error(crop: Component, look: ImageInfo) -> str | None:
-    """Return why a photo of a known size is too small for a crop, None where it is not."""
-    high, wide = crop.params.get("height", 1), crop.params.get("width", 1)
-    if crop.builder is not center or (look.height >= high and look.width >= wide):
+def crop_error(crop: Component, info: ImageInfo) -> str | None:
+    """Return the reason why an image is too small for a crop, or None."""
+    min_height, min_width = crop.params.get("height", 1), crop.params.get("width", 1)
+    if crop.builder is not center or (info.height >= min_height and info.width >= min_width):
         return None
-    return f"is too small: {crop_too_large(high, wide, look.height, look.width)}"
+    return f"is too small: {crop_too_large(min_height, min_width, info.height, info.width)}"
 
 
 def crop_too_large(height: int, width: int, h: int, w: int) -> str:
-    """Return the words for a cut that a photo cannot hold."""
-    return f"crop.height × crop.width {height} × {width} is larger than a photo of {h} × {w} pixels"
+    """Return the message for a crop that is larger than the image."""
+    return f"crop.height × crop.width = {height} × {width} exceeds the image size {h} × {w}"
 
 
 def mixed_sizes_message(crop: str, sizes: Sequence[str]) -> str:

@@ -1,11 +1,11 @@
-"""Outside data: further photos to train on, never scored; what stands in the table already is left out."""
+"""Extra training data: images that are never scored, without copies of images in the table."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +15,7 @@ import pandas as pd
 from pydantic import AfterValidator
 
 from maskcls.components import data
+from maskcls.core.columns import Note
 from maskcls.core.csv_reader import MAX_AGE, parse_age
 from maskcls.core.errors import DataError, unknown_message
 from maskcls.core.image_rows import to_table
@@ -26,25 +27,24 @@ from maskcls.system import console
 from maskcls.system.processes import num_cpus
 
 registry = Registry("extra")
-Note = Callable[[str], None]
 FIELDS = {"age": r"\d+(?:\.\d+)?", "gender": "[^_]+?", "person": ".+?"}
 
 
-def readable(pattern: str) -> str:
-    """Return a pattern of file names that tells age and gender."""
+def check_pattern(pattern: str) -> str:
+    """Return a file name pattern with the fields {age} and {gender}."""
     fields = re.findall(r"{(.*?)}", pattern)
     for field in fields:
         if field not in FIELDS:
             raise ValueError(unknown_message("field", field, FIELDS))
     if sorted(set(fields)) != sorted(fields) or not {"age", "gender"} <= set(fields):
-        raise ValueError(f"{pattern!r} must hold {{age}} and {{gender}}, each once")
+        raise ValueError(f"expected a pattern with {{age}} and {{gender}} once each, got {pattern!r}")
     return pattern
 
 
-def span(value: list[float] | None) -> list[float] | None:
-    """Return two ages, the younger one first."""
+def check_age_range(value: list[float] | None) -> list[float] | None:
+    """Return a [youngest, oldest] pair or None."""
     if value is not None and (len(value) != 2 or value[0] > value[1]):
-        raise ValueError(f"[{', '.join(f'{age:g}' for age in value)}] is no [youngest, oldest]")
+        raise ValueError(f"expected [youngest, oldest], got [{', '.join(f'{age:g}' for age in value)}]")
     return value
 
 
@@ -59,53 +59,55 @@ def table_(
     table: pd.DataFrame, note: Note, *, file: Annotated[str, AfterValidator(data.check_file)], root: str | None = None,
     links: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
-    """Add the photos of a CSV as data=table reads it; all of them are trained on, whatever their part says."""
+    """Add the images of a CSV, read as by data=table; all are trained on, also those of part eval."""
     new = data.table(note, file=file, root=root, links=links).sort_values("id", ignore_index=True)
-    if evaluated := int((new["part"] == "eval").sum()):
-        note(f"extra: {evaluated} photos of {file} are of part eval and are trained on all the same")
+    if num_eval := int((new["part"] == "eval").sum()):
+        note(f"extra: {num_eval} images of {file} have part eval but are trained on")
     return append_images(table, new, file, note)
 
 
 @registry.register
 def folder(
     table: pd.DataFrame, note: Note, *, root: Annotated[str, AfterValidator(data.check_dir)],
-    pattern: Annotated[str, AfterValidator(readable)] = "{age}_{gender}_*",
+    pattern: Annotated[str, AfterValidator(check_pattern)] = "{age}_{gender}_*",
     genders: dict[str, Literal["male", "female"]] = {"0": "male", "1": "female"},
     mask: Literal["worn", "incorrect", "none"] = "none",
-    ages: Annotated[list[NonNegativeFloat] | None, AfterValidator(span)] = None, links: bool = False,
+    ages: Annotated[list[NonNegativeFloat] | None, AfterValidator(check_age_range)] = None, links: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
-    """Add the photos below a folder whose names, without their ending, tell {age}, {gender} and perhaps {person}.
+    """Add the images below a folder whose names, without suffix, contain {age}, {gender} and optionally {person}.
 
-    `*` stands for anything, `genders` says what a name's {gender} means, `ages` limits the years (both included).
-    Without {person} each photo is its own person. `links` allows symbolic links out of the folder. Photos of other
-    names are left out and counted.
+    `*` matches anything, `genders` maps the {gender} of a name to a gender, `ages` is a range in years (both ends
+    included). Without {person} each image is its own person. `links` allows symbolic links to outside the folder.
+    Images with other names are left out and counted in a note.
     """
-    base, fits = Path(root), compile_pattern(pattern)
-    files, left_out = find_images(base)
-    rows = [row for path in files if (row := read(path, base, fits, genders, MASKS.index(mask)))]
-    if len(rows) < len(files):
-        note(f"extra: {len(files) - len(rows)} photos below {root} have names that {pattern!r} does not read")
+    base, regex = Path(root), compile_pattern(pattern)
+    paths, left_out = find_images(base)
+    rows = [row for path in paths if (row := parse_name(path, base, regex, genders, MASKS.index(mask)))]
+    if len(rows) < len(paths):
+        note(f"extra: {len(paths) - len(rows)} images below {root} do not match {pattern!r} and were left out")
     if left_out:
         note(f"extra: {root}: {describe_left_out(left_out)}")
     low, high = ages or (0, MAX_AGE)
-    chosen = [row for row in rows if low <= row["age"] <= high]
-    if len(chosen) < len(rows):
-        note(f"extra.ages: {len(rows) - len(chosen)} photos are of ages outside {low:g} to {high:g} and were left out")
-    if not chosen:
-        raise DataError(f"extra folder: none of the {len(files)} photos below {root} has a fitting name and age")
-    return append_images(table, to_table(chosen, base, links), root, note)
+    selected = [row for row in rows if low <= row["age"] <= high]
+    if len(selected) < len(rows):
+        note(f"extra.ages: {len(rows) - len(selected)} images with ages outside {low:g} to {high:g} were left out")
+    if not selected:
+        raise DataError(f"extra.root: none of {len(paths)} images in {root} match. Check extra.pattern and extra.ages")
+    return append_images(table, to_table(selected, base, links), root, note)
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Return the regular expression of a pattern with fields in braces and `*`."""
     parts = re.split(r"({\w+}|\*)", pattern)
-    named = {f"{{{field}}}": f"(?P<{field}>{text})" for field, text in FIELDS.items()} | {"*": ".*"}
-    return re.compile("".join(named.get(part, re.escape(part)) for part in parts))
+    groups = {f"{{{field}}}": f"(?P<{field}>{text})" for field, text in FIELDS.items()} | {"*": ".*"}
+    return re.compile("".join(groups.get(part, re.escape(part)) for part in parts))
 
 
-def read(path: Path, base: Path, fits: re.Pattern[str], genders: Mapping[str, str], mask: int) -> dict[str, Any] | None:
-    """Return the row of a photo from its name, None for a name that does not fit."""
-    match = fits.fullmatch(path.stem)
+def parse_name(
+    path: Path, base: Path, regex: re.Pattern[str], genders: Mapping[str, str], mask: int
+) -> dict[str, Any] | None:  # fmt: skip
+    """Return the row of an image from its name, or None if the name does not match."""
+    match = regex.fullmatch(path.stem)
     if match is None or match["gender"] not in genders or (age := parse_age(match["age"])) is None:
         return None
     person = match.groupdict().get("person") or path.relative_to(base).as_posix()
@@ -114,31 +116,31 @@ def read(path: Path, base: Path, fits: re.Pattern[str], genders: Mapping[str, st
 
 
 def append_images(table: pd.DataFrame, new: pd.DataFrame, source: str, note: Note) -> pd.DataFrame:
-    """Return the table with new photos as part `extra`; copies of photos that are there already are left out."""
-    named = set(new.loc[new["person"] != new["id"], "person"]) & set(table["person"])
-    if named:
-        raise DataError(f"extra: {len(named)} people of {source} stand in the table already, such as {min(named)}")
+    """Return the table with new images as part `extra`, without copies of images that it contains."""
+    shared = set(new.loc[new["person"] != new["id"], "person"]) & set(table["person"])
+    if shared:
+        raise DataError(f"extra: {len(shared)} people of {source} are already in the data, such as {min(shared)}")
     new = new.assign(part="extra", id="extra/" + new["id"], person="extra/" + new["person"])
     keep = ~is_duplicate([*table["path"], *new["path"]])[len(table) :].to_numpy()
-    note(f"extra: {keep.sum()} photos of {source} were added; {(~keep).sum()} are copies of others and were left out")
-    taken = new["id"][keep].isin(table["id"])
-    if taken.any():
-        raise DataError(f"extra: {new['id'][keep][taken].iloc[0]!r} stands in the table already")
+    note(f"extra: {keep.sum()} images of {source} were added; {(~keep).sum()} copies of other images were left out")
+    is_taken = new["id"][keep].isin(table["id"])
+    if is_taken.any():
+        raise DataError(f"extra: {new['id'][keep][is_taken].iloc[0]!r} is already in the data")
     return pd.concat([table, new[keep]], ignore_index=True)
 
 
 def is_duplicate(paths: list[str]) -> pd.Series[bool]:
-    """Tell for each file whether one before it has the same content; only files of one size are read."""
+    """Return for each file whether an earlier one has the same content; only files of equal size are read."""
     sizes = pd.Series([os.stat(path).st_size for path in paths], dtype="int64")
-    alike = [int(i) for i in np.flatnonzero(sizes.duplicated(keep=False))]
-    prints = [str(size) for size in sizes]
-    contents = console.track(file_hashes([paths[i] for i in alike]), len(alike), "comparing files")
-    for i, content in zip(alike, contents, strict=True):
-        prints[i] = content
-    return pd.Series(prints, dtype=str).duplicated()
+    same_size = [int(i) for i in np.flatnonzero(sizes.duplicated(keep=False))]
+    fingerprints = [str(size) for size in sizes]
+    contents = console.track(file_hashes([paths[i] for i in same_size]), len(same_size), "comparing files")
+    for i, content in zip(same_size, contents, strict=True):
+        fingerprints[i] = content
+    return pd.Series(fingerprints, dtype=str).duplicated()
 
 
 def file_hashes(paths: list[str]) -> Iterator[str]:
-    """Yield the SHA-256 of files, read in parallel."""
+    """Yield the SHA-256 of each file, computed in parallel."""
     with ThreadPoolExecutor(num_cpus()) as pool:
         yield from pool.map(lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest(), paths)

@@ -1,6 +1,6 @@
-"""Mixed photos: maps on a batch's images (B, 3, H, W) and targets (B, 18), on the device, for any loss and head.
+"""Mixing of images (B, 3, H, W) and targets (B, 18) of a batch on the device, for any loss and head.
 
-A map is also given the class (B,) that training counts each photo to, since the largest of soft targets may be another.
+A mixing function also takes the hard labels (B,), which may differ from the argmax of soft targets.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ registry = Registry("mixing")
 Mix = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def interval(values: list[float]) -> list[float]:
-    """Return a pair of shares, the smaller one first."""
+def check_interval(values: list[float]) -> list[float]:
+    """Return a pair of fractions in increasing order."""
     if len(values) != 2 or not 0 <= values[0] <= values[1] <= 1:
-        raise ValueError(f"{values} is no pair of shares from 0 to 1, the smaller one first")
+        raise ValueError(f"expected [low, high] between 0 and 1, got {values}")
     return values
 
 
@@ -34,97 +34,97 @@ def none() -> Mix | None:
 
 @registry.register
 def mixup(*, alpha: PositiveFloat = 0.2, p: UnitInterval = 1.0) -> Mix:
-    """Blend each photo with another of its batch, by a share drawn from Beta(alpha, alpha) (Zhang et al. 2018)."""
+    """Blend each image with another of its batch, with a weight from Beta(alpha, alpha) (Zhang et al. 2018)."""
 
     def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if not bernoulli(p):
             return images, targets
-        share, other = sample_beta(alpha), draw_partners(len(images), images.device)
-        return images.lerp(images[other], 1 - share), targets.lerp(targets[other], 1 - share)
+        weight, partners = sample_beta(alpha), draw_partners(len(images), images.device)
+        return images.lerp(images[partners], 1 - weight), targets.lerp(targets[partners], 1 - weight)
 
     return mix
 
 
 @registry.register
 def cutmix(*, alpha: PositiveFloat = 1.0, p: UnitInterval = 1.0) -> Mix:
-    """Paste a box of another photo; targets are shared by area (Yun et al. 2019)."""
+    """Paste a box of another image; targets are weighted by area (Yun et al. 2019)."""
 
     def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if not bernoulli(p):
             return images, targets
         height, width = images.shape[2:]
         top, bottom, left, right = sample_box(height, width, 1 - sample_beta(alpha))
-        other = draw_partners(len(images), images.device)
+        partners = draw_partners(len(images), images.device)
         mixed = images.clone()
-        mixed[:, :, top:bottom, left:right] = images[other, :, top:bottom, left:right]
+        mixed[:, :, top:bottom, left:right] = images[partners, :, top:bottom, left:right]
         area = (bottom - top) * (right - left) / (height * width)
-        return mixed, targets.lerp(targets[other], area)
+        return mixed, targets.lerp(targets[partners], area)
 
     return mix
 
 
 @registry.register
 def halfcut(
-    *, p: UnitInterval = 0.7, cut: Annotated[list[float], AfterValidator(interval)] = [0.46, 0.54],
+    *, p: UnitInterval = 0.7, cut: Annotated[list[float], AfterValidator(check_interval)] = [0.46, 0.54],
     pairs: Literal["any", "within", "between"] = "any",
 ) -> Mix:  # fmt: skip
-    """Join the left part of each photo with the right part of another, cut at a share of the width drawn from `cut`.
+    """Join the left part of each image with the right part of another, cut at a fraction of the width from `cut`.
 
-    The first-placed recipe's vertical half CutMix. `pairs` joins photos of any classes, of one class, or of different
-    ones; a photo without such a partner stays as it is.
+    Vertical half CutMix of the first-placed recipe. `pairs` joins images of any classes, of one class, or of different
+    classes; an image without such a partner stays as it is.
     """
 
     def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if not bernoulli(p):
             return images, targets
         width = images.shape[3]
-        at = round(width * float(torch.empty(()).uniform_(*cut)))
-        other = find_partners(labels, pairs)
-        mixed = torch.cat([images[:, :, :, :at], images[other][:, :, :, at:]], 3)
-        return mixed, targets.lerp(targets[other], 1 - at / width)
+        column = round(width * float(torch.empty(()).uniform_(*cut)))
+        partners = find_partners(labels, pairs)
+        mixed = torch.cat([images[:, :, :, :column], images[partners][:, :, :, column:]], 3)
+        return mixed, targets.lerp(targets[partners], 1 - column / width)
 
     return mix
 
 
 def bernoulli(p: float) -> bool:
-    """Tell whether an event of probability p takes place, by torch's generator of the CPU."""
+    """Return True with probability p, drawn from torch's CPU generator."""
     return float(torch.rand(())) < p
 
 
 def draw_partners(count: int, device: torch.device) -> Tensor:
-    """Return for each of `count` photos another one, each once: the next in a random circle of all of them.
+    """Return a random cyclic permutation: a partner for each of `count` images, each used once.
 
-    They are drawn on the CPU, the same for any device, which is not waited for.
+    It is drawn on the CPU, so that it is the same on every device, and copied without synchronization.
     """
-    circle = torch.randperm(count)
-    partner = torch.empty_like(circle)
-    partner[circle] = circle.roll(1)
-    return partner.to(device, non_blocking=True)
+    cycle = torch.randperm(count)
+    partners = torch.empty_like(cycle)
+    partners[cycle] = cycle.roll(1)
+    return partners.to(device, non_blocking=True)
 
 
 def sample_beta(alpha: float) -> float:
-    """Return a draw of Beta(alpha, alpha)."""
+    """Return a sample of Beta(alpha, alpha)."""
     return float(torch.distributions.Beta(alpha, alpha).sample())
 
 
 def sample_box(height: int, width: int, area: float) -> tuple[int, int, int, int]:
-    """Return top, bottom, left, right of a box of about a share of the area, anywhere, cut off at the border."""
+    """Return (top, bottom, left, right) of a random box with a fraction of the area, clipped to the image."""
     side = area**0.5
     y, x = float(torch.rand(())) * height, float(torch.rand(())) * width
-    tall, wide = height * side / 2, width * side / 2
+    half_height, half_width = height * side / 2, width * side / 2
     return (
-        max(round(y - tall), 0), min(round(y + tall), height),
-        max(round(x - wide), 0), min(round(x + wide), width),
+        max(round(y - half_height), 0), min(round(y + half_height), height),
+        max(round(x - half_width), 0), min(round(x + half_width), width),
     )  # fmt: skip
 
 
 def find_partners(labels: Tensor, pairs: str) -> Tensor:
-    """Return the partner of each photo: any other one, or one of its class, or of another, where there is one."""
+    """Return each image's partner: any other, or one of the same or another class; itself if none exists."""
     count = len(labels)
     if pairs == "any":
         return draw_partners(count, labels.device)
     same = labels[:, None] == labels[None]
     allowed = same.fill_diagonal_(False) if pairs == "within" else ~same
-    odds = torch.rand(count, count).to(labels.device, non_blocking=True) * allowed
-    found = odds.max(1)
-    return torch.where(found.values > 0, found.indices, torch.arange(count, device=labels.device))
+    scores = torch.rand(count, count).to(labels.device, non_blocking=True) * allowed
+    best = scores.max(1)
+    return torch.where(best.values > 0, best.indices, torch.arange(count, device=labels.device))

@@ -1,4 +1,4 @@
-"""Drawn masks: bare faces as further training photos with a mask, worn and worn incorrectly."""
+"""Mask overlay: training images with masks drawn on bare faces, worn correctly and incorrectly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 import PIL
 
+from maskcls.core.columns import Note
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeInt
@@ -31,9 +31,8 @@ from maskcls.system.files import content_hash, file_lock
 from maskcls.system.processes import num_cpus
 
 registry = Registry("overlay")
-Note = Callable[[str], None]
-SLIPS: dict[Style, float] = {"nose": 0.48, "chin": 0.34, "ear": 0.18}  # how a mask is worn incorrectly
-QUALITY = 95  # of the JPEG files
+INCORRECT_STYLES: dict[Style, float] = {"nose": 0.48, "chin": 0.34, "ear": 0.18}  # probabilities
+JPEG_QUALITY = 95
 
 
 @registry.register
@@ -47,92 +46,96 @@ def masks(
     table: pd.DataFrame, note: Note, cache: Path, *, of: Literal["extra", "train", "all"] = "extra",
     worn: NonNegativeInt = 1, incorrect: NonNegativeInt = 1, detector: Detector = "mtcnn", seed: NonNegativeInt = 0,
 ) -> pd.DataFrame:  # fmt: skip
-    """Add `worn` and `incorrect` drawn versions of each bare face of a part, placed by a detector's landmarks.
+    """Add `worn` and `incorrect` versions of each bare face of a part, drawn at the landmarks of a detector.
 
-    They are drawn once, below cache/overlays. A drawn photo keeps its source's person, labels and fold and is never
-    scored; photos in which no face is found are left out and counted.
+    They are drawn once, below cache/overlays. A drawn image keeps the person, labels and fold of its source and is
+    never scored. A note counts the images without a detected face, which are left out.
     """
-    find = FaceDetector(detector)
+    detect = FaceDetector(detector)
     parts = ("train", "extra") if of == "all" else (of,)
-    own = ~table["id"].str.startswith("pseudo/")  # a guess is no bare face that somebody vouches for
-    bare = table[own & table["part"].isin(parts) & (table["mask"] == MASKS.index("none")) & (table["label"] >= 0)]
+    has_label = ~table["id"].str.startswith("pseudo/")  # a pseudo-label may be wrong
+    bare = table[has_label & table["part"].isin(parts) & (table["mask"] == MASKS.index("none")) & (table["label"] >= 0)]
     if bare.empty:
-        raise ConfigError(f"overlay masks: no photo of overlay.of={of} shows a bare face")
-    wanted = [f"{kind}{i}" for kind, count in (("worn", worn), ("incorrect", incorrect)) for i in range(count)]
+        raise ConfigError(f"overlay=masks: no image of overlay.of={of} shows a bare face. Choose another overlay.of")
+    versions = [f"{kind}{i}" for kind, count in (("worn", worn), ("incorrect", incorrect)) for i in range(count)]
     contents = file_digests(list(bare["path"]), cache)
-    place = cache / "overlays" / key(bare, contents, wanted, detector, seed)
-    with file_lock(place.parent / f".{place.name}.lock"):
-        if not place.exists():
-            draw(bare, contents, wanted, find, seed, place)
-    there = {entry.name for entry in os.scandir(place)}
-    new = pd.concat([bare.iloc[:0], *(mask_rows(bare, name, place, there) for name in wanted)])
-    lost = sum(name.endswith(".none") for name in there)
-    note(f"overlay: {len(new)} masks were drawn on {len(bare) - lost} bare faces; in {lost} {detector} found no face")
+    folder = cache / "overlays" / cache_key(bare, contents, versions, detector, seed)
+    with file_lock(folder.parent / f".{folder.name}.lock"):
+        if not folder.exists():
+            draw_masks(bare, contents, versions, detect, seed, folder)
+    files = {entry.name for entry in os.scandir(folder)}
+    new = pd.concat([bare.iloc[:0], *(mask_rows(bare, version, folder, files) for version in versions)])
+    num_missed = sum(name.endswith(".none") for name in files)
+    note(
+        f"overlay: {len(new)} masks were drawn on {len(bare) - num_missed} bare faces; "
+        f"{detector} found no face in {num_missed} images"
+    )
     return pd.concat([table, new], ignore_index=True)
 
 
-def key(bare: pd.DataFrame, contents: list[str], wanted: list[str], detector: str, seed: int) -> str:
-    """Return the name of a folder of drawn photos: it changes with its sources and with the code that draws."""
+def cache_key(bare: pd.DataFrame, contents: list[str], versions: list[str], detector: str, seed: int) -> str:
+    """Return the folder name of drawn images, a hash of their sources, the options and the code."""
     files = [
         Path(__file__),
         *(Path(str(module.__file__)) for module in (face_masks, raster, face_detection, image_decoding)),
     ]
     code = [file.read_text(encoding="utf-8") for file in files]
     return content_hash([
-        list(bare["id"]), contents, wanted, detector, seed, code, cv2.__version__, PIL.__version__,
+        list(bare["id"]), contents, versions, detector, seed, code, cv2.__version__, PIL.__version__,
         package_versions(),
     ])  # fmt: skip
 
 
-def draw(
-    bare: pd.DataFrame, contents: list[str], wanted: list[str], find: FaceDetector, seed: int, place: Path
+def draw_masks(
+    bare: pd.DataFrame, contents: list[str], versions: list[str], detect: FaceDetector, seed: int, folder: Path
 ) -> None:  # fmt: skip
-    """Draw the wanted masks on all photos, in parallel, into a folder that appears whole or not at all.
+    """Draw all versions of all images in parallel into a folder that is created atomically.
 
-    A photo without a found face leaves an empty file `<name>.none`.
+    An image without a detected face gets an empty file `<name>.none`.
     """
-    part = place.with_suffix(".part")
+    part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
 
-    def one(name: str, path: str) -> None:
+    def draw_image(name: str, path: str) -> None:
         image = read_photo(path)
-        found = find(image)
-        if found is None:
+        face = detect(image)
+        if face is None:
             (part / f"{file_stem(name)}.none").touch()
             return
-        for kind in wanted:
-            random = np.random.default_rng((seed, zlib.crc32(f"{name}/{kind}".encode())))
-            picture = with_mask(image, found.landmarks, kind.startswith("worn"), random)
-            file = part / f"{file_stem(name)}-{kind}.jpg"
-            if not cv2.imwrite(str(file), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
-                raise DataError(f"{file} cannot be written: is the disk full?")
+        for version in versions:
+            rng = np.random.default_rng((seed, zlib.crc32(f"{name}/{version}".encode())))
+            masked = with_mask(image, face.landmarks, version.startswith("worn"), rng)
+            file = part / f"{file_stem(name)}-{version}.jpg"
+            if not cv2.imwrite(str(file), masked[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
+                raise DataError(f"cannot write {file}. Free disk space and run the same command")
 
     with ThreadPoolExecutor(num_cpus()) as pool:
-        for _ in console.track(pool.map(one, bare["id"], bare["path"]), len(bare), "drawing masks"):
+        for _ in console.track(pool.map(draw_image, bare["id"], bare["path"]), len(bare), "drawing masks"):
             pass
-    check_unchanged(list(bare["path"]), contents, place.parent.parent)
-    os.replace(part, place)
+    check_unchanged(list(bare["path"]), contents, folder.parent.parent)
+    os.replace(part, folder)
 
 
-def with_mask(image: Image, at: Landmarks, worn: bool, random: np.random.Generator) -> Image:
-    """Return a photo with a random mask, worn or in one of the three ways of wearing it incorrectly."""
-    style = "worn" if worn else list(SLIPS)[random.choice(len(SLIPS), p=list(SLIPS.values()))]
-    return draw_mask(image, at, sample_mask(random), style, random)
+def with_mask(image: Image, landmarks: Landmarks, worn: bool, rng: np.random.Generator) -> Image:
+    """Return an image with a random mask, worn correctly or in one of three incorrect styles."""
+    styles, probs = list(INCORRECT_STYLES), list(INCORRECT_STYLES.values())
+    style = "worn" if worn else styles[rng.choice(len(styles), p=probs)]
+    return draw_mask(image, landmarks, sample_mask(rng), style, rng)
 
 
 def file_stem(name: str) -> str:
-    """Return the file name of a photo's drawn versions, the same for an id always."""
+    """Return the start of the file names of an image's drawn versions, a hash of its id."""
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def mask_rows(bare: pd.DataFrame, kind: str, place: Path, there: set[str]) -> pd.DataFrame:
-    """Return the rows of one drawn version: its source's, but for id, path, mask, label, part and scored."""
-    files = pd.Series([f"{file_stem(name)}-{kind}.jpg" for name in bare["id"]], index=bare.index)
-    have = files.isin(there)
-    rows, mask = bare[have].copy(), MASKS.index(kind.rstrip("0123456789"))
+def mask_rows(bare: pd.DataFrame, version: str, folder: Path, files: set[str]) -> pd.DataFrame:
+    """Return the rows of one drawn version: those of the source with new id, path, mask, label, part and scored."""
+    names = pd.Series([f"{file_stem(name)}-{version}.jpg" for name in bare["id"]], index=bare.index)
+    is_drawn = names.isin(files)
+    rows, mask = bare[is_drawn].copy(), MASKS.index(version.rstrip("0123456789"))
     _, gender, age = decode(rows["label"])
     return rows.assign(
-        id="overlay/" + rows["id"] + "/" + kind, path=[str(place / name) for name in files[have]],
+        id="overlay/" + rows["id"] + "/" + version, path=[str(folder / name) for name in names[is_drawn]],
         mask=mask, label=encode(mask, gender, age), part="extra", scored=False,
     )  # fmt: skip

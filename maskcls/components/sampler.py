@@ -1,4 +1,4 @@
-"""The order in which an epoch sees the training rows."""
+"""Samplers: the order of the training rows in an epoch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from maskcls.core.schema import UnitInterval
 from maskcls.core.task import IntArray
 
 registry = Registry("sampler")
-Order = Callable[[np.random.Generator], IntArray]
+SampleOrder = Callable[[np.random.Generator], IntArray]
 
 
 @registry.register
-def shuffle(labels: IntArray) -> Order:
-    """Return each row once, in random order."""
-    return lambda random: random.permutation(len(labels))
+def shuffle(labels: IntArray) -> SampleOrder:
+    """Visit each row once, in random order."""
+    return lambda rng: rng.permutation(len(labels))
 
 
 @registry.register
-def weighted(labels: IntArray, *, power: UnitInterval = 1.0) -> Order:
-    """Draw rows with replacement, with odds 1 / (photos of the class)^power: 1 balances the classes, 0 does nothing."""
+def weighted(labels: IntArray, *, power: UnitInterval = 1.0) -> SampleOrder:
+    """Sample with replacement, with weights 1 / (class count)^power: 1 balances the classes, 0 is shuffle."""
     if not power:
         return shuffle(labels)
-    odds = 1.0 / np.bincount(labels)[labels] ** power
-    odds /= odds.sum()
-    return lambda random: random.choice(len(labels), len(labels), p=odds)
+    weights = 1.0 / np.bincount(labels)[labels] ** power
+    weights /= weights.sum()
+    return lambda rng: rng.choice(len(labels), len(labels), p=weights)

@@ -1,4 +1,4 @@
-"""Inspection of images, once each; results are remembered."""
+"""Inspection of image files, cached by size and modification time."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ from maskcls.system.files import content_hash, file_lock, write_json
 
 
 def inspect_images(paths: Iterable[str], root: Path) -> list[ImageInfo]:
-    """Return a look at each photo; root/photos.json remembers them by size and time of change, whoever asks next."""
-    asked, store = list(paths), root / "photos.json"
+    """Return facts on each image file; root/photos.json caches them by file size and times."""
+    paths, store = list(paths), root / "photos.json"
     with file_lock(root / ".photos.lock"):
-        known = read_store(store)
-        stamps = {path: file_signature(path) for path in dict.fromkeys(asked)}
-        new = [path for path, mark in stamps.items() if known.get(path, [None])[0] != mark]
+        cached = read_store(store)
+        signatures = {path: file_signature(path) for path in dict.fromkeys(paths)}
+        new = [path for path, signature in signatures.items() if cached.get(path, [None])[0] != signature]
         if new:
-            info(f"checking {len(new)} photos")
-            looks = track(map_heard(inspect_image, new, str), len(new), "checking")
-            for path, (seen, fault) in zip(new, looks, strict=True):
-                known[path] = [stamps[path], *(seen if fault is None else ImageInfo(0, 0, fault))]
-            remember(store, known)
-    return [ImageInfo(*known[path][1:]) for path in asked]
+            info(f"checking {len(new)} images")
+            inspected = track(map_heard(inspect_image, new, str), len(new), "checking")
+            for path, (image, fault) in zip(new, inspected, strict=True):
+                cached[path] = [signatures[path], *(image if fault is None else ImageInfo(0, 0, fault))]
+            write_store(store, cached)
+    return [ImageInfo(*cached[path][1:]) for path in paths]
 
 
-def keep_faults(faults: Mapping[str, str], root: Path) -> None:
-    """Remember photos that cannot be decoded, although they have passed the look, as long as they do not change."""
+def store_decode_errors(errors: Mapping[str, str], root: Path) -> None:
+    """Cache errors of images that pass the inspection but cannot be decoded, until the files change."""
     with file_lock(root / ".photos.lock"):
-        late = {path: [file_signature(path), *ImageInfo(0, 0, fault, late=True)] for path, fault in faults.items()}
-        remember(root / "photos.json", read_store(root / "photos.json") | late)
+        found = {path: [file_signature(path), *ImageInfo(0, 0, error, late=True)] for path, error in errors.items()}
+        write_store(root / "photos.json", read_store(root / "photos.json") | found)
 
 
-def remember(store: Path, known: Mapping[str, Any]) -> None:
-    """Write what is known of photos, but for faults that a look finds again: chmod mends them unseen."""
-    looks = {path: ImageInfo(*row[1:]) for path, row in known.items()}
-    kept = {path: row for path, row in known.items() if looks[path].fault is None or looks[path].late}
-    write_json(store, {"code": code(), "photos": kept})
+def write_store(store: Path, cached: Mapping[str, Any]) -> None:
+    """Write cached facts without errors of the inspection itself: chmod can fix those and leave the signature."""
+    infos = {path: ImageInfo(*row[1:]) for path, row in cached.items()}
+    kept = {path: row for path, row in cached.items() if infos[path].fault is None or infos[path].late}
+    write_json(store, {"code": code_hash(), "photos": kept})
 
 
 def read_store(store: Path) -> dict[str, Any]:
-    """Return what a file knows of photos; nothing where it is broken or of other code."""
+    """Return cached facts by path, empty if the file is unreadable or was written by other code."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         content = json.loads(store.read_text(encoding="utf-8"))
-        return dict(content["photos"]) if content["code"] == code() else {}
+        return dict(content["photos"]) if content["code"] == code_hash() else {}
     return {}
 
 
-def code() -> str:
-    """Return a mark of what judges a photo here."""
+def code_hash() -> str:
+    """Return a hash of the code and library versions that inspect images."""
     sources = [Path(str(file)).read_text(encoding="utf-8") for file in (__file__, image_decoding.__file__)]
     return content_hash([sources, cv2.__version__, PIL.__version__])
 
 
 def file_signature(path: str) -> str:
-    """Return a mark of a file that changes with its content; of what is no file, that it is none."""
+    """Return size, times and inode of a file, or the error message if it cannot be read."""
     try:
-        known = os.stat(path)
+        stat = os.stat(path)
     except OSError as error:
         return str(error.strerror)
-    return f"{known.st_size} {known.st_mtime_ns} {known.st_ctime_ns} {known.st_ino}"
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"

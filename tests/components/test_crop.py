@@ -29,7 +29,7 @@ def test_center_defaults_to_the_first_teams_crop() -> None:
 
 @pytest.mark.parametrize("size", [(65, 10), (10, 49)])
 def test_center_of_a_smaller_photo_is_an_error(size: tuple[int, int]) -> None:
-    with pytest.raises(DataError, match=f"{size[0]} × {size[1]} is larger than a photo of 64 × 48 pixels"):
+    with pytest.raises(DataError, match=f"{size[0]} × {size[1]} exceeds the image size 64 × 48"):
         center(height=size[0], width=size[1])(image(64, 48))
 
 

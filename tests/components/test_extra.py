@@ -53,8 +53,8 @@ def test_a_folder_is_read_by_the_names_of_its_files(outside: Path, table: pd.Dat
     assert list(new["label"]) == [12, 16, 17] and list(new["age"]) == [25, 58, 61]
     assert set(new["part"]) == {"extra"} and (new["person"] == new.index).all()
     assert notes == [
-        f"extra: 4 photos below {outside} have names that '{{age}}_{{gender}}_*' does not read",
-        f"extra: 3 photos of {outside} were added; 0 are copies of others and were left out",
+        f"extra: 4 images below {outside} do not match '{{age}}_{{gender}}_*' and were left out",
+        f"extra: 3 images of {outside} were added; 0 copies of other images were left out",
     ]
     pd.testing.assert_frame_equal(got.iloc[: len(table)], table)
 
@@ -67,7 +67,7 @@ def test_ages_genders_mask_and_person_are_as_asked(outside: Path, table: pd.Data
     assert (
         list(new["age"]) == [58, 60] and list(new["label"]) == [1, 5] and list(new["person"]) == ["extra/1", "extra/3"]
     )
-    with pytest.raises(DataError, match="none of the 7 photos"):
+    with pytest.raises(DataError, match="none of 7 images"):
         extra.folder(table, print, root=str(outside), ages=[90, 99])
 
 
@@ -78,7 +78,7 @@ def test_copies_are_left_out_and_counted(outside: Path, table: pd.DataFrame) -> 
     notes: list[str] = []
     new = extra.folder(table, notes.append, root=str(outside)).iloc[len(table) :]
     assert len(new) == 3 and notes[-1].endswith(
-        f"3 photos of {outside} were added; 3 are copies of others and were left out"
+        f"3 images of {outside} were added; 3 copies of other images were left out"
     )
 
 
@@ -94,7 +94,7 @@ def test_a_table_is_read_and_all_of_it_is_extra(outside: Path, table: pd.DataFra
     other = shutil.copytree(outside, outside.parent / "other")
     for name in ("25_0_2_1.jpg", "deep/61_1_0_2.jpg"):
         image(other / name, 200 + len(name))
-    with pytest.raises(DataError, match=r"'extra/25_0_2_1\.jpg' stands in the table already"):
+    with pytest.raises(DataError, match=r"'extra/25_0_2_1\.jpg' is already in the data"):
         extra.table_(pd.concat([table, new]), print, file=str(other / "more.csv"))
 
 
@@ -112,9 +112,9 @@ def test_wrong_values_are_told(tmp_path: Path) -> None:
     extra.registry.check({"name": "folder", "root": root, "genders": {"0": "mal"}}, faults)
     extra.registry.check({"name": "table", "file": root}, faults)
     assert faults == [
-        "extra.pattern (folder): '{age}_*' must hold {age} and {gender}, each once",
+        "extra.pattern (folder): expected a pattern with {age} and {gender} once each, got '{age}_*'",
         "extra.pattern (folder): unknown field 'sex', expected one of age, gender, person",
-        "extra.ages (folder): [60, 50] is no [youngest, oldest]",
+        "extra.ages (folder): expected [youngest, oldest], got [60, 50]",
         f"extra.root (folder): '{root}/no' is not an existing folder",
         "extra.genders (folder): unknown value 'mal', did you mean 'male'?",
         f"extra.file (table): '{root}' is not an existing file",

@@ -34,7 +34,7 @@ def test_the_core_patches_mend_what_they_name() -> None:
     before = competition()
     after, told = mended(before, "core")
     assert told.startswith(
-        "labels: 62 photos were mended by the 14 patches of tier core"
+        "labels: 62 images were changed by the 14 patches of tier core"
     )  # 8 people × 7 and 3 × 2 photos
     person = after["person"].str.partition("_")[0]
     assert (after.loc[person.isin([f"00{n}" for n in range(6359, 6365)]), "gender"] == 0).all()
@@ -53,7 +53,7 @@ def test_patches_applied_twice_change_nothing_more(tier: str) -> None:
     twice, told = mended(once, tier)
     columns = ["mask", "gender", "age", "label", "trained"]
     pd.testing.assert_frame_equal(twice[columns], once[columns])
-    assert tier == "extended" or told.startswith("labels: 0 photos")
+    assert tier == "extended" or told.startswith("labels: 0 images")
 
 
 def test_a_tree_of_other_people_is_left_alone_and_says_so() -> None:
@@ -61,7 +61,7 @@ def test_a_tree_of_other_people_is_left_alone_and_says_so() -> None:
         {"000020_female_Asian_50": (1, 50), "006359_female_Asian_18": (1, 18), "004432_male_Asian_43": (0, 43)}
     )
     after, told = mended(others, "extended")
-    assert told.startswith("labels: 0 photos")
+    assert told.startswith("labels: 0 images")
     pd.testing.assert_frame_equal(after[list(others)], others)
 
 
@@ -136,7 +136,7 @@ def test_the_oldest_of_outside_photos_does_not_say_how_old_the_data_s_own_people
     made = labels.plain(pd.concat([own, outside], ignore_index=True), notes.append, soft=4.0)
     oldest = made.groupby("person")["age2"].first()
     assert oldest.to_dict() == {"a": 1.0, "b": 0.375, "c": 0.625, "d": 1.0}
-    assert notes == ["labels: nobody is older than 60: 7 photos of that age count as 60 or more"]
+    assert notes == ["labels: 60 is the maximum age, so 7 images of that age count as 60 or older"]
 
 
 @settings(max_examples=30, deadline=None)

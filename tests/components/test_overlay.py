@@ -29,7 +29,7 @@ def test_a_bare_face_gets_rows_with_masks(table: pd.DataFrame, tmp_path: Path) -
     pd.testing.assert_frame_equal(got.head(35), table)
     new, bare = got.iloc[35:], table[table["mask"] == 2]
     assert len(bare) == 5 and len(new) == 15 and notes == [
-        "overlay: 15 masks were drawn on 5 bare faces; in 0 mtcnn found no face"
+        "overlay: 15 masks were drawn on 5 bare faces; mtcnn found no face in 0 images"
     ]  # fmt: skip
     assert list(new["mask"]) == [0] * 10 + [1] * 5 and list(new["label"]) == [
         label - 12 + 6 * mask for mask, label in zip(new["mask"], [*bare["label"]] * 3, strict=True)
@@ -56,7 +56,7 @@ def test_masks_are_drawn_once_and_are_the_same_when_drawn_again(table: pd.DataFr
 
 def test_the_second_call_draws_nothing(table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     got = overlay.masks(table, print, tmp_path, of="train")
-    monkeypatch.setattr(overlay, "draw", None)
+    monkeypatch.setattr(overlay, "draw_masks", None)
     pd.testing.assert_frame_equal(overlay.masks(table, print, tmp_path, of="train"), got)
 
 
@@ -68,7 +68,7 @@ def test_photos_without_a_face_are_left_out_and_counted(table: pd.DataFrame, tmp
     notes: list[str] = []
     got = overlay.masks(table, notes.append, tmp_path, of="train", detector="retinaface")
     assert len(got) == 35 + 2 * 3
-    assert notes == ["overlay: 6 masks were drawn on 3 bare faces; in 2 retinaface found no face"]
+    assert notes == ["overlay: 6 masks were drawn on 3 bare faces; retinaface found no face in 2 images"]
 
 
 def test_nothing_half_drawn_is_left_for_the_next_call(table: pd.DataFrame, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_each_fold_trains_on_what_the_same_fold_of_the_run_is_sure_of(table: pd.
         counts.append(len(sure))
     assert counts[0] != counts[1] and len(extra) > max(counts)
     assert notes[0].startswith(
-        f"pseudo: each fold trains on {min(counts)} to {max(counts)} of {PHOTOS} evaluation photos"
+        f"pseudo: each fold trains on {min(counts)} to {max(counts)} of {PHOTOS} evaluation images"
     )
     assert (extra["part"] == "extra").all() and extra["age"].isna().all()
     original = extra["id"].str.removeprefix("pseudo/")
@@ -160,13 +160,13 @@ def test_a_run_without_evaluation_photos_is_refused_when_the_config_is_checked(t
 
 
 def test_a_run_of_other_evaluation_photos_is_refused(table: pd.DataFrame, run: Path) -> None:
-    with pytest.raises(RunError, match=r"other photos than this data's evaluation part \(1 differ\)"):
+    with pytest.raises(RunError, match=r"differs from this data's in 1 images"):
         asked(table.iloc[:-1], run=str(run))
 
 
 def test_a_run_of_photos_of_the_same_names_is_refused(table: pd.DataFrame, run: Path) -> None:
     table.loc[12, "content"] = "another"
-    with pytest.raises(RunError, match="1 evaluation photos hold something else than when"):
+    with pytest.raises(RunError, match="1 evaluation images changed since"):
         asked(table, run=str(run))
 
 
@@ -175,7 +175,7 @@ def test_a_run_of_an_older_version_is_taken_at_its_photos_names_and_the_note_say
 ) -> None:
     pd.read_csv(run / "table.csv").drop(columns="content").to_csv(run / "table.csv", index=False)
     assert (
-        "is of an older version, which knew its evaluation photos by their names alone"
+        "was written by an older version, so its evaluation images are compared by name only"
         in asked(table, run=str(run))[1][0]
     )
 
@@ -183,7 +183,7 @@ def test_a_run_of_an_older_version_is_taken_at_its_photos_names_and_the_note_say
 def test_what_has_no_folds_of_its_own_is_refused(table: pd.DataFrame, run: Path) -> None:
     (run / "fold1" / "oof.npz").unlink()
     with pytest.raises(
-        RunError, match=r"no predictions of each of its folds .*fold1/oof.npz is missing.* a blend has seen"
+        RunError, match=r"fold1/oof\.npz is missing\. Set pseudo\.run to a finished run with all of its folds"
     ):
         asked(table, run=str(run))
 

@@ -248,12 +248,12 @@ def test_outside_photos_of_other_ages_and_parts_are_counted(base: Path, tmp_path
         shutil.copy(base / f"{i + 1}.png", tmp_path / f"{age}_1_x.png")
     told: list[str] = []
     extra.folder(table, told.append, root=str(tmp_path), ages=[60, 70])
-    assert "extra.ages: 2 photos are of ages outside 60 to 70 and were left out" in told
+    assert "extra.ages: 2 images with ages outside 60 to 70 were left out" in told
     lines = ["path,label,part,person", "99_1_x.png,3,train,a", "61_1_x.png,3,eval,b"]
     (tmp_path / "more.csv").write_text("\n".join(lines))
     grown = extra.table_(table, told.append, file=str(tmp_path / "more.csv"))
     assert grown["id"].tolist() == ["0.png", "extra/61_1_x.png", "extra/99_1_x.png"]
-    assert f"extra: 1 photos of {tmp_path}/more.csv are of part eval and are trained on all the same" in told
+    assert f"extra: 1 images of {tmp_path}/more.csv have part eval but are trained on" in told
 
 
 def test_words_of_labels_without_effect_are_named() -> None:
@@ -261,8 +261,8 @@ def test_words_of_labels_without_effect_are_named() -> None:
     table = persons(3, 0).assign(age=[20.0] * 6 + [np.nan] * 6)
     labels.plain(table, told.append, drop=[[10, 30], [70, 80]])
     assert told == [
-        "labels.drop: no photo is of an age from 70 to 80",
-        "labels: 6 training photos have no age in years, so border, soft and drop do not change them",
+        "labels.drop: no image has an age from 70 to 80",
+        "labels: border, soft and drop do not apply to 6 training images without an age in years",
     ]
     labels.plain(table, told.append)
     assert len(told) == 2

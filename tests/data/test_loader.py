@@ -157,11 +157,11 @@ def test_plain_of_nothing_has_no_batches(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_rare_change_to_floats_is_a_sentence_when_it_comes(pixels: np.ndarray, workers: int) -> None:
     rare = albumentations_(transforms={"ToFloat": {"p": 0.1}})
-    words = "augmentation: expected uint8 pixels of .*, got float32 of .*: leave out ToFloat and the like"
+    words = "augmentation: expected uint8 pixels of .*, got float32 of .*. Remove ToFloat"
     with pytest.raises(ConfigError, match=words) as caught:
         list(build_loader(pixels, rare, epochs(5), cpu(workers=workers)))
     (sentence,) = as_user_error(caught.value).messages
-    assert re.fullmatch(words + r" \(photos .*\), or end with FromFloat", sentence)
+    assert re.fullmatch(words + r" \(images .*\), or end with FromFloat", sentence)
 
 
 def test_floats_that_are_made_uint8_again_are_fine(pixels: np.ndarray) -> None:

@@ -21,7 +21,7 @@ from maskcls.components import crop
 from maskcls.core.errors import DataError
 from maskcls.core.registry import Component
 from maskcls.data import pixel_cache
-from maskcls.data.pixel_cache import allocate, list_entries, load_pixels, lock
+from maskcls.data.pixel_cache import allocate, list_entries, load_pixels, lock_path
 from maskcls.system.files import file_lock
 
 NONE = Component("crop", "none", {}, crop.none)
@@ -69,7 +69,7 @@ def test_a_second_call_decodes_nothing(table: pd.DataFrame, root: Path, monkeypa
     first = load_pixels(table, RESIZE, root)
     (file,) = root.rglob("pixels.npy")
     before = file.stat().st_mtime_ns
-    monkeypatch.setattr(pixel_cache, "decoded", None)
+    monkeypatch.setattr(pixel_cache, "read_cropped", None)
     assert np.array_equal(load_pixels(table, RESIZE, root), first)
     assert file.stat().st_mtime_ns == before and sorted(left(root)) == ["facts.json", "pixels.npy"]
 
@@ -142,7 +142,7 @@ def test_a_photo_smaller_than_the_crop_is_named(table: pd.DataFrame, root: Path)
     assert cv2.imwrite(table["path"][7], np.zeros((19, 30, 3), np.uint8))
     with pytest.raises(DataError) as caught:
         load_pixels(table, CENTER, root)
-    assert table["path"][7] in str(caught.value) and "larger than a photo of 19 × 30 pixels" in str(caught.value)
+    assert table["path"][7] in str(caught.value) and "exceeds the image size 19 × 30" in str(caught.value)
     assert not left(root)
 
 
@@ -151,7 +151,7 @@ def test_a_disk_without_room_is_told_beforehand(
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda place: usage)
-    with pytest.raises(DataError, match="cache_dir: 12 photos take 0 MB"):
+    with pytest.raises(DataError, match="cache_dir: 12 images need 0 MB"):
         load_pixels(table, NONE, root)
     assert not left(root)
 
@@ -196,7 +196,7 @@ def test_a_disk_that_fills_up_is_a_sentence_and_leaves_nothing(table: pd.DataFra
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
-        with pytest.raises(DataError, match=r"cache_dir: .* cannot be made: File too large"):
+        with pytest.raises(DataError, match=r"cache_dir: cannot write .*: File too large"):
             load_pixels(table, NONE, root)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -211,7 +211,7 @@ def test_the_room_of_a_set_is_taken_before_it_is_filled(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_is_a_sentence(table: pd.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"cannot be made: .*file"):
+    with pytest.raises(DataError, match=r"cache_dir: cannot write .*: .*file"):
         load_pixels(table, NONE, tmp_path / "file" / "cache")
 
 
@@ -231,7 +231,7 @@ def test_a_set_that_stands_is_read_without_its_lock(table: pd.DataFrame, root: P
     first = load_pixels(table, NONE, root)
     (folder,) = list_entries(root).values()
     os.utime(folder, (0, 0))
-    with file_lock(lock(folder)):  # would wait for ever
+    with file_lock(lock_path(folder)):  # would wait for ever
         assert np.array_equal(load_pixels(table, NONE, root), first)
     assert folder.stat().st_mtime > 0, "the folder's time is that of its last use"
 
@@ -251,7 +251,7 @@ def test_the_command_lists_and_clears(
              for key, folder in list_entries(root).items() if "/" not in key}  # fmt: skip
     with file_lock(root / f".{sizes[12]}.lock"):
         refused = command(f"clear={sizes[12]}", name="cache")
-    assert refused.returncode == 2 and "is being made by another process" in refused.stderr
+    assert refused.returncode == 2 and "is being built by another process" in refused.stderr
     assert command(f"clear={sizes[12]}", name="cache").returncode == 0
     assert (pixels >= 0).all(), "who reads a set keeps what is mapped"
     assert set(list_entries(root)) == {sizes[5], "overlays/1a2b3c4d"}

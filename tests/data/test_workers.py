@@ -21,7 +21,14 @@ from hypothesis import strategies as st
 from maskcls.components.hardware import Hardware, cpu
 from maskcls.core.errors import RunError, as_user_error
 from maskcls.data import loader
-from maskcls.data.loader import AHEAD, HELD, CachedImages, SequentialBatchSampler, affordable_workers, build_loader
+from maskcls.data.loader import (
+    BATCHES_IN_USE,
+    PREFETCH_FACTOR,
+    CachedImages,
+    SequentialBatchSampler,
+    build_loader,
+    limit_workers,
+)
 from maskcls.system import console, processes
 from maskcls.system.processes import free_shared_memory
 
@@ -39,7 +46,7 @@ def count_workers(free: int, hardware: Hardware, batch: int = 8) -> int:
     """Return how many workers a loader of small photos gets where so many bytes can be shared."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loader, "free_shared_memory", lambda: free)
-        return affordable_workers(CachedImages(PIXELS, None), SequentialBatchSampler(ROWS, batch), hardware)
+        return limit_workers(CachedImages(PIXELS, None), SequentialBatchSampler(ROWS, batch), hardware)
 
 
 @FORKS
@@ -50,9 +57,9 @@ def test_the_workers_batches_fit_into_what_is_free_and_one_more_worker_would_not
     count = count_workers(free, cpu(workers=wanted, folds_at_once=folds), batch)
     size = min(batch, 40) * (PIXELS[0].nbytes + 8)
     assert 0 <= count <= wanted
-    assert count == 0 or (AHEAD * count + HELD) * size * folds <= free
+    assert count == 0 or (PREFETCH_FACTOR * count + BATCHES_IN_USE) * size * folds <= free
     pages = size + 2 * 4096
-    assert count == wanted or (AHEAD * (count + 1) + HELD) * pages > free // folds
+    assert count == wanted or (PREFETCH_FACTOR * (count + 1) + BATCHES_IN_USE) * pages > free // folds
 
 
 @FORKS
@@ -98,7 +105,7 @@ def test_a_batch_that_does_not_come_is_not_waited_for_without_end(monkeypatch: p
             time.sleep(600)
         return image
 
-    monkeypatch.setattr(loader, "PATIENCE", 1)
+    monkeypatch.setattr(loader, "TIMEOUT", 1)
     with pytest.raises(RuntimeError) as caught:
         list(build_loader(PIXELS, sleep, SequentialBatchSampler(ROWS, 8), cpu(workers=1)))
     assert "sent no batch for some minutes" in str(as_user_error(caught.value))

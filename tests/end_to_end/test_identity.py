@@ -168,8 +168,8 @@ def test_photos_that_change_while_they_are_decoded_make_no_cache(
             same_size_and_time(Path(photos["path"][3]), bitmap(7))
         return real(path, word)
 
-    real, changed = pixel_cache.decoded, list[str]()
-    monkeypatch.setattr(pixel_cache, "decoded", decoded)
+    real, changed = pixel_cache.read_cropped, list[str]()
+    monkeypatch.setattr(pixel_cache, "read_cropped", decoded)
     with pytest.raises(DataError, match=r"1 of 4 photos changed while the command ran, first .*3\.png"):
         load_pixels(photos, RESIZE, tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("pixels.npy"))

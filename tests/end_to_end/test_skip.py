@@ -123,7 +123,7 @@ def test_a_photo_smaller_than_the_cut_is_bad_before_anything_is_decoded(
     assert cv2.imwrite(str(small), np.zeros((40, 20, 3), np.uint8))
     cut = [*[w for w in words if not w.startswith("crop.")], "crop=center", "crop.height=32", "crop.width=24"]
     with pytest.raises(
-        DataError, match=r"is too small: crop.height × crop.width 32 × 24 is larger than a photo of 40 × 20"
+        DataError, match=r"is too small: crop.height × crop.width = 32 × 24 exceeds the image size 40 × 20"
     ):
         run(compose(*cut))
     assert not list(tmp_path.rglob("pixels.*"))
@@ -277,6 +277,6 @@ def test_a_late_fault_that_cannot_be_kept_stops_the_run(
     words: list[str], mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil_late(monkeypatch, [sorted((mine / "eval/images").glob("[!.]*"))[0].name])
-    monkeypatch.setattr(pixel_cache, "keep_faults", lambda faults, root: None)
+    monkeypatch.setattr(pixel_cache, "store_decode_errors", lambda faults, root: None)
     with pytest.raises(PhotoError, match="out of luck"):
         run(compose(*words, "on_error=skip"))

@@ -125,13 +125,13 @@ REHEARSED = {  # told when the words are built, before a photo is read
     **{
         f"augmentation=albumentations augmentation.transforms.{words}": f"32 × 24 × 3, got {made}"
         for words, made in {
-            "RandomCrop={height:9,width:9,p:0.5}": "uint8 of 9 × 9 × 3: end with Resize: {height: 32, width: 24}",
-            "RandomCrop={height:9,width:9}": "uint8 of 9 × 9 × 3: end with Resize: {height: 32, width: 24}",
-            "ToFloat={}": "float32 of 32 × 24 × 3: leave out ToFloat and the like",
-            "OneOf={transforms:{ToFloat:{},HorizontalFlip:{}}}": "float32 of 32 × 24 × 3: leave out ToFloat",
-            "Sequential={transforms:{HorizontalFlip:{},ToFloat:{p:1}},p:1}": "float32 of 32 × 24 × 3: leave out ToFloat",
-            "ToGray={num_output_channels:1,p:1}": "uint8 of 32 × 24: photos have three channels",
-            "Transpose={p:1}": "uint8 of 24 × 32 × 3: end with Resize",
+            "RandomCrop={height:9,width:9,p:0.5}": "uint8 of 9 × 9 × 3. End with Resize: {height: 32, width: 24}",
+            "RandomCrop={height:9,width:9}": "uint8 of 9 × 9 × 3. End with Resize: {height: 32, width: 24}",
+            "ToFloat={}": "float32 of 32 × 24 × 3. Remove ToFloat",
+            "OneOf={transforms:{ToFloat:{},HorizontalFlip:{}}}": "float32 of 32 × 24 × 3. Remove ToFloat",
+            "Sequential={transforms:{HorizontalFlip:{},ToFloat:{p:1}},p:1}": "float32 of 32 × 24 × 3. Remove ToFloat",
+            "ToGray={num_output_channels:1,p:1}": "uint8 of 32 × 24. Keep the three channels",
+            "Transpose={p:1}": "uint8 of 24 × 32 × 3. End with Resize",
         }.items()
     },
     "model.arch=swin_tiny_patch4_window7_224": "model timm refuses photos of 32 × 24",

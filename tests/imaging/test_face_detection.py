@@ -134,7 +134,7 @@ def test_wrong_values_are_told_with_the_nearest_right_one() -> None:
     assert faults == [
         "crop.detector (face): unknown detector 'mtcn', did you mean 'mtcnn'?",
         "crop.part (region): unknown value 'nose', did you mean 'nose_chin'?",
-        "crop.out (center): [5] is no [height, width]",
+        "crop.out (center): expected [height, width], got [5]",
     ]
 
 
@@ -154,7 +154,7 @@ def test_center_scales_its_cut() -> None:
     cut = crop.center(height=100, width=80)(image)
     scaled = crop.center(height=100, width=80, out=[50, 40])(image)
     assert np.array_equal(scaled, cv2.resize(cut, (40, 50), interpolation=cv2.INTER_AREA))
-    with pytest.raises(DataError, match="larger than a photo"):
+    with pytest.raises(DataError, match="exceeds the image size"):
         crop.center(height=201, width=80)(image)
 
 
@@ -171,7 +171,7 @@ def test_a_face_crop_holds_the_box_and_its_margin(fake: list[Face]) -> None:
 def test_a_region_lies_where_it_is_named_after(part: str, fake: list[Face]) -> None:
     one = face_from_points(*BOX[:2], BOX[2] - BOX[0], BOX[3] - BOX[1], POINTS)
     made = crop.region(part=part, detector="fake", height=30, width=40)
-    left, top, right, bottom = made.area(one)
+    left, top, right, bottom = made.box_of(one)
     assert abs((left + right) / 2 - 50) < 1e-3
     if part != "chin_neck":
         assert BOX[0] <= left < right <= BOX[2] and BOX[1] - 3 <= top < bottom <= BOX[3]
@@ -200,7 +200,7 @@ def test_photos_without_a_face_have_the_centre_crop_and_are_counted(fake: list[F
     notes: list[str] = []
     for _ in range(2):
         got = load_pixels(table, Component("crop", "face", params, crop.face), tmp_path / "cache", notes.append)
-    assert notes == ["crop face: a face was found in 5 of 7 photos; the others have the centre crop"] * 2
+    assert notes == ["crop=face: a face was found in 5 of 7 images; the others have the center crop"] * 2
     assert got.shape == (7, 20, 10, 3) and got[3, 10, 5, 0] == 93
     plain = Component("crop", "resize", {"height": 20, "width": 10}, crop.resize)
     load_pixels(table, plain, tmp_path / "cache", notes.append)
