@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from maskcls.core.columns import Note
 from maskcls.core.csv_cells import parse_label, parse_person
 from maskcls.core.csv_reader import (
     Row,
@@ -33,6 +32,7 @@ from maskcls.core.image_rows import parse_row, to_table
 from maskcls.core.missing_files import report_missing
 from maskcls.core.registry import Component, Registry
 from maskcls.core.schema import NonNegativeInt
+from maskcls.core.table import Note
 from maskcls.core.task import bin_age, encode
 from maskcls.imaging.image_decoding import image_endings
 from maskcls.synthetic.dataset import write

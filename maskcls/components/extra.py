@@ -15,12 +15,12 @@ import pandas as pd
 from pydantic import AfterValidator
 
 from maskcls.components import data
-from maskcls.core.columns import Note
 from maskcls.core.csv_reader import MAX_AGE, parse_age
 from maskcls.core.errors import DataError, unknown_message
 from maskcls.core.image_rows import to_table
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat
+from maskcls.core.table import Note
 from maskcls.core.task import GENDERS, MASKS
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.system import console

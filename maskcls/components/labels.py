@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from maskcls.core.columns import Note
 from maskcls.core.errors import and_others
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat
-from maskcls.core.table import AGE_COLUMNS
+from maskcls.core.table import AGE_COLUMNS, Note
 from maskcls.core.task import AGE_THRESHOLDS, AGES, ATTRIBUTES, bin_age, decode, encode
 
 registry = Registry("labels")

@@ -12,12 +12,12 @@ from urllib.parse import urlparse
 import pandas as pd
 
 from maskcls.core.registry import Registry
+from maskcls.core.table import Note
 from maskcls.core.task import CLASSES
 from maskcls.storage.run import Run
 from maskcls.system.network import has_netrc
 
 registry = Registry("logger")
-Note = Callable[[str], None]
 LogFn = Callable[[Mapping[str, Any]], None]  # takes the numbers of an epoch
 MODES = Literal["auto", "online", "offline", "disabled"]
 LIMITS: dict[str, Any] = {"silent": True, "console": "off", "init_timeout": 20, "finish_timeout": 60}  # seconds

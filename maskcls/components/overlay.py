@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import PIL
 
-from maskcls.core.columns import Note
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeInt
+from maskcls.core.table import Note
 from maskcls.core.task import MASKS, decode, encode
 from maskcls.imaging import face_detection, face_masks, image_decoding, raster
 from maskcls.imaging.face_detection import Detector, FaceDetector, package_versions

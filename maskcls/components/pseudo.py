@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator
 
-from maskcls.core.columns import Note
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Registry
 from maskcls.core.schema import PositiveInt, Proportion
-from maskcls.core.table import FOLD_LABEL, FOLD_SOFT, OUT, OWN, num_folds
+from maskcls.core.table import FOLD_LABEL, FOLD_SOFT, NOT_TRAINED, OWN_LABEL, Note, num_folds
 from maskcls.core.task import CLASSES, decode
 from maskcls.storage.predictions import PROB_COLUMNS
 from maskcls.storage.run import Run, check_has_eval
@@ -56,7 +55,7 @@ def confident(
         return table
     grown = pd.concat([table, to_training_rows(selected, confident, soft)], ignore_index=True)
     columns = [FOLD_LABEL.format(k) for k in range(folds)]
-    return grown.assign(**{column: grown[column].fillna(OWN).astype("int64") for column in columns})
+    return grown.assign(**{column: grown[column].fillna(OWN_LABEL).astype("int64") for column in columns})
 
 
 def check_same_eval(run: Run, evaluation: pd.DataFrame, note: Note) -> int:
@@ -97,7 +96,7 @@ def to_training_rows(rows: pd.DataFrame, confident: list[pd.DataFrame], soft: bo
     Columns mask, gender and label are those of the first fold that has a confident prediction.
     """
     ids = rows["id"]
-    columns = {FOLD_LABEL.format(k): preds["pred"].reindex(ids).fillna(OUT).to_numpy(np.int64)
+    columns = {FOLD_LABEL.format(k): preds["pred"].reindex(ids).fillna(NOT_TRAINED).to_numpy(np.int64)
                for k, preds in enumerate(confident)}  # fmt: skip
     labels = np.stack(list(columns.values()))  # (folds, N)
     label = labels[(labels >= 0).argmax(0), np.arange(len(rows))]

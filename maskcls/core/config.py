@@ -14,55 +14,49 @@ from maskcls.core.registry import Component
 from maskcls.core.schema import NonNegativeInt, PositiveFloat, PositiveInt, Proportion, UnitInterval
 
 NOT_HASHED = ("name", "fold", "hardware", "logger", "runs_dir", "cache_dir", "on_error")  # not in a run's hash
-PATH_PARAMS = (
-    "root",
-    "file",
-    "links",
-)  # parameters of data and extra that say where files lie: not in a run's hash either
+PATH_PARAMS = ("root", "file", "links")  # location of files in data and extra: not in a run's hash either
 
 
 def check_name(name: str) -> str:
-    """Return a name that can be part of a folder's name."""
+    """Return the name; raise ValueError if it cannot be part of a folder's name."""
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-        raise ValueError(f"{name!r} cannot name a folder: letters, digits, '.', '_' and '-' can")
+        raise ValueError(f"expected letters, digits, '_', '.' and '-' ('.' and '-' not first), got {name!r}")
     if len(name) > 200:
-        raise ValueError(f"a name of {len(name)} letters is too long for a folder: 200 at most")
+        raise ValueError(f"expected at most 200 characters, got {len(name)}")
     return name
 
 
 def check_folder(value: str) -> str:
-    """Return a path at which a folder can stand."""
-    standing = next((p for p in (Path(value), *Path(value).parents) if os.path.exists(p)), None)
-    if standing is not None and not os.path.isdir(standing):
-        raise ValueError(f"{value!r} cannot be a folder: {str(standing)!r} is a file")
+    """Return the path; raise ValueError if a folder cannot be created there."""
+    existing = next((p for p in (Path(value), *Path(value).parents) if os.path.exists(p)), None)
+    if existing is not None and not os.path.isdir(existing):
+        raise ValueError(f"cannot create folder {value!r}: {str(existing)!r} is a file")
     return value
 
 
 @dataclass(frozen=True)
 class Config:
-    """An experiment: plain values, and a checked word of each conf group."""
+    """A checked experiment: plain values, and one component for each config group."""
 
     name: Annotated[str, AfterValidator(check_name)]
     seed: NonNegativeInt
     epochs: PositiveInt
-    batch: PositiveInt  # photos in a step, over all ranks
-    people: PositiveInt | None  # of the data's people this many, in its shares of gender × age; null: all
-    exam: (
-        Proportion | None
-    )  # share of the people that no fold sees, scored as evaluation photos in place of the data's own
+    batch: PositiveInt  # images in a batch, over all ranks
+    people: PositiveInt | None  # size of a subset of people, stratified by gender × age; null: all
+    exam: Proportion | None  # fraction of people set aside as the evaluation set; no fold trains on them
     folds: Annotated[int, Field(ge=2)]
-    fold: NonNegativeInt | None  # one fold of the run; null: all of them
-    select: Literal["best", "last"]  # the epoch whose weights predict
+    fold: NonNegativeInt | None  # train only this fold; null: all folds
+    select: Literal["best", "last"]  # the epoch whose weights are used for prediction
     precision: Literal["fp32", "bf16", "fp16"]
-    average: PositiveInt  # epochs whose weights are averaged: the best ones, or the last ones
-    clip: PositiveFloat | None  # largest norm of the gradient
-    accumulate: PositiveInt  # batches whose gradients make one step
-    ema: Proportion | None  # decay of a moving average of the weights, which then predicts
-    layer_decay: UnitInterval | None  # factor of the learning rate from each layer to the one below it
-    patience: PositiveInt | None  # epochs without a better F1 before a fold stops
+    average: PositiveInt  # number of best or last epochs whose weights are averaged
+    clip: PositiveFloat | None  # maximum norm of the gradient
+    accumulate: PositiveInt  # number of batches per optimizer step
+    ema: Proportion | None  # EMA decay; evaluation uses the EMA weights
+    layer_decay: UnitInterval | None  # learning-rate factor from each layer to the one below it
+    patience: PositiveInt | None  # early stopping: epochs without a better F1
     runs_dir: Annotated[str, AfterValidator(check_folder)]
     cache_dir: Annotated[str, AfterValidator(check_folder)]
-    on_error: Literal["stop", "skip"]  # what happens to a photo that cannot be used
+    on_error: Literal["stop", "skip"]  # handling of unreadable images
     plugins: list[str]
     data: Component
     extra: Component
@@ -84,12 +78,12 @@ class Config:
     hardware: Component
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the config with every default filled in, as plain containers."""
+        """Return the config with all defaults as plain containers."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {key: {"name": v.name, **v.params} if isinstance(v, Component) else v for key, v in values.items()}
 
     def hashed_items(self) -> dict[str, Any]:
-        """Return what changes results: the content that names a run, but for other runs' data."""
+        """Return the values that change results and so determine a run's id."""
         content = {key: value for key, value in self.to_dict().items() if key not in NOT_HASHED}
         for group in ("data", "extra"):
             content[group] = {key: value for key, value in content[group].items() if key not in PATH_PARAMS}

@@ -1,4 +1,4 @@
-"""CSV files: read as text, whatever their separator, with every bad row and every column that is not read named."""
+"""CSV files as rows of text, with the file and line of each error."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import csv
 import io
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from maskcls.core.columns import check_unused, rename_columns
 from maskcls.core.errors import DataError, and_others, nearest
+from maskcls.core.table import Note
 
 MAX_AGE = 120
-JUNK = ("._", ".DS_Store")
-Note = Callable[[str], None]
+SYSTEM_FILES = ("._", ".DS_Store")  # of macOS
 
 
 class Row(NamedTuple):
-    """One row of a CSV: where it stands, for a sentence about it, and its cells."""
+    """One row of a CSV: its location for error messages, and its cells."""
 
     location: str
     cells: dict[str, str]
@@ -30,21 +30,21 @@ def read_csv(
     source: Path, columns: Sequence[str], optional: Sequence[str] = (), ignored: Sequence[str] = (),
     note: Note | None = None,
 ) -> list[Row]:  # fmt: skip
-    """Return a CSV's rows as stripped text (ids keep their zeros) in Unicode's composed form, NFC.
+    """Return the rows of a CSV as stripped text (ids keep leading zeros) in Unicode NFC.
 
-    Its separator is one of `, ; tab |`. A missing file or column, or a line of more or fewer cells than the header, is
-    a DataError. A column is known by its name in any case, with any blanks and signs, or by a synonym of it. `note` is
-    told of columns that are known so, and of those that are not read (`ignored` ones left out).
+    The delimiter is one of `, ; tab |`. Column names match in any case, with any blanks and punctuation, or by a
+    synonym; `note` reports such matches, and columns that are neither read nor `ignored`. Raise DataError for a missing
+    file or column, and for a row whose number of cells differs from the header's.
     """
     lines = read_lines(source)
     header = lines[0][1]
-    twice = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
-    raise_errors([f"{source} has two columns '{name}'" for name in twice])
+    duplicates = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
+    raise_errors([f"{source}: duplicate column '{name}'. Rename or remove one" for name in duplicates])
     names = rename_columns(source, header, [*columns, *optional], note)
     raise_errors([missing_column_message(source, name, header) for name in columns if name not in names])
     rows = [(where, row if any(row[len(header) :]) else row[: len(header)]) for where, row in lines[1:]]
     raise_errors(
-        [f"{where} has {len(row)} cells, the header {len(header)}" for where, row in rows if len(row) != len(header)]
+        [f"{where}: expected {len(header)} cells, got {len(row)}" for where, row in rows if len(row) != len(header)]
     )
     if note:
         filled = [name for i, name in enumerate(names) if name or any(row[i] for _, row in rows)]
@@ -59,17 +59,17 @@ def missing_column_message(source: Path, name: str, header: Sequence[str]) -> st
 
 
 def read_lines(source: Path) -> list[tuple[str, list[str]]]:
-    """Return where each line of a CSV stands and its cells; the first one is the header, empty ones are left out."""
+    """Return (location, cells) of the lines of a CSV without empty ones; the first is the header."""
     if not source.is_file():
-        raise DataError(f"there is no file {source}")
+        raise DataError(f"file not found: {source}")
     try:
         text = unicodedata.normalize("NFC", source.read_bytes().decode("utf-8-sig"))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=detect_delimiter(text))
         lines = [(f"{source} line {reader.line_num}", [cell.strip() for cell in row]) for row in reader]
     except UnicodeDecodeError as error:
-        raise DataError(f"{source} is no text in UTF-8: save it as a CSV in UTF-8") from error
+        raise DataError(f"{source}: not UTF-8 text. Save it as CSV in UTF-8") from error
     except (csv.Error, OSError) as error:
-        raise DataError(f"{source} cannot be read as a CSV: {error}") from error
+        raise DataError(f"{source}: cannot read CSV ({error})") from error
     lines = [(where, row) for where, row in lines if any(row)]
     if not lines:
         raise DataError(f"{source} is empty")
@@ -77,30 +77,30 @@ def read_lines(source: Path) -> list[tuple[str, list[str]]]:
 
 
 def detect_delimiter(text: str) -> str:
-    """Return the separator that the first line has most of; a comma where it has none."""
+    """Return the most frequent delimiter of the first line, by default a comma."""
     header = text.lstrip().partition("\n")[0]
     return max(",;\t|", key=header.count)
 
 
 def find_duplicates(rows: Sequence[Row], column: str) -> list[str]:
-    """Return a sentence for each row whose cell stood in an earlier one; `a` and `./a` are one path."""
+    """Return a message for each row whose cell is a duplicate of an earlier row's; `a` and `./a` are one path."""
     seen: set[str] = set()
-    faults = []
+    errors = []
     for where, cells in rows:
         name = str(PurePosixPath(cells[column]))
         if name in seen:
-            faults.append(f"{where}: {column} {cells[column]!r} stands there more than once")
+            errors.append(f"{where}: duplicate {column} {cells[column]!r}")
         seen.add(name)
-    return faults
+    return errors
 
 
-def parse_category(value: str, words: Mapping[str, int]) -> int | None:
-    """Return the code of a word, None for an unknown one."""
-    return words.get(value.lower())
+def parse_category(value: str, codes: Mapping[str, int]) -> int | None:
+    """Return the code of a category, None if it is unknown."""
+    return codes.get(value.lower())
 
 
 def parse_age(value: str) -> float | None:
-    """Return an age in years, None for what is no age."""
+    """Return an age in years, None if the value is not an age."""
     try:
         age = float(value)
     except ValueError:
@@ -109,68 +109,68 @@ def parse_age(value: str) -> float | None:
 
 
 def is_below_root(name: str) -> bool:
-    """Tell whether a relative path names something below its root."""
+    """Return True if a relative path is inside its root."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def missing_path_message(kind: str, base: Path, name: str) -> str:
-    """Return the sentence for a path of a row that leads to nothing below its root."""
+    """Return the message for a row's path that is outside its root or does not exist."""
     if PurePosixPath(name).is_absolute():
-        return f"{name!r} is no path below {base}"
+        return f"path {name!r} is absolute. Make it relative to {base}"
     if name and not is_below_root(name):
-        return f"{name!r} climbs out of {base}"
-    return f"there is no {kind} {base / name}"
+        return f"path {name!r} is outside {base}"
+    return f"{kind} not found: {base / name}"
 
 
 def spell_as_on_disk(base: Path, name: str) -> str:
-    """Return a relative path in the Unicode form that files have (a Mac writes é as two signs), else as it is."""
-    place, parts = base, []
+    """Return a relative path in the Unicode form of the files on disk (macOS writes é as two characters)."""
+    folder, parts = base, []
     for part in PurePosixPath(name).parts:
-        if not part.isascii() and not os.path.lexists(place / part) and os.path.isdir(place):
-            known = remembered_spellings(str(place), os.stat(place).st_mtime_ns)
-            part = known.get(unicodedata.normalize("NFC", part), part)
+        if not part.isascii() and not os.path.lexists(folder / part) and os.path.isdir(folder):
+            spellings = cached_spellings(str(folder), os.stat(folder).st_mtime_ns)
+            part = spellings.get(unicodedata.normalize("NFC", part), part)
         parts.append(part)
-        place = place / part
+        folder = folder / part
     return "/".join(parts)
 
 
 def spellings_in(folder: str) -> dict[str, str]:
-    """Return the names in a folder by their composed form; none if there is no such folder."""
+    """Return {NFC form: name} of the names in a folder, empty if the folder does not exist."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return {unicodedata.normalize("NFC", name): name for name in names}
 
 
 @lru_cache(maxsize=64)
-def remembered_spellings(folder: str, changed: int) -> dict[str, str]:
-    """Return spellings_in a folder; `changed` is its time of change."""
+def cached_spellings(folder: str, mtime_ns: int) -> dict[str, str]:
+    """Return `spellings_in(folder)`, cached until the folder's modification time changes."""
     return spellings_in(folder)
 
 
-def note_blanks(source: Path, given: Sequence[Row], note: Note) -> None:
-    """Say what is taken for a person or a part that the rows of a CSV do not give."""
-    if "person" not in given[0].cells:
+def note_blanks(source: Path, rows: Sequence[Row], note: Note) -> None:
+    """Report the defaults that replace empty cells of person and part."""
+    if "person" not in rows[0].cells:
         note(
-            f"{source}: no column person, so each photo counts as a person of its own. "
-            "Scores leak where a person has several photos"
+            f"{source}: no column 'person', so each image counts as one person. "
+            "Out-of-fold scores leak if a person has several images"
         )
-    for column, taken in (("person", "each counts as a person of its own"), ("part", "they are trained on")):
-        blank = [where for where, cells in given if cells.get(column) == ""]
+    for column, default in (("person", "each counts as one person"), ("part", "they are training rows")):
+        blank = [where for where, cells in rows if cells.get(column) == ""]
         if blank:
-            note(f"{blank[0]}: {len(blank)} of {len(given)} rows have an empty {column}: {taken}")
+            note(f"{blank[0]}: {len(blank)} of {len(rows)} rows have an empty {column}; {default}")
 
 
 def note_unused_files(folder: Path, used: Iterable[str | Path], note: Note) -> None:
-    """Count the files below a folder that are not among the used ones; what a Mac leaves there holds no photo."""
-    taken = set(map(os.path.normpath, used))
-    files = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
-    spare = sorted(os.path.relpath(file, folder) for file in files if os.path.normpath(file) not in taken)
-    if spare := [name for name in spare if not os.path.basename(name).startswith(JUNK)]:
-        note(f"{len(spare)} files below {folder} are not used: {and_others(spare)}")
+    """Report the files below a folder that are not used, except the system's."""
+    used_paths = set(map(os.path.normpath, used))
+    files = [os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    unused = sorted(os.path.relpath(file, folder) for file in files if os.path.normpath(file) not in used_paths)
+    if unused := [name for name in unused if not os.path.basename(name).startswith(SYSTEM_FILES)]:
+        note(f"{len(unused)} files below {folder} are not used: {and_others(unused)}")
 
 
 def is_utf8(name: str) -> bool:
-    """Tell whether a file's name can be written into a table as UTF-8."""
+    """Return True if a file's name can be written as UTF-8."""
     try:
         return bool(name.encode())
     except UnicodeEncodeError:
@@ -178,7 +178,7 @@ def is_utf8(name: str) -> bool:
 
 
 def find_outside_links(paths: Sequence[str], base: Path) -> list[str]:
-    """Return the paths that symbolic links lead out of a root; each folder is resolved once."""
+    """Return the paths that lead outside a root through symbolic links; each folder is resolved once."""
     top, folders = os.path.realpath(base), [os.path.dirname(path) for path in paths]
     outside = {folder for folder in set(folders) if not Path(os.path.realpath(folder)).is_relative_to(top)}
     return [
@@ -187,8 +187,8 @@ def find_outside_links(paths: Sequence[str], base: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def raise_errors(faults: Sequence[str], most: int = 10) -> None:
-    """Raise the faults of a file together, the first ten in words."""
-    if faults:
-        more = [f"… and {len(faults) - most} more"] if len(faults) > most else []
-        raise DataError(*faults[:most], *more)
+def raise_errors(errors: Sequence[str], limit: int = 10) -> None:
+    """Raise one DataError with the first messages and the number of the others, if there are any."""
+    if errors:
+        more = [f"… and {len(errors) - limit} more"] if len(errors) > limit else []
+        raise DataError(*errors[:limit], *more)

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.core.columns import Note
-from maskcls.core.csv_cells import MASK_WORDS, classified, parse_person
+from maskcls.core.csv_cells import MASK_CODES, parse_class, parse_person
 from maskcls.core.csv_reader import (
     find_outside_links,
     is_below_root,
@@ -25,7 +24,7 @@ from maskcls.core.csv_reader import (
 from maskcls.core.errors import DataError, unknown_message
 from maskcls.core.identities import unify_ids
 from maskcls.core.missing_files import report_missing
-from maskcls.core.table import COLUMNS
+from maskcls.core.table import COLUMNS, Note
 from maskcls.core.task import MASKS, bin_age, encode
 
 
@@ -45,8 +44,8 @@ def parse_row(cells: Mapping[str, str], base: Path, location: str, errors: list[
         errors.append(f"{location}: {unknown_message('part', part, ('train', 'eval'))}")
     row = {"path": path, "person": cells.get("person", ""), "part": part}
     if "label" in cells:
-        return row | classified(cells, location, errors)
-    mask = parse_category(cells["mask"], MASK_WORDS)
+        return row | parse_class(cells, location, errors)
+    mask = parse_category(cells["mask"], MASK_CODES)
     if mask is None:
         errors.append(f"{location}: {unknown_message('mask', cells['mask'], MASKS)}")
     return row | {"mask": mask, **parse_person(cells, location, errors)}

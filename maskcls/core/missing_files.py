@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from maskcls.core.columns import Note
+from maskcls.core.table import Note
 
 
 @dataclass

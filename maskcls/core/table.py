@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +14,15 @@ from maskcls.core.task import AGES, CLASSES, SHAPE, FloatArray, IntArray, decode
 
 COLUMNS = ["id", "path", "person", "mask", "gender", "age", "label", "part"]
 AGE_COLUMNS = [f"age{i}" for i in range(len(AGES))]
-SOFT_TARGET_COLUMNS = [
-    f"soft{i}" for i in range(len(CLASSES))
-]  # what a row is trained towards, NaN where its label says that
-FOLD_LABEL, FOLD_SOFT = "pseudo{}", "soft{}_{}"  # columns: a fold's label of a row; its probabilities
-OWN, OUT = -1, -2  # in place of a fold's label: the row's own label is meant; the fold does not train on the row
+SOFT_TARGET_COLUMNS = [f"soft{i}" for i in range(len(CLASSES))]  # target probabilities, NaN for a hard label
+SCORING_COLUMNS = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scored"]
+FOLD_LABEL, FOLD_SOFT = "pseudo{}", "soft{}_{}"  # columns: a row's label and probabilities in a fold
+OWN_LABEL, NOT_TRAINED = -1, -2  # fold labels: the row keeps its label; the fold does not train on the row
+Note = Callable[[str], None]  # reports a remark about the data
 
 
 def with_fold_labels(table: pd.DataFrame, k: int) -> pd.DataFrame:
-    """Return a table with the labels that fold k trains pseudo-labelled rows towards."""
+    """Return the table with the labels that pseudo-labelled rows have in fold k."""
     if (column := FOLD_LABEL.format(k)) not in table:
         return table
     rows = (table[column] >= 0).to_numpy()
@@ -36,90 +37,85 @@ def with_fold_labels(table: pd.DataFrame, k: int) -> pd.DataFrame:
     return table.rename(columns=dict(zip(soft, SOFT_TARGET_COLUMNS, strict=True)))
 
 
-def taken(table: pd.DataFrame, k: int) -> pd.Series[bool]:
-    """Return which rows fold k may train on: of pseudo-labelled ones, those that its own source is sure of."""
+def has_train_label(table: pd.DataFrame, k: int) -> pd.Series[bool]:
+    """Return the mask of rows with a label in fold k; a pseudo-labelled row may lack one."""
     column = FOLD_LABEL.format(k)
-    return table[column] != OUT if column in table else pd.Series(True, index=table.index)
-
-
-SCORING_COLUMNS = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scored"]
+    return table[column] != NOT_TRAINED if column in table else pd.Series(True, index=table.index)
 
 
 def count_split_people(table: pd.DataFrame) -> int:
-    """Count the people with photos in more than one fold."""
+    """Count the people with images in more than one fold."""
     return int((table[table["part"] == "train"].groupby("person")["fold"].nunique() > 1).sum())
 
 
 def num_folds(table: pd.DataFrame) -> int:
-    """Return the number of folds that are scored."""
+    """Return the number of scored folds."""
     return int(table["fold"].max()) + 1
 
 
 def train_indices(table: pd.DataFrame, k: int) -> np.ndarray:
-    """Return the positions of the rows that fold k trains on."""
-    return np.flatnonzero(table["trained"] & (table["fold"] != k) & taken(table, k))
+    """Return the positions of the training rows of fold k."""
+    return np.flatnonzero(table["trained"] & (table["fold"] != k) & has_train_label(table, k))
 
 
-def targets(table: pd.DataFrame) -> FloatArray:
-    """Return what each row is trained towards, (N, 18): mask and gender as labelled, age as a distribution."""
+def train_targets(table: pd.DataFrame) -> FloatArray:
+    """Return the target distribution of each row, (N, 18): hard mask and gender, soft age; or its soft targets."""
     mask, gender, _ = decode(table["label"].clip(0))
     cube = np.zeros((len(table), *SHAPE), np.float32)
     cube[np.arange(len(table)), mask, gender] = table[AGE_COLUMNS].to_numpy()
-    whole = cube.reshape(len(table), -1)
+    targets = cube.reshape(len(table), -1)
     if SOFT_TARGET_COLUMNS[0] in table:
-        given = table[SOFT_TARGET_COLUMNS[0]].notna().to_numpy()
-        whole[given] = table.loc[given, SOFT_TARGET_COLUMNS].to_numpy(np.float32)
-    return whole
+        is_soft = table[SOFT_TARGET_COLUMNS[0]].notna().to_numpy()
+        targets[is_soft] = table.loc[is_soft, SOFT_TARGET_COLUMNS].to_numpy(np.float32)
+    return targets
 
 
 def train_labels(table: pd.DataFrame) -> IntArray:
-    """Return the class that training counts each row to, (N,), however soft its target is."""
+    """Return the hard class of each row, (N,), also where its target is soft."""
     mask, gender, _ = decode(table["label"].clip(0))
     return encode(mask, gender, table["age_class"])
 
 
 def val_indices(table: pd.DataFrame, k: int) -> np.ndarray:
-    """Return the positions of the rows that fold k is scored on."""
+    """Return the positions of the validation rows of fold k."""
     return np.flatnonzero((table["part"] == "train") & (table["fold"] == k) & table["scored"])
 
 
 def eval_indices(table: pd.DataFrame) -> np.ndarray:
-    """Return the positions of the evaluation rows."""
+    """Return the positions of the evaluation set."""
     return np.flatnonzero(table["part"] == "eval")
 
 
 def table_digest(table: pd.DataFrame) -> str:
-    """Return 8 hexadecimal digits of all that a table says of its photos and of what their files hold.
-
-    Where the files lie is left out.
-    """
-    more = table[sorted(set(table.columns) - {*SCORING_COLUMNS, "content", "path"})]  # what training alone goes by
-    numbers = more.select_dtypes(["number", "bool"])
-    words = table[[*SCORING_COLUMNS, "content", *more.columns.difference(numbers.columns)]]
-    whole = hashlib.sha256(words.to_csv(index=False, lineterminator="\n").encode())
+    """Return 8 hexadecimal digits of a table's rows and image contents, without the paths of the files."""
+    training = table[sorted(set(table.columns) - {*SCORING_COLUMNS, "content", "path"})]
+    numbers = training.select_dtypes(["number", "bool"])
+    texts = table[[*SCORING_COLUMNS, "content", *training.columns.difference(numbers.columns)]]
+    digest = hashlib.sha256(texts.to_csv(index=False, lineterminator="\n").encode())
     values = numbers.to_numpy(np.float64, copy=True)
-    values[np.isnan(values)] = np.nan  # of the many bit patterns, one
-    whole.update(" ".join(numbers.columns).encode() + values.tobytes())
-    return whole.hexdigest()[:8]
+    values[np.isnan(values)] = np.nan  # one of the many bit patterns
+    digest.update(" ".join(numbers.columns).encode() + values.tobytes())
+    return digest.hexdigest()[:8]
 
 
 def size_digest(table: pd.DataFrame) -> str:
-    """Return the digest of runs from before photos were known by content: of rows and the sizes of their files."""
+    """Return the digest of a table's rows and file sizes, as stored by runs of older versions."""
     sizes = [os.stat(path).st_size for path in table["path"]]
     text = table[SCORING_COLUMNS].assign(size=sizes).to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def describe_table(table: pd.DataFrame) -> str:
-    """Return one line on what a table holds."""
-    train, rest = table[table["part"] == "train"], table[table["part"] == "eval"]
-    present = len(np.unique(train["label"]))
+    """Return one line with the numbers of images, people, folds and classes."""
+    train, evaluation = table[table["part"] == "train"], table[table["part"] == "eval"]
+    num_classes = len(np.unique(train["label"]))
+    num_labelled = int(evaluation["scored"].sum())
     return (
-        f"{len(train)} photos of {train['person'].nunique()} people in {num_folds(table)} folds, {present} of "
-        f"{len(CLASSES)} classes; {len(rest)} evaluation photos ({int(rest['scored'].sum())} with labels)"
+        f"{len(train)} images of {train['person'].nunique()} people in {num_folds(table)} folds, {num_classes} of "
+        f"{len(CLASSES)} classes; evaluation set: {len(evaluation)} images, {num_labelled} with labels"
     )
 
 
-def differ(mine: pd.Series, other: pd.Series) -> npt.NDArray[np.bool_]:
-    """Return where two columns `content` differ; a photo whose content one of them does not know is taken as equal."""
-    return ((mine != other) & (mine != "") & (other != "")).to_numpy(bool)
+def content_differs(contents: pd.Series, other: pd.Series) -> npt.NDArray[np.bool_]:
+    """Return the mask of rows where two columns `content` differ; unknown contents count as equal."""
+    return ((contents != other) & (contents != "") & (other != "")).to_numpy(bool)

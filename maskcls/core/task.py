@@ -19,9 +19,9 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
 
-def bin_age(age: npt.ArrayLike, borders: Sequence[int] = AGE_THRESHOLDS) -> IntArray:
-    """Return the age class (0, 1, 2) of ages in years; a border belongs to the class above it."""
-    return np.searchsorted(np.asarray(borders), np.asarray(age), side="right").astype(np.int64)
+def bin_age(age: npt.ArrayLike, thresholds: Sequence[int] = AGE_THRESHOLDS) -> IntArray:
+    """Return the age class (0, 1, 2) of ages in years; a threshold belongs to the class above it."""
+    return np.searchsorted(np.asarray(thresholds), np.asarray(age), side="right").astype(np.int64)
 
 
 def encode(mask: npt.ArrayLike, gender: npt.ArrayLike, age: npt.ArrayLike) -> IntArray:

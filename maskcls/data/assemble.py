@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 
 from maskcls.components import crop, split
-from maskcls.core.columns import Note
 from maskcls.core.config import Config
 from maskcls.core.csv_reader import raise_errors
 from maskcls.core.errors import ConfigError, DataError, and_others
-from maskcls.core.identities import note_doubtful_ids, note_same_photos
+from maskcls.core.identities import note_doubtful_ids, note_duplicate_images
 from maskcls.core.missing_files import SkipMissing
 from maskcls.core.registry import Component
-from maskcls.core.table import count_split_people, num_folds, train_indices
+from maskcls.core.table import Note, count_split_people, num_folds, train_indices
 from maskcls.data.image_check import inspect_images
 from maskcls.data.selection import prepare_rows, without_patches
 from maskcls.system import distributed
@@ -44,7 +43,7 @@ def assemble_table(cfg: Config, note: Note) -> pd.DataFrame:
     table["scored"] = np.where(train, table["fold"] >= 0, (table["part"] == "eval") & (table["label"] >= 0))
     check_people(cfg, table, note)
     if "content" in table:
-        note_same_photos(table, note)
+        note_duplicate_images(table, note)
     if cfg.fold is not None and cfg.fold >= num_folds(table):
         raise ConfigError(f"fold={cfg.fold} is out of range: split={cfg.split.name} has {num_folds(table)} folds")
     count_before, table = len(table), cfg.overlay.build(table, note, Path(cfg.cache_dir))

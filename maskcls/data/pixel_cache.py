@@ -20,10 +20,10 @@ import pandas as pd
 import PIL
 
 from maskcls.components.crop import Crop, FaceCrop, mixed_sizes_message
-from maskcls.core.columns import Note
 from maskcls.core.csv_reader import raise_errors
 from maskcls.core.errors import DataError, PhotoError, RunError, unknown_message
 from maskcls.core.registry import Component
+from maskcls.core.table import Note
 from maskcls.data.image_check import store_decode_errors
 from maskcls.imaging import face_detection, image_decoding
 from maskcls.imaging.face_detection import package_versions

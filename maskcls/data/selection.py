@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from maskcls.components import labels, split
-from maskcls.core.columns import Note
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Component
+from maskcls.core.table import Note
 
 
 def prepare_rows(cfg: Config, table: pd.DataFrame, note: Note) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from maskcls.components.model import set_train_mode
 from maskcls.components.scheduler import Schedule
 from maskcls.core.config import Config
 from maskcls.core.errors import NonFiniteError
-from maskcls.core.table import targets, train_indices, train_labels, val_indices, with_fold_labels
+from maskcls.core.table import train_indices, train_labels, train_targets, val_indices, with_fold_labels
 from maskcls.core.task import FloatArray, IntArray
 from maskcls.data.loader import Batch, EpochBatchSampler, build_loader, seeded_rng
 from maskcls.data.pixel_cache import Pixels
@@ -52,8 +52,8 @@ class Fold:
         """Return fold k of a table; RunError where the device is to hold the photos and cannot."""
         mine = with_fold_labels(table, k)
         return cls(
-            k, pixels, hardware.to_device_memory(pixels), table["label"].to_numpy(), targets(mine), train_labels(mine),
-            train_indices(table, k), val_indices(table, k), table["id"].to_list(),
+            k, pixels, hardware.to_device_memory(pixels), table["label"].to_numpy(), train_targets(mine),
+            train_labels(mine), train_indices(table, k), val_indices(table, k), table["id"].to_list(),
         )  # fmt: skip
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from maskcls.components.blend import Blend
 from maskcls.core.errors import RunError
 from maskcls.core.registry import Component
-from maskcls.core.table import count_split_people, differ
+from maskcls.core.table import content_differs, count_split_people
 from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.metrics import compute_scores
 from maskcls.storage.run import Run
@@ -45,7 +45,7 @@ def check_same_folds(runs: Sequence[Run]) -> None:
             alone = len(first.index.symmetric_difference(other.index))
             raise RunError(f"{where} ({alone} scored photos stand in one of them only): they cannot be blended")
         apart = {name: (first[name] != other[name]).to_numpy() for name in RULER}
-        apart["content"] = differ(first["content"], other["content"])
+        apart["content"] = content_differs(first["content"], other["content"])
         if unequal := [name for name, rows_ in apart.items() if rows_.any()]:
             count = int(np.any([apart[name] for name in unequal], axis=0).sum())
             raise RunError(f"{where} ({count} photos differ in {', '.join(unequal)}): they cannot be blended")

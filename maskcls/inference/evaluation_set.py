@@ -9,7 +9,7 @@ import pandas as pd
 from maskcls.components.data import without_drawing
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Component
-from maskcls.core.table import differ
+from maskcls.core.table import content_differs
 from maskcls.core.task import FloatArray
 from maskcls.inference.predictor import restore_component
 from maskcls.storage.run import Run
@@ -40,7 +40,7 @@ def load_own_evaluation(run: Run, cache: Path) -> pd.DataFrame:
         raise RunError(f"{what}. Set data=<source> and the source's root or file")
     table["path"] = paths[table["id"]].to_numpy()
     now = pd.Series(file_digests(list(table["path"]), cache), dtype=str)
-    if changed := int(differ(table["content"], now).sum()):
+    if changed := int(content_differs(table["content"], now).sum()):
         console.info(f"{run.path.name}: {changed} evaluation photos changed since it was trained", "yellow")
     return table.assign(content=now)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from maskcls.core.errors import RunError
-from maskcls.core.table import differ, num_folds
+from maskcls.core.table import content_differs, num_folds
 from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.bootstrap import FEWEST, Tally, bootstrap_ci, person_counts
 from maskcls.evaluation.metrics import macro_f1
@@ -56,7 +56,7 @@ class ScoredPredictions:
     def same_rows(self, other: ScoredPredictions) -> bool:
         """Tell whether another's scores are of the same photos with the same labels."""
         same = self.ids == other.ids and bool((self.truth == other.truth).all())
-        return same and not differ(self.contents, other.contents).any()
+        return same and not content_differs(self.contents, other.contents).any()
 
 
 def out_of_fold(seeds: Sequence[Members]) -> ScoredPredictions:
@@ -87,7 +87,7 @@ def answers(part: str, rows: pd.DataFrame, tables: list[FloatArray], seeds: Sequ
     for run in (one for seed in seeds for one in seed):
         table = run.val_table if part == "oof" else run.eval_table.query("label >= 0")
         known = table.set_index("id")["content"]
-        if frozenset(table["id"]) != mine or differ(contents, known.reindex(contents.index)).any():
+        if frozenset(table["id"]) != mine or content_differs(contents, known.reindex(contents.index)).any():
             raise RunError(f"{run.path} and {seeds[0][0].path} are scored on different photos: they cannot be compared")
     ids, people = rows["id"].tolist(), rows["person"].tolist()
     return ScoredPredictions(part, rows["label"].to_numpy(np.int64), ids, people, tables, len(seeds), contents)

@@ -164,17 +164,17 @@ def test_evaluation_ids_alone_are_enough(root: Path) -> None:
     [
         ("01,female", "01,femal", 2, "unknown gender 'femal', did you mean 'female'?"),
         ("01,female", "01,", 2, "unknown gender ''"),
-        ("Asian,20,", "Asian,-4,", 3, "age '-4' is no age in years from 0 to 120"),
-        ("Asian,20,", "Asian,200,", 3, "age '200' is no age"),
-        ("Asian,20,", "Asian,nan,", 3, "age 'nan' is no age"),
-        ("Asian,20,", "Asian,inf,", 3, "age 'inf' is no age"),
-        ("Asian,20,", "Asian,,", 3, "age '' is no age"),
-        ("Asian,20,", "Asian,old,", 3, "age 'old' is no age"),
+        ("Asian,20,", "Asian,-4,", 3, "age must be a number of years from 0 to 120, got '-4'"),
+        ("Asian,20,", "Asian,200,", 3, "age must be a number of years from 0 to 120, got '200'"),
+        ("Asian,20,", "Asian,nan,", 3, "age must be a number of years from 0 to 120, got 'nan'"),
+        ("Asian,20,", "Asian,inf,", 3, "age must be a number of years from 0 to 120, got 'inf'"),
+        ("Asian,20,", "Asian,,", 3, "age must be a number of years from 0 to 120, got ''"),
+        ("Asian,20,", "Asian,old,", 3, "age must be a number of years from 0 to 120, got 'old'"),
         (PEOPLE[2][3], "003397_nobody", 4, "003397_nobody"),
-        (PEOPLE[2][3], "../images/" + PEOPLE[2][3], 4, "climbs out of"),
-        (PEOPLE[2][3], "/tmp", 4, "is no path below"),
-        (PEOPLE[2][3], "", 4, "there is no folder"),
-        (PEOPLE[2][3], PEOPLE[1][3], 4, f"path '{PEOPLE[1][3]}' stands there more than once"),
+        (PEOPLE[2][3], "../images/" + PEOPLE[2][3], 4, "is outside"),
+        (PEOPLE[2][3], "/tmp", 4, "is absolute. Make it relative to"),
+        (PEOPLE[2][3], "", 4, "folder not found"),
+        (PEOPLE[2][3], PEOPLE[1][3], 4, f"duplicate path '{PEOPLE[1][3]}'"),
     ],
 )
 def test_a_broken_row_names_file_and_line(root: Path, old: str, new: str, line: int, words: str) -> None:
@@ -223,7 +223,7 @@ def test_an_evaluation_photo_that_is_not_there_is_named(root: Path) -> None:
 def test_an_evaluation_id_cannot_climb_out(root: Path) -> None:
     edit(root / "eval" / "info.csv", "a.jpg", f"../../train/images/{PEOPLE[0][3]}/mask1.jpg")
     text = fault(root)
-    assert "eval/info.csv line 3: " in text and "climbs out of" in text
+    assert "eval/info.csv line 3: " in text and "is outside" in text
 
 
 def test_a_set_of_no_photos_is_a_fault(root: Path) -> None:
@@ -299,7 +299,7 @@ def test_labels_stand_for_themselves(photos: Path) -> None:
 def test_a_label_may_stand_beside_an_age_of_its_class_only(photos: Path) -> None:
     rows = read(photos, "path,label,age\na.jpg,2,60\nc.jpg,1,\n")
     assert rows["label"].tolist() == [2, 1] and rows["age"][0] == 60 and np.isnan(rows["age"][1])
-    with pytest.raises(DataError, match="line 2: label 2 is not the class of age 59"):
+    with pytest.raises(DataError, match="line 2: label 2 conflicts with age 59"):
         read(photos, "path,label,age\na.jpg,2,59\n")
 
 
@@ -314,13 +314,13 @@ def test_a_root_may_lie_elsewhere(photos: Path, tmp_path_factory: pytest.TempPat
     [
         ("worn", "won", 2, "unknown mask 'won', did you mean 'worn'?"),
         ("female", "femal", 3, "unknown gender 'femal', did you mean 'female'?"),
-        (",60", ",600", 3, "age '600' is no age in years from 0 to 120"),
-        (",60", ",nan", 3, "age 'nan' is no age in years"),
-        (",60", ",", 3, "is no age in years"),
+        (",60", ",600", 3, "age must be a number of years from 0 to 120, got '600'"),
+        (",60", ",nan", 3, "age must be a number of years from 0 to 120, got 'nan'"),
+        (",60", ",", 3, "age must be a number of years from 0 to 120"),
         ("c.jpg", "d.jpg", 4, "d.jpg"),
-        ("c.jpg", "../c.jpg", 4, "climbs out of"),
-        ("c.jpg", "sub", 4, "there is no file"),
-        ("c.jpg", "", 4, "there is no file"),
+        ("c.jpg", "../c.jpg", 4, "is outside"),
+        ("c.jpg", "sub", 4, "file not found"),
+        ("c.jpg", "", 4, "file not found"),
     ],
 )
 def test_a_broken_row_of_a_table_names_file_and_line(photos: Path, old: str, new: str, line: int, words: str) -> None:
@@ -332,7 +332,7 @@ def test_a_broken_row_of_a_table_names_file_and_line(photos: Path, old: str, new
 @pytest.mark.parametrize("label", ["18", "-1", "x", "", "1.0"])
 def test_a_label_that_is_no_class_is_named(photos: Path, label: str) -> None:
     text = told(photos, f"path,label\na.jpg,3\nc.jpg,{label}\n")
-    assert text == f"{photos}/my.csv line 3: label '{label}' is no class from 0 to 17"
+    assert text == f"{photos}/my.csv line 3: label must be a class from 0 to 17, got '{label}'"
 
 
 def test_an_unknown_part_is_named(photos: Path) -> None:
@@ -340,7 +340,7 @@ def test_an_unknown_part_is_named(photos: Path) -> None:
 
 
 def test_a_path_that_stands_twice_is_named(photos: Path) -> None:
-    assert "path 'a.jpg' stands there more than once" in told(photos, "path,label\na.jpg,3\na.jpg,4\n")
+    assert "duplicate path 'a.jpg'" in told(photos, "path,label\na.jpg,3\na.jpg,4\n")
 
 
 def test_columns_that_are_missing_are_named(photos: Path) -> None:
@@ -358,7 +358,7 @@ def test_a_row_with_a_cell_too_many_does_not_shift_the_others(photos: Path) -> N
     try:
         rows = read(photos, trailing)
     except DataError as error:
-        assert "there is no file" not in str(error) and "my.csv" in str(error)
+        assert "file not found" not in str(error) and "my.csv" in str(error)
     else:
         pd.testing.assert_frame_equal(rows, read(photos, PLAIN))
 

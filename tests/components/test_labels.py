@@ -185,7 +185,7 @@ def test_dropped_ages_are_scored_and_not_trained_on(tiny: list[str], tmp_path: P
 
 def test_what_is_trained_towards_is_mask_and_gender_times_the_ages() -> None:
     made = labels.plain(table({"a": (1, 59)}), print, soft=4.0)
-    targets = table_module.targets(made)
+    targets = table_module.train_targets(made)
     for row, target in zip(made.itertuples(), targets, strict=True):
         expected = np.zeros((3, 2, 3))
         expected[row.mask, row.gender] = [0, 0.625, 0.375]

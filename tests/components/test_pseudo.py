@@ -13,7 +13,7 @@ from maskcls.components.labels import plain
 from maskcls.core import table as table_module
 from maskcls.core.errors import RunError
 from maskcls.core.registry import Component
-from maskcls.core.table import OWN, taken, train_labels, with_fold_labels
+from maskcls.core.table import OWN_LABEL, has_train_label, train_labels, with_fold_labels
 from maskcls.core.task import encode
 from maskcls.system.files import write_npz, write_text
 from maskcls.system.safe_reading import read_arrays
@@ -72,7 +72,7 @@ def confidence(run: Path, k: int) -> pd.DataFrame:
 def labels(result: pd.DataFrame, k: int) -> pd.Series:
     """Return what fold k trains the added rows towards, by the evaluation photos' ids."""
     extra = plain(result, print).query("part == 'extra'")
-    mine = extra.iloc[np.flatnonzero(taken(extra, k))]
+    mine = extra.iloc[np.flatnonzero(has_train_label(extra, k))]
     label = train_labels(with_fold_labels(mine, k))
     return pd.Series(label, index=mine["id"].str.removeprefix("pseudo/"))
 
@@ -85,7 +85,7 @@ def test_each_fold_trains_on_what_the_same_fold_of_the_run_is_sure_of(table: pd.
     result, notes = asked(table, run=str(run), threshold=0.8)
     before = result.iloc[: len(table)]
     pd.testing.assert_frame_equal(before[table.columns], table)
-    assert (before[["pseudo0", "pseudo1"]] == OWN).all(axis=None)
+    assert (before[["pseudo0", "pseudo1"]] == OWN_LABEL).all(axis=None)
     extra, counts = result.iloc[len(table) :], []
     for k in range(2):
         sure = confidence(run, k).query("p >= 0.8")["guess"]
@@ -113,9 +113,9 @@ def test_a_fold_hears_nothing_of_the_other_folds_of_the_run(table: pd.DataFrame,
     pd.testing.assert_series_equal(labels(before, 0), labels(after, 0))
     assert not labels(before, 1).equals(labels(after, 1))
     for k, same in ((0, True), (1, False)):
-        targets = [table_module.targets(with_fold_labels(plain(result, print), k)) for result in (before, after)]
+        targets = [table_module.train_targets(with_fold_labels(plain(result, print), k)) for result in (before, after)]
         sums = [
-            target[np.flatnonzero(taken(result, k))].sum(0)
+            target[np.flatnonzero(has_train_label(result, k))].sum(0)
             for target, result in zip(targets, (before, after), strict=True)
         ]
         assert np.array_equal(*sums) == same
@@ -133,14 +133,14 @@ def test_soft_keeps_the_probabilities_of_the_added_rows_alone(table: pd.DataFram
     result = plain(asked(table, run=str(run), threshold=0.8, soft=True)[0], print)
     hard = plain(asked(table, run=str(run), threshold=0.8)[0], print)
     for k in range(2):
-        targets = table_module.targets(with_fold_labels(result, k))
-        mine = np.flatnonzero(taken(result, k) & (result["part"] == "extra"))
+        targets = table_module.train_targets(with_fold_labels(result, k))
+        mine = np.flatnonzero(has_train_label(result, k) & (result["part"] == "extra"))
         arrays = read_arrays(run / f"fold{k}" / "oof.npz")
         given = pd.DataFrame(arrays["eval_probs"], index=arrays["eval_ids"])
         np.testing.assert_allclose(
             targets[mine], given.loc[result["id"].iloc[mine].str.removeprefix("pseudo/")], atol=1e-6
         )
-        certain = table_module.targets(with_fold_labels(hard, k))
+        certain = table_module.train_targets(with_fold_labels(hard, k))
         np.testing.assert_array_equal(targets[: len(table)], certain[: len(table)])
         assert set(certain.max(1)) == {1.0}
 

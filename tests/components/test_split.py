@@ -261,5 +261,5 @@ def test_the_digest_is_of_rows_and_contents_and_not_of_the_folder(base: Config, 
 def test_the_summary_counts(base: Config) -> None:
     table = assemble_table(config(base, with_others(persons([(0, 0, 7)] * 10))), lambda note: None)
     assert describe_table(table) == (
-        "70 photos of 10 people in 5 folds, 3 of 18 classes; 4 evaluation photos (2 with labels)"
+        "70 images of 10 people in 5 folds, 3 of 18 classes; evaluation set: 4 images, 2 with labels"
     )

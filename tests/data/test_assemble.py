@@ -24,7 +24,7 @@ from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError
-from maskcls.core.identities import note_doubtful_ids, note_same_photos, unify_ids
+from maskcls.core.identities import note_doubtful_ids, note_duplicate_images, unify_ids
 from maskcls.core.image_rows import to_table
 from maskcls.core.registry import Component
 from maskcls.core.task import encode
@@ -92,7 +92,7 @@ def test_no_misspelt_person_column_makes_other_people(base: Path, data: some.Dat
     except DataError as error:
         assert "person" in str(error)
         return
-    assert table["person"].nunique() == PEOPLE or any("no column person" in note for note in told)
+    assert table["person"].nunique() == PEOPLE or any("no column 'person'" in note for note in told)
 
 
 def test_columns_that_are_not_read_are_named(base: Path) -> None:
@@ -101,18 +101,18 @@ def test_columns_that_are_not_read_are_named(base: Path) -> None:
     assert told == [
         f"{base}/my.csv: reading column 'Split' as part",
         f"{base}/my.csv: columns not used: colour, (no name)",
-        f"{base}/my.csv line 3: 1 of 2 rows have an empty person: each counts as a person of its own",
-        f"{base}/my.csv line 3: 1 of 2 rows have an empty part: they are trained on",
+        f"{base}/my.csv line 3: 1 of 2 rows have an empty person; each counts as one person",
+        f"{base}/my.csv line 3: 1 of 2 rows have an empty part; they are training rows",
     ]
 
 
 def test_a_table_without_people_says_that_scores_may_leak(base: Path) -> None:
     _, (told,) = read(base, "path,label", "0.png,3")
-    assert "no column person, so each photo counts as a person of its own. Scores leak" in told
+    assert "no column 'person', so each image counts as one person. Out-of-fold scores leak" in told
 
 
 def test_two_columns_for_one_are_refused_and_the_exact_name_wins(base: Path) -> None:
-    with pytest.raises(DataError, match="columns 'Person' and 'subject' can each be 'person'"):
+    with pytest.raises(DataError, match="columns 'Person' and 'subject' all match 'person'"):
         read(base, "path,label,Person,subject", "0.png,3,a,b")
     table, told = read(base, "path,label,Person,person", "0.png,3,a,b")
     assert table["person"].tolist() == ["b"] and told == [f"{base}/my.csv: columns not used: Person"]
@@ -269,7 +269,7 @@ def test_words_of_labels_without_effect_are_named() -> None:
 
 
 def test_a_leak_is_shown_at_the_end_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    notes = ["LEAK: split x puts 2 people on both sides", "LEAK: 1 photos are of several people", "labels: 0 photos"]
+    notes = ["LEAK: split x puts 2 people on both sides", "LEAK: 1 images belong to several people", "labels: 0 photos"]
     oof = {"f1": 0.5, "accuracy": 0.5, "photos": 1}
     closing = {"folds": [], "eval": None, "oof": oof, "people_on_both_sides": 2, "notes": notes}
     print_summary(Run(tmp_path / "t-0"), closing)
@@ -361,22 +361,22 @@ def doubled(**second: Any) -> list[str]:
     row = {"id": "a", "person": "p", "part": "train", "fold": 0, "scored": True, "label": 3, "content": "x"}
     others = [row | {"id": f"o{i}", "content": f"o{i}", "person": f"o{i}"} for i in range(3)]
     told: list[str] = []
-    note_same_photos(pd.DataFrame([row, *others, row | {"id": "b"} | second]), told.append)
+    note_duplicate_images(pd.DataFrame([row, *others, row | {"id": "b"} | second]), told.append)
     return told
 
 
 @pytest.mark.parametrize(
     ("second", "begin"),
     [
-        ({"person": "q", "fold": 1}, "LEAK: 1 photos are of several people and in several folds"),
-        ({"person": "q"}, "1 photos are of several people"),
-        ({"person": "q", "part": "eval", "fold": -1}, "LEAK: 1 photos are trained on and are scored evaluation photos"),
+        ({"person": "q", "fold": 1}, "LEAK: 1 images belong to several people in several folds"),
+        ({"person": "q"}, "1 images belong to several people"),
+        ({"person": "q", "part": "eval", "fold": -1}, "LEAK: 1 images are in both training and the labelled evaluation set"),
         (
             {"person": "q", "part": "eval", "fold": -1, "scored": False},
-            "1 photos are trained on and are evaluation photos",
+            "1 images are in both training and the evaluation set",
         ),
-        ({"label": 4}, "1 photos have several labels"),
-        ({"part": "eval", "scored": True}, "LEAK: 1 photos are trained on and are scored evaluation photos"),
+        ({"label": 4}, "1 images have several labels"),
+        ({"part": "eval", "scored": True}, "LEAK: 1 images are in both training and the labelled evaluation set"),
     ],
 )
 def test_a_photo_that_stands_twice_is_named(second: dict[str, Any], begin: str) -> None:
@@ -388,7 +388,7 @@ def test_copies_of_one_person_and_pseudo_labels_are_no_conflict() -> None:
     assert doubled() == [] == doubled(id="pseudo/b", part="extra", person="q")
     rest = pd.DataFrame([{"id": name, "person": name, "part": "eval", "fold": -1, "scored": False, "label": -1, "content": "x"}
                          for name in "ab"])  # fmt: skip
-    note_same_photos(rest, pytest.fail)
+    note_duplicate_images(rest, pytest.fail)
 
 
 @pytest.mark.parametrize("place", ["train", "eval"])
@@ -405,7 +405,7 @@ def test_a_run_over_a_photo_of_two_people_says_leak(place: str, people: Path, tm
     assemble_table(
         validate(compose(*own, "data=competition", f"data.root={root}", f"cache_dir={tmp_path}")), told.append
     )
-    (leak,) = [note for note in told if note.startswith("LEAK: 1 photos")]
+    (leak,) = [note for note in told if note.startswith("LEAK: 1 images")]
     assert f"{first.parent.name}/{first.name}" in leak
 
 

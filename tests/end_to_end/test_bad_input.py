@@ -45,7 +45,7 @@ WRONG = {
     "augmentation=team augmentation.transforms.Rotat.p=1": "unknown albumentations transform 'Rotat', did you mean 'Rotate'?",
     "augmentation=team augmentation.transforms.RandomBrightnessContrast.bright=1": "unknown argument 'bright' of RandomBrightnessContrast",
     "plugins=[nothing.here]": "plugins: 'nothing.here' cannot be imported",
-    "name=a/b": "name: 'a/b' cannot name a folder",
+    "name=a/b": "name: expected letters, digits, '_', '.' and '-' ('.' and '-' not first), got 'a/b'",
     "batch=10000": "batch=10000 exceeds the",
     "folds=1000": "folds=1000 exceeds the 14 people in the training data",
     "crop=center crop.height=900 crop.width=10": "exceeds the image size 64 × 48",
@@ -103,7 +103,7 @@ def test_wrong_words_and_wrong_values_are_told_together() -> None:
 
 CSV = {
     "gender": (",female,", ",femal,", "line 2: unknown gender 'femal', did you mean 'female'?"),
-    "age": (None, "-4", "is no age in years"),
+    "age": (None, "-4", "age must be a number of years from 0 to 120"),
     "column": ("gender", "colour", "missing column 'gender'"),
 }
 

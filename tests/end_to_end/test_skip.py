@@ -226,10 +226,10 @@ def test_rows_of_a_csv_and_of_extra_photos_may_lack_their_files(words: list[str]
     cv2.imwrite(str(outside / "a.png"), np.full((64, 48, 3), 7, np.uint8))
     (outside / "more.csv").write_text("path,mask,gender,age\na.png,none,male,30\nb.png,none,male,30\n")
     more = [*words, "extra=table", f"extra.file={outside}/more.csv"]
-    with pytest.raises(DataError, match=r"more.csv line 3: there is no file"):
+    with pytest.raises(DataError, match=r"more.csv line 3: file not found"):
         assembled(*more)
     _, grown, notes = assembled(*more, "on_error=skip")
-    assert (grown["part"] == "extra").sum() == 1 and any("more.csv line 3: there is no file" in n for n in notes)
+    assert (grown["part"] == "extra").sum() == 1 and any("more.csv line 3: file not found" in n for n in notes)
 
 
 def test_a_table_whose_files_are_all_missing_leaves_none(words: list[str], mine: Path) -> None:
