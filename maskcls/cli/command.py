@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from maskcls.system.console import answer, errors, main_rank
+from maskcls.system.console import error_console, exit_on_error, is_main_process
 from maskcls.system.signals import exit_code, stop_on_signals
 from maskcls.system.streams import prepare_streams
 
@@ -27,10 +27,10 @@ def run_command(main: Callable[[], Any]) -> Callable[[], Any]:
         prepare_streams()
         try:
             with stop_on_signals():
-                return answer(main)
+                return exit_on_error(main)
         except KeyboardInterrupt as stop:
-            if main_rank():
-                errors.print("stopped; the same command goes on from the last whole epoch", markup=False)
+            if is_main_process():
+                error_console.print("stopped; the same command goes on from the last whole epoch", markup=False)
             sys.exit(exit_code(stop))
 
     return guarded

@@ -130,7 +130,7 @@ def limit_workers(dataset: CachedImages, batches: Sampler[list[Item]], hardware:
     free = free_shared_memory() // max(hardware.folds_at_once, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     count = min(hardware.workers, max((free // size - BATCHES_IN_USE) // PREFETCH_FACTOR, 0))
     if count < hardware.workers:
-        console.say_once(
+        console.info_once(
             f"hardware.workers={hardware.workers} is lowered to {count}: a batch needs {size / 1e6:.1f} MB of "
             f"{SHARED} and {free / 1e6:.1f} MB are free for this process. Use docker run --shm-size=8g"
         )

@@ -47,12 +47,12 @@ def train_fold(
         state.load(last)
         console.info(f"fold {k} goes on after epoch {state.epoch}")
     facts, data = hardware.facts(), table_digest(table)
-    if console.main_rank() and (change := begin_session(cfg, run, k, state.epoch, data, facts)):
+    if console.is_main_process() and (change := begin_session(cfg, run, k, state.epoch, data, facts)):
         console.info(f"fold {k} goes on with other software: {change}", "yellow")
     batches = len(fold.train_indices) // cfg.batch
     with console.FoldProgress(f"fold {k}", batches * cfg.epochs, batches * state.epoch) as meter:
         for numbers in fit(cfg, state, fold, head, hardware, meter) if not state.out_of_patience(cfg.patience) else ():
-            if console.main_rank():
+            if console.is_main_process():
                 save_epoch(cfg, run, state, numbers, log)
             meter.epoch(numbers, cfg.epochs)
             if state.out_of_patience(cfg.patience):
@@ -104,7 +104,7 @@ def finish_fold(
         update_bn(cfg, model, fold, hardware)
     every = np.concatenate([fold.val_indices, rest])
     probs = predict_probs(model, head, fold.unchanged, every, hardware, cfg.precision, cfg.tta.build())
-    if console.main_rank():
+    if console.is_main_process():
         held = len(fold.val_indices)
         save_weights(model, best, checkpoint_metadata(cfg, state) | {"epoch": epochs})
         remove_unused_weights(run, fold.index, ())  # before oof.npz: a fold that is done is not looked at again

@@ -33,14 +33,12 @@ def train_fold(
 ) -> None:
     """Train fold k under a lock that the first rank holds for all of them."""
     held = file_lock(place.lock_path(k), lambda: console.info("this fold is trained elsewhere; waiting"))
-    with held if console.main_rank() else nullcontext():
+    with held if console.is_main_process() else nullcontext():
         distributed.barrier()
         fold.train_fold(cfg, place, table, photos, k, hardware, log)
 
 
-def train_folds(
-    cfg: Config, place: Run, table: pd.DataFrame, wanted: Sequence[int], at_once: int, log: LogFn
-) -> None:
+def train_folds(cfg: Config, place: Run, table: pd.DataFrame, wanted: Sequence[int], at_once: int, log: LogFn) -> None:
     """Train folds in processes, `at_once` at a time, which share this one's threads; a child's fault is raised here.
 
     The processes end where this one does, however it ends.

@@ -77,18 +77,18 @@ def train_run(cfg: Config, place: Run, hardware: Hardware) -> dict[str, Any] | N
     check_writable(runs_dir=cfg.runs_dir, cache_dir=cfg.cache_dir)
     dry_run(cfg, hardware)
     table, photos = load_photos(cfg, place, hardware, notes)
-    if console.main_rank():
+    if console.is_main_process():
         place.create({key: value for key, value in cfg.to_dict().items() if key != "fold"})
         claim(cfg, place, table)
         place.write_table(table)
         place.add_provenance(**collect_provenance(hardware.facts()))
-    sink: Logger | None = cfg.logger.build(console.info) if console.main_rank() else None
+    sink: Logger | None = cfg.logger.build(console.info) if console.is_main_process() else None
     closing, failed = None, True
     try:
         if sink:
             sink.begin(place, cfg.to_dict() | {"run": place.id})
         train_folds(cfg, place, table, photos, hardware, sink.log if sink else lambda numbers: None)
-        closing = finalize_run(cfg, place, table, notes, begun) if console.main_rank() else None
+        closing = finalize_run(cfg, place, table, notes, begun) if console.is_main_process() else None
         failed = False
     finally:
         if sink:
@@ -130,9 +130,7 @@ def make_table(cfg: Config, place: Run, hardware: Hardware, note: Callable[[str]
     return table
 
 
-def train_folds(
-    cfg: Config, place: Run, table: pd.DataFrame, photos: Pixels, hardware: Hardware, log: LogFn
-) -> None:
+def train_folds(cfg: Config, place: Run, table: pd.DataFrame, photos: Pixels, hardware: Hardware, log: LogFn) -> None:
     """Train the wanted folds, one after the other or some at once."""
     wanted = list(range(num_folds(table))) if cfg.fold is None else [cfg.fold]
     left = [k for k in wanted if not place.fold_is_done(k)]
@@ -143,9 +141,7 @@ def train_folds(
         train_fold(cfg, place, table, photos, k, hardware, log)
 
 
-def finalize_run(
-    cfg: Config, place: Run, table: pd.DataFrame, notes: list[str], begun: float
-) -> dict[str, Any] | None:
+def finalize_run(cfg: Config, place: Run, table: pd.DataFrame, notes: list[str], begun: float) -> dict[str, Any] | None:
     """Write tables, report and, last, metrics.json, once every fold is done; whoever comes last does it."""
     with file_lock(place.lock_path()):
         done = place.metrics()

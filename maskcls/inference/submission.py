@@ -27,7 +27,7 @@ def write_submission(predictions: Predictions, out: Path) -> None:
 def write_files(out: Path, table: pd.DataFrame, predictions: Predictions) -> None:
     """Write a table of classes and, in the same folder, probabilities.csv, from the main process only."""
     probs_path = out.parent / "probabilities.csv"
-    if console.main_rank():
+    if console.is_main_process():
         predictions.write(probs_path)
         write_text(out, table.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
     console.info(f"{len(table)} images: {out} and {probs_path}")

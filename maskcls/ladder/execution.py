@@ -45,7 +45,7 @@ def try_run(work: Callable[[], Any], step: PlannedRun, failed: list[str]) -> Any
     except Exception as error:
         traceback.print_exc()
         failed.append(f"{step}: {type(error).__name__}: {error}")
-    console.errors.print(console.escape_controls(failed[-1]), style="red", markup=False)
+    console.error_console.print(console.escape_controls(failed[-1]), style="red", markup=False)
     return None
 
 

@@ -15,7 +15,7 @@ from maskcls.core.errors import MaskclsError, RunError
 from maskcls.core.task import CLASSES
 from maskcls.storage.run_files import check_colours
 from maskcls.system.files import atomic_write
-from maskcls.system.safe_reading import FormatError, check_plain, read_tensors, readable
+from maskcls.system.safe_reading import FormatError, check_plain, read_tensors, wrap_read_errors
 
 
 def load_checkpoint(path: Path) -> Any:
@@ -72,7 +72,7 @@ def wrap_load_errors(path: Path) -> Iterator[None]:
 
 def retry_hint(path: Path) -> str:
     """Return how to train the fold of a broken checkpoint again."""
-    return f"remove {path.parent} (and metrics.json, if it stands) and ask for the run again; its other folds stand"
+    return f"delete {path.parent} (and metrics.json if present) and run again; the other folds are kept"
 
 
 def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
@@ -112,7 +112,7 @@ def load_fold_checkpoint(path: Path) -> dict[str, Any]:
     lacking = [key for key in REQUIRED_KEYS if not isinstance(content, dict) or key not in content]
     if lacking:
         raise RunError(f"{path} is no checkpoint of a run: it lacks {', '.join(lacking)}")
-    with readable(path):
+    with wrap_read_errors(path):
         check_plain({key: value for key, value in content.items() if key != "model"})
         check_colours(content["mean"], content["std"])
     if content["classes"] != list(CLASSES):

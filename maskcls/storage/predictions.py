@@ -13,7 +13,7 @@ import numpy.typing as npt
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.task import CLASSES, FloatArray, IntArray
 from maskcls.system.files import write_npz, write_text
-from maskcls.system.safe_reading import FormatError, read_arrays, read_csv, readable
+from maskcls.system.safe_reading import FormatError, read_csv, read_npz, wrap_read_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,8 +90,8 @@ class FoldPredictions:
     @classmethod
     def read(cls, path: Path) -> FoldPredictions:
         """Read a fold's oof.npz."""
-        arrays = read_arrays(path)
-        with readable(path):
+        arrays = read_npz(path)
+        with wrap_read_errors(path):
             val, rest = (read_pair(arrays, prefix, path) for prefix in ("", "eval_"))
             for name, ndim in (("epochs", 0), ("epoch", 1)):
                 if name not in arrays or arrays[name].dtype.kind not in "iu" or arrays[name].ndim != ndim:

@@ -101,7 +101,7 @@ def load_from_run(model: nn.Module, file: Path, arch: str) -> None:
     if wrong:
         raise ConfigError(f"model.init: {file} holds another model than {arch}: {wrong[0]} differs")
     if left := sorted({key for key in (*own, *given) if key.startswith(new)} - set(fits)):
-        console.say_once(f"model.init: {', '.join(left)} of {file} not used: the last layer starts new")
+        console.info_once(f"model.init: {', '.join(left)} of {file} not used: the last layer starts new")
     model.load_state_dict(own | fits)
 
 
@@ -115,7 +115,7 @@ def load_pretrained(model: nn.Module, file: Path, arch: str) -> None:
     except ValueError as error:
         raise ConfigError(f"model.pretrained: {file.name} does not fit {arch}: {error}") from error
     model.load_state_dict(own | match.tensors)
-    console.say_once(f"model.pretrained: {file.name}: {match}; the last layer starts new")
+    console.info_once(f"model.pretrained: {file.name}: {match}; the last layer starts new")
 
 
 def classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ def read_state_dict(file: Path) -> Mapping[str, Tensor]:
     except ValueError as error:
         raise ConfigError(f"model.pretrained: {file} holds {error}") from error
     if others:
-        console.say_once(
+        console.info_once(
             f"model.pretrained: {file.name} holds several sets of weights: {key} used, not {', '.join(others)}"
         )
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from maskcls.core.task import CLASSES
 from maskcls.storage.predictions import check_ids
 from maskcls.storage.schemas import About, Metrics, Record
-from maskcls.system.safe_reading import FormatError, check_plain, read_bytes, read_csv, read_json, readable
+from maskcls.system.safe_reading import FormatError, check_plain, read_bytes, read_csv, read_json, wrap_read_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ def read_about(path: Path) -> dict[str, Any]:
 def read_records(path: Path) -> dict[str, Any]:
     """Read what is kept of a rung, none where there is no file."""
     found = read_json(path) if os.path.lexists(path) else {}
-    with readable(path):
+    with wrap_read_errors(path):
         for record in found.values():
             check_shape(record, Record)
     return found
@@ -58,14 +58,14 @@ def read_records(path: Path) -> dict[str, Any]:
 def read_shape(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
     """Read a JSON object of a known shape."""
     content = read_json(path)
-    with readable(path):
+    with wrap_read_errors(path):
         check_shape(content, kind)
     return content
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read the ruler of a run, table.csv: id, person, label, part, fold, scored, content (empty in an older run's)."""
-    with readable(path):
+    with wrap_read_errors(path):
         table = read_csv(path, RULER, {"content": str})
         check_ids(table["id"])
         fold, label, scored = table["fold"], table["label"], table["scored"]
@@ -103,7 +103,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """Return the rows of log.jsonl, the latest for each fold and epoch (a resumed epoch is logged again)."""
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     bad = 0
-    with readable(path):
+    with wrap_read_errors(path):
         for line in read_bytes(path).split(b"\n") if os.path.lexists(path) else []:
             with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
                 row = check_epoch(json.loads(line))

@@ -1,4 +1,4 @@
-"""The terminal: one console, progress bars on a terminal (plain lines elsewhere), faults as sentences."""
+"""Terminal output: messages, tables, progress bars (plain lines outside a terminal), errors and durations."""
 
 from __future__ import annotations
 
@@ -22,58 +22,58 @@ from maskcls.system.signals import await_signal
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None where standard output is closed
-WIDE = None if is_terminal or "COLUMNS" in os.environ else 160  # a file or a pipe has no width of its own
+WIDE = None if is_terminal or "COLUMNS" in os.environ else 160  # a file or a pipe has no width
 console = Console(highlight=False, emoji=False, soft_wrap=True, width=WIDE)
-errors = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+error_console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
-heading = ""  # what the work at hand is a part of, before the name of each fold
+heading = ""  # prefix of the fold names in progress output
 
 
 @contextmanager
 def progress_prefix(name: str) -> Iterator[None]:
-    """Put a heading before the names of folds."""
+    """Context manager that puts a prefix before the names of folds."""
     global heading
-    heading, before = f"{name} · ", heading
+    heading, previous = f"{name} · ", heading
     try:
         yield
     finally:
-        heading = before
+        heading = previous
 
 
-def main_rank() -> bool:
-    """Tell whether this process is the one that talks."""
+def is_main_process() -> bool:
+    """Return True if this process has rank 0, the only rank that prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def escape_controls(text: str, keep: str = "\n\t") -> str:
-    """Return a text whose control characters are spelled out, such as \\x1b; those of `keep` and all letters stay.
+    """Return a text with its control characters escaped, such as \\x1b, except those in `keep`.
 
-    A file's name may hold what a terminal obeys: colours, titles, moves of the cursor, another direction of writing.
+    The name of a file may contain terminal sequences: colors, titles, cursor moves, or a change of writing direction.
     """
     return CONTROLS.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
 
 
 def escape_value(value: Any) -> Any:
-    """Return a value of a page's template, a text of it without control characters; what is markup stays."""
+    """Return a template value with control characters escaped in text; markup is returned unchanged."""
     return escape_controls(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def info(text: str, style: str = "") -> None:
-    """Print a line, from the first rank only; its text is never read as markup."""
-    if main_rank():
+    """Print a line on rank 0, without interpreting markup."""
+    if is_main_process():
         console.print(escape_controls(redact(text)), style=style or None, markup=False)
 
 
 @functools.cache
-def say_once(text: str) -> None:
-    """Print a remark that a process makes again and again only at its first time."""
+def info_once(text: str) -> None:
+    """Print a message only the first time that this process emits it."""
     info(text, "yellow")
 
 
 def track(items: Iterable[Any], total: int, what: str = "drawing") -> Iterator[Any]:
-    """Yield items under a progress bar that goes when it is done."""
-    if not console.is_terminal or not main_rank():
+    """Yield items under a progress bar that disappears at the end."""
+    if not console.is_terminal or not is_main_process():
         yield from items
         return
     with build_progress() as progress:
@@ -84,19 +84,19 @@ def track(items: Iterable[Any], total: int, what: str = "drawing") -> Iterator[A
 
 
 def build_progress() -> Progress:
-    """Return an empty set of progress bars in the house style."""
+    """Return an empty rich Progress with the columns of all progress bars."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
     return Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[info]}"), console=console, transient=True)
 
 
 class FoldProgress:
-    """The progress of one fold: a bar over all its batches, and a line for each epoch."""
+    """Progress of one fold: a bar over its batches and a line for each epoch."""
 
     def __init__(self, label: str, batches: int, done: int = 0) -> None:
         label = self.label = heading + label
         self.seen, self.info = 0, ""
-        self.begun = time.monotonic()
-        self.progress = build_progress() if console.is_terminal and main_rank() else None
+        self.started_at = time.monotonic()
+        self.progress = build_progress() if console.is_terminal and is_main_process() else None
         self.task = self.progress.add_task(label, total=batches, completed=done, info="") if self.progress else None
 
     def __enter__(self) -> FoldProgress:
@@ -109,17 +109,17 @@ class FoldProgress:
             self.progress.stop()
 
     def __call__(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Yield batches, moving the bar and the rate of images/s."""
-        self.seen, self.begun = 0, time.monotonic()
+        """Yield batches while updating the bar and the rate in images/s."""
+        self.seen, self.started_at = 0, time.monotonic()
         for batch in batches:
             yield batch
-            self.seen += len(batch[0]) * int(os.environ.get("WORLD_SIZE", 1))  # each rank has its part of the batch
+            self.seen += len(batch[0]) * int(os.environ.get("WORLD_SIZE", 1))  # each rank gets its share of the batch
             if self.progress and self.task is not None:
-                rate = self.seen / max(time.monotonic() - self.begun, 1e-9)
+                rate = self.seen / max(time.monotonic() - self.started_at, 1e-9)
                 self.progress.update(self.task, advance=1, info=f"{self.info} {rate:.0f} images/s")
 
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
-        """Show an epoch's numbers."""
+        """Print the metrics of an epoch."""
         self.info = f"loss {row['loss']:.3f} F1 {row['f1']:.3f}"
         info(
             f"{self.label} epoch {row['epoch']}/{epochs}  loss {row['loss']:.4f}  val loss {row['val_loss']:.4f}  "
@@ -129,38 +129,40 @@ class FoldProgress:
 
 
 def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> None:
-    """Print a table; what comes after the first `left` columns stands right, and floats have four digits.
+    """Print a table; columns after the first `left` are right-aligned, and floats have four digits.
 
-    On a narrow terminal texts are folded and lines may be longer than it, but no number is cut.
-    No cell is read as markup, and none shows a secret or has an effect on the terminal.
+    On a narrow terminal text wraps and lines may be longer than the terminal, but numbers are never cut. Cells are
+    plain text: markup and control characters are escaped and secrets are redacted.
     """
-    if not main_rank():
+    if not is_main_process():
         return
     cells = [[f"{cell:.4f}" if isinstance(cell, float) else cell_text(str(cell)) for cell in row] for row in rows]
-    shown = Table(title=escape(escape_controls(redact(title))), title_justify="left", header_style="bold")
+    table = Table(title=escape(escape_controls(redact(title))), title_justify="left", header_style="bold")
     for i, name in enumerate(head):
-        widest = max((len(word) for row in [head, *cells] for word in row[i].split()), default=1)
-        side: Any = {"justify": "left"} if i < left else {"justify": "right", "min_width": widest}
-        shown.add_column(name, overflow="fold", **side)
+        min_width = max((len(word) for row in [head, *cells] for word in row[i].split()), default=1)
+        options: Any = {"justify": "left"} if i < left else {"justify": "right", "min_width": min_width}
+        table.add_column(name, overflow="fold", **options)
     for row in cells:
-        shown.add_row(*row)
-    console.print(shown, crop=False)
+        table.add_row(*row)
+    console.print(table, crop=False)
 
 
 def cell_text(text: str) -> str:
-    """Return the text of a cell as rich's markup."""
+    """Return the text of a cell, escaped for rich."""
     return escape(escape_controls(redact(text)))
 
 
-def print_error(fault: MaskclsError, prefix: str = "") -> None:
-    """Print an error, and that the locale lacks letters of it where that makes files seem absent."""
-    errors.print(escape_controls(redact(f"{prefix}{fault}")), style="red", markup=False)
-    if isinstance(fault, DataError) and (encoding := lacking_encoding(str(fault))):
-        errors.print(f"this locale ({encoding}) has no names for some letters above. Set PYTHONUTF8=1", style="red")
+def print_error(error: MaskclsError, prefix: str = "") -> None:
+    """Print an error, with a hint if the locale cannot encode the file names in it."""
+    error_console.print(escape_controls(redact(f"{prefix}{error}")), style="red", markup=False)
+    if isinstance(error, DataError) and (encoding := missing_encoding(str(error))):
+        error_console.print(
+            f"this locale ({encoding}) cannot encode some characters above. Set PYTHONUTF8=1", style="red"
+        )
 
 
-def lacking_encoding(text: str) -> str | None:
-    """Return the encoding of file names if a letter of a text cannot be in one, else None."""
+def missing_encoding(text: str) -> str | None:
+    """Return the file system encoding if it cannot encode the letters of a text, else None."""
     encoding = sys.getfilesystemencoding()
     try:
         "".join(filter(str.isalpha, text)).encode(encoding)
@@ -169,11 +171,11 @@ def lacking_encoding(text: str) -> str | None:
     return None
 
 
-def answer(main: Callable[[], Any]) -> Any:
-    """Return what a command returns, or show its fault and exit."""
+def exit_on_error(main: Callable[[], Any]) -> Any:
+    """Return the result of a command, or print its error and exit with code 2."""
     try:
         return main()
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
@@ -184,9 +186,9 @@ def answer(main: Callable[[], Any]) -> Any:
 
 
 def format_duration(seconds: float | None) -> str:
-    """Return a time in words."""
+    """Return a duration such as "3 min 20 s", or an empty text for None."""
     if seconds is None:
         return ""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"
+    total = round(seconds)
+    hours, minutes = divmod(total // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {total % 60} s" if minutes else f"{seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""Ranks of one run under torchrun; with a single process nothing is exchanged."""
+"""Collective operations between the ranks of torchrun; without torchrun they return their argument."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 
 def rank() -> int:
-    """Return this process's number, 0 without torchrun."""
+    """Return the rank of this process, 0 without torchrun."""
     return int(os.environ.get("RANK", 0))
 
 
@@ -23,48 +23,48 @@ def world_size() -> int:
 
 
 def local_rank() -> int:
-    """Return this process's number on its machine."""
+    """Return the rank of this process on its machine, 0 without torchrun."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def init_process_group(device: torch.device) -> None:
-    """Join the other ranks, once for each process (nccl on a GPU, gloo on the CPU)."""
+    """Initialize torch.distributed once per process (nccl on a GPU, gloo on the CPU)."""
     if world_size() > 1 and not dist.is_initialized():
-        patient = timedelta(days=7)  # a rank may wait for photos to be decoded, or for a fold that is trained elsewhere
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patient)
+        timeout = timedelta(days=7)  # a rank may wait while images are decoded or another process trains the fold
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
 
 
 def destroy_process_group() -> None:
-    """Leave the other ranks."""
+    """Shut torch.distributed down."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def barrier() -> None:
-    """Wait until each rank is here."""
+    """Wait until all ranks reach this call."""
     if world_size() > 1:
         dist.barrier()
 
 
 def all_gather(part: npt.NDArray[Any], total: int) -> npt.NDArray[Any]:
-    """Return the rows of all ranks in their order, (total, …), given each rank's rows rank::size."""
+    """Return the rows of all ranks in order, (total, …); each rank passes the rows rank::world_size."""
     if world_size() == 1:
         return part
     parts: list[Any] = [None] * world_size()
     dist.all_gather_object(parts, part)
-    whole = np.empty((total, *part.shape[1:]), part.dtype)
+    gathered = np.empty((total, *part.shape[1:]), part.dtype)
     for index, rows in enumerate(parts):
-        whole[index :: world_size()] = rows
-    return whole
+        gathered[index :: world_size()] = rows
+    return gathered
 
 
 def broadcast(value: Any) -> Any:
-    """Return the first rank's value on every rank."""
+    """Return the value of rank 0 on every rank."""
     if world_size() == 1:
         return value
-    box = [value]
-    dist.broadcast_object_list(box)
-    return box[0]
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
 def all_reduce_mean(value: torch.Tensor) -> torch.Tensor:
@@ -76,13 +76,13 @@ def all_reduce_mean(value: torch.Tensor) -> torch.Tensor:
 
 
 def broadcast_buffers(model: torch.nn.Module) -> None:
-    """Give each rank the first one's buffers (batch-norm statistics), so that all predict with one model."""
+    """Copy the buffers of rank 0 (batch-norm statistics) to all ranks, so that all ranks predict alike."""
     for buffer in model.buffers() if world_size() > 1 else ():
         dist.broadcast(buffer, 0)
 
 
 def wrap_ddp(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """Return the model with its gradients averaged over the ranks."""
+    """Return the model wrapped in DistributedDataParallel, which averages gradients over the ranks."""
     if world_size() == 1:
         return model
     ids = [device.index] if device.type == "cuda" else None

@@ -19,28 +19,28 @@ from maskcls.system.locks import flock, has_ended, hold_marker, mark_part, read_
 from maskcls.system.safe_reading import open_file
 
 
-def replace_between_markers(path: Path, markers: tuple[str, str], table: str) -> None:
-    """Put a table between the two markers of a file."""
+def replace_between_markers(path: Path, markers: tuple[str, str], content: str) -> None:
+    """Replace the text between two markers of a file."""
     begin, end = markers
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if begin not in text or end not in text:
-        raise ConfigError(f"{path} lacks the markers {begin} and {end}")
+        raise ConfigError(f"{path}: expected the markers {begin} and {end}")
     before, rest = text.split(begin, 1)
-    write_text(path, f"{before}{begin}\n{table}\n{end}{rest.split(end, 1)[1]}")
+    write_text(path, f"{before}{begin}\n{content}\n{end}{rest.split(end, 1)[1]}")
 
 
 UMASK = os.umask(0)
-os.umask(UMASK)  # it can only be read by setting it
+os.umask(UMASK)  # reading it requires setting it
 
 
 def content_hash(content: Any) -> str:
-    """Return 8 hexadecimal digits of the content of a JSON-like value, whatever the order of its keys."""
+    """Return 8 hexadecimal digits of the content of a JSON-like value, independent of the order of keys."""
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def atomic_write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file whole or not at all: beside its place, flushed to the disk, then renamed."""
+    """Write a file atomically: write a temporary file in the same folder, flush it to disk, rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file, part = open_part_file(path)
     try:
@@ -60,18 +60,18 @@ def atomic_write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
 
 
 def open_part_file(path: Path) -> tuple[IO[bytes], Path]:
-    """Return a new file `.name.*.part` beside a place, locked until it is closed or its process dies."""
+    """Return a new file `.name.*.part` in the same folder, locked until it is closed or its process ends."""
     while True:
         handle, name = tempfile.mkstemp(prefix=mark_part(path.name), suffix=".part", dir=path.parent)
         file = os.fdopen(handle, "wb")
         flock(file, wait=True)
         if os.fstat(file.fileno()).st_nlink:
             return file, Path(name)
-        file.close()  # swept before it was locked
+        file.close()  # another process removed it before it was locked
 
 
 def remove_stale_parts(folder: Path) -> None:
-    """Remove what killed processes were writing below a folder; what a living one writes is locked, and stays."""
+    """Remove the temporary files of killed processes in a folder; those of running processes are locked and kept."""
     for part in folder.rglob(".*.part"):
         with contextlib.suppress(OSError, ValueError), open_file(part) as file:
             if flock(file, wait=False) or has_ended(*read_writer(part)):
@@ -79,29 +79,29 @@ def remove_stale_parts(folder: Path) -> None:
 
 
 def check_writable(**folders: str) -> None:
-    """Make the folders that some keys name; raise a RunError for one that cannot be written to."""
+    """Create the folders of config keys; raise RunError for one that is not writable."""
     for key, folder in folders.items():
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{key}: {folder} cannot be made: {error.strerror}") from error
+            raise RunError(f"{key}: cannot create {folder}: {error.strerror}") from error
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise RunError(f"{key}: {folder} cannot be written to: give another folder, as {key}=…")
+            raise RunError(f"{key}: no permission to write to {folder}. Choose another folder with {key}=…")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically."""
     atomic_write(path, lambda file: file.write(text.encode()))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all; NaN is refused."""
+    """Write a JSON file atomically; raise ValueError for NaN."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @contextlib.contextmanager
 def file_lock(path: Path, waiting: Callable[[], Any] = lambda: None) -> Iterator[None]:
-    """Hold a lock file; it is freed by the system when its process dies. `waiting()` is called when it is taken."""
+    """Context manager that holds a lock file until its process ends; call `waiting()` if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         try:
@@ -114,7 +114,7 @@ def file_lock(path: Path, waiting: Callable[[], Any] = lambda: None) -> Iterator
 
 
 def write_npz(path: Path, **arrays: Any) -> None:
-    """Write a .npz whole or not at all."""
-    archive = io.BytesIO()  # numpy before 2 leaves its archive open after an error of the disk
+    """Write an .npz file atomically."""
+    archive = io.BytesIO()  # numpy < 2 leaves the archive open after a write error
     np.savez(archive, **arrays)
     atomic_write(path, lambda file: file.write(archive.getbuffer()))

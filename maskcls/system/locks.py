@@ -1,4 +1,4 @@
-"""Locks between processes: the system's own, freed when their process ends, else marker files that name it."""
+"""Locks between processes: flock, or marker files with process id and host if flock is unavailable."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ABSENT = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # Lustre
 
 
 def flock(file: IO[Any], wait: bool) -> bool:
-    """Lock an open file until it is closed; return False if there are no such locks here.
+    """Lock an open file until it is closed; return False if the file system does not support flock.
 
     If another process holds the lock, wait for it or raise BlockingIOError.
     """
     try:
-        import fcntl  # Windows has none
+        import fcntl  # not on Windows
 
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except ImportError:
@@ -34,16 +34,16 @@ def flock(file: IO[Any], wait: bool) -> bool:
         reason = f"flock: {error.strerror}"
     else:
         return True
-    console.say_once(
-        f"this file system has no file locks ({reason}): marker files, *.soft, are used instead. "
-        "Delete one only if the process that it names has ended"
+    console.info_once(
+        f"this file system has no file locks ({reason}); using marker files (*.soft) instead. "
+        "Delete a marker file only if the process named in it has ended"
     )
     return False
 
 
 @contextlib.contextmanager
 def hold_marker(marker: Path, waiting: Callable[[], Any]) -> Iterator[None]:
-    """Context manager that holds a lock by the existence of a file, after any process of this host that has ended."""
+    """Context manager that holds a lock by the existence of a marker file; stale markers of this host are removed."""
     lock = SoftFileLock(marker)
     remove_stale(marker)
     try:
@@ -58,8 +58,8 @@ def hold_marker(marker: Path, waiting: Callable[[], Any]) -> Iterator[None]:
 
 
 def wait_for_marker(lock: SoftFileLock, marker: Path) -> None:
-    """Acquire a lock that another process holds, or held when it was killed."""
-    console.say_once(f"waiting for {marker}, held by process {' of '.join(read_holder(marker)[:2])}")
+    """Acquire a lock that another process holds, or whose process was killed."""
+    console.info_once(f"waiting for {marker}, locked by process {' of '.join(read_holder(marker)[:2])}")
     while not lock.is_locked:
         remove_stale(marker)
         with contextlib.suppress(Timeout):
@@ -67,49 +67,51 @@ def wait_for_marker(lock: SoftFileLock, marker: Path) -> None:
 
 
 def read_holder(marker: Path) -> list[str]:
-    """Return the lines of a marker file: process id, host, and when the process started; none if it is gone."""
+    """Return process id, host and start time from a marker file, or an empty list if it does not exist."""
     with contextlib.suppress(OSError):
         return marker.read_text(encoding="utf-8", errors="replace").split()
     return []
 
 
 def remove_stale(marker: Path) -> None:
-    """Remove a marker file whose process on this host has ended, and say so.
+    """Remove a marker file whose process on this host has ended, and report it.
 
-    filelock does so by an exchange of two names, which NFS and Lustre refuse.
+    filelock does this by exchanging two names, which NFS and Lustre do not support.
     """
     holder = read_holder(marker)
     if len(holder) < 2 or not has_ended(*holder[:2]):
         return
-    aside = marker.with_name(f"{marker.name}.{os.getpid()}.stale")
+    stale = marker.with_name(f"{marker.name}.{os.getpid()}.stale")
     with contextlib.suppress(OSError):
-        marker.rename(aside)  # of several processes, one succeeds
-        if read_holder(aside) == holder:
-            console.say_once(f"{marker} was left by process {holder[0]}, which has ended: removed")
-        else:  # another process had removed the stale one, and this is its own
-            os.link(aside, marker)
-        aside.unlink()
+        marker.rename(stale)  # of several processes, one succeeds
+        if read_holder(stale) == holder:
+            console.info_once(f"removed {marker}, left by process {holder[0]}, which has ended")
+        else:  # another process removed the stale marker first, and this one is its own
+            os.link(stale, marker)
+        stale.unlink()
 
 
 def has_ended(pid: str, host: str) -> bool:
-    """Return True if a process of this host has ended; of another host's nothing is known."""
-    if host != socket.gethostname() or not pid.isdecimal() or os.name == "nt":  # there, kill(pid, 0) ends a process
+    """Return True if the process ran on this host and has ended; False for other hosts."""
+    if (
+        host != socket.gethostname() or not pid.isdecimal() or os.name == "nt"
+    ):  # Windows: kill(pid, 0) ends it
         return False
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
-    except (OSError, OverflowError):  # another user's
+    except (OSError, OverflowError):  # the process of another user
         return False
     return False
 
 
 def mark_part(name: str) -> str:
-    """Return the beginning of a part's file name: its process and host stand in for a lock where there is none."""
+    """Return the prefix of a temporary file's name; process id and host replace the lock without flock."""
     return f".{name}.{os.getpid()}@{socket.gethostname()}."
 
 
 def read_writer(part: Path) -> tuple[str, str]:
-    """Return process and host from a file name that begins with `mark_part`, blanks from another one."""
+    """Return process id and host from a file name made with `mark_part`, empty texts for other names."""
     pid, _, host = part.name.rsplit(".", 2)[0].rpartition("@")
     return pid.rpartition(".")[2], host

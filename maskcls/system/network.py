@@ -1,4 +1,4 @@
-"""Network probes: servers and credentials."""
+"""Credentials for servers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def has_netrc(host: str) -> bool:
-    """Tell whether the user's netrc file holds a login for a host."""
+    """Return True if the user's netrc file contains a login for a host."""
     import netrc
 
     try:

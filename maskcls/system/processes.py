@@ -1,4 +1,4 @@
-"""Processes of this machine: their cores, the memory that they share, and helpers that end with their parent."""
+"""CPU count, shared memory, and child processes that exit with their parent."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 import threading
 from multiprocessing.connection import wait
 
-SHARED = "/dev/shm"  # where Linux keeps what processes share: torch's batches and Python's semaphores
-FEW = 2**20  # bytes that the semaphores of a pool of processes take, with room to spare
+SHARED = "/dev/shm"  # Linux's shared memory, used by torch for batches and by Python for semaphores
+MIN_FREE = 2**20  # bytes; enough for the semaphores of a process pool
 
 
 def num_cpus() -> int:
@@ -19,9 +19,9 @@ def num_cpus() -> int:
 
 
 def free_shared_memory() -> int:
-    """Return the bytes that processes can still share: 0 if /dev/shm is missing or too full for a few semaphores.
+    """Return the free bytes of shared memory, 0 if /dev/shm is missing or too full for a few semaphores.
 
-    Docker gives a container 64 MB unless it is told otherwise. Other systems than Linux have no such limit.
+    The default of Docker is 64 MB. Systems other than Linux have no such limit.
     """
     if sys.platform != "linux":
         return sys.maxsize
@@ -29,15 +29,15 @@ def free_shared_memory() -> int:
         free = shutil.disk_usage(SHARED).free
     except OSError:
         return 0
-    return free if free >= FEW else 0
+    return free if free >= MIN_FREE else 0
 
 
 def exit_with_parent() -> None:
-    """Let this process end when the one that began it does, even by kill -9: else it would wait for work for ever."""
-    threading.Thread(target=_follow, daemon=True).start()
+    """Start a thread that exits this process when its parent ends, even by kill -9, instead of waiting forever."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
-def _follow() -> None:
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent:
         wait([parent.sentinel])

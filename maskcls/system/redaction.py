@@ -1,4 +1,4 @@
-"""What must stand in no file and on no terminal: keys, tokens and passwords."""
+"""Redaction of keys, tokens and passwords in files and terminal output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HIDDEN = "***"
 
 
 def redact(text: str) -> str:
-    """Return a text without the environment's secrets, and without the value of what is named as one."""
+    """Return a text without the secrets of environment variables and without values named as secrets."""
     for name, value in os.environ.items():
         if len(value) >= 8 and re.search("KEY|TOKEN|SECRET|PASSW", name, re.IGNORECASE):
             text = text.replace(value, HIDDEN)

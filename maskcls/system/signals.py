@@ -1,4 +1,4 @@
-"""Signals that stop a command: SIGTERM and SIGHUP unwind it as Ctrl-C does, each with an exit code of its own."""
+"""Signal handling: SIGTERM and SIGHUP stop a command like Ctrl-C, each with its own exit code."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-NAMES = ("SIGTERM", "SIGHUP")  # what SLURM, Kubernetes and `timeout` send; a closed terminal
-GRACE = 0.3  # seconds between the death of a child and the signal that killed it, where both had the same one
+NAMES = ("SIGTERM", "SIGHUP")  # sent by SLURM, Kubernetes and `timeout`; sent when the terminal closes
+GRACE = 0.3  # seconds to wait for a signal of the process group that killed a child first
 
 
-UNWINDING = 10.0  # seconds in which a stopped process unwinds: a later signal raises again, or its parent kills it
+UNWINDING = 10.0  # seconds a stopped process gets to unwind; a later signal raises again, or its parent kills it
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal that ends the command, raised wherever the main thread was."""
+    """Signal that stops the command, raised in the main thread."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
-    """Return the exit code of a stopped command, by the shell's rule: 128 + the signal's number."""
+    """Return the exit code of a stopped command, as in a shell: 128 + signal number."""
     return stop.code if isinstance(stop, Stopped) else 128 + signal.SIGINT
 
 
@@ -35,21 +35,20 @@ def exit_code(stop: KeyboardInterrupt) -> int:
 def stop_on_signals() -> Iterator[None]:
     """Context manager that turns SIGTERM and SIGHUP into Stopped.
 
-    Signals that follow at once do not disturb the unwinding; after UNWINDING seconds the next one raises again, for
-    Python drops an exception that a handler raises within a finalizer. A signal that is ignored already, as under
-    nohup, stays ignored.
+    Further signals within UNWINDING seconds are ignored; a later one raises again, because Python drops an exception
+    that a handler raises in a finalizer. A signal that is already ignored, as under nohup, stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
-    caught = [number for number in numbers if before[number] is signal.SIG_DFL]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    caught = [number for number in numbers if handlers[number] is signal.SIG_DFL]
     owner, since = os.getpid(), -math.inf
 
     def stop(number: int, frame: Any) -> None:
         nonlocal since
-        if os.getpid() != owner:  # a forked process ends as if there were no handler
+        if os.getpid() != owner:  # in a forked process the default action applies
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
@@ -63,9 +62,9 @@ def stop_on_signals() -> Iterator[None]:
         yield
     finally:
         for number in caught if math.isinf(since) else ():
-            signal.signal(number, before[number])
+            signal.signal(number, handlers[number])
 
 
 def await_signal() -> None:
-    """Wait a moment after a failure: a signal to the whole process group may have reached a child before this one."""
+    """Wait a moment after an error: a signal to the process group may have reached a child process first."""
     time.sleep(GRACE)

@@ -1,4 +1,4 @@
-"""What C libraries write to the standard error: libjpeg says there, and nowhere else, that a photo is broken."""
+"""Capture of standard error at the file descriptor, where libjpeg writes its warnings."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import tempfile
 import threading
 from collections.abc import Iterator
 
-LOCK = threading.RLock()  # the descriptor is the whole process's
+LOCK = threading.RLock()  # the process has one descriptor for all threads
 
 
 @contextlib.contextmanager
 def capture_stderr() -> Iterator[list[str]]:
-    """Context manager that collects what is written to file descriptor 2; the list is filled when it ends.
+    """Context manager that collects the lines written to file descriptor 2; the list is filled on exit.
 
-    All threads of the process are captured, so what is heard belongs to a photo only where nothing else runs.
+    Output of all threads is captured, so a line can be attributed to an image only if nothing else runs.
     """
     lines: list[str] = []
     with LOCK, tempfile.TemporaryFile() as file:
         try:
-            kept = os.dup(2)
-        except OSError:  # the standard error is closed
-            kept = -1
+            saved_fd = os.dup(2)
+        except OSError:  # standard error is closed
+            saved_fd = -1
         os.dup2(file.fileno(), 2)
         try:
             yield lines
         finally:
-            if kept >= 0:
-                os.dup2(kept, 2)
-                os.close(kept)
+            if saved_fd >= 0:
+                os.dup2(saved_fd, 2)
+                os.close(saved_fd)
             else:
                 os.close(2)
             file.seek(0)

@@ -1,4 +1,4 @@
-"""Standard streams that any text can be printed to: in every locale, and where they are closed."""
+"""Standard streams that accept any text, in every locale and if they are closed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import sys
 
 
 def prepare_streams() -> None:
-    """Open what is closed of the standard streams, and let letters that a stream's encoding lacks be escaped."""
+    """Open closed standard streams, and escape characters that a stream cannot encode."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if not is_open(number):
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: else the first file that is opened has it
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which the next opened file would get
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -20,7 +20,7 @@ def prepare_streams() -> None:
 
 
 def is_open(number: int) -> bool:
-    """Return True if a file descriptor is in use."""
+    """Return True if a file descriptor is open."""
     try:
         os.fstat(number)
     except OSError:

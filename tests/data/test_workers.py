@@ -39,7 +39,7 @@ FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="loader workers are f
 
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
-    console.say_once.cache_clear()
+    console.info_once.cache_clear()
 
 
 def count_workers(free: int, hardware: Hardware, batch: int = 8) -> int:

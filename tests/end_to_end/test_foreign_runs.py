@@ -198,4 +198,4 @@ def test_a_command_ends_with_the_sentence_alone(
     pipe(place / "table.csv")
     done = command(*[word.format(place) for word in words], name=name)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert f"{place / 'table.csv'} is broken (it is not a regular file)" in done.stderr
+    assert f"cannot read {place / 'table.csv'} (it is not a regular file)" in done.stderr

@@ -29,9 +29,9 @@ from maskcls.engine import runner
 from maskcls.engine.runner import run
 from maskcls.storage import provenance
 from maskcls.system import file_digests as file_digests_module
-from maskcls.system.file_digests import STORE, file_digests, load_known, read_digest
+from maskcls.system.file_digests import STORE, file_digests, load_store, read_digest
 from maskcls.system.files import write_npz
-from maskcls.system.safe_reading import read_arrays
+from maskcls.system.safe_reading import read_npz
 
 RESIZE = Component("crop", "resize", {"height": 8, "width": 6}, crop.resize)
 FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -71,7 +71,7 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path, remembered: list[s
 def test_a_file_of_this_moment_is_not_remembered(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     file_digests([str(tmp_path / "a")], tmp_path)
-    assert not load_known(tmp_path / STORE)
+    assert not load_store(tmp_path / STORE)
 
 
 @pytest.mark.parametrize("store", ["", "[]", "{}", '{"/a": 1}', '{"/a": ["x", "y"]}', '{"/a": ["1 2 3 4", null]}'])
@@ -170,7 +170,7 @@ def test_photos_that_change_while_they_are_decoded_make_no_cache(
 
     real, changed = pixel_cache.read_cropped, list[str]()
     monkeypatch.setattr(pixel_cache, "read_cropped", decoded)
-    with pytest.raises(DataError, match=r"1 of 4 photos changed while the command ran, first .*3\.png"):
+    with pytest.raises(DataError, match=r"1 of 4 images changed while the command ran, first .*3\.png"):
         load_pixels(photos, RESIZE, tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("pixels.npy"))
 
@@ -179,7 +179,7 @@ def test_photos_that_changed_since_the_table_was_made_are_refused(photos: pd.Dat
     table = photos.assign(content=file_digests(list(photos["path"]), tmp_path))
     load_pixels(table, RESIZE, tmp_path / "cache")
     same_size_and_time(Path(photos["path"][2]), bitmap(7))
-    with pytest.raises(DataError, match="photos changed while the command ran"):
+    with pytest.raises(DataError, match="images changed while the command ran"):
         load_pixels(table, RESIZE, tmp_path / "cache")
 
 
@@ -375,7 +375,7 @@ def test_another_run_of_the_same_name_is_not_the_same_source(
     if key == "model.init":
         shutil.copy(other / "fold0" / "best.pt", other / "fold1" / "best.pt")
     else:
-        arrays = read_arrays(other / "fold1" / "oof.npz")
+        arrays = read_npz(other / "fold1" / "oof.npz")
         write_npz(other / "fold1" / "oof.npz", **arrays | {"eval_probs": arrays["eval_probs"][::-1]})
     with pytest.raises(RunError, match=f"{key} holds other weights or predictions now|over other data"):
         run(compose(*words, f"{key}={other}"))

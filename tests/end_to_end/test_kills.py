@@ -21,7 +21,7 @@ from conftest import TINY, environment
 
 from maskcls.storage.checkpoint import load_checkpoint
 from maskcls.system.processes import num_cpus
-from maskcls.system.safe_reading import read_arrays, read_json, read_yaml
+from maskcls.system.safe_reading import read_json, read_npz, read_yaml
 
 SAME = (
     "metrics.json",
@@ -34,7 +34,7 @@ SAME = (
     "fold*/oof.npz",
 )
 READERS: dict[str, Callable[[Path], object]] = {
-    ".json": read_json, ".yaml": read_yaml, ".npz": read_arrays, ".pt": load_checkpoint,
+    ".json": read_json, ".yaml": read_yaml, ".npz": read_npz, ".pt": load_checkpoint,
     ".csv": lambda path: path.read_text().endswith("\n") or pytest.fail(f"{path} is cut off"),
     ".html": lambda path: path.read_text().rstrip().endswith("</html>") or pytest.fail(f"{path} is cut off"),
 }  # fmt: skip

@@ -24,7 +24,7 @@ from maskcls.config import compose as compose_module
 from maskcls.config.compose import compose
 from maskcls.core.errors import MaskclsError, NonFiniteError
 from maskcls.engine.runner import run
-from maskcls.system.safe_reading import read_arrays
+from maskcls.system.safe_reading import read_npz
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -87,7 +87,7 @@ def test_every_photo_is_predicted_once_by_a_model_that_never_saw_its_person(whol
     assert (train.groupby("person")["fold"].nunique() == 1).all()
     np.testing.assert_allclose(oof.filter(regex=r"^p\d+$").sum(axis=1), 1, atol=1e-5)
     for k in (0, 1):
-        assert set(read_arrays(whole / f"fold{k}" / "oof.npz")["ids"]) == set(train.loc[train["fold"] == k, "id"])
+        assert set(read_npz(whole / f"fold{k}" / "oof.npz")["ids"]) == set(train.loc[train["fold"] == k, "id"])
 
 
 def test_metrics_are_those_of_the_tables(whole: Path) -> None:
@@ -97,7 +97,7 @@ def test_metrics_are_those_of_the_tables(whole: Path) -> None:
     oof, rest = pd.read_csv(whole / "oof.csv"), pd.read_csv(whole / "eval.csv")
     assert metrics["oof"]["f1"] == pytest.approx(f1_score(oof["label"], oof["guess"], average="macro"))
     assert metrics["eval"]["f1"] == pytest.approx(f1_score(rest["label"], rest["guess"], average="macro"))
-    folds = [read_arrays(whole / f"fold{k}" / "oof.npz")["eval_probs"] for k in (0, 1)]
+    folds = [read_npz(whole / f"fold{k}" / "oof.npz")["eval_probs"] for k in (0, 1)]
     np.testing.assert_allclose(rest.filter(regex=r"^p\d+$"), np.mean(folds, axis=0), atol=1e-6)
 
 

@@ -179,7 +179,7 @@ def test_data_with_korean_names_in_a_locale_without_them_is_a_sentence(drawn: Pa
     words = [word for word in TINY if not word.startswith("data.")]
     result = call("C", {}, tmp_path, "run", *words, "data=table", "data.file=t.csv", "epochs=1")
     assert result.returncode == 2 and b"Traceback" not in result.stderr, result.stderr
-    assert b"this locale (ascii) has no names for some letters above. Set PYTHONUTF8=1" in result.stderr
+    assert b"this locale (ascii) cannot encode some characters above. Set PYTHONUTF8=1" in result.stderr
 
 
 def test_an_argument_that_the_locale_cannot_read_is_a_sentence(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_other_ranks_print_nothing(
     run, metrics, *_ = plain
     monkeypatch.setenv("RANK", "1")
     print_summary(run, metrics | {"people_on_both_sides": 1})
-    assert capsys.readouterr().out == "" and not console.main_rank()
+    assert capsys.readouterr().out == "" and not console.is_main_process()
 
 
 def test_config_is_shown_whole(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from maskcls.core.errors import RunError
 from maskcls.storage import run as run_module
 from maskcls.storage.run import Run, run_content
 from maskcls.system.files import atomic_write, content_hash, file_lock, write_json, write_npz, write_text
-from maskcls.system.safe_reading import read_arrays
+from maskcls.system.safe_reading import read_npz
 
 
 def test_a_fingerprint_is_of_content_and_not_of_order() -> None:
@@ -72,12 +72,12 @@ def test_nan_is_no_json(tmp_path: Path) -> None:
 def test_arrays_come_back_and_are_never_unpickled(tmp_path: Path) -> None:
     arrays = {"ids": np.array(["a/ö.jpg", "b.jpg"]), "probs": np.eye(2, 18, dtype=np.float32)}
     write_npz(tmp_path / "a.npz", **arrays)
-    back = read_arrays(tmp_path / "a.npz")
+    back = read_npz(tmp_path / "a.npz")
     assert set(back) == {"ids", "probs"}
     assert all(np.array_equal(back[k], v) and back[k].dtype == v.dtype for k, v in arrays.items())
     write_npz(tmp_path / "b.npz", evil=np.array([Path("x")], dtype=object))
-    with pytest.raises(RunError, match=r"b\.npz is broken"):
-        read_arrays(tmp_path / "b.npz")
+    with pytest.raises(RunError, match=r"cannot read .*b\.npz \("):
+        read_npz(tmp_path / "b.npz")
 
 
 def test_the_directory_is_named_by_its_content(tmp_path: Path) -> None:

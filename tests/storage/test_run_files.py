@@ -26,7 +26,7 @@ from maskcls.engine.train_state import build_train_state
 from maskcls.inference.predictor import load, restore_component
 from maskcls.storage.run import Run
 from maskcls.storage.run_files import read_about, read_history, read_metrics, read_table
-from maskcls.system.safe_reading import read_arrays
+from maskcls.system.safe_reading import read_npz
 
 
 def loads(place: Path) -> Any:
@@ -194,7 +194,7 @@ def test_the_numbers_of_a_closing_are_checked(linked: tuple[list[str], Path]) ->
 def arrays(place: Path, **changed: Any) -> Path:
     """Change the arrays of the second fold."""
     file = place / "fold1" / "oof.npz"
-    content = read_arrays(file) | changed
+    content = read_npz(file) | changed
     file.unlink()
     np.savez(file, **{key: value for key, value in content.items() if value is not None})
     return file
@@ -216,7 +216,7 @@ def test_wrong_arrays_of_a_fold_are_refused(
     name: str, change: Callable[[Any], Any], linked: tuple[list[str], Path]
 ) -> None:
     place = linked[1]
-    file = arrays(place, **{name: change(read_arrays(place / "fold1" / "oof.npz")[name])})
+    file = arrays(place, **{name: change(read_npz(place / "fold1" / "oof.npz")[name])})
     assert str(file) in said_of(lambda: collect_predictions(Run(place), read_table(place / "table.csv")))
 
 

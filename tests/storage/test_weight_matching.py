@@ -50,7 +50,7 @@ def source() -> dict[str, torch.Tensor]:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    monkeypatch.setattr(console, "say_once", lines.append)
+    monkeypatch.setattr(console, "info_once", lines.append)
     return lines
 
 

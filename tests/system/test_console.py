@@ -45,7 +45,7 @@ def test_control_characters_are_spelled_out_and_letters_stay(what: str, monkeypa
     name, shown = NAMES[what]
     out = io.StringIO()
     monkeypatch.setattr(console, "console", Console(file=out, width=500, highlight=False, emoji=False, soft_wrap=True))
-    monkeypatch.setattr(console, "errors", console.console)
+    monkeypatch.setattr(console, "error_console", console.console)
     console.info(name)
     console.print_table(name, ["name"], [[name]])
     console.print_error(DataError(f"{name} cannot be read"), name)

@@ -57,9 +57,9 @@ def no_flock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(request.param, os.strerror(request.param))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    console.say_once.cache_clear()
+    console.info_once.cache_clear()
     yield
-    console.say_once.cache_clear()
+    console.info_once.cache_clear()
 
 
 def start(script: str, *arguments: str) -> subprocess.Popen[str]:
@@ -119,7 +119,7 @@ def test_a_killed_process_leaves_a_marker_that_the_next_one_removes(
 
         with file_lock(lock, waiting):
             assert told == ["waiting"] and (tmp_path / "lock.soft").exists()
-    assert f"lock.soft was left by process {other.pid}, which has ended" in capsys.readouterr().out
+    assert f"lock.soft, left by process {other.pid}, which has ended" in capsys.readouterr().out
     assert [file.name for file in tmp_path.iterdir()] == ["lock"]
 
 
@@ -132,7 +132,7 @@ def test_the_marker_of_another_host_is_waited_for_and_named(
         begun = time.monotonic()
         with file_lock(tmp_path / "lock"):
             assert time.monotonic() - begun > 0.2
-    assert "held by process" in (told := capsys.readouterr().out) and "of elsewhere" in told
+    assert "locked by process" in (told := capsys.readouterr().out) and "of elsewhere" in told
 
 
 def test_a_lock_is_not_held_twice(tmp_path: Path) -> None:

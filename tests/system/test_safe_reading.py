@@ -31,7 +31,7 @@ from maskcls.storage.run_files import (
     read_records,
     read_table,
 )
-from maskcls.system.safe_reading import FormatError, read_arrays, read_csv, read_json, read_tensors, read_yaml
+from maskcls.system.safe_reading import FormatError, read_csv, read_json, read_npz, read_tensors, read_yaml
 
 
 @pytest.mark.parametrize("header", ["id,id", '"id', "id" + ",x" * 70, "i" * 5000, "a,b", "\xff"])
@@ -86,20 +86,20 @@ def test_json_that_is_not_a_mapping_of_plain_values_is_refused(text: str, tmp_pa
 def test_an_archive_that_is_compressed_or_claims_more_than_it_has_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.npz"
     np.savez_compressed(file, ids=np.zeros(100_000_000, np.int8))
-    assert file.stat().st_size < 200_000 and "compressed" in said_of(lambda: read_arrays(file))
+    assert file.stat().st_size < 200_000 and "compressed" in said_of(lambda: read_npz(file))
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w") as archive:
         head = io.BytesIO()
         np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (2**55,)})
         archive.writestr("ids.npy", head.getvalue())
     file.write_bytes(whole.getvalue())
-    assert str(file) in said_of(lambda: read_arrays(file))
+    assert str(file) in said_of(lambda: read_npz(file))
     np.savez(file, ids=np.arange(9))
     raw = bytearray(file.read_bytes())
     entry = raw.index(b"PK\1\2")
     raw[entry + 20 : entry + 28] = (10**9).to_bytes(4, "little") * 2
     file.write_bytes(raw)
-    assert "claim more bytes" in said_of(lambda: read_arrays(file))
+    assert "claim more bytes" in said_of(lambda: read_npz(file))
 
 
 def test_a_checkpoint_that_is_compressed_or_of_the_form_without_an_archive_is_refused(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_any_bytes_are_read_or_refused(content: bytes, suffix: str, front: bytes
     file.write_bytes(front + content)
     readers: dict[str, list[Callable[[Path], Any]]] = {
         ".json": [read_json, read_metrics, read_about, read_records], ".yaml": [read_yaml], ".csv": [read_table, Predictions.read],
-        ".npz": [read_arrays, FoldPredictions.read], ".jsonl": [read_history],
+        ".npz": [read_npz, FoldPredictions.read], ".jsonl": [read_history],
     }  # fmt: skip
     for reader in readers[suffix]:
         passes_or_says(lambda reader=reader: reader(file))  # type: ignore[misc]
