@@ -16,6 +16,7 @@ from maskcls.core.errors import ConfigError, explain_unresolved
 from maskcls.core.registry import Component
 from maskcls.core.schema import build_schema, validate_params
 from maskcls.core.task import AGE_THRESHOLDS
+from maskcls.system.distributed import world_size
 
 YOUNG = AGE_THRESHOLDS[0]
 CONFLICTS: tuple[tuple[str, Callable[..., str | bool | None]], ...] = (  # keys; the message if their values conflict
@@ -24,8 +25,8 @@ CONFLICTS: tuple[tuple[str, Callable[..., str | bool | None]], ...] = (  # keys;
     ("average epochs", lambda average, epochs: average > epochs and f"average={average} exceeds epochs={epochs}"),
     ("scheduler.warmup epochs", lambda warmup, epochs: warmup > epochs
      and f"scheduler.warmup={warmup} exceeds epochs={epochs}"),
-    ("mixing batch", lambda mixing, batch: mixing != "none" and batch == 1
-     and f"mixing={mixing} needs batch ≥ 2, got {batch}"),
+    ("mixing batch", lambda mixing, batch: mixing != "none" and batch // world_size() < 2
+     and f"mixing={mixing} needs batch ≥ {2 * world_size()}{' (2 per rank)' * (world_size() > 1)}, got {batch}"),
     ("labels.soft labels.border", lambda soft, border: soft > border - YOUNG
      and f"labels.soft={soft} exceeds the {border - YOUNG} years between the age thresholds {YOUNG} and {border}"),
     ("optimizer.nesterov optimizer.momentum", lambda nesterov, momentum: nesterov and not momentum

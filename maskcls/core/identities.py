@@ -1,9 +1,9 @@
 """Person ids: one spelling for each person, and notes on ambiguous ids and duplicate images.
 
-Unified: Unicode forms (é as one character or two), surrounding blanks, repeated blanks, and `7.0` for `7` where all ids
-of a column are integers, as spreadsheets write them. Kept as different people, with a note: ids that differ in case,
-letter width, inner blanks or leading zeros (`007` and `7`: ids of the competition have leading zeros). `001498-1` and
-`001498` are two people.
+Unified: Unicode forms (é as one character or two), surrounding blanks, repeated blanks, and `7.0` or `7,0` for `7`
+where all ids of a column are integers, as spreadsheets write them. Kept as different people, with a note: ids that
+differ in case, letter width, inner blanks or leading zeros (`007` and `7`: ids of the competition have leading zeros).
+`001498-1` and `001498` are two people.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import pandas as pd
 from maskcls.core.errors import and_others
 from maskcls.core.table import Note
 
-INTEGER = re.compile(r"([0-9]+)(?:\.0*)?")
+INTEGER = re.compile(r"([+-]?[0-9]+)(?:[.,]0*)?")
 
 
 def unify_ids(ids: pd.Series) -> pd.Series:
     """Return person ids with one spelling for each person; ambiguous ids stay different."""
     plain = ids.map(lambda name: " ".join(unicodedata.normalize("NFC", name).split()))
     if plain[plain != ""].str.fullmatch(INTEGER.pattern).all():
-        plain = plain.str.partition(".")[0]
+        plain = plain.str.replace(",", ".").str.partition(".")[0]
     return plain
 
 

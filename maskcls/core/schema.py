@@ -26,7 +26,7 @@ BOUNDS = (("greater than or equal to", "at least"), ("less than or equal to", "a
 
 def option_fields(build: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     """Return {parameter: (type, default)} of a builder's keyword-only parameters."""
-    hints = inspect.get_annotations(build, eval_str=True)  # typing's get_type_hints adds Optional[] on Python 3.10
+    hints = inspect.get_annotations(build, eval_str=True)
     options = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
     return {p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in options}
 

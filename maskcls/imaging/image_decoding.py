@@ -40,6 +40,9 @@ class Header(NamedTuple):
     mode: str
 
 
+UNTYPED = ("DDS", "QOI", "SUN")  # images to which Pillow gives no MIME type
+
+
 @functools.cache
 def image_formats() -> list[str]:
     """Return Pillow's names of the image formats that it can read here, the usual ones first."""
@@ -49,7 +52,8 @@ def image_formats() -> list[str]:
 
         register_heif_opener()
     usual = ("JPEG", "PNG", "WEBP")
-    return [*usual, *(kind for kind in pil.OPEN if kind not in usual and pil.MIME.get(kind, "").startswith("image/"))]
+    known = [kind for kind in pil.OPEN if kind in UNTYPED or pil.MIME.get(kind, "").startswith("image/")]
+    return [*usual, *(kind for kind in known if kind not in usual)]
 
 
 @functools.cache

@@ -160,6 +160,8 @@ def check_group(group: Mapping[str, Any]) -> None:
     for p in group["params"]:
         if p.layout is not torch.strided or not p.is_floating_point():
             raise ValueError(f"AdamP: expected dense floating-point weights, got {p.dtype}, {p.layout}")
+        if any(step == 0 and size > 1 for step, size in zip(p.stride(), p.shape, strict=True)):
+            raise ValueError(f"AdamP: expected weights with their own memory, got an expanded tensor, {tuple(p.shape)}")
 
 
 def check_state(p: Tensor, state: Mapping[str, Any]) -> None:

@@ -60,10 +60,20 @@ def git_commit() -> str | None:
 def code_digest(plugins: Sequence[str] = ()) -> str:
     """Return 8 hexadecimal digits of the code that computes: this package's files and those of the plugins."""
     home, whole = Path(__file__).parent.parent, hashlib.sha256()
-    own = [str(getattr(sys.modules.get(name), "__file__", None) or "") for name in plugins]
-    for file in (*sorted(home.rglob("*.py")), *sorted(home.rglob("*.csv")), *map(Path, filter(None, own))):
+    own = [file for name in plugins for file in source_files(name)]
+    for file in (*sorted(home.rglob("*.py")), *sorted(home.rglob("*.csv")), *own):
         whole.update(file.name.encode() + file.read_bytes())
     return whole.hexdigest()[:8]
+
+
+def source_files(module: str) -> list[Path]:
+    """Return the Python files of an imported module's top-level package, or the file of a module without a package."""
+    top = sys.modules.get(module.partition(".")[0])
+    folders = [Path(folder) for folder in getattr(top, "__path__", ())]
+    if folders:
+        return [file for folder in folders for file in sorted(folder.rglob("*.py"))]
+    file = getattr(top, "__file__", None)
+    return [Path(file)] if file else []
 
 
 def software(session: Mapping[str, Any]) -> dict[str, str]:

@@ -282,6 +282,8 @@ def test_adamp_refuses_sparse_and_complex_numbers_before_any_weight_moves() -> N
     assert all(torch.equal(p, q) for p, q in zip(params, before, strict=True))
     with pytest.raises(ValueError, match="expected dense floating-point weights"):
         AdamP([torch.nn.Parameter(torch.ones(2, 2, dtype=torch.complex64))], 0.1)
+    with pytest.raises(ValueError, match=r"expected weights with their own memory, got an expanded tensor, \(3, 4\)"):
+        AdamP([torch.nn.Parameter(torch.ones(3, 1).expand(3, 4))], 0.1)
 
 
 def test_moments_follow_a_weight_whose_memory_layout_changes() -> None:

@@ -161,4 +161,4 @@ def test_a_default_of_none_goes_through_its_validator() -> None:
 
     found: list[str] = []
     made = word.check({"name": "tea"}, found)
-    assert not found and made is not None and made.params["cups"] == 7  # Python 3.10's typing would lose the validator
+    assert not found and made is not None and made.params["cups"] == 7

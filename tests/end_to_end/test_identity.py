@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -312,6 +314,24 @@ def test_folds_of_two_contents_never_close_a_run(trained: tuple[Path, list[str]]
         assert lost or not (run / "fold1" / "oof.npz").exists()
     restore(base)
     shutil.rmtree(run)
+
+
+def test_each_file_of_a_plugins_package_is_part_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sourced" / "deep").mkdir(parents=True)
+    files = [tmp_path / name for name in ("sourced/__init__.py", "sourced/losses.py", "sourced/deep/helper.py", "alone.py")]
+    for file in files:
+        file.write_text("x = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugins = ["sourced.losses", "alone"]
+    for name in plugins:
+        importlib.import_module(name)
+    seen = {provenance.code_digest(plugins), provenance.code_digest()}
+    for number, file in enumerate(files):
+        file.write_text(f"x = 1  # {number}\n")
+        seen.add(provenance.code_digest(plugins))
+    assert len(seen) == 2 + len(files)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("sourced", "alone")]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 def test_a_fold_that_goes_on_with_other_software_is_noted(

@@ -179,3 +179,11 @@ def test_what_looks_like_a_clash_and_is_none_trains(words: str, tiny: list[str],
     table = pd.read_csv(file)
     trained = set(table.loc[(table["part"] == "train") & (table["fold"] == 1), "label"])
     assert len(trained) < 18 or "people=6" not in words.split(), "no class is absent from training"
+
+
+def test_mixing_needs_two_images_on_each_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    words = ["name=t", "mixing=halfcut", "model=timm", "model.arch=test_efficientnet"]
+    with pytest.raises(ConfigError, match=r"mixing=halfcut needs batch ≥ 4 \(2 per rank\), got 3"):
+        validate(compose(*words, "batch=3"))
+    assert validate(compose(*words, "batch=4")).batch == 4
