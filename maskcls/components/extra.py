@@ -92,7 +92,7 @@ def folder(
     if len(selected) < len(rows):
         note(f"extra.ages: {len(rows) - len(selected)} images with ages outside {low:g} to {high:g} were left out")
     if not selected:
-        raise DataError(f"extra.root: none of {len(paths)} images in {root} match. Check extra.pattern and extra.ages")
+        raise DataError(f"extra.root: no match among {len(paths)} images in {root}. Check extra.pattern and extra.ages")
     return append_images(table, to_table(selected, base, links), root, note)
 
 

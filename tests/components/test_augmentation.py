@@ -1,4 +1,4 @@
-"""Augmentations: albumentations by class name, each photo from its own seed, equal to the first team's pipeline."""
+"""Augmentation: albumentations by class name, one seed per image, equal to the first team's pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crops: the middle as albumentations cuts it, the whole as OpenCV scales it."""
+"""Crops: the center as by albumentations, resizing as by OpenCV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers of photos: the competition's layout to the letter, any CSV, and a sentence for each broken row."""
+"""Data sources: the competition's layout, CSV tables, and an error message for each invalid row."""
 
 from __future__ import annotations
 

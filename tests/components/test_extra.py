@@ -1,4 +1,4 @@
-"""Outside data: read from names or a table, without copies of what is there, never scored."""
+"""Extra training data: rows from file names or a table, without duplicates, never scored."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_ages_genders_mask_and_person_are_as_asked(outside: Path, table: pd.Data
     assert (
         list(new["age"]) == [58, 60] and list(new["label"]) == [1, 5] and list(new["person"]) == ["extra/1", "extra/3"]
     )
-    with pytest.raises(DataError, match="none of 7 images"):
+    with pytest.raises(DataError, match="no match among 7 images"):
         extra.folder(table, print, root=str(outside), ages=[90, 99])
 
 

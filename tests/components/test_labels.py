@@ -1,4 +1,4 @@
-"""Label work: patches by target value, a border that moves for training alone, soft borders, dropped ages."""
+"""Training labels: patches, the border between age classes, soft age classes, dropped ages."""
 
 from __future__ import annotations
 

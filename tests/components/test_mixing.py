@@ -1,4 +1,4 @@
-"""Mixing against plain restatements: what is pasted or blended, and whose targets it has."""
+"""Mixing: pixels and targets compared with reference implementations."""
 
 from __future__ import annotations
 

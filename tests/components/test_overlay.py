@@ -1,4 +1,4 @@
-"""Drawn masks as training rows: whose they are, what they are labelled, and that they are drawn once."""
+"""Mask overlay: person, labels and caching of images with drawn masks."""
 
 from __future__ import annotations
 

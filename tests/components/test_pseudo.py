@@ -1,4 +1,4 @@
-"""Pseudo-labels: confident guesses become training rows that are never scored."""
+"""Pseudo-labels: confident predictions as training rows that are never scored."""
 
 from __future__ import annotations
 

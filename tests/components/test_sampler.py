@@ -1,4 +1,4 @@
-"""The order of an epoch: each row once, or rows drawn with odds against their class's frequency."""
+"""Samplers: shuffling and weighted sampling of the rows of an epoch."""
 
 from __future__ import annotations
 

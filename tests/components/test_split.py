@@ -1,4 +1,4 @@
-"""Folds: no person on both sides, equal strata, each row once; what leaks says so; who is trained on, who is scored."""
+"""Splits: no person in both training and validation, equal strata, notes on leaking splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A person is one person, and nothing is left out unsaid: spellings of columns, ids and paths, orders of rows, copies."""
+"""The image table: spellings of columns, ids and paths, order of rows, duplicates, labels and notes."""
 
 from __future__ import annotations
 

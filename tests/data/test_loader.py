@@ -1,4 +1,4 @@
-"""Batches depend on seed, fold and epoch alone: the same to the bit for any number of workers."""
+"""Data loaders: batches depend only on seed, fold and epoch, for any number of workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoded pixels: equal to direct decoding, built once however many ask, and whole or not at all."""
+"""Pixel cache: pixels equal to direct decoding, entries built once and atomically."""
 
 from __future__ import annotations
 

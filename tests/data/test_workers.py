@@ -1,4 +1,4 @@
-"""Loader workers: they fit into shared memory or are fewer, nobody waits for them without end, they end with their parent."""
+"""Loader workers: limit by shared memory, timeouts, and exit with the parent process."""
 
 from __future__ import annotations
 

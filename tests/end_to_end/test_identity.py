@@ -1,4 +1,4 @@
-"""What is the same is known by content: changed data, weights and source runs are another run, or a sentence."""
+"""Identity of a run by content: changed data, weights and source runs."""
 
 from __future__ import annotations
 

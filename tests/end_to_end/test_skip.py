@@ -1,4 +1,4 @@
-"""on_error: bad photos stop a run in one report before any work, or are left out, counted, and left out again."""
+"""on_error: unreadable images stop a run with one report, or are left out and counted."""
 
 from __future__ import annotations
 
