@@ -1,4 +1,4 @@
-"""Experiments that classify photos of people by mask, gender and age."""
+"""Experiments with image classifiers: mask, gender and age from photographs of faces."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Before torch loads its OpenMP (GNU's, which reads this once): a thread that has nothing to do sleeps. By default it
-# spins, and where other programs want the cores, in place of the thread that it waits for: 3 to 15 images/s, against 29
-# to 56 asleep, on two cores at loads of 5 to 8 (mobilenetv3, runs in turn).
+# Idle OpenMP threads sleep instead of spinning; set before torch loads GNU OpenMP, which reads it once. On two cores
+# shared with other programs (load 5 to 8), spinning gives 3 to 15 images/s and sleeping 29 to 56 (mobilenetv3).
 if "GOMP_SPINCOUNT" not in os.environ:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def load(run: str | Path, runs_dir: str | Path = "runs") -> Predictor:
-    """Return a finished run as a function: photos (uint8 RGB arrays or paths) → probabilities (N, 18) float32.
+    """Return a finished run as a function: images (uint8 RGB arrays or paths) → probabilities (N, 18) float32.
 
-    `run` is its folder, or its name below `runs_dir`; RunError for any other. The mean of the folds, with the
-    preprocessing that they were trained with, on the GPU where there is one.
+    `run` is its folder or its name in `runs_dir`; RunError for any other. The function preprocesses as in training and
+    returns the mean of the folds, computed on the GPU if there is one.
     """
     from maskcls.inference import predictor
 

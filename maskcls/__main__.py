@@ -1,4 +1,4 @@
-"""The command line: `python -m maskcls <command> key=value …`."""
+"""Entry point of the command line: `python -m maskcls <command> key=value …`."""
 
 from maskcls.cli.main import main
 

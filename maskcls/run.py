@@ -1,4 +1,4 @@
-"""Run an experiment, or with -m a sweep of them: the same as `python -m maskcls run`.
+"""Entry point for one experiment, or with -m for a sweep: the same as `python -m maskcls run`.
 
 python -m maskcls.run model=effnet_b4 loss=focal
 python -m maskcls.run -m model=resnet18,effnet_b0 loss=ce,focal

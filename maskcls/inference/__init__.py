@@ -1,1 +1,1 @@
-"""Trained models → probabilities → prediction files."""
+"""Prediction: trained models, ensembles, submission files."""

@@ -1,4 +1,4 @@
-"""A model and cached photos → probabilities."""
+"""The forward pass: cached images → class probabilities of one model."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from maskcls.system import distributed
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Return torch's autocast to a precision; fp32 changes nothing."""
+    """Return torch's autocast for a precision, disabled for fp32."""
     return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 
 def channel_stats(model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return a model's mean and std of uint8 values on the device, (3,) each: once for all its batches."""
+    """Return a model's mean and std for uint8 values on the device, (3,) each."""
     mean, std = (torch.tensor(getattr(model, name)) * 255 for name in ("mean", "std"))
     return mean.to(device), std.to(device)
 
 
-def normalize(images: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
-    """Return uint8 (B, H, W, 3) as normalised float32 (B, 3, H, W) on the device of the `colours`, channels-last.
+def normalize(images: Tensor, stats: tuple[Tensor, Tensor]) -> Tensor:
+    """Return uint8 (B, H, W, 3) as normalized float32 (B, 3, H, W) on the device of `stats`, channels-last.
 
-    float32 whatever the precision: photos are mixed in it, and autocast rounds once, where the first layer reads them.
+    float32 for every precision: images are mixed in it, and autocast rounds once, in the first layer.
     """
-    mean, std = (colour.repeat(images.shape[2]) for colour in scale)  # (W · 3,): whole lines, not pixels, at a time
+    mean, std = (values.repeat(images.shape[2]) for values in stats)  # (W · 3,): faster by line than by pixel
     lines = images.to(mean.device, non_blocking=True).flatten(2).float().sub_(mean).div_(std)  # (B, H, W · 3)
     return lines.view(images.shape).permute(0, 3, 1, 2)
 
@@ -45,27 +45,28 @@ def normalize(images: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
 def predict_probs(
     model: nn.Module,
     head: Head,
-    photos: Pixels | Tensor,
-    rows: IntArray,
+    pixels: Pixels | Tensor,
+    indices: IntArray,
     hardware: Hardware,
     precision: str,
-    views: Views,
+    tta_views: Views,
 ) -> FloatArray:
-    """Return the probabilities of the rows, (N, 18) float32, in their order: the mean over the views of each photo.
+    """Return the probabilities of the images at `indices`, (N, 18) float32: the mean over the views of each image.
 
-    Each rank predicts its share of the rows.
+    Each rank predicts its share.
     """
     model.eval()
-    mine = rows[distributed.rank() :: distributed.world_size()]
-    alone = replace(hardware, workers=0)  # to copy photos out of the cache takes less than to send them
-    batches = build_loader(photos, None, SequentialBatchSampler(mine, hardware.eval_batch), alone)
-    scale, parts = channel_stats(model, hardware.device), []
+    rank_indices = indices[distributed.rank() :: distributed.world_size()]
+    no_workers = replace(hardware, workers=0)  # copying from the cache is faster than sending between processes
+    batches = build_loader(pixels, None, SequentialBatchSampler(rank_indices, hardware.eval_batch), no_workers)
+    stats, parts = channel_stats(model, hardware.device), []
     for images, _ in batches:
-        each = views(normalize(images, scale))
+        views = tta_views(normalize(images, stats))
         with autocast(hardware.device, precision):
-            logits = [model(view) for view in each]
-        parts.append(torch.stack([head.probabilities(view) for view in logits]).mean(0))
+            logits = [model(view) for view in views]
+        parts.append(torch.stack([head.probabilities(output) for output in logits]).mean(0))
     probs = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, len(CLASSES)), np.float32)
     if not np.isfinite(probs).all():
-        raise NonFiniteError(f"{int((~np.isfinite(probs)).any(1).sum())} of {len(mine)} predictions are no numbers")
-    return distributed.all_gather(probs, len(rows))
+        count = int((~np.isfinite(probs)).any(1).sum())
+        raise NonFiniteError(f"{count} of {len(rank_indices)} predictions are not finite")
+    return distributed.all_gather(probs, len(indices))

@@ -28,23 +28,23 @@ from maskcls.storage.predictions import Predictions
 from maskcls.storage.run import Run
 from maskcls.system import console, distributed
 
-PLACEHOLDERS = {"data": {"name": "synthetic"}, "tta": {"name": "none"}}  # checked where the runs' own words are meant
+PLACEHOLDERS = {"data": {"name": "synthetic"}, "tta": {"name": "none"}}  # validated instead of the runs' own
 
 
 def check_not_empty(names: list[str]) -> list[str]:
-    """Return names, at least one."""
+    """Return the names; ValueError if there are none."""
     if not names:
-        raise ValueError("it names no run, as runs='[runs/a-1234]' would")
+        raise ValueError("expected at least one run, got none. Set runs='[runs/a-1234]'")
     return names
 
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """A prediction: which runs, of which photos, blended how."""
+    """A checked prediction command."""
 
     runs: Annotated[list[str], AfterValidator(check_not_empty)]
-    photos: str | list[str] | None  # files, folders, patterns; null: the evaluation part of the data
-    out: str | None  # null: submission.csv, or photos.csv where photos are given
+    photos: str | list[str] | None  # files, folders, patterns; null: the evaluation set of the data
+    out: str | None  # null: submission.csv, or photos.csv with photos=
     runs_dir: str
     cache_dir: str
     precision: Literal["fp32", "bf16", "fp16"] | None  # null: each run's own
@@ -56,70 +56,71 @@ class PredictConfig:
 
 
 def predict(raw: DictConfig | Mapping[str, Any]) -> float:
-    """Write the predictions that a config asks for and return the ensemble's out-of-fold macro F1."""
+    """Predict the images of a config, write the files and return the ensemble's out-of-fold macro F1."""
     values = to_container(raw)
-    own = {group for group in PLACEHOLDERS if values.get(group) is None}
-    cfg = validate(values | {group: PLACEHOLDERS[group] for group in own}, PredictConfig)
+    unset = {group for group in PLACEHOLDERS if values.get(group) is None}
+    cfg = validate(values | {group: PLACEHOLDERS[group] for group in unset}, PredictConfig)
     out = Path(cfg.out or ("photos.csv" if cfg.photos else "submission.csv"))
     if out.name == "probabilities.csv":
-        raise ConfigError("out: probabilities.csv is the name of the file beside it")
-    listing = photos([cfg.photos] if isinstance(cfg.photos, str) else cfg.photos) if cfg.photos else None
+        raise ConfigError("out=probabilities.csv is the name of another output file. Choose another name")
+    images = list_images([cfg.photos] if isinstance(cfg.photos, str) else cfg.photos) if cfg.photos else None
     hardware = cfg.hardware.build()
     distributed.init_process_group(hardware.device)
     runs = [Run.open(name, cfg.runs_dir) for name in cfg.runs]
     ensemble, score = blend_runs(cfg.blend, runs)
-    tta = None if "tta" in own else cfg.tta
+    tta = None if "tta" in unset else cfg.tta
     if tta and any(tta != restore_component(run, "tta") for run in runs):
-        console.info(f"tta={tta.name} is for the photos below; out-of-fold scores are with each run's own", "yellow")
-    if listing is None:
-        predict_eval(cfg, runs, ensemble, tta, hardware, out, own_data="data" in own)
+        console.info(f"tta={tta.name} applies to the predictions; out-of-fold scores use each run's own tta", "yellow")
+    if images is None:
+        predict_eval(cfg, runs, ensemble, tta, hardware, out, use_run_data="data" in unset)
     else:
-        probs = ensemble(np.stack([compute_probs(run, listing, cfg, tta, hardware) for run in runs]))
-        write_labels(Predictions(listing["id"].to_numpy(str), probs), out)
+        probs = ensemble(np.stack([compute_probs(run, images, cfg, tta, hardware) for run in runs]))
+        write_labels(Predictions(images["id"].to_numpy(str), probs), out)
     return score
 
 
 def predict_eval(
     cfg: PredictConfig, runs: Sequence[Run], ensemble: Blend, tta: Component | None, hardware: Hardware, out: Path,
-    own_data: bool,
+    use_run_data: bool,
 ) -> None:  # fmt: skip
-    """Write the submission of the evaluation photos: stored predictions where they are what is asked for, else new."""
+    """Write the submission of the evaluation set, from stored predictions where they apply."""
     cache = Path(cfg.cache_dir)
-    table = runs[0].eval_table if own_data else load_evaluation(cfg.data, cache)
+    table = runs[0].eval_table if use_run_data else load_evaluation(cfg.data, cache)
     if table.empty:
-        raise DataError("the data has no evaluation photos: photos=<folder> predicts any others")
-    kept = [stored_probs(run, table, cfg.precision, tta) for run in runs]
-    if own_data and any(probs is None for probs in kept):
+        raise DataError("the data has no evaluation set. Set photos=<folder> to predict other images")
+    stored = [stored_probs(run, table, cfg.precision, tta) for run in runs]
+    if use_run_data and any(probs is None for probs in stored):
         table = load_own_evaluation(runs[0], cache)
-        kept = [stored_probs(run, table, cfg.precision, tta) for run in runs]
+        stored = [stored_probs(run, table, cfg.precision, tta) for run in runs]
     members = np.stack([compute_probs(run, table, cfg, tta, hardware) if probs is None else probs
-                        for run, probs in zip(runs, kept, strict=True)])  # fmt: skip
-    probs, known = ensemble(members), (table["label"] >= 0).to_numpy()
-    if known.any():
-        lines = [(name, part[known]) for name, part in score_rows(runs, cfg.blend, members, probs)]
-        print_scores(f"evaluation: {known.sum()} photos with labels", table["label"].to_numpy(np.int64)[known], lines)
+                        for run, probs in zip(runs, stored, strict=True)])  # fmt: skip
+    probs, has_label = ensemble(members), (table["label"] >= 0).to_numpy()
+    if has_label.any():
+        lines = [(name, part[has_label]) for name, part in score_rows(runs, cfg.blend, members, probs)]
+        labels = table["label"].to_numpy(np.int64)[has_label]
+        print_scores(f"evaluation: {len(labels)} images with labels", labels, lines)
     write_submission(Predictions(table["id"].to_numpy(str), probs, out), out)
 
 
 def compute_probs(
     run: Run, table: pd.DataFrame, cfg: PredictConfig, tta: Component | None, hardware: Hardware
 ) -> FloatArray:
-    """Return the probabilities (N, 18) of photos by the mean of a run's folds."""
+    """Return the mean probabilities (N, 18) of a run's folds."""
     predictor = Predictor(run, hardware, cfg.precision, tta)
-    console.info(f"{run.path.name}: {len(table)} photos, {len(predictor.files)} folds")
-    return predictor.predict(load_pixels(table, predictor.crop_word, Path(cfg.cache_dir), console.info))
+    console.info(f"{run.path.name}: {len(table)} images, {len(predictor.files)} folds")
+    return predictor.predict(load_pixels(table, predictor.crop_component, Path(cfg.cache_dir), console.info))
 
 
-def photos(sources: Sequence[str]) -> pd.DataFrame:
-    """Return id and path of the photos in folders (with theirs below), files and patterns; DataError where none is."""
-    found: list[str] = []
+def list_images(sources: Sequence[str]) -> pd.DataFrame:
+    """Return id and path of the images of files, patterns and folders, recursively; DataError for a source without."""
+    paths: list[str] = []
     for source in sources:
         images, left_out = find_images(source)
-        others = describe_left_out(left_out)
+        ignored = describe_left_out(left_out)
         if not images:
-            raise DataError(f"photos: there is no photo at {source!r}{': ' * bool(others)}{others}")
-        if others:
-            console.info(f"photos: {source}: {others}", "yellow")
-        found += map(str, images)
-    unique = list(dict.fromkeys(found))
+            raise DataError(f"photos: no images found at {source!r}{': ' * bool(ignored)}{ignored}")
+        if ignored:
+            console.info(f"photos: {source}: {ignored}", "yellow")
+        paths += map(str, images)
+    unique = list(dict.fromkeys(paths))
     return pd.DataFrame({"id": unique, "path": unique})

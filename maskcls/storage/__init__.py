@@ -1,1 +1,1 @@
-"""A run on disk: directory, checkpoints, prediction files, pretrained weights."""
+"""Files of runs: run directory, checkpoints, predictions, pretrained weights."""

@@ -13,82 +13,82 @@ from torch import nn
 
 from maskcls.core.errors import MaskclsError, RunError
 from maskcls.core.task import CLASSES
-from maskcls.storage.run_files import check_colours
+from maskcls.storage.run_files import check_normalization
 from maskcls.system.files import atomic_write
 from maskcls.system.safe_reading import FormatError, check_plain, read_tensors, wrap_read_errors
 
 
 def load_checkpoint(path: Path) -> Any:
-    """Return a checkpoint's content, on the CPU; nothing in it is unpickled as code."""
+    """Return the content of a checkpoint, on the CPU; no code in it is executed."""
     try:
         return read_tensors(path)
     except Exception as error:
         reason = str(error) if isinstance(error, FormatError) else type(error).__name__
-        raise RunError(f"{path} is no readable checkpoint ({reason}): {retry_hint(path)}") from error
+        raise RunError(f"cannot read checkpoint {path} ({reason}). {retry_hint(path)}") from error
 
 
-def load_weights(model: nn.Module, given: Any) -> None:
-    """Fill a model with weights by name; a FormatError for such as it would take and not work with."""
-    if not isinstance(given, Mapping):
-        raise FormatError("its weights have no names")
-    for name, own in model.state_dict().items():
-        tensor = given.get(name)
-        if not isinstance(tensor, torch.Tensor) or tensor.shape != own.shape:
-            continue  # of this load_state_dict speaks itself
-        if tensor.layout != torch.strided or tensor.is_floating_point() != own.is_floating_point():
-            raise FormatError(f"{name} is {tensor.dtype}, expected {own.dtype}")
+def load_weights(model: nn.Module, state_dict: Any) -> None:
+    """Load weights by name; FormatError for weights of another type and for non-finite values."""
+    if not isinstance(state_dict, Mapping):
+        raise FormatError("the weights have no names")
+    for name, expected in model.state_dict().items():
+        tensor = state_dict.get(name)
+        if not isinstance(tensor, torch.Tensor) or tensor.shape != expected.shape:
+            continue  # load_state_dict reports it
+        if tensor.layout != torch.strided or tensor.is_floating_point() != expected.is_floating_point():
+            raise FormatError(f"{name} is {tensor.dtype}, expected {expected.dtype}")
         if not torch.isfinite(tensor).all():
-            raise FormatError(f"{name} holds numbers that are not finite")
-    model.load_state_dict(given)
+            raise FormatError(f"{name} has non-finite values")
+    model.load_state_dict(state_dict)
 
 
-def check_names(build: Callable[[], nn.Module], given: Any) -> None:
-    """Raise a FormatError where weights are another model's, before memory is taken for what a file claims to be of.
+def check_shapes(build: Callable[[], nn.Module], state_dict: Any) -> None:
+    """Raise FormatError if weights do not fit a model, before the model takes memory.
 
-    A model that cannot be built without its numbers is left to load_weights.
+    A model that cannot be built on the meta device is left to load_weights.
     """
     try:
         with torch.device("meta"):
-            own = build().state_dict()
+            expected = build().state_dict()
     except (RuntimeError, NotImplementedError):
         return
-    known = given if isinstance(given, Mapping) else {}
-    wrong = [name for name, tensor in own.items() if getattr(known.get(name), "shape", None) != tensor.shape]
+    weights = state_dict if isinstance(state_dict, Mapping) else {}
+    wrong = [name for name, tensor in expected.items() if getattr(weights.get(name), "shape", None) != tensor.shape]
     if wrong:
-        raise FormatError(f"{len(wrong)} of {len(own)} weights are missing or of another shape, first {wrong[0]}")
+        raise FormatError(f"{len(wrong)} of {len(expected)} weights are missing or of another shape, first {wrong[0]}")
 
 
 @contextlib.contextmanager
 def wrap_load_errors(path: Path) -> Iterator[None]:
-    """Make a RunError of whatever goes wrong in filling a model from a checkpoint."""
+    """Context manager that raises RunError for any error while a checkpoint is loaded."""
     try:
         yield
     except MaskclsError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:150]
-        raise RunError(f"{path} does not fit this run ({reason}): {retry_hint(path)}") from error
+        raise RunError(f"{path} does not fit this run ({reason}). {retry_hint(path)}") from error
 
 
 def retry_hint(path: Path) -> str:
     """Return how to train the fold of a broken checkpoint again."""
-    return f"delete {path.parent} (and metrics.json if present) and run again; the other folds are kept"
+    return f"Delete {path.parent} (and metrics.json, if present) and run again; the other folds are kept"
 
 
 def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole or not at all."""
-    whole = io.BytesIO()  # written by torch itself, a full disk would be an error without a reason
-    torch.save(content, whole)
-    atomic_write(path, lambda file: file.write(whole.getbuffer()))
+    """Write a checkpoint atomically."""
+    buffer = io.BytesIO()  # torch reports a full disk without a reason
+    torch.save(content, buffer)
+    atomic_write(path, lambda file: file.write(buffer.getbuffer()))
 
 
-def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
-    """Write the weights and the preprocessing that they were trained with: all that prediction needs."""
-    save_tensors(path, {"model": model.state_dict(), **facts})
+def save_weights(model: nn.Module, path: Path, metadata: dict[str, Any]) -> None:
+    """Write weights and preprocessing: all that prediction needs."""
+    save_tensors(path, {"model": model.state_dict(), **metadata})
 
 
 def average_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
-    """Return the mean of the weights in some files; what is no floating-point number is the last file's."""
+    """Return the mean of the weights in some files; integer buffers are the last file's."""
     models = []
     for file in files:
         with wrap_load_errors(file):
@@ -101,21 +101,21 @@ def average_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 REQUIRED_KEYS = ("model", "model_word", "head", "crop", "classes", "mean", "std")
-SAID = 300  # letters of a sentence on what a file holds
+MAX_MESSAGE = 300  # characters of a message that quotes a file
 
 
 def load_fold_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint that was made for these classes; nothing in it is unpickled as code."""
+    """Return the content of a fold's checkpoint; RunError if it has other classes or lacks a key."""
     if not path.is_file():
-        raise RunError(f"there is no checkpoint {path}")
+        raise RunError(f"checkpoint {path} is missing. {retry_hint(path)}")
     content = load_checkpoint(path)
-    lacking = [key for key in REQUIRED_KEYS if not isinstance(content, dict) or key not in content]
-    if lacking:
-        raise RunError(f"{path} is no checkpoint of a run: it lacks {', '.join(lacking)}")
+    missing = [key for key in REQUIRED_KEYS if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise RunError(f"{path} is not a maskcls checkpoint: missing keys {', '.join(missing)}")
     with wrap_read_errors(path):
         check_plain({key: value for key, value in content.items() if key != "model"})
-        check_colours(content["mean"], content["std"])
+        check_normalization(content["mean"], content["std"])
     if content["classes"] != list(CLASSES):
-        said = f"{path} was trained for other classes, or for these in another order: {content['classes']}"
-        raise RunError(said[:SAID])
+        message = f"{path} was trained for other classes or another order of classes: {content['classes']}"
+        raise RunError(message[:MAX_MESSAGE])
     return content

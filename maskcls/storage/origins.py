@@ -1,4 +1,4 @@
-"""What a run begins from beside its photos: the contents of the weights and of the runs that its config names."""
+"""Digests of the weights and runs that a run depends on."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from maskcls.system.file_digests import file_digest, joint_digest
 
 
 def collect_origins(cfg: Config) -> dict[str, str]:
-    """Return the digest of each file of weights and each run that a config begins from, by its key.
+    """Return the digests of the weights and runs that a config depends on, by config key.
 
-    Weights of a hub have none until they are in its cache.
+    Hub weights have no digest until they are in the hub's cache.
     """
     cache, model = Path(cfg.cache_dir), cfg.model.params
-    found = {"model.pretrained": find_weights(model.get("pretrained"), str(model.get("arch")))}
-    digests = {key: file_digest(path, cache) for key, path in found.items() if path is not None}
+    paths = {"model.pretrained": find_weights(model.get("pretrained"), str(model.get("arch")))}
+    digests = {key: file_digest(path, cache) for key, path in paths.items() if path is not None}
     if init := model.get("init"):
         digests["model.init"] = joint_digest(sorted(Path(init).glob("fold*/best.pt")), cache)
     if source := cfg.pseudo.params.get("run"):
@@ -28,14 +28,14 @@ def collect_origins(cfg: Config) -> dict[str, str]:
 
 
 def find_weights(pretrained: bool | str | None, arch: str) -> Path | None:
-    """Return the file that pretrained weights are read from, None where there is none or it is still to be fetched."""
+    """Return the file of pretrained weights, None without pretrained weights or before their download."""
     if isinstance(pretrained, str):
         return resolve_weights(pretrained)
     return find_in_hub(arch) if pretrained else None
 
 
 def find_in_hub(arch: str) -> Path | None:
-    """Return the file of an architecture's weights in the hub's cache."""
+    """Return the file of an architecture's weights in the hub's cache, or None."""
     import timm
     from huggingface_hub import try_to_load_from_cache
 

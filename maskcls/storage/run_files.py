@@ -1,4 +1,4 @@
-"""What each file of a run's folder must hold; every reader of a run goes through here, for it may come from anybody."""
+"""Readers of the files in a run directory; all content is checked, as runs may come from untrusted sources."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-RULER = {"id": str, "person": str, "label": int, "part": str, "fold": int, "scored": bool}
+TABLE_COLUMNS = {"id": str, "person": str, "label": int, "part": str, "fold": int, "scored": bool}
 PARTS = ("train", "eval", "extra")
-NUMBERS = ("loss", "val_loss", "f1", "seconds")  # of an epoch, that the report shows
-BAD_LINES = 1000  # of a log; each killed process leaves one
+NUMBERS = ("loss", "val_loss", "f1", "seconds")  # of an epoch, shown in the report
+MAX_BAD_LINES = 1000  # in log.jsonl; each killed process leaves one
 
 
 def check_shape(content: Any, kind: type[BaseModel]) -> None:
-    """Raise a FormatError that names the first value of the wrong kind."""
+    """Raise FormatError for the first value that does not fit the schema."""
     try:
         kind.model_validate(content)
     except ValidationError as error:
@@ -42,21 +42,21 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """Read the facts of a run's machine and call, none where there is no file."""
+    """Read facts about machine, software and command, none if there is no file."""
     return read_shape(path, About) if os.path.lexists(path) else {}
 
 
 def read_records(path: Path) -> dict[str, Any]:
-    """Read what is kept of a rung, none where there is no file."""
-    found = read_json(path) if os.path.lexists(path) else {}
+    """Read the records of a rung, none if there is no file."""
+    records = read_json(path) if os.path.lexists(path) else {}
     with wrap_read_errors(path):
-        for record in found.values():
+        for record in records.values():
             check_shape(record, Record)
-    return found
+    return records
 
 
 def read_shape(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
-    """Read a JSON object of a known shape."""
+    """Read a JSON object and check it against a schema."""
     content = read_json(path)
     with wrap_read_errors(path):
         check_shape(content, kind)
@@ -64,62 +64,62 @@ def read_shape(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read the ruler of a run, table.csv: id, person, label, part, fold, scored, content (empty in an older run's)."""
+    """Read table.csv: id, person, label, part, fold, scored, content ("" in runs of older versions)."""
     with wrap_read_errors(path):
-        table = read_csv(path, RULER, {"content": str})
+        table = read_csv(path, TABLE_COLUMNS, {"content": str})
         check_ids(table["id"])
         fold, label, scored = table["fold"], table["label"], table["scored"]
-        train, known = table["part"] == "train", table["part"].isin(PARTS)
-        refuse_rows(table, table["person"] == "", "it has no person")
-        refuse_rows(table, ~known, f"its part is not one of {', '.join(PARTS)}")
-        refuse_rows(table, (label < -1) | (label >= len(CLASSES)), f"its label is not −1 to {len(CLASSES) - 1}")
-        refuse_rows(table, (label < 0) & (train | scored), "it has no label")
-        refuse_rows(table, fold < -1, "its fold is below −1")
-        refuse_rows(table, train & scored & (fold < 0), "it is scored and in no fold")
-        if not (train & scored).any():
-            raise FormatError("none of its rows is scored")
-        if (count := int(fold.max()) + 1) != (have := fold[fold >= 0].nunique()):
-            raise FormatError(f"its folds are not numbered from 0: {have} folds, the largest is {count - 1}")
+        is_train = table["part"] == "train"
+        check_rows(table, table["person"] == "", "no person")
+        check_rows(table, ~table["part"].isin(PARTS), f"part must be one of {', '.join(PARTS)}")
+        check_rows(table, (label < -1) | (label >= len(CLASSES)), f"label must be −1 to {len(CLASSES) - 1}")
+        check_rows(table, (label < 0) & (is_train | scored), "no label")
+        check_rows(table, fold < -1, "fold is below −1")
+        check_rows(table, is_train & scored & (fold < 0), "scored but in no fold")
+        if not (is_train & scored).any():
+            raise FormatError("no validation rows")
+        if (count := int(fold.max()) + 1) != (present := fold[fold >= 0].nunique()):
+            raise FormatError(f"folds are not numbered from 0: {present} folds, the largest is {count - 1}")
     return table if "content" in table else table.assign(content="")
 
 
-def refuse_rows(table: pd.DataFrame, bad: pd.Series[bool], what: str) -> None:
-    """Raise a FormatError that names the first bad row."""
+def check_rows(table: pd.DataFrame, bad: pd.Series[bool], what: str) -> None:
+    """Raise FormatError for the first bad row."""
     if bad.any():
-        place = int(np.flatnonzero(bad)[0])
-        raise FormatError(f"row {place + 1}, {table['id'].iloc[place][:40]!r}: {what}")
+        index = int(np.flatnonzero(bad)[0])
+        raise FormatError(f"row {index + 1}, {table['id'].iloc[index][:40]!r}: {what}")
 
 
-def check_colours(mean: Any, std: Any) -> None:
-    """Raise a FormatError for what is not the mean and standard deviation of three colours."""
+def check_normalization(mean: Any, std: Any) -> None:
+    """Raise FormatError unless mean and std are three numbers each, and std is positive."""
     for name, values in (("mean", mean), ("std", std)):
         if not isinstance(values, list | tuple) or len(values) != 3 or not all(type(v) in (int, float) for v in values):
             raise FormatError(f"{name} is not three numbers")
         if not np.isfinite(values).all() or (name == "std" and min(values) <= 0):
-            raise FormatError(f"{name} holds {min(values)}")
+            raise FormatError(f"{name} contains {min(values)}")
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
     """Return the rows of log.jsonl, the latest for each fold and epoch (a resumed epoch is logged again)."""
     rows: dict[tuple[int, int], dict[str, Any]] = {}
-    bad = 0
+    num_bad = 0
     with wrap_read_errors(path):
         for line in read_bytes(path).split(b"\n") if os.path.lexists(path) else []:
             with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
                 row = check_epoch(json.loads(line))
                 rows[row["fold"], row["epoch"]] = row
                 continue
-            bad += bool(line)  # what a killed process left half-written
-            if bad > BAD_LINES:
-                raise FormatError(f"more than {BAD_LINES} of its lines are not epochs")
+            num_bad += bool(line)  # half-written by a killed process
+            if num_bad > MAX_BAD_LINES:
+                raise FormatError(f"more than {MAX_BAD_LINES} of its lines are not epochs")
     return [rows[key] for key in sorted(rows)]
 
 
 def check_epoch(row: Any) -> dict[str, Any]:
-    """Return a line of the log as it is; a ValueError where it is not fold, epoch and numbers."""
+    """Return a line of the log; ValueError unless it has fold, epoch and numbers."""
     check_plain(row)
     if any(type(row[key]) is not int or row[key] < 0 for key in ("fold", "epoch")):
-        raise FormatError("it names no fold and epoch")
+        raise FormatError("fold or epoch is missing")
     if any(not isinstance(row.get(key, 0.0), int | float) for key in NUMBERS):
-        raise FormatError("one of its numbers is not a number")
+        raise FormatError("expected numbers")
     return row

@@ -1,4 +1,4 @@
-"""The shapes of a run's JSON files, as far as they are read."""
+"""Schemas of JSON files: metrics, provenance, ladder records."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Part(BaseModel):
-    """A part of a JSON file: what is read from it is checked and never coerced; what else it holds is left alone."""
+    """A part of a JSON file: values are checked and never coerced; other keys are ignored."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, protected_namespaces=())
 
 
 class Spread(Part):
-    """Means, and standard deviations where there are any."""
+    """Means, with standard deviations if there are several scores."""
 
     f1: UnitInterval
     accuracy: UnitInterval
@@ -28,13 +28,13 @@ class Spread(Part):
 
 
 class Scores(Spread):
-    """Scores of some photos."""
+    """Scores of some images."""
 
     mask_f1: UnitInterval
     gender_f1: UnitInterval
     age_f1: UnitInterval
     photos: Index
-    people: Index | None = None  # a fold's are not counted
+    people: Index | None = None  # not counted for a fold
 
 
 class FoldScores(Scores):
@@ -44,13 +44,13 @@ class FoldScores(Scores):
 
 
 class EvalScores(Scores):
-    """Scores of the evaluation rows, of the folds' mean and of single folds."""
+    """Scores of the evaluation set: of the mean over the folds, and of single folds."""
 
     single: Spread | None = None
 
 
 class Metrics(Part):
-    """metrics.json: what is shown of a run that is done."""
+    """metrics.json: the closing metrics of a finished run."""
 
     folds: Annotated[list[FoldScores], Field(min_length=1)]
     oof: Scores
@@ -59,7 +59,7 @@ class Metrics(Part):
 
 
 class About(Part):
-    """about.json: facts of machine, software and call."""
+    """about.json: facts about machine, software and command."""
 
     command: list[str] = []
     versions: dict[str, Any] | None = None
@@ -70,8 +70,8 @@ class About(Part):
     seconds: NonNegativeFloat | None = None
 
 
-class Measured(Spread):
-    """Scores of one kind of answer in a ladder."""
+class MeasuredScores(Spread):
+    """Scores of one kind of prediction in a ladder."""
 
     interval: Interval | None = None
     tables: Index
@@ -79,17 +79,17 @@ class Measured(Spread):
     people: Index
 
 
-class Standing(Part):
-    """The scores of a rung, and which of them is its answer."""
+class RungScores(Part):
+    """The scores of a rung, and which of them is the primary one."""
 
     answer: Literal["oof", "single", "ensemble"]
-    oof: Measured
-    single: Measured | None = None
-    ensemble: Measured | None = None
+    oof: MeasuredScores
+    single: MeasuredScores | None = None
+    ensemble: MeasuredScores | None = None
 
 
-class Apart(Part):
-    """A rung's difference to its parent."""
+class Difference(Part):
+    """The difference between a rung and its parent."""
 
     f1: float
     interval: Interval | None = None
@@ -97,35 +97,35 @@ class Apart(Part):
     sd: NonNegativeFloat | None = None
 
 
-class Why(Part):
-    """Why there is no difference."""
+class NoDifference(Part):
+    """The reason for no difference."""
 
     why: str
 
 
-class Named(Part):
-    """Something with a name."""
+class NamedPart(Part):
+    """A part with a name."""
 
     name: str
 
 
-class Scale(Named):
+class Scale(NamedPart):
     """A ladder's scale."""
 
     tells: str
 
 
 class Record(Part):
-    """What is kept of a rung that was run."""
+    """The result of a finished rung."""
 
     given: list[str]
-    data: Named
+    data: NamedPart
     scale: Scale
-    scores: Standing
+    scores: RungScores
     leak: Index
     seeds: Annotated[int, Field(ge=1)]
     runs: dict[str, NonNegativeFloat]
     parent: str | None
-    difference: Apart | Why | None
+    difference: Difference | NoDifference | None
     hardware: list[str]
     commit: list[str]

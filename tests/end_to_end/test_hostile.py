@@ -99,7 +99,7 @@ def test_a_bomb_among_the_checkpoints_is_refused(
     words, place = copied
     bombed(begun(place) / "fold1" / name, tmp_path / "mark", how)
     said = refusal(*words)
-    assert f"fold1/{name} is no readable checkpoint" in said and "the other folds are kept" in said
+    assert "cannot read checkpoint " in said and f"fold1/{name}" in said and "the other folds are kept" in said
     assert not (tmp_path / "mark").exists()
 
 
@@ -108,10 +108,10 @@ def test_a_bomb_as_weights_to_begin_with_is_refused(
     how: str, tiny: list[str], copied: tuple[list[str], Path], tmp_path: Path
 ) -> None:
     file, place = bombed(tmp_path / "w.pth", tmp_path / "mark", how), copied[1]
-    assert f"{file} is no readable file of weights" in refusal(*tiny, f"model.pretrained={file}")
+    assert f"cannot read weights from {file}" in refusal(*tiny, f"model.pretrained={file}")
     file = bombed(place / "fold0" / "best.pt", tmp_path / "mark", how)
-    assert f"{file} is no readable file of weights" in refusal(*tiny, f"model.init={place}")
-    with pytest.raises(RunError, match=r"fold0/best\.pt is no readable checkpoint"):
+    assert f"cannot read weights from {file}" in refusal(*tiny, f"model.init={place}")
+    with pytest.raises(RunError, match=r"cannot read checkpoint .*fold0/best\.pt"):
         load(place)
     assert not (tmp_path / "mark").exists()
 

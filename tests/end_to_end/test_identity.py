@@ -276,7 +276,7 @@ def test_a_finished_run_answers_for_the_same_contents_alone(
     if snapshot(base) == before:
         assert run(compose(*words)) == score
     else:
-        with pytest.raises(MaskclsError, match=r"over other data|holds other weights|two people"):
+        with pytest.raises(MaskclsError, match=r"different data|model.pretrained has changed|two people"):
             run(compose(*words))
 
 
@@ -293,7 +293,7 @@ def test_each_change_to_what_a_run_is_of_is_told(kind: str, trained: tuple[Path,
         run(compose(*words))
         return
     with pytest.raises(
-        MaskclsError, match="model.pretrained holds other weights" if "weights" in kind else "over other data"
+        MaskclsError, match="model.pretrained has changed|a different model.pretrained" if "weights" in kind else "different data"
     ):
         run(compose(*words))
     restore(base)
@@ -308,7 +308,7 @@ def test_folds_of_two_contents_never_close_a_run(trained: tuple[Path, list[str]]
     alter(sorted((base / "photos/train/images").rglob("*.jpg"))[0])
     for lost in ("", "data.json"):  # a message on a broken data.json says to delete it
         (run / lost).unlink() if lost else None
-        with pytest.raises(RunError, match="over other data"):
+        with pytest.raises(RunError, match="different data"):
             runner.run(compose(*words))
         assert not (run / "metrics.json").exists()
         assert lost or not (run / "fold1" / "oof.npz").exists()
@@ -346,7 +346,7 @@ def test_a_fold_that_goes_on_with_other_software_is_noted(
     runner.run(compose(*words))
     (run,) = base.glob("runs/mixed-*")
     (note,) = [note for note in json.loads((run / "metrics.json").read_text())["notes"] if note.startswith("software")]
-    first, second = note.removeprefix("software: the folds were not trained by the same: ").split("; ")
+    first, second = note.removeprefix("software differs between folds: ").split("; ")
     assert first.startswith("fold 0: ") and "0123abcd" not in first and "torch 2" in first
     assert second == "fold 1: code 0123abcd torch 9.9"
     kept = json.loads((run / "about.json").read_text())["folds"]
@@ -354,7 +354,7 @@ def test_a_fold_that_goes_on_with_other_software_is_noted(
     monkeypatch.undo()
     capsys.readouterr()
     runner.run(compose(*words))
-    assert "was trained by other software (code 0123abcd → " in capsys.readouterr().out
+    assert "was trained with other software (code 0123abcd → " in capsys.readouterr().out
     shutil.rmtree(run)
 
 
@@ -371,7 +371,7 @@ def test_a_run_of_an_older_version_answers_with_a_sentence(
     run(compose(*words))
     assert "is of an older version, which identified images by file size" in capsys.readouterr().out
     file.write_text(json.dumps(old | {"hash": "00000000"}))
-    with pytest.raises(RunError, match="over other data"):
+    with pytest.raises(RunError, match="different data"):
         run(compose(*words))
     file.write_text(kept)
 
@@ -397,5 +397,5 @@ def test_another_run_of_the_same_name_is_not_the_same_source(
     else:
         arrays = read_npz(other / "fold1" / "oof.npz")
         write_npz(other / "fold1" / "oof.npz", **arrays | {"eval_probs": arrays["eval_probs"][::-1]})
-    with pytest.raises(RunError, match=f"{key} holds other weights or predictions now|over other data"):
+    with pytest.raises(RunError, match=f"{key} has changed|different data"):
         run(compose(*words, f"{key}={other}"))

@@ -234,7 +234,7 @@ def test_going_on_over_other_data_is_refused(tiny: list[str], tmp_path: Path, pe
     text[1] = text[1].replace(",female,", ",male,") if ",female," in text[1] else text[1].replace(",male,", ",female,")
     (base / "train" / "train.csv").write_text("\n".join(text) + "\n")
     refused = command(*words, "fold=1")
-    assert refused.returncode == 2 and "over other data" in refused.stderr and "Traceback" not in refused.stderr
+    assert refused.returncode == 2 and "different data" in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_a_finished_run_does_not_answer_for_other_data(tiny: list[str], tmp_path: Path, people: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_finished_run_does_not_answer_for_other_data(tiny: list[str], tmp_path
     score = run(compose(*words, f"data.root={people}"))
     assert run(compose(*words, f"data.root={base}")) == score  # a copy elsewhere is the same data
     next(base.glob("train/images/*/mask1.*")).unlink()
-    with pytest.raises(RunError, match="over other data"):
+    with pytest.raises(RunError, match="different data"):
         run(compose(*words, f"data.root={base}"))
 
 

@@ -116,7 +116,7 @@ CLASHING = {  # told by the config alone, before a file is looked at
     "crop.height=100000": "crop.height (resize) must be at most 4096, got 100000",
     "tta=scales tta.factors=[0.01]": "tta.factors (scales) must be at least 0.5, got 0.01",
     "optimizer.lr=inf": "optimizer.lr (adamw) must be finite, got inf",
-    "model.pretrained=package:no_such.package": "there is no installed package 'no_such.package'",
+    "model.pretrained=package:no_such.package": "package 'no_such.package' is not installed",
 }
 REHEARSED = {  # told when the words are built, before a photo is read
     "batch=1": "batch: model timm cannot be trained on one photo of 32 × 24",

@@ -1,4 +1,4 @@
-"""Prediction: made-up runs with real checkpoints, blended, refused or written; and one real run through the command."""
+"""Prediction with untrained runs: ensembles, errors, submissions; and with one trained run through the command."""
 
 from __future__ import annotations
 
@@ -208,18 +208,18 @@ def test_runs_with_different_fold_tables_are_refused(
     table = pd.read_csv(file := make("b-2", 2) / "table.csv")
     table.loc[3, column] = change(table.loc[3, column])
     table.to_csv(file, index=False)
-    with pytest.raises(RunError, match=r"a-1 and .*b-2 have different fold tables") as caught:
+    with pytest.raises(RunError, match=r"a-1 and .*b-2 have different folds") as caught:
         ask("runs=[a-1,b-2]")
     assert len(caught.value.messages) == 1
 
 
 WRONG = {
     "runs=[a-11]": "unknown run 'a-11', did you mean 'a-1'?",
-    "runs=[]": "runs: it names no run",
-    "runs=[a-1] photos=nowhere": "there is no photo at 'nowhere'",
+    "runs=[]": "expected at least one run, got none",
+    "runs=[a-1] photos=nowhere": "no images found at 'nowhere'",
     "runs=[a-1] precision=fp8": "unknown value 'fp8'",
     "runs=[a-1] blend=weighted blend.weights=[1,2]": "2 weights do not fit 1 runs",
-    "runs=[a-1] out=probabilities.csv": "the name of the file beside it",
+    "runs=[a-1] out=probabilities.csv": "the name of another output file",
     "runs=[a-1] outt=x": "unknown key 'outt', did you mean 'out'?",
     "photos=x": "runs has no default. Set runs=…",
     "runs=[open-2]": "open-2 is not finished",
@@ -294,16 +294,16 @@ class Bomb:
 def test_a_checkpoint_that_would_run_code_is_refused(make: Make, tmp_path: Path) -> None:
     run = make("a-1")
     torch.save(content(0, epoch=Bomb(tmp_path / "boom")), run / "fold1" / "best.pt")
-    with pytest.raises(RunError, match=r"fold1/best\.pt is no readable checkpoint"):
+    with pytest.raises(RunError, match=r"cannot read checkpoint .*fold1/best\.pt"):
         load(run)
     assert not (tmp_path / "boom").exists()
 
 
 FAULTY: dict[str, tuple[dict[str, Any], str]] = {
-    "classes": ({"classes": [*CLASSES[1:], CLASSES[0]]}, "for other classes, or for these in another order"),
+    "classes": ({"classes": [*CLASSES[1:], CLASSES[0]]}, "for other classes or another order of classes"),
     "crop": ({"crop": {"name": "resizes"}}, "unknown crop 'resizes', did you mean 'resize'?"),
-    "weights": ({"model": weights(0, outputs=8)}, "does not fit photos of 32 × 24 pixels"),
-    "empty": ({}, "is no checkpoint of a run: it lacks model"),
+    "weights": ({"model": weights(0, outputs=8)}, "does not fit images of 32 × 24 pixels"),
+    "empty": ({}, "is not a maskcls checkpoint: missing keys model"),
 }
 
 
@@ -410,7 +410,7 @@ def test_photos_of_a_runs_own_data_that_changed_are_predicted_anew_for_each_of_i
     place = ask("runs=[a-1,b-2]", f"cache_dir={tmp_path}/cache")
     expected = np.mean([reference(run, files, (32, 24)) for run in runs], axis=0)
     np.testing.assert_allclose(pd.read_csv(place / "probabilities.csv")[COLUMNS], expected, atol=1e-5)
-    assert "a-1: 1 evaluation photos changed since it was trained" in capsys.readouterr().out
+    assert "a-1: 1 evaluation images changed since training" in capsys.readouterr().out
 
 
 def test_runs_of_photos_of_the_same_names_are_not_blended(
@@ -422,7 +422,7 @@ def test_runs_of_photos_of_the_same_names_are_not_blended(
     table = pd.read_csv(file := tmp_path / "runs" / "b-2" / "table.csv")
     table.loc[5, "content"] = "0123456789abcdef"
     table.to_csv(file, index=False)
-    with pytest.raises(RunError, match=r"\(1 photos differ in content\)"):
+    with pytest.raises(RunError, match=r"\(1 images differ in content\)"):
         ask("runs=[a-1,b-2]")
 
 
@@ -441,7 +441,7 @@ def test_a_runs_own_data_is_only_read(make: Make, ask: Callable[..., Path], tmp_
     }
     for data in (synthetic, {"name": "table", "file": str(tmp_path / "secret")}):
         write_text(run / "config.yaml", yaml.safe_dump(config | {"data": data}))
-        with pytest.raises(RunError, match=r"a-1: its photos cannot be read where its config\.yaml says") as caught:
+        with pytest.raises(RunError, match=r"a-1: cannot read the images that its config\.yaml names") as caught:
             ask("runs=[a-1]", "tta=flip")
         assert "swordfish" not in str(caught.value) and caught.value.__cause__ is None
     assert not (tmp_path / "victim").exists() and not (tmp_path / "data").exists()

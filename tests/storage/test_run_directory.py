@@ -1,4 +1,4 @@
-"""A run's directory: named by its content, written whole or not at all, with the latest of each epoch."""
+"""Run: name, config, data digest, provenance, history, and the file functions below it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the files of a run must hold: a wrong value in any of them is refused with a sentence that names the file."""
+"""Checks of the files in a run directory: a wrong value raises an error that names the file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def cells(place: Path, name: str, row: int | slice, column: str, value: object) 
     ("column", "value", "why"),
     [
         ("fold", 10**9, "not numbered from 0"), ("fold", 10**30, "Overflow"), ("fold", -2, "below −1"), ("fold", "x", "x"),
-        ("fold", -1, "in no fold"), ("label", 999, "not −1 to 17"), ("label", -7, "not −1 to 17"), ("label", -1, "no label"),
+        ("fold", -1, "in no fold"), ("label", 999, "must be −1 to 17"), ("label", -7, "must be −1 to 17"), ("label", -1, "no label"),
         ("label", 1.5, "int64"), ("id", "", "id is empty"), ("person", "", "no person"), ("part", "test", "part"),
         ("scored", "maybe", "bool"), ("scored", "", "bool"),
     ],
@@ -65,7 +65,7 @@ def test_a_table_without_scored_rows_or_with_an_id_twice_is_refused(linked: tupl
     cells(place, "table.csv", 4, "id", table["id"][3])
     assert "duplicate id" in said_of(lambda: Run.open(place))
     replaced(place / "table.csv", table.assign(scored="False").to_csv(index=False))
-    assert "none of its rows is scored" in said_of(lambda: Run.open(place))
+    assert "no validation rows" in said_of(lambda: Run.open(place))
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-0.1", "2", "1e999", "", "x", "0.5"])
@@ -109,7 +109,7 @@ def test_a_file_that_claims_a_giant_model_takes_no_memory_for_it(linked: tuple[l
     giant = {"name": "timm", "arch": "eva_giant_patch14_560"}
     file = rewritten(place / "fold1" / "best.pt", lambda content: content | {"model_word": giant})
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert f"{file} does not fit photos" in said_of(lambda: loads(place))
+    assert f"{file} does not fit images" in said_of(lambda: loads(place))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB; its weights would be 4 GB
 
 
