@@ -60,9 +60,9 @@ def compare_splits(overrides: list[str]) -> None:
 def explain_gap(f1: float, interval: list[float] | None) -> str:
     """Return an explanation of the gap between folds of images and folds of people."""
     if interval is None:
-        from maskcls.evaluation.bootstrap import FEWEST
+        from maskcls.evaluation.bootstrap import MIN_PEOPLE
 
-        return f"The gap of {f1:+.3f} has no interval: it needs at least {FEWEST} people."
+        return f"The gap of {f1:+.3f} has no interval: it needs at least {MIN_PEOPLE} people."
     if interval[0] > 0:
         return (
             f"Folds of images score {f1:.3f} F1 higher than folds of people: other images of the validation people are "

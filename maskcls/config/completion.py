@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from maskcls.core.errors import ConfigError, unknown_message
 
-# Hydra's own scripts complete `python file.py` alone. These ask its completion for the module that is on the line.
+# Hydra's own scripts only complete `python file.py`. These query its completion for the module on the line.
 SCRIPTS = {
     "install=bash": r"""
 _maskcls_complete() {
@@ -47,26 +47,26 @@ compdef _maskcls_complete python python3
 }
 
 
-def print_script(words: list[str]) -> bool:
-    """Print the shell's script of `install=` or `uninstall=`; return False for the shell's own question, `query=`."""
-    if len(words) == 1 and words[0].startswith("query="):
+def print_script(arguments: list[str]) -> bool:
+    """Print the script for `install=` or `uninstall=`; return False for the shell's `query=`."""
+    if len(arguments) == 1 and arguments[0].startswith("query="):
         return False
-    (word,) = words if len(words) == 1 else ("",)
-    if word not in SCRIPTS:
-        raise ConfigError(unknown_message("shell completion", word, [*SCRIPTS]))
-    print(SCRIPTS[word].strip())
+    (name,) = arguments if len(arguments) == 1 else ("",)
+    if name not in SCRIPTS:
+        raise ConfigError(unknown_message("shell completion", name, [*SCRIPTS]))
+    print(SCRIPTS[name].strip())
     return True
 
 
-def set_typed_line(spell: Callable[[str], list[str]]) -> None:
-    """Give Hydra's completion the line typed so far, as it would be composed, after one word for the command."""
+def set_typed_line(to_hydra: Callable[[str], list[str]]) -> None:
+    """Set the command line that Hydra completes: one word for the command, then the overrides in Hydra's form."""
     line = os.environ.get("COMP_LINE", "")
     words = line.split()
-    begin = words.index("-m") + 2 if "-m" in words[:3] else 1
-    arguments = words[begin + (words[begin - 1 : begin] == ["maskcls"]) :]  # after it stands the command
+    start = words.index("-m") + 2 if "-m" in words[:3] else 1
+    arguments = words[start + (words[start - 1 : start] == ["maskcls"]) :]  # `maskcls` is followed by a command
     last = arguments.pop() if arguments and not line[-1:].isspace() else ""
     before: list[str] = []
     for argument in arguments:
-        with contextlib.suppress(ConfigError):  # what is not finished or wrong is left out
-            before += [] if argument.startswith("-") else spell(argument)
+        with contextlib.suppress(ConfigError):  # skips incomplete and wrong overrides
+            before += [] if argument.startswith("-") else to_hydra(argument)
     os.environ["COMP_LINE"] = " ".join(["maskcls", *before, last])

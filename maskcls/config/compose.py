@@ -1,4 +1,4 @@
-"""The command line: Hydra composes conf/, experiments/ and overrides; wrong words are sentences, not stack traces."""
+"""Composition of conf/, experiments/ and overrides by Hydra; errors become messages without stack traces."""
 
 from __future__ import annotations
 
@@ -23,67 +23,67 @@ from maskcls.core.errors import ConfigError, explain_unresolved
 
 
 class Experiments(SearchPathPlugin):
-    """Lets Hydra find the ladders as groups (`hydra.searchpath` in a YAML would break glob sweeps)."""
+    """Search path plugin for ladders as config groups (`hydra.searchpath` in a YAML file breaks glob sweeps)."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append experiments/ to the places where configs are looked for."""
+        """Append experiments/ to the search path."""
         search_path.append("maskcls", f"file://{resource_dir('experiments')}")
 
 
 @contextlib.contextmanager
 def wrap_hydra_errors(line: Sequence[str] = (), typed: Sequence[str] = ()) -> Iterator[None]:
-    """Make a sentence of what Hydra raises, about what was typed: for some overrides that is a bare assertion."""
+    """Context manager that turns errors of Hydra into a ConfigError about the overrides as typed."""
     try:
         yield
     except Exception as error:
-        place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if isinstance(error, OSError):  # of the machine: standard output, or the current folder
+        file = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if isinstance(error, OSError):  # a system error, of standard output or the current folder
             raise
-        if not isinstance(error, HydraException) and Path(hydra.__file__).parent not in place.parents:
+        if not isinstance(error, HydraException) and Path(hydra.__file__).parent not in file.parents:
             raise
-        said = "" if isinstance(error, AssertionError) else typed_form(str(error), line, typed)
-        raise ConfigError(said or "an override cannot be read: it is key=value") from error
+        message = "" if isinstance(error, AssertionError) else typed_form(str(error), line, typed)
+        raise ConfigError(message or "cannot parse an override, expected key=value") from error
 
 
 def compose(*overrides: str, config: str = "config") -> DictConfig:
-    """Return the config that a command line with these overrides would compose, from Python."""
+    """Return the config composed from overrides as on the command line."""
     Plugins.instance().register(Experiments)
-    words = parse_overrides(list(overrides), config)
+    line = parse_overrides(list(overrides), config)
     with (
-        wrap_hydra_errors(words, overrides),
+        wrap_hydra_errors(line, overrides),
         hydra.initialize_config_dir(str(resource_dir("conf")), version_base="1.3"),
     ):
-        whole = hydra.compose(config, words, return_hydra_config=True)
-    HydraConfig.instance().set_config(whole)  # the run's name is made of Hydra's choices
+        cfg = hydra.compose(config, line, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)  # the run's name contains Hydra's choices
     try:
-        return strip_hydra(whole)
+        return strip_hydra(cfg)
     except OmegaConfBaseException as error:
         raise ConfigError(explain_unresolved(error)) from error
 
 
-def strip_hydra(whole: DictConfig) -> DictConfig:
-    """Return a composed config without Hydra's own part, its interpolations resolved."""
-    content = {key: OmegaConf.to_container(whole[key], resolve=True) if OmegaConf.is_config(whole[key]) else whole[key]
-             for key in whole if key != "hydra" and not OmegaConf.is_missing(whole, key)}  # fmt: skip
+def strip_hydra(cfg: DictConfig) -> DictConfig:
+    """Return a composed config without Hydra's section, with resolved interpolations."""
+    content = {key: OmegaConf.to_container(cfg[key], resolve=True) if OmegaConf.is_config(cfg[key]) else cfg[key]
+             for key in cfg if key != "hydra" and not OmegaConf.is_missing(cfg, key)}  # fmt: skip
     return OmegaConf.create(content)
 
 
 def parse_overrides(arguments: list[str], config: str = "config") -> list[str]:
-    """Return Hydra's form of a command line; where an option is unknown, the config's other errors are reported too."""
+    """Return the overrides in Hydra's form; an unknown option is reported with all other errors of the config."""
     try:
         return overrides.to_hydra(arguments)
     except UnknownOptionError as error:
         raise ConfigError(*error.messages, *remaining_errors(error.valid, config)) from error
 
 
-def remaining_errors(right: list[str], config: str) -> tuple[str, ...]:
-    """Return the faults of an experiment's config besides those of its overrides; none where nothing composes."""
-    if config != "config" or not right:
+def remaining_errors(valid: list[str], config: str) -> tuple[str, ...]:
+    """Return the errors of the config that the valid overrides compose."""
+    if config != "config" or not valid:
         return ()
     from maskcls.config.validation import validate
 
     try:
-        validate(compose(*right))
+        validate(compose(*valid))
     except ConfigError as error:
         return error.messages
     return ()

@@ -1,4 +1,4 @@
-"""The checked config: every word and value of an experiment, all faults reported at once."""
+"""Config groups and their registries."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ GROUPS = {module.registry.group: module.registry for module in MODULES}
 
 
 def chosen_option(section: Any) -> str:
-    """Return the option that a section of a config chooses, an empty name where it is not a section."""
+    """Return the name of a config section's option, an empty text if it is not a section."""
     return str(section.get("name")) if isinstance(section, Mapping) else ""

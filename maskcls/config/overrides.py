@@ -17,54 +17,54 @@ SWEEPS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 
 def resource_dir(name: str) -> Path:
-    """Return conf/ or experiments/: inside an installed package, or at the top of the source tree."""
+    """Return the folder conf/ or experiments/ of the installed package or of the source tree."""
     package = Path(__file__).parent.parent
     return package / name if (package / name).is_dir() else package.parent / name
 
 
 class UnknownOptionError(ConfigError):
-    """Unknown options of groups; `valid` holds the overrides that can be composed without them."""
+    """Unknown options; `valid` holds the other overrides."""
 
-    def __init__(self, *sentences: str, valid: list[str]) -> None:
-        super().__init__(*sentences)
+    def __init__(self, *messages: str, valid: list[str]) -> None:
+        super().__init__(*messages)
         self.valid = valid
 
 
 def to_hydra(arguments: list[str]) -> list[str]:
-    """Return a command line in which any key may be set, so that the config's own check answers for it.
+    """Return the command line in a form in which Hydra accepts any key, since `validate` checks the keys.
 
-    The options of groups are checked here: UnknownOptionError.
+    Raise UnknownOptionError for unknown options of config groups.
     """
-    words, ladders = list_options(resource_dir("conf")), list_options(resource_dir("experiments"))
-    ladders["sweeps"] = set()  # files of W&B, none of which is a word here
+    options, ladders = list_options(resource_dir("conf")), list_options(resource_dir("experiments"))
+    ladders["sweeps"] = set()  # W&B sweeps, which are not options
     for folder in config_dirs(arguments):
         for group, names in list_options(folder).items():
-            words.setdefault(group, set()).update(names)
-    faults: list[str] = []
-    result, right = [], []
+            options.setdefault(group, set()).update(names)
+    errors: list[str] = []
+    result, valid = [], []
     sweeps = bool(SWEEPS & set(arguments))
     for argument in arguments:
         try:
-            readable = argument if argument.startswith("-") else read_override(argument, words | ladders, sweeps)
+            readable = argument if argument.startswith("-") else parse_override(argument, options | ladders, sweeps)
         except ConfigError as error:
-            faults += error.messages
+            errors += error.messages
             continue
         key = readable.partition("=")[0]
         bare = re.fullmatch(r"[A-Za-z_][\w.]*", key) and key.split(".")[0] != "hydra"
-        result.append(("+" if key in ladders else "++") + readable if bare and key not in words else readable)
-        right += [argument] if bare else []
-    if faults:
-        raise UnknownOptionError(*faults, valid=[] if sweeps else right)
+        result.append(("+" if key in ladders else "++") + readable if bare and key not in options else readable)
+        valid += [argument] if bare else []
+    if errors:
+        raise UnknownOptionError(*errors, valid=[] if sweeps else valid)
     return result
 
 
-def read_override(argument: str, options: Mapping[str, set[str]], sweeps: bool) -> str:
-    """Return an override with its value as Hydra reads it; ConfigError where that is not possible or not known."""
+def parse_override(argument: str, options: Mapping[str, set[str]], sweeps: bool) -> str:
+    """Return an override with its value in Hydra's grammar; raise ConfigError for bad syntax or unknown options."""
     key, sign, value = argument.partition("=")
     if not sign and not argument.startswith("~"):
         raise ConfigError(f"expected key=value, got {argument!r}")
     if not key.isascii():
-        raise ConfigError(f"cannot read {argument!r}: a key consists of the letters a to z, digits, '_' and '.'")
+        raise ConfigError(f"cannot parse {argument!r}: keys may contain the letters a to z, digits, '_' and '.'")
     try:
         readable = accept_text(argument)
     except ConfigError:
@@ -75,18 +75,18 @@ def read_override(argument: str, options: Mapping[str, set[str]], sweeps: bool) 
     if override is None or key.lstrip("+").split(".")[0] == "hydra":
         return readable
     if override.is_sweep_override() and not sweeps:
-        remedy = "" if key in options else f" {exact_line(argument)}"
-        raise ConfigError(f"{argument}: several values are a sweep, which needs -m.{remedy}")
+        hint = "" if key in options else f". {exact_line(argument)}"
+        raise ConfigError(f"{argument}: several values are a sweep. Add -m to run it{hint}")
     if key in options and override.value_type is not ValueType.GLOB_CHOICE_SWEEP:
         chosen: list[Any] = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
-        wrong = [unknown_option(key, str(option), options) for option in chosen if str(option) not in options[key]]
-        if wrong:
-            raise ConfigError(*wrong)
+        errors = [unknown_option(key, str(option), options) for option in chosen if str(option) not in options[key]]
+        if errors:
+            raise ConfigError(*errors)
     return readable
 
 
 def unknown_option(group: str, name: str, options: Mapping[str, set[str]]) -> str:
-    """Return the error for an option that a group lacks, with the nearest one, or the group that has it."""
+    """Return the message for an unknown option, with the nearest option or the group that has it."""
     others = [other for other in options if name in options[other]]
     message = unknown_message(group, name, options[group])
     if "did you mean" in message or not others:
@@ -95,13 +95,13 @@ def unknown_option(group: str, name: str, options: Mapping[str, set[str]]) -> st
 
 
 def list_options(base: Path) -> dict[str, set[str]]:
-    """Return {group: its words} of a folder of configs."""
-    return {place.name: {file.stem for file in place.glob("*.yaml")} for place in base.iterdir()
-            if place.is_dir() and any(place.glob("*.yaml"))}  # fmt: skip
+    """Return {group: options} of a config folder."""
+    return {folder.name: {file.stem for file in folder.glob("*.yaml")} for folder in base.iterdir()
+            if folder.is_dir() and any(folder.glob("*.yaml"))}  # fmt: skip
 
 
 def config_dirs(arguments: list[str]) -> Iterator[Path]:
-    """Yield the user's own folders of configs (--config-dir)."""
+    """Yield the user's config folders (--config-dir)."""
     for flag, value in zip(arguments, [*arguments[1:], ""], strict=False):
         name, _, joined = flag.partition("=")
         if name in FLAGS_WITH_FOLDER and Path(joined or value).is_dir():

@@ -1,4 +1,4 @@
-"""The user's own modules: imported, and their builders checked before anything is built with them."""
+"""Plugins: import of the user's modules, and checks of their builders' signatures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from maskcls.core.schema import build_schema, option_fields
 
 
 def import_plugins(names: Any, groups: Mapping[str, Registry]) -> None:
-    """Import modules, whose builders register themselves; ConfigError names plugin, function and fault."""
+    """Import modules, whose builders register themselves; raise ConfigError with plugin, function and error."""
     for name in map(str, names if isinstance(names, list) else []):
         before = {group: dict(registry.builders) for group, registry in groups.items()}
         errors = [error for error in (import_module(name),) if error]
@@ -28,54 +28,54 @@ def import_plugins(names: Any, groups: Mapping[str, Registry]) -> None:
         if errors:
             for group, registry in groups.items():
                 registry.builders = before[group]
-            sys.modules.pop(name, None)  # so that the next config that names it is told the same
+            sys.modules.pop(name, None)  # so that the next import raises the same error
             raise ConfigError(*errors)
 
 
 def import_module(name: str) -> str | None:
-    """Import a module and return what went wrong, if anything did, with the line of the user's file."""
+    """Import a module; return the error message with the line of the user's file, or None."""
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:
         ours = (Path(__file__).parent.parent, Path(importlib.__file__).parent)
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
         own = [frame for frame in frames if not {*ours} & {*Path(frame.filename).parents}]
-        place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+        location = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
         kind = "" if isinstance(error, ImportError | SyntaxError | MaskclsError) else f"{type(error).__name__}: "
-        return f"plugins: {name!r} cannot be imported: {kind}{' '.join(str(error).split())}{place}"
+        return f"plugins: cannot import {name!r}: {kind}{' '.join(str(error).split())}{location}"
     return None
 
 
 def builder_error(build: Builder, registry: Registry) -> str | None:
-    """Return what is wrong with a builder's signature, with the one that its group expects, or None."""
+    """Return the message for a signature that its group does not accept, or None."""
     parameters = inspect.signature(build).parameters.values()
     first = next(iter(registry.builders.values()))
-    handed = positional(first)
-    expected = f"expected def {build.__name__}({', '.join([*handed, '*', 'option: type = default'])})"
+    inputs = positional_names(first)
+    expected = f"expected def {build.__name__}({', '.join([*inputs, '*', 'option: type = default'])})"
     reason = ""
-    if len(positional(build)) != len(handed) and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        reason = f"a {registry.group} is called with ({', '.join(handed)}), options follow a star"
+    if len(positional_names(build)) != len(inputs) and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        reason = f"{registry.group} builders take ({', '.join(inputs)}) and keyword-only options"
     elif bare := [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.annotation is p.empty]:
         reason = f"the option '{bare[0]}' has no type"
     elif any(p.kind is p.VAR_KEYWORD for p in parameters):
-        reason = "an option that is caught by ** has no name and no type"
+        reason = "** is not allowed: each option needs a name and a type"
     else:
         reason = type_error(build)
     return f"{build.__name__}: {reason}; {expected}, got {build.__name__}{inspect.signature(build)}" if reason else None
 
 
 def type_error(build: Builder) -> str:
-    """Return which type of an option no value of a config can be checked by, nothing where all can."""
+    """Return the message for an option type that a config does not support, an empty text without errors."""
     try:
         build_schema(build.__name__, option_fields(build))
     except PydanticUserError as error:
-        return f"a type is not one of a config's values ({str(error).splitlines()[0]})"
-    except Exception as error:  # an annotation is evaluated: it can raise anything
-        return f"a type cannot be read ({type(error).__name__}: {error})"
+        return f"a type is not supported in a config ({str(error).splitlines()[0]})"
+    except Exception as error:  # evaluating an annotation can raise anything
+        return f"cannot evaluate a type ({type(error).__name__}: {error})"
     return ""
 
 
-def positional(build: Builder) -> list[str]:
-    """Return the names of what a builder is called with: what stands before its star."""
+def positional_names(build: Builder) -> list[str]:
+    """Return the names of a builder's positional parameters."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [p.name for p in inspect.signature(build).parameters.values() if p.kind in kinds]

@@ -1,4 +1,4 @@
-"""The right key for a wrong one: looked for among all keys, the parameters of all groups, and other programs' names."""
+"""Suggestions for unknown keys: among all keys, the parameters of all groups, and names in other libraries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from maskcls.core.registry import Registry
 from maskcls.core.schema import option_fields
 
-# Keys, and what other programs call them. A name that is a parameter of a group, such as lr, needs no line here.
+# Keys and their names in other libraries. Parameters of a group, such as lr, are found without an entry.
 FOREIGN = {
     "augmentation": "aug augment augmentations transform train_transform",
     "average": "swa",
@@ -53,28 +53,28 @@ TARGETS = {name: key for key, names in FOREIGN.items() for name in names.split()
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of a config: those at its top, and the groups among them, each with the option that is chosen."""
+    """Keys of a config: the top-level keys, and the groups among them with their chosen options."""
 
     top: Collection[str]
     groups: Mapping[str, Registry]
     chosen: Mapping[str, str]
 
     def describe_unknown(self, key: str, value: Any) -> str:
-        """Return the error for a key that is not at the top, with the right one."""
-        found, is_section = self.find(key), isinstance(value, Mapping)
+        """Return the message for an unknown top-level key, with a suggestion."""
+        match, is_section = self.find(key), isinstance(value, Mapping)
         for name in value if is_section and not difflib.get_close_matches(key, self.top, 1, 0.75) else ():
             if name != "name" and (inner := self.find_exact(str(name))):  # such as trainer.max_epochs
-                key, found = f"{key}.{name}", inner
-        remedy = f"did you mean {found}?" if found else f"expected one of {', '.join(sorted(self.top))}"
-        return f"unknown key {key!r}, {remedy}"
+                key, match = f"{key}.{name}", inner
+        hint = f"did you mean {match}?" if match else f"expected one of {', '.join(sorted(self.top))}"
+        return f"unknown key {key!r}, {hint}"
 
     def find_elsewhere(self, path: str) -> str | None:
-        """Return the keys, in quotes, that an unknown parameter (`group.name`) exactly stands for in another place."""
+        """Return the quoted keys elsewhere that exactly match an unknown parameter (`group.name`)."""
         group, _, name = path.partition(".")
         return " or ".join(self.owners(name, [group])) or self.find_exact(name)
 
     def find(self, key: str) -> str | None:
-        """Return the right key, in quotes: one that is exactly known in another place, or else the closest one."""
+        """Return the quoted key that matches exactly elsewhere, or else the closest one."""
         name = key.lower().replace("-", "_")
         if exact := self.find_exact(name):
             return exact
@@ -85,7 +85,7 @@ class Keys:
         return next(filter(None, map(self.find_exact, close)), None)
 
     def find_exact(self, name: str) -> str | None:
-        """Return the keys, in quotes, that a name exactly stands for."""
+        """Return the quoted keys that exactly match a name."""
         if name in self.top:
             return f"'{name}'"
         target = TARGETS.get(name, "")
@@ -95,11 +95,11 @@ class Keys:
         return f"'{target}'" if group in self.top else " or ".join(self.owners(name, self.groups)) or None
 
     def owners(self, name: str, groups: Collection[str]) -> Iterator[str]:
-        """Yield each `group.name`, in quotes: of the chosen options, or else of the first other option that has it."""
-        having = {
+        """Yield each quoted `group.name`: of the chosen options, or else of the first other option that has it."""
+        owners = {
             group: [option for option, build in self.groups[group].builders.items() if name in option_fields(build)]
             for group in groups
         }
-        now = [group for group, options in having.items() if self.chosen.get(group) in options]
-        for group in now or [group for group, options in having.items() if options]:
-            yield f"'{group}.{name}'" + ("" if now else f" (of {group}={having[group][0]})")
+        active = [group for group, options in owners.items() if self.chosen.get(group) in options]
+        for group in active or [group for group, options in owners.items() if options]:
+            yield f"'{group}.{name}'" + ("" if active else f" (of {group}={owners[group][0]})")

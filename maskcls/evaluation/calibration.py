@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
-if TYPE_CHECKING:
-    pass
+BINS = 10
 
 
-BINS = 10  # of confidence
-
-
-def calibration_bins(held: pd.DataFrame) -> tuple[pd.DataFrame, float]:
-    """Return each filled bin's mean confidence, accuracy and photos, and the expected calibration error."""
-    right = (held["label"] == held["guess"]).astype(float)
-    place = np.minimum((held["sure"] * BINS).astype(int), BINS - 1)
-    frame = pd.DataFrame({"sure": held["sure"], "right": right, "bin": place, "n": 1})
+def calibration_bins(preds: pd.DataFrame) -> tuple[pd.DataFrame, float]:
+    """Return mean confidence, accuracy and number of images of each filled bin, and the expected calibration error."""
+    correct = (preds["label"] == preds["guess"]).astype(float)
+    bins = np.minimum((preds["sure"] * BINS).astype(int), BINS - 1)
+    frame = pd.DataFrame({"sure": preds["sure"], "right": correct, "bin": bins, "n": 1})
     table = frame.groupby("bin").agg(sure=("sure", "mean"), right=("right", "mean"), n=("n", "sum"))
-    return table, float(((table["sure"] - table["right"]).abs() * table["n"]).sum() / max(len(held), 1))
+    return table, float(((table["sure"] - table["right"]).abs() * table["n"]).sum() / max(len(preds), 1))

@@ -12,7 +12,7 @@ import pandas as pd
 from maskcls.core.errors import RunError
 from maskcls.core.table import content_differs, num_folds
 from maskcls.core.task import FloatArray, IntArray
-from maskcls.evaluation.bootstrap import FEWEST, Tally, bootstrap_ci, person_counts
+from maskcls.evaluation.bootstrap import MIN_PEOPLE, PersonCounts, bootstrap_ci, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.storage.run import Part, Run
 
@@ -36,7 +36,7 @@ class ScoredPredictions:
         """Return the mean macro F1 of each seed's tables."""
         return np.reshape(self.f1(), (self.seeds, -1)).mean(1).tolist()
 
-    def tallies(self) -> list[Tally]:
+    def tallies(self) -> list[PersonCounts]:
         """Return each table's counts of each person."""
         return [person_counts(self.truth, table.argmax(1), self.people) for table in self.tables]
 
@@ -186,7 +186,7 @@ def format_score_ci(scores: Record | None, spread: bool = False) -> str:
 def between(interval: Sequence[float] | None, digits: str) -> str:
     """Return an interval in brackets, or why there is none."""
     if interval is None:
-        return f"(n < {FEWEST} people: no interval)"
+        return f"(n < {MIN_PEOPLE} people: no interval)"
     low, high = interval
     return f"[{low:{digits}}, {high:{digits}}]"
 

@@ -1,4 +1,4 @@
-"""The command line: flags anywhere, values in any script or with the line to type, and keys that other programs have."""
+"""Command-line grammar, Unicode values, suggestions for unknown keys, shell completion."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_path_arrives_exactly_or_by_the_line_that_is_shown(start: str, path: s
     try:
         assert value_of(f"data.root={typed}") == typed
     except ConfigError as error:
-        (line,) = re.findall(r"For exactly this value type (.*)$", str(error), re.DOTALL)
+        (line,) = re.findall(r"To pass the value literally, type (.*)$", str(error), re.DOTALL)
         (argument,) = shlex.split(line)
         assert value_of(argument) == typed
 
@@ -63,7 +63,7 @@ def test_a_path_arrives_exactly_in_the_config_or_by_the_line_that_is_shown(path:
     try:
         assert compose(f"data.root={path}").data.root == path
     except ConfigError as error:
-        (argument,) = shlex.split(str(error).partition("For exactly this value type ")[2])
+        (argument,) = shlex.split(str(error).partition("To pass the value literally, type ")[2])
         assert compose(argument).data.root == path
 
 
@@ -78,9 +78,9 @@ def test_lists_and_sweeps_of_any_script_stay_lists_and_sweeps() -> None:
 
 
 def test_many_values_without_m_are_a_sentence_and_not_a_list() -> None:
-    with pytest.raises(ConfigError, match=r"^loss=ce,focal: several values are a sweep, which needs -m\.$"):
+    with pytest.raises(ConfigError, match=r"^loss=ce,focal: several values are a sweep\. Add -m to run it$"):
         compose("loss=ce,focal")
-    with pytest.raises(ConfigError, match=r"needs -m\. For exactly this value type 'data\.root=\"/a,b\"'$"):
+    with pytest.raises(ConfigError, match=r"Add -m to run it\. To pass the value literally, type 'data\.root=\"/a,b\"'$"):
         compose("data.root=/a,b")
 
 
@@ -116,16 +116,16 @@ def test_flags_and_their_values_leave_the_overrides_in_order(line: str, flags: l
 
 @pytest.mark.parametrize("line", ["--epochs 3", "a=1 --epochs=3"])
 def test_a_flag_that_there_is_not_is_shown_as_an_option(line: str) -> None:
-    with pytest.raises(ConfigError, match=r"^unknown flag --epochs: options are written key=value, such as epochs=…$"):
+    with pytest.raises(ConfigError, match=r"^unknown flag --epochs\. Use key=value, for example epochs=…$"):
         split_flags(line.split())
 
 
 SHOWN = {
     "epochs": "expected key=value, got 'epochs'",
-    "데이터=3": "a key consists of the letters a to z",
+    "데이터=3": "keys may contain the letters a to z",
     "loss=초점": "unknown loss '초점', expected one of ce",
     "loss=adamw": "unknown loss 'adamw', did you mean optimizer=adamw?",
-    "loss.gamma=[1": "cannot read 'loss.gamma=[1'",
+    "loss.gamma=[1": "cannot parse 'loss.gamma=[1'",
     "hydra.foo=1": "Could not override 'hydra.foo'",
     "data.x.y=1": "unknown parameter 'x' of data=synthetic",
 }

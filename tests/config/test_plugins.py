@@ -1,4 +1,4 @@
-"""The user's own builders: a wrong one is a sentence that names the plugin, the function and what is expected."""
+"""Plugins: error messages with the plugin, the function and the expected signature."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ NAME = "a_plugin_of_the_tests"
 HEAD = "from __future__ import annotations\nimport torch\nfrom typing import Any, Literal\nfrom maskcls.components.loss import registry\n"
 EXPECTED = "; expected def mine(counts, *, option: type = default), got mine("
 WRONG = {
-    "no star": ("@registry.register\ndef mine(counts, power: float = 2.0): ...", "mine: a loss is called with (counts), options follow a star" + EXPECTED),
-    "nothing before the star": ("@registry.register\ndef mine(*, power: float = 2.0): ...", "mine: a loss is called with (counts)"),
-    "no parameter": ("@registry.register\ndef mine(): ...", "mine: a loss is called with (counts)"),
+    "no star": ("@registry.register\ndef mine(counts, power: float = 2.0): ...", "mine: loss builders take (counts) and keyword-only options" + EXPECTED),
+    "nothing before the star": ("@registry.register\ndef mine(*, power: float = 2.0): ...", "mine: loss builders take (counts)"),
+    "no parameter": ("@registry.register\ndef mine(): ...", "mine: loss builders take (counts)"),
     "no annotation": ("@registry.register\ndef mine(counts, *, power=2.0): ...", "mine: the option 'power' has no type" + EXPECTED),
-    "an unknown annotation": ("@registry.register\ndef mine(counts, *, power: Flaot = 2.0): ...", "mine: a type cannot be read (NameError: name 'Flaot' is not defined)"),
+    "an unknown annotation": ("@registry.register\ndef mine(counts, *, power: Flaot = 2.0): ...", "mine: cannot evaluate a type (NameError: name 'Flaot' is not defined)"),
     "an annotation that is no type": ("@registry.register\ndef mine(counts, *, power: 3 = 2.0): ...", "mine: a type"),
-    "an annotation that raises": ("@registry.register\ndef mine(counts, *, power: 1 / 0 = 2.0): ...", "mine: a type cannot be read (ZeroDivisionError"),
-    "a type of no config": ("@registry.register\ndef mine(counts, *, power: torch.Tensor = None): ...", "mine: a type is not one of a config's values"),
-    "any option": ("@registry.register\ndef mine(counts, **options: Any): ...", "mine: an option that is caught by ** has no name and no type"),
+    "an annotation that raises": ("@registry.register\ndef mine(counts, *, power: 1 / 0 = 2.0): ...", "mine: cannot evaluate a type (ZeroDivisionError"),
+    "a type of no config": ("@registry.register\ndef mine(counts, *, power: torch.Tensor = None): ...", "mine: a type is not supported in a config"),
+    "any option": ("@registry.register\ndef mine(counts, **options: Any): ...", "mine: ** is not allowed: each option needs a name and a type"),
     "not callable": ("registry.register(3)", "loss: expected a function to register, got 3 (PLUGIN, line 5)"),
     "a class": ("@registry.register\nclass mine:\n    pass", "loss: expected a function to register, got <class"),
     "a name of ours": ("@registry.register\ndef focal(counts): ...", "NAME.focal: loss=focal is already registered by maskcls.components.loss.focal. Rename one (PLUGIN, line 5)"),
     "a name of ours with a bar": ("@registry.register\ndef ce_(counts): ...", "NAME.ce_: loss=ce is already registered by maskcls.components.loss.ce"),
     "a name twice": ("@registry.register\ndef mine(counts): ...\n@registry.register\ndef mine(counts): ...", "NAME.mine: loss=mine is already registered by NAME.mine"),
-    "an error at import": ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero (PLUGIN, line 5)"),
-    "an exit at import": ("raise SystemExit('bye')", "cannot be imported: SystemExit: bye (PLUGIN, line 5)"),
-    "no Python": ("def (", "cannot be imported: invalid syntax (PLUGIN, line 5)"),
-    "a package that is not installed": ("import not_there", "cannot be imported: No module named 'not_there' (PLUGIN, line 5)"),
+    "an error at import": ("1 / 0", "cannot import 'NAME': ZeroDivisionError: division by zero (PLUGIN, line 5)"),
+    "an exit at import": ("raise SystemExit('bye')", "cannot import 'NAME': SystemExit: bye (PLUGIN, line 5)"),
+    "no Python": ("def (", "cannot import 'NAME': invalid syntax (PLUGIN, line 5)"),
+    "a package that is not installed": ("import not_there", "cannot import 'NAME': No module named 'not_there' (PLUGIN, line 5)"),
     "two faults": ("@registry.register\ndef mine(): ...\n@registry.register\ndef other(counts, *, a=1): ...", "other: the option 'a' has no type"),
 }  # fmt: skip
 

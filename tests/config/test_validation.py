@@ -1,4 +1,4 @@
-"""The checked config: every fault at once, every default filled in, and a hash of what changes results alone."""
+"""Config validation: all errors at once, defaults, and the hash of the values that change results."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def sentences(*overrides: str) -> tuple[str, ...]:
         ("model.arch=resnt18", "model.arch (timm): unknown timm architecture 'resnt18', did you mean 'resnet18'?"),
         ("model.pretrained=3", "model.pretrained (timm): expected bool (true or false) or str, got 3"),
         ("data=table", "data.file (table) has no default. Set data.file=…"),
-        ("plugins=[no_such_module]", "plugins: 'no_such_module' cannot be imported: No module named 'no_such_module'"),
+        ("plugins=[no_such_module]", "plugins: cannot import 'no_such_module': No module named 'no_such_module'"),
     ],
 )
 def test_each_wrong_word_has_its_sentence(overrides: str, sentence: str) -> None:

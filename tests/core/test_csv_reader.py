@@ -1,4 +1,4 @@
-"""Any table at all: it is read, or one sentence names its file, its row or its column; it never hangs and never traces."""
+"""CSV tables: error messages with file, row or column, and property tests of any content."""
 
 from __future__ import annotations
 

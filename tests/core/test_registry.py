@@ -1,4 +1,4 @@
-"""A builder's signature is the schema of its part of the config; a fault is one sentence in the house style."""
+"""Schemas of builder signatures, and validation messages."""
 
 from __future__ import annotations
 

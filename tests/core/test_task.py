@@ -1,4 +1,4 @@
-"""The 18 classes: borders of the ages, the layout of the classes, and marginals as sums."""
+"""The 18 classes: age thresholds, class order, and marginals."""
 
 from __future__ import annotations
 

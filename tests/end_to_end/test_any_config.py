@@ -1,4 +1,4 @@
-"""Any config at all, and any command line: it passes the check, or sentences name what is wrong; it never traces."""
+"""Property tests: any config and any command line passes validation or raises ConfigError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong words, types, files and rows: one clear sentence, exit code 2, before any work starts."""
+"""Wrong options, types, files and rows: one message, exit code 2, before any work starts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WRONG = {
     "optimizer.lr=-1": "optimizer.lr (adamw) must be greater than 0, got -1",
     "optimizer=adamw,": "unknown optimizer 'adamw,', did you mean 'adamw'?",
     "=NULL": "Config group override must be a string or a list",
-    "+=": "an override cannot be read: it is key=value",
+    "+=": "cannot parse an override, expected key=value",
     "hydra/launcher=null": "Config group override must be a string or a list",
     "loss={0:1}": "unknown loss '{0: 1}'",
     "model.arch=resnet19": "model.arch (timm): unknown timm architecture 'resnet19', did you mean 'resnet1",
@@ -44,7 +44,7 @@ WRONG = {
     "data=table": "data.file (table) has no default",
     "augmentation=team augmentation.transforms.Rotat.p=1": "unknown albumentations transform 'Rotat', did you mean 'Rotate'?",
     "augmentation=team augmentation.transforms.RandomBrightnessContrast.bright=1": "unknown argument 'bright' of RandomBrightnessContrast",
-    "plugins=[nothing.here]": "plugins: 'nothing.here' cannot be imported",
+    "plugins=[nothing.here]": "plugins: cannot import 'nothing.here'",
     "name=a/b": "name: expected letters, digits, '_', '.' and '-' ('.' and '-' not first), got 'a/b'",
     "batch=10000": "batch=10000 exceeds the",
     "folds=1000": "folds=1000 exceeds the 14 people in the training data",

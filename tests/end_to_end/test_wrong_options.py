@@ -1,4 +1,4 @@
-"""Every word of the config misspelt, and of a wrong type, has its sentence; so has each pair that does not fit."""
+"""Error messages for each key and option: misspelt, of a wrong type, or in conflict with another."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ CLASHING = {  # told by the config alone, before a file is looked at
     "runs_dir=/dev/null": "runs_dir: cannot create folder '/dev/null': '/dev/null' is a file",
     "cache_dir=/dev/null/x": "cache_dir: cannot create folder '/dev/null/x': '/dev/null' is a file",
     "name=" + "x" * 300: "name: expected at most 200 characters, got 300",
-    "plugins=['']": "plugins: '' cannot be imported",
+    "plugins=['']": "plugins: cannot import ''",
     "crop.height=100000": "crop.height (resize) must be at most 4096, got 100000",
     "tta=scales tta.factors=[0.01]": "tta.factors (scales) must be at least 0.5, got 0.01",
     "optimizer.lr=inf": "optimizer.lr (adamw) must be finite, got inf",

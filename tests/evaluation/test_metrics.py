@@ -1,4 +1,4 @@
-"""Scores of probability tables, against scikit-learn and against formulas written out."""
+"""Metrics and bootstrap intervals, compared with scikit-learn and with explicit formulas."""
 
 from __future__ import annotations
 
