@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 
 from maskcls.core.config import Config
+from maskcls.engine.experiment import Fold
 from maskcls.engine.train_state import build_train_state
-from maskcls.engine.training_loop import Fold, fit
+from maskcls.engine.training_loop import fit
 
 
 def one_step(cfg: Config, table, photos) -> dict[str, float]:  # type: ignore[no-untyped-def]

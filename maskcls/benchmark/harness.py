@@ -22,8 +22,9 @@ from maskcls.core.task import CLASSES
 from maskcls.data.assemble import assemble_table
 from maskcls.data.loader import EpochBatchSampler
 from maskcls.data.pixel_cache import load_pixels
+from maskcls.engine.experiment import Fold
 from maskcls.engine.train_state import TrainState, build_train_state
-from maskcls.engine.training_loop import Fold, TrainStep, build_train_loader, build_train_step
+from maskcls.engine.training_loop import TrainStep, build_train_loader, build_train_step
 
 Turn = Callable[[], Any]  # one epoch of a setting's steps
 WORDS = (

@@ -15,7 +15,8 @@ from maskcls.core.config import Config
 from maskcls.core.table import table_digest
 from maskcls.data.assemble import assemble_table
 from maskcls.data.pixel_cache import load_pixels
-from maskcls.engine.training_loop import Fold, train_one_epoch
+from maskcls.engine.experiment import Fold
+from maskcls.engine.training_loop import train_one_epoch
 from maskcls.system import console
 
 HEAD = ("id", "gender", "race", "age", "path")

@@ -1,7 +1,7 @@
-"""Ensembles: several members' probabilities (M, N, 18) become one table (N, 18).
+"""Ensembles: the probabilities of several members (M, N, 18) combined into one table (N, 18).
 
-A builder takes the members' out-of-fold probabilities (M, N, 18), the truth (N,) and each photo's person (N,). What
-learns from the truth is cross-fitted by person, so that its own out-of-fold score speaks of new people.
+A builder receives the members' out-of-fold probabilities (M, N, 18), the labels (N,) and the person of each image (N,).
+Blends that are fitted to the labels are cross-fitted by person, so that their out-of-fold score holds for new people.
 """
 
 from __future__ import annotations
@@ -24,50 +24,50 @@ registry = Registry("blend")
 Combine = Callable[[FloatArray], FloatArray]  # (M, K, 18) → (K, 18)
 Doubles = npt.NDArray[np.float64]
 TINY = 1e-12
-PATH = np.linspace(1, 0, 5)  # from what was fitted back to the plain mean
+PATH = np.linspace(1, 0, 5)  # from the optimum back to the mean
 
 
 @dataclass(frozen=True)
 class Blend:
-    """An ensemble: honest out-of-fold probabilities (N, 18), the function for other photos, and why they are honest."""
+    """An ensemble: out-of-fold probabilities (N, 18), the function for new images, and a note on their validity."""
 
     oof: FloatArray
     combine: Combine
     validity_note: str
 
     def __call__(self, members: FloatArray) -> FloatArray:
-        """Return the blended probabilities (K, 18) of other photos, given the members' (M, K, 18)."""
+        """Return the blended probabilities (K, 18) of new images, given the members' (M, K, 18)."""
         return self.combine(members)
 
 
-def build_fixed_blend(
-    members: FloatArray, combine: Combine, honest: str = "nothing is learned from the labels"
-) -> Blend:
-    """Return a blend that learns nothing: out-of-fold rows and other photos are treated alike."""
-    return Blend(combine(members), combine, honest)
+def build_fixed_blend(members: FloatArray, combine: Combine, note: str = "not fitted to the labels") -> Blend:
+    """Return a blend without fitted parameters: out-of-fold rows and new images are treated alike."""
+    return Blend(combine(members), combine, note)
 
 
 @registry.register
-def mean(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
+def mean(members: FloatArray, labels: IntArray, person_ids: Sequence[str]) -> Blend:
     """The mean of the members' probabilities."""
     return build_fixed_blend(members, lambda tables: tables.mean(0))
 
 
 @registry.register
-def weighted(members: FloatArray, truth: IntArray, persons: Sequence[str], *, weights: list[NonNegativeFloat]) -> Blend:
+def weighted(
+    members: FloatArray, labels: IntArray, person_ids: Sequence[str], *, weights: list[NonNegativeFloat]
+) -> Blend:
     """The mean with a weight for each member, in the order of the runs; the weights are scaled to sum to one."""
     if len(weights) != len(members):
-        raise ConfigError(f"blend.weights of weighted: {len(weights)} weights do not fit {len(members)} runs")
+        raise ConfigError(f"blend.weights (weighted): expected {len(members)} weights, one per run, got {len(weights)}")
     if not sum(weights):
-        raise ConfigError("blend.weights of weighted: one weight must be greater than 0")
+        raise ConfigError("blend.weights (weighted): at least one weight must be greater than 0")
     shares = np.asarray(weights) / sum(weights)
-    note = "the weights were given: honest where they were not chosen on these photos"
+    note = "valid if the weights were not chosen on these images"
     return build_fixed_blend(members, lambda tables: weighted_sum(tables, shares).astype(np.float32), note)
 
 
 @registry.register
-def vote(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
-    """The class that most members name, of equal ones the more probable: (votes + mean probability) / (M + 1)."""
+def vote(members: FloatArray, labels: IntArray, person_ids: Sequence[str]) -> Blend:
+    """The class that most members predict, ties by mean probability: (votes + mean probability) / (M + 1)."""
 
     def count(tables: FloatArray) -> FloatArray:
         votes = np.eye(len(CLASSES), dtype=np.float32)[tables.argmax(2)].sum(0)  # (K, 18)
@@ -77,72 +77,72 @@ def vote(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
 
 
 @registry.register
-def rank(members: FloatArray, truth: IntArray, persons: Sequence[str]) -> Blend:
+def rank(members: FloatArray, labels: IntArray, person_ids: Sequence[str]) -> Blend:
     """The mean over the members of each probability's rank in its class column, scaled to sum to one in each row.
 
-    Ranks are among the out-of-fold photos, other photos' too, so that a single photo has one. Columns of equal spread
-    make all classes equally frequent: rare ones gain.
+    Ranks are relative to the out-of-fold images, also for new images, so that a single image has one. Uniform columns
+    make all classes equally frequent, in favor of rare ones.
     """
     columns = np.sort(members, axis=1)  # (M, N, 18)
 
-    def place(tables: FloatArray) -> FloatArray:
+    def mean_rank(tables: FloatArray) -> FloatArray:
         total = np.zeros(tables.shape[1:])
         for column, table in zip(columns, tables, strict=True):
             for c in range(len(CLASSES)):
-                below, upto = (np.searchsorted(column[:, c], table[:, c], side) for side in ("left", "right"))
-                total[:, c] += (below + upto + 1) / 2  # the average rank of equal ones, from 1
+                low, high = (np.searchsorted(column[:, c], table[:, c], side) for side in ("left", "right"))
+                total[:, c] += (low + high + 1) / 2  # the average rank of ties, from 1
         return (total / total.sum(1, keepdims=True)).astype(np.float32)
 
-    return build_fixed_blend(members, place)
+    return build_fixed_blend(members, mean_rank)
 
 
 @registry.register
 def fitted(
-    members: FloatArray, truth: IntArray, persons: Sequence[str], *, folds: Annotated[int, Field(ge=2)] = 5,
+    members: FloatArray, labels: IntArray, person_ids: Sequence[str], *, folds: Annotated[int, Field(ge=2)] = 5,
     shrink: NonNegativeFloat = 0.001, bias: bool = True,
 ) -> Blend:  # fmt: skip
     """Weights of the members (positive, summing to one) and a bias of each class's log-probability, for macro F1.
 
-    Stacking with convex weights (Wolpert 1992, Breiman 1996), and class thresholds as F1 wants them (Lipton et al.
-    2014): L-BFGS on the soft F1 plus `shrink` × the squares of what is learned, from the plain mean; in-sample it is
-    never worse than that mean. Out-of-fold rows get what was learned on other people, other photos what was learned on
-    all. ConfigError with fewer than two people.
+    Stacking with convex weights (Wolpert 1992, Breiman 1996), and class thresholds for F1 (Lipton et al. 2014):
+    L-BFGS on the soft F1 plus `shrink` × the squared parameters, starting from the mean; in-sample it is never worse
+    than the mean. Out-of-fold rows use parameters fitted to other people, new images those fitted to all. ConfigError
+    with fewer than two people.
     """
     from sklearn.model_selection import GroupKFold
 
-    names = np.asarray(persons, dtype=str)
-    groups = min(folds, len(np.unique(names)))
-    if groups < 2:
-        raise ConfigError("blend fitted: it is cross-fitted by person and there are fewer than two people")
+    names = np.asarray(person_ids, dtype=str)
+    num_groups = min(folds, len(np.unique(names)))
+    if num_groups < 2:
+        raise ConfigError("blend=fitted is cross-fitted by person and needs at least 2 people, got fewer")
     oof = np.empty(members.shape[1:], np.float32)
-    for learn, held in GroupKFold(groups).split(names, groups=names):
-        oof[held] = apply_bias(members[:, held], *fit_weights(members[:, learn], truth[learn], shrink, bias))
-    weights, offsets = fit_weights(members, truth, shrink, bias)
-    what = f"weights ({', '.join(f'{weight:.2f}' for weight in weights)}){' and class biases' if bias else ''}"
-    note = f"{what} are learned, cross-fitted over {groups} parts of the people"
+    for train, val in GroupKFold(num_groups).split(names, groups=names):
+        oof[val] = apply_bias(members[:, val], *fit_weights(members[:, train], labels[train], shrink, bias))
+    weights, offsets = fit_weights(members, labels, shrink, bias)
+    params = f"weights ({', '.join(f'{weight:.2f}' for weight in weights)}){' and class biases' if bias else ''}"
+    note = f"{params}, cross-fitted over {num_groups} groups of people"
     return Blend(oof, lambda tables: apply_bias(tables, weights, offsets), note)
 
 
-def fit_weights(members: FloatArray, truth: IntArray, shrink: float, bias: bool) -> tuple[Doubles, Doubles]:
-    """Return weights (M,) and class biases (18,): the best, by macro F1, on the way from the optimum to the mean."""
+def fit_weights(members: FloatArray, labels: IntArray, shrink: float, bias: bool) -> tuple[Doubles, Doubles]:
+    """Return weights (M,) and class biases (18,): the best by macro F1 between the optimum and the mean."""
     from scipy.optimize import minimize
 
     count = len(members)
-    task = (members.astype(np.float64), np.eye(len(CLASSES))[truth], shrink, bias)
+    task = (members.astype(np.float64), np.eye(len(CLASSES))[labels], shrink, bias)
     result = minimize(loss, np.zeros(count + len(CLASSES)), task, method="L-BFGS-B", jac=True, options={"maxiter": 200})
-    best, chosen = -1.0, np.zeros_like(result.x)
-    for share in PATH[::-1]:  # of equal ones the nearest to the mean
-        tried = result.x * share
-        score = macro_f1(truth, apply_bias(members, softmax(tried[:count]), tried[count:]).argmax(1))
+    best, selected = -1.0, np.zeros_like(result.x)
+    for fraction in PATH[::-1]:  # of ties the nearest to the mean
+        candidate = result.x * fraction
+        score = macro_f1(labels, apply_bias(members, softmax(candidate[:count]), candidate[count:]).argmax(1))
         if score > best:
-            best, chosen = score, tried
-    return softmax(chosen[:count]), chosen[count:]
+            best, selected = score, candidate
+    return softmax(selected[:count]), selected[count:]
 
 
 def loss(x: Doubles, members: Doubles, hot: Doubles, shrink: float, bias: bool) -> tuple[float, Doubles]:
-    """Return one minus the soft macro F1 over the classes that occur, with its penalty, and the gradient.
+    """Return one minus the soft macro F1 over the classes present, with the penalty, and its gradient.
 
-    x holds M logits of the weights and 18 biases; soft F1 counts probabilities where F1 counts guesses.
+    x is M logits of the weights and 18 biases; soft F1 sums probabilities where F1 counts predictions.
     """
     count = len(members)
     weights, offsets = softmax(x[:count]), x[count:] if bias else np.zeros(len(CLASSES))

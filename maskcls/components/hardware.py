@@ -1,4 +1,4 @@
-"""Where and how a run computes: chosen for speed, it stands in no run's name."""
+"""Hardware options: device, workers, memory layout. They affect speed only and are not part of a run's id."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 @dataclass(frozen=True)
 class Hardware:
-    """The device, the loader's workers, the memory layout and the photos of a batch without gradients."""
+    """Device, number of loader workers, memory layout and evaluation batch size."""
 
     device: torch.device
     workers: int
@@ -36,44 +36,46 @@ class Hardware:
     fused: bool
     eval_batch: int
     compile: bool
-    folds_at_once: int  # processes, one for each of so many folds
-    resident: bool  # photos that are not changed on the CPU lie in the device's memory
+    folds_at_once: int  # number of folds trained in parallel processes
+    resident: bool  # keep images in device memory if they are not augmented on the CPU
 
     def to_device(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Move a model to the device, in the chosen memory layout; on a CPU with the quick gradients."""
+        """Move a model to the device, in the memory layout; on a CPU with fast depthwise gradients."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         if self.device.type == "cpu":
             use_fast_depthwise(model)
         return model.to(self.device).to(memory_format=layout)
 
-    def to_device_memory(self, photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | torch.Tensor:
-        """Return photos (N, H, W, 3) in the device's memory where that is wanted; RunError where they do not fit."""
+    def to_device_memory(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | torch.Tensor:
+        """Return images (N, H, W, 3) in device memory if `resident`; raise RunError if they do not fit."""
         if not self.resident:
-            return photos
+            return pixels
         try:
-            there = torch.empty(photos.shape, dtype=torch.uint8, device=self.device)
+            resident = torch.empty(pixels.shape, dtype=torch.uint8, device=self.device)
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):  # a CPU's
                 raise
-            what = f"{photos.nbytes / 1e6:,.0f} MB of photos do not fit into the device's memory"
-            raise RunError(f"hardware.resident: {what}; hardware.resident=false sends them batch by batch") from error
-        for start in range(0, len(photos), 1024):
-            there[start : start + 1024] = torch.from_numpy(np.array(photos[start : start + 1024]))
-        return there
+            where = f"hardware.resident=true: {pixels.nbytes / 1e6:,.0f} MB of images do not fit in device memory"
+            raise RunError(f"{where}. Set hardware.resident=false to load them batch by batch") from error
+        for start in range(0, len(pixels), 1024):
+            resident[start : start + 1024] = torch.from_numpy(np.array(pixels[start : start + 1024]))
+        return resident
 
     def compile_if_enabled(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Return the model as torch.compile makes it, where that is wanted."""
+        """Return the model, compiled if `compile`."""
         return torch.compile(model) if self.compile else model  # type: ignore[return-value]
 
     def __str__(self) -> str:
         device = torch.cuda.get_device_name() if self.device.type == "cuda" else cpu_name()
         layout = "channels-last" if self.channels_last else "contiguous"
         at_once = f", {self.folds_at_once} folds at once" if self.folds_at_once > 1 else ""
-        held = ", photos in its memory" if self.resident else ""
-        return f"{device}, {torch.get_num_threads()} threads, {self.workers} workers, {layout} memory{at_once}{held}"
+        resident = ", images in device memory" if self.resident else ""
+        return (
+            f"{device}, {torch.get_num_threads()} threads, {self.workers} workers, {layout} memory{at_once}{resident}"
+        )
 
     def facts(self) -> dict[str, Any]:
-        """Return what is worth knowing of this machine."""
+        """Return facts about this machine for about.json."""
         gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else None
         return {key: str(value) for key, value in asdict(self).items()} | {
             "gpu": gpu, "processor": cpu_name(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
@@ -83,9 +85,9 @@ class Hardware:
 
 @cache
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory, for this process's life.
+    """Make glibc keep freed memory in this process.
 
-    Else every step maps its activations anew and the kernel clears each page. Other C libraries are left as they are.
+    Otherwise each step maps its activations again and the kernel clears every page. No effect with other C libraries.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
@@ -94,7 +96,7 @@ def keep_freed_memory() -> None:
 
 
 def cpu_name() -> str:
-    """Return the name of the CPU's model."""
+    """Return the model name of the CPU."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
@@ -109,9 +111,9 @@ def auto(
     folds_at_once: PositiveInt = 1,
     resident: bool = False,
 ) -> Hardware:
-    """A GPU where there is one, else the CPU."""
-    there = gpu if torch.cuda.is_available() else cpu
-    return there(
+    """A GPU if there is one, else the CPU."""
+    build = gpu if torch.cuda.is_available() else cpu
+    return build(
         workers=workers, eval_batch=eval_batch, compile=compile, folds_at_once=folds_at_once, resident=resident
     )
 
@@ -125,7 +127,7 @@ def cpu(
     folds_at_once: PositiveInt = 1,
     resident: bool = False,
 ) -> Hardware:
-    """The CPU, channels-last; the training loop loads its own photos.
+    """The CPU, channels-last; images are loaded in the training process.
 
     Measured on two cores of an Intel Xeon, medians of paired steps. Channels-last is as fast as contiguous or faster:
     effnet_lite0 1.44 times, mobilenetv3 1.24, resnet50 1.10, resnet18 1.08 (0.98 at 96 × 80), vgg11 1.02, a ViT 1.00.
@@ -144,16 +146,16 @@ def gpu(
     folds_at_once: PositiveInt = 1,
     resident: bool = False,
 ) -> Hardware:
-    """One GPU for each rank, channels-last, with fused optimizers; half the cores load photos, eight at most.
+    """One GPU for each rank, channels-last, with fused optimizers; half the cores load images, at most eight.
 
-    By rule, not by measurement: tensor cores take channels-last without transposing (PyTorch's channels-last guide),
-    and the other cores are left to the loop that feeds the GPU. `maskcls benchmark` shows what it waits for.
+    Not measured: tensor cores take channels-last without transposing (PyTorch's channels-last guide),
+    and the other cores remain for the training loop. `maskcls benchmark` reports what the loop waits for.
     """
     if not torch.cuda.is_available():
-        raise ConfigError("hardware: there is no GPU that torch can use; hardware=cpu or hardware=auto runs here")
-    if distributed.local_rank() >= (there := torch.cuda.device_count()):
-        raise ConfigError(f"hardware: {distributed.world_size()} ranks are asked for and there are {there} GPUs")
+        raise ConfigError("hardware=gpu: torch finds no GPU. Use hardware=cpu or hardware=auto")
+    if distributed.local_rank() >= (num_gpus := torch.cuda.device_count()):
+        raise ConfigError(f"hardware=gpu: {distributed.world_size()} processes need one GPU each, got {num_gpus}")
     device = torch.device("cuda", distributed.local_rank())
     torch.cuda.set_device(device)
-    count = min(8, num_cpus() // 2) if workers is None else workers
-    return Hardware(device, count, True, True, eval_batch or 256, compile, folds_at_once, resident)
+    num_workers = min(8, num_cpus() // 2) if workers is None else workers
+    return Hardware(device, num_workers, True, True, eval_batch or 256, compile, folds_at_once, resident)

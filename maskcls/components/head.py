@@ -1,4 +1,4 @@
-"""The model's last layer: one head of 18 classes, or three whose outer product is the 18 classes."""
+"""Classifier heads: one of 18 classes, or three (mask, gender, age) whose outer product has 18 classes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskcls.components.loss import Loss
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat
 from maskcls.core.task import SHAPE
 
 registry = Registry("head")
-Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Head:
-    """How `outputs` logits become (N, 18) probabilities, and how (N, 18) targets become a loss on the logits.
+    """Conversion of `outputs` logits to (N, 18) probabilities, and of (N, 18) targets to a loss on the logits.
 
-    `keep` holds for each part the axes of the (N, mask, gender, age) cube that it speaks of, `weights` its share.
+    `axes` are, per part, its axes of the (mask, gender, age) cube; `weights` scale the parts' losses.
     """
 
     axes: tuple[tuple[int, ...], ...]
@@ -29,16 +29,16 @@ class Head:
 
     @property
     def sizes(self) -> list[int]:
-        """Classes of each part."""
+        """Number of classes of each part."""
         return [int(np.prod([SHAPE[axis] for axis in axes])) for axes in self.axes]
 
     @property
     def outputs(self) -> int:
-        """Logits that the model must give."""
+        """Number of logits."""
         return sum(self.sizes)
 
     def marginals(self, targets: Tensor) -> list[Tensor]:
-        """Return the parts' targets, (N, size of the part), of targets (N, 18)."""
+        """Return the targets of each part, (N, its size), from targets (N, 18)."""
         cube = targets.reshape(-1, *SHAPE)
         return [cube.sum([a + 1 for a in range(3) if a not in axes]).flatten(1) if len(axes) < 3 else targets
                 for axes in self.axes]  # fmt: skip
@@ -50,15 +50,14 @@ class Head:
             return parts[0]
         return torch.einsum("nm,ng,na->nmga", *parts).flatten(1)
 
-    def build_criterion(self, build: Callable[[Tensor], Objective], counts: Tensor) -> Objective:
-        """Return loss(logits, targets (N, 18)): the weighted sum of a loss for each part, each with its own counts."""
-        losses = [build(part[0]) for part in self.marginals(counts[None])]
+    def build_criterion(self, build_loss: Callable[[Tensor], Loss], class_counts: Tensor) -> Loss:
+        """Return loss(logits, targets (N, 18)): the weighted sum of the parts' losses, each with its class counts."""
+        losses = [build_loss(counts[0]) for counts in self.marginals(class_counts[None])]
 
         def total(logits: Tensor, targets: Tensor) -> Tensor:
-            pieces = zip(
-                losses, self.weights, logits.float().split(self.sizes, 1), self.marginals(targets), strict=True
-            )
-            return torch.stack([weight * loss(x, t) for loss, weight, x, t in pieces]).sum()
+            parts = zip(logits.float().split(self.sizes, 1), self.marginals(targets), strict=True)
+            terms = [weight * loss(*part) for loss, weight, part in zip(losses, self.weights, parts, strict=True)]
+            return torch.stack(terms).sum()
 
         return total
 

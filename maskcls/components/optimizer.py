@@ -1,4 +1,4 @@
-"""Optimizers, over the parameters that are to be trained."""
+"""Optimizers of the trainable parameters."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ def adamp(
     weight_decay: NonNegativeFloat = 1e-5,
     package: bool = False,
 ) -> Optimizer:
-    """AdamP (Heo et al. 2021): no growth of the norms of scale-invariant weights; `package` takes the adamp package's.
+    """AdamP (Heo et al. 2021): slows the growth of scale-invariant weights; package=true uses the adamp package.
 
-    Both take the same steps; the package's waits for the device at each weight.
+    Both take the same steps; the package synchronizes with the device at each weight.
     """
     return (reference_adamp() if package else AdamP)(params, lr, weight_decay=weight_decay)
 
 
 def reference_adamp() -> Callable[..., Optimizer]:
-    """Return the AdamP of the adamp package, whose views of a weight here work in any memory layout."""
+    """Return AdamP of the adamp package, extended to weights of any memory layout."""
     import adamp
 
     class Reshaping(adamp.AdamP):

@@ -1,4 +1,4 @@
-"""Test-time augmentation: views of each batch (B, 3, H, W), whose probabilities are averaged."""
+"""Test-time augmentation: views of each batch (B, 3, H, W), whose predicted probabilities are averaged."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Views = Callable[[Tensor], list[Tensor]]
 
 @registry.register
 def none() -> Views:
-    """The photo as it is."""
+    """The image alone."""
     return lambda images: [images]
 
 
 @registry.register
 def flip() -> Views:
-    """The photo and its mirror image."""
+    """The image and its horizontal flip."""
     return lambda images: [images, images.flip(3)]
 
 
 @registry.register
 def scales(*, factors: list[Factor] = [0.9, 1.1], mirror: bool = True) -> Views:
-    """The photo, and scaled by each factor (its middle, or edges repeated, in its size); each with its mirror."""
+    """The image and its rescaled versions, center-cropped or edge-padded to the same size; each with its flip."""
 
     def views(images: Tensor) -> list[Tensor]:
         sized = [images, *[rescale_centered(images, factor) for factor in factors]]
@@ -40,9 +40,9 @@ def scales(*, factors: list[Factor] = [0.9, 1.1], mirror: bool = True) -> Views:
 
 
 def rescale_centered(images: Tensor, factor: float) -> Tensor:
-    """Return photos scaled by a factor about their middle, in their own size."""
+    """Return images scaled by a factor about their center, at the same size."""
     height, width = images.shape[2:]
-    tall, wide = (size + 2 * round(size * (factor - 1) / 2) for size in (height, width))  # as much on either side
+    tall, wide = (size + 2 * round(size * (factor - 1) / 2) for size in (height, width))  # equal margins
     scaled = functional.interpolate(images, (tall, wide), mode="bilinear", align_corners=False, antialias=factor < 1)
     top, left = (tall - height) // 2, (wide - width) // 2
     if factor >= 1:

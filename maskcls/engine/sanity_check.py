@@ -20,67 +20,68 @@ from maskcls.storage.run import Run
 from maskcls.system import distributed
 
 
-def dry_run(cfg: Config, hardware: Hardware, size: tuple[int, int] | None = None) -> None:
-    """Build what the words mean once, before any work: what a builder refuses is known now, and not after decoding.
+def dry_run(cfg: Config, hardware: Hardware, image_size: tuple[int, int] | None = None) -> None:
+    """Build every component once, so that libraries report errors before images are decoded.
 
-    `size` is the photos' height and width where the crop does not say it.
+    `image_size` is (height, width), needed for crop=none only.
     """
-    head, (high, wide) = cfg.head.build(), size or cropped_size(cfg)
+    head, (height, width) = cfg.head.build(), image_size or cropped_size(cfg)
     cfg.crop.build(), cfg.scheduler.build(1, 1), cfg.mixing.build()
     head.build_criterion(cfg.loss.build, torch.ones(18))
-    model = build_train_state(cfg, head, hardware, (high, wide), 0).model.eval()
-    if not high * wide:
-        return  # crop=none: the rest is told with the photos
-    with as_config_error(f"augmentation {cfg.augmentation.name} refuses photos of {high} × {wide}"):
-        check_augmentation(cfg.augmentation.build(), high, wide)
+    model = build_train_state(cfg, head, hardware, (height, width), 0).model.eval()
+    if not height * width:
+        return  # crop=none: the image size is not known yet
+    size = f"{height} × {width}"
+    with as_config_error(f"augmentation={cfg.augmentation.name} failed on {size} images"):
+        check_augmentation(cfg.augmentation.build(), height, width)
     with torch.inference_mode():
-        with as_config_error(f"tta {cfg.tta.name} refuses photos of {high} × {wide}"):
-            views = cfg.tta.build()(torch.zeros(1, 3, high, wide, device=hardware.device))
-        with as_config_error(f"model {cfg.model.name} refuses photos of {high} × {wide}"):
+        with as_config_error(f"tta={cfg.tta.name} failed on {size} images"):
+            views = cfg.tta.build()(torch.zeros(1, 3, height, width, device=hardware.device))
+        with as_config_error(f"model={cfg.model.name} failed on {size} images"):
             model(views[0])
         if cfg.batch == distributed.world_size():
-            with as_config_error(f"batch: model {cfg.model.name} cannot be trained on one photo of {high} × {wide}"):
+            with as_config_error(f"batch={cfg.batch}: model={cfg.model.name} cannot be trained on one {size} image"):
                 set_train_mode(model)(views[0])
 
 
 @contextmanager
-def as_config_error(what: str) -> Iterator[None]:
-    """Make a ConfigError of what a library says against the words."""
+def as_config_error(where: str) -> Iterator[None]:
+    """Context manager that turns the errors of a library into ConfigErrors."""
     try:
         yield
-    except Exception as error:  # each library has kinds of its own
-        raise ConfigError(f"{what}: {' '.join(str(error).split())[:200]}") from error
+    except Exception as error:  # each library has its own exception types
+        raise ConfigError(f"{where}: {' '.join(str(error).split())[:200]}") from error
 
 
-def check_augmentation(augment: Augment | None, height: int, width: int, draws: int = 16) -> None:
-    """Augment a blank photo a few times; a ValueError where what comes out is no photo of the same size."""
+def check_augmentation(augment: Augment | None, height: int, width: int, num_tries: int = 16) -> None:
+    """Augment a blank image several times; raise ValueError if a result is not an image of the same size."""
     blank = np.zeros((height, width, 3), np.uint8)
-    for seed in range(draws if augment else 0):
+    for seed in range(num_tries if augment else 0):
         check_augmented(blank, augment(blank, seed))  # type: ignore[misc]
 
 
 def cropped_size(cfg: Config) -> tuple[int, int]:
-    """Return height and width of the photos that the model gets; 0 × 0 for crop=none, which leaves them as they are."""
+    """Return the (height, width) of the model's input; (0, 0) for crop=none, which keeps the size of the images."""
     crop = cfg.crop.params
     height, width = crop.get("out") or (crop.get("height", 0), crop.get("width", 0))
     return height, width
 
 
 def check_init_folds(cfg: Config, table: pd.DataFrame, note: Callable[[str], None] = lambda text: None) -> None:
-    """Refuse to begin from a run with other folds: its weights or its guesses come from those who are scored here."""
+    """Raise RunError if model.init or pseudo.run has other folds: it was trained on this run's validation rows."""
     for key, source in (("model.init", cfg.model.params.get("init")), ("pseudo.run", cfg.pseudo.params.get("run"))):
         if source is not None:
             check_folds(key, Path(source), table, note)
 
 
 def check_folds(key: str, source: Path, table: pd.DataFrame, note: Callable[[str], None]) -> None:
-    """Raise a RunError if a run was trained on other folds than this table's, by the names and contents of photos."""
-    theirs = Run(source).table
-    older = not theirs["content"].any()
-    columns = ["id", "fold", *([] if older else ["content"])]
-    if older:
-        note(f"{key}: {source.name} is of an older version, which knew its photos by their names alone")
-    mine, theirs = (t[t["part"] == "train"][columns].reset_index(drop=True) for t in (table, theirs))
-    if not mine.equals(theirs):
-        what = f"{key}: {source} has other folds than this run: it has seen what is scored here"
-        raise RunError(f"{what}. Set the same data, people, split, folds and seed as in its config.yaml")
+    """Raise RunError if a run's folds differ from the table's, compared by names and contents of the images."""
+    source_table = Run(source).table
+    has_content = source_table["content"].any()
+    columns = ["id", "fold", *(["content"] if has_content else [])]
+    if not has_content:
+        note(f"{key}: {source.name} was written by an older version, which identified images by name only")
+    own, other = (t[t["part"] == "train"][columns].reset_index(drop=True) for t in (table, source_table))
+    if not own.equals(other):
+        where = f"{key}: {source} has other folds than this run and was trained on its validation rows"
+        raise RunError(f"{where}. Set the same data, people, split, folds and seed as in its config.yaml")

@@ -65,7 +65,7 @@ def test_mean_and_weighted_are_numpys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "sentence"), [([1.0], "1 weights do not fit 3 runs"), ([0.0] * 3, "greater than 0")]
+    ("weights", "sentence"), [([1.0], "expected 3 weights, one per run, got 1"), ([0.0] * 3, "greater than 0")]
 )
 def test_weights_that_do_not_fit_are_refused(weights: list[float], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):

@@ -20,7 +20,7 @@ from maskcls.core import table as table_module
 from maskcls.core.table import AGE_COLUMNS, SCORING_COLUMNS, train_indices, train_labels, val_indices
 from maskcls.core.task import bin_age, encode
 from maskcls.data.assemble import assemble_table
-from maskcls.engine.training_loop import Fold
+from maskcls.engine.experiment import Fold
 from maskcls.engine.training_loop import build_train_loader as training_batches
 
 

@@ -50,7 +50,7 @@ WRONG = {
     "folds=1000": "folds=1000 exceeds the 14 people in the training data",
     "crop=center crop.height=900 crop.width=10": "exceeds the image size 64 × 48",
     "scheduler=multistep scheduler.unit=weeks": "scheduler.unit (multistep): unknown value 'weeks'",
-    "hardware=gpu": "there is no GPU",
+    "hardware=gpu": "torch finds no GPU",
     "split=holdout fold=1": "fold=1 is out of range: split=holdout has 1 folds",
     "labels.border=25": "labels.border (plain) must be greater than 30, got 25",
     "labels.soft=50": "labels.soft=50.0 exceeds the 30 years between the age thresholds 30 and 60",

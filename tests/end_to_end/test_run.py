@@ -126,7 +126,7 @@ def test_the_epoch_lines_of_a_killed_run_end_where_it_was_killed_and_asking_agai
     assert not (place / "metrics.json").exists()
     done = subprocess.run(call, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "goes on after epoch 1" in done.stdout
+    assert "resuming after epoch 1" in done.stdout
     assert_same(whole, place)
 
 
@@ -254,14 +254,14 @@ def test_a_finished_run_does_not_answer_for_other_data(tiny: list[str], tmp_path
 
 def test_a_loss_that_is_no_number_stops_the_run_with_its_epoch(tiny: list[str], command: Command) -> None:
     result = command(*tiny, "optimizer=sgd", "optimizer.lr=1e30")
-    assert result.returncode == 2 and "the loss of epoch" in result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == 2 and "non-finite loss" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_a_sweep_goes_on_past_a_job_that_fails_and_ends_with_two(
     tiny: list[str], tmp_path: Path, command: Command
 ) -> None:
     result = command("-m", *tiny, "epochs=1", "optimizer=sgd", "optimizer.lr=1e30,1e-3")
-    assert result.returncode == 2 and "job 0 failed: the loss of epoch 1" in result.stderr
+    assert result.returncode == 2 and "job 0 failed: fold 0, epoch 1: non-finite loss" in result.stderr
     assert "Traceback" not in result.stderr and "Error executing" not in result.stderr
     assert sum((place / "metrics.json").exists() for place in (tmp_path / "runs").iterdir() if place.is_dir()) == 1
 
@@ -271,5 +271,5 @@ def test_the_sweeper_hears_nought_of_a_job_that_fails_and_never_nan(monkeypatch:
     told = SimpleNamespace(mode=RunMode.MULTIRUN, launcher=launcher, job=SimpleNamespace(num=1))
     monkeypatch.setattr(compose_module.HydraConfig, "get", lambda: told)
     failed: list[MaskclsError] = []
-    assert collect_error(NonFiniteError("the loss of epoch 1 is nan"), failed) == 0.0
-    assert [str(error) for error in failed] == ["the loss of epoch 1 is nan"]
+    assert collect_error(NonFiniteError("epoch 1: non-finite loss"), failed) == 0.0
+    assert [str(error) for error in failed] == ["epoch 1: non-finite loss"]

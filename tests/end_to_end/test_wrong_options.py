@@ -119,9 +119,9 @@ CLASHING = {  # told by the config alone, before a file is looked at
     "model.pretrained=package:no_such.package": "package 'no_such.package' is not installed",
 }
 REHEARSED = {  # told when the words are built, before a photo is read
-    "batch=1": "batch: model timm cannot be trained on one photo of 32 × 24",
-    "model.frozen=['*']": "model.frozen: ['*'] leaves no parameter to train",
-    "augmentation=albumentations augmentation.transforms.RandomCrop={height:90,width:90}": "refuses photos of 32 × 24",
+    "batch=1": "batch=1: model=timm cannot be trained on one 32 × 24 image",
+    "model.frozen=['*']": "model.frozen=['*'] leaves no trainable parameter",
+    "augmentation=albumentations augmentation.transforms.RandomCrop={height:90,width:90}": "failed on 32 × 24 images",
     **{
         f"augmentation=albumentations augmentation.transforms.{words}": f"32 × 24 × 3, got {made}"
         for words, made in {
@@ -134,9 +134,9 @@ REHEARSED = {  # told when the words are built, before a photo is read
             "Transpose={p:1}": "uint8 of 24 × 32 × 3. End with Resize",
         }.items()
     },
-    "model.arch=swin_tiny_patch4_window7_224": "model timm refuses photos of 32 × 24",
+    "model.arch=swin_tiny_patch4_window7_224": "model=timm failed on 32 × 24 images",
     "model=vit_b16_224 model.frozen=[blok]": "model.frozen: unknown parameter 'blok'",
-    "hardware=gpu": "there is no GPU that torch can use",
+    "hardware=gpu": "torch finds no GPU",
 }
 COUNTED = {  # told when the rows are known, before a photo is decoded for training
     "folds=99": "folds=99 exceeds the 14 people in the training data",
@@ -146,7 +146,7 @@ COUNTED = {  # told when the rows are known, before a photo is decoded for train
     "batch=99": "batch=99 exceeds the",
     "accumulate=99": "accumulate=99 exceeds the",
     "labels.drop=[[0,120]]": "exceeds the 0 training images of fold 0",
-    "crop=none model.arch=swin_tiny_patch4_window7_224": "model timm refuses photos of 64 × 48",
+    "crop=none model.arch=swin_tiny_patch4_window7_224": "model=timm failed on 64 × 48 images",
 }
 
 

@@ -17,8 +17,9 @@ from maskcls.core.errors import NonFiniteError, RunError
 from maskcls.data.assemble import assemble_table
 from maskcls.data.loader import EpochBatchSampler
 from maskcls.data.pixel_cache import load_pixels
+from maskcls.engine.experiment import Fold
 from maskcls.engine.train_state import TrainState, build_train_state
-from maskcls.engine.training_loop import Fold, fit, seed_epoch
+from maskcls.engine.training_loop import fit, seed_epoch
 from maskcls.inference.forward import channel_stats, normalize
 
 PLAIN = (
@@ -95,16 +96,16 @@ def test_a_loss_that_is_no_number_names_its_step_rate_and_photos(begun: Begun) -
     fold.targets[row] = float("nan")
     with pytest.raises(NonFiniteError) as caught:
         trained(cfg, fold, state)
-    for part in ("epoch 1 of fold 0 is nan", f"step 2 of {len(order)}", "at lr 0.01", fold.image_ids[row]):
+    for part in ("fold 0, epoch 1: non-finite loss", f"step 2/{len(order)}", "lr 0.01", fold.image_ids[row]):
         assert part in str(caught.value)
     assert state.epoch == 0
 
 
 @pytest.mark.parametrize(
     ("training", "most", "advice"),
-    [(True, 5, r"batch: 16 photos do not .* \(at the first step\), 4 do: try batch=4 accumulate=4, or precision=bf16"),
-     (True, 1, "not even two do: try a smaller crop or model, or precision=bf16, or hardware.resident=false"),
-     (False, 5, "try hardware.eval_batch=16")],
+    [(True, 5, r"out of memory at batch=16 \(first step\). batch=4 fits: use batch=4 accumulate=4, or precision=bf16"),
+     (True, 1, "batch=2 does not fit either: use a smaller crop or model, or precision=bf16 or hardware.resident=false"),
+     (False, 5, "Try hardware.eval_batch=16")],
 )  # fmt: skip
 def test_too_little_memory_says_what_to_try(
     begun: Begun, training: bool, most: int, advice: str, monkeypatch: pytest.MonkeyPatch

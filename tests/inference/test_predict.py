@@ -218,7 +218,7 @@ WRONG = {
     "runs=[]": "expected at least one run, got none",
     "runs=[a-1] photos=nowhere": "no images found at 'nowhere'",
     "runs=[a-1] precision=fp8": "unknown value 'fp8'",
-    "runs=[a-1] blend=weighted blend.weights=[1,2]": "2 weights do not fit 1 runs",
+    "runs=[a-1] blend=weighted blend.weights=[1,2]": "expected 1 weights, one per run, got 2",
     "runs=[a-1] out=probabilities.csv": "the name of another output file",
     "runs=[a-1] outt=x": "unknown key 'outt', did you mean 'out'?",
     "photos=x": "runs has no default. Set runs=…",
@@ -366,7 +366,9 @@ def test_a_real_run_predicts_again_what_it_stored(
     runner.run(compose(*tiny, "epochs=1", "tta=flip"))
     (run,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     whole = Run.open(run)
-    probs = Predictor(whole, validate(compose(*tiny)).hardware.build())([people / name for name in whole.eval_table["id"]])
+    probs = Predictor(whole, validate(compose(*tiny)).hardware.build())(
+        [people / name for name in whole.eval_table["id"]]
+    )
     np.testing.assert_allclose(probs, stored(run), atol=1e-5)
     done = command(f"runs=[{run.name}]", name="predict")
     assert done.returncode == 0, done.stderr

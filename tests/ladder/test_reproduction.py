@@ -219,7 +219,10 @@ def test_scores_are_what_scikit_learn_says(given: tuple[str, ...]) -> None:
 
     reproduce(replace(TEAM, only=("folds",), given=given))
     (run,) = (path.parent for path in place(given).glob("team-*/metrics.json"))
-    outcome, metrics = RunScores.of([[Run.open(run)]], is_ensemble=False), json.loads((run / "metrics.json").read_text())
+    outcome, metrics = (
+        RunScores.of([[Run.open(run)]], is_ensemble=False),
+        json.loads((run / "metrics.json").read_text()),
+    )
     assert outcome.oof.scores()["f1"] == pytest.approx(metrics["oof"]["f1"])
     assert outcome.single and outcome.ensemble
     assert outcome.single.scores()["f1"] == pytest.approx(metrics["eval"]["single"]["f1"])

@@ -1,0 +1,66 @@
+"""A run in progress and its folds, as the training loop sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from torch import Tensor
+
+from maskcls.components.hardware import Hardware
+from maskcls.core import table as tables
+from maskcls.core.config import Config
+from maskcls.core.task import FloatArray, IntArray
+from maskcls.data.pixel_cache import Pixels
+from maskcls.storage.run import Run
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The data of one fold: pixels, labels and the positions of its training and validation rows."""
+
+    index: int
+    pixels: Pixels  # (N, H, W, 3), all rows of the table
+    unchanged: Pixels | Tensor  # the same for reading without augmentation; on the device if hardware.resident=true
+    labels: IntArray  # (N,), for the scores
+    targets: FloatArray  # (N, 18), for the loss
+    train_labels: IntArray  # (N,), the class that samplers and mixing use, also for soft targets
+    train_indices: IntArray
+    val_indices: IntArray
+    image_ids: Sequence[str]  # (N,)
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware) -> Fold:
+        """Return fold k of a table; raise RunError if hardware.resident=true and the images exceed device memory."""
+        rows = tables.with_fold_labels(table, k)
+        return cls(
+            k, pixels, hardware.to_device_memory(pixels), table["label"].to_numpy(), tables.train_targets(rows),
+            tables.train_labels(rows), tables.train_indices(table, k), tables.val_indices(table, k),
+            table["id"].to_list(),
+        )  # fmt: skip
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run in progress: its config and directory, the image table with its pixels, and the hardware."""
+
+    cfg: Config
+    run: Run
+    table: pd.DataFrame
+    pixels: Pixels
+    hardware: Hardware
+
+    @property
+    def num_folds(self) -> int:
+        """Number of folds."""
+        return tables.num_folds(self.table)
+
+    def fold(self, k: int) -> Fold:
+        """Return the data of fold k."""
+        return Fold.of(self.table, self.pixels, k, self.hardware)
