@@ -152,7 +152,7 @@ def resolve_mode(note: Note, mode: str) -> str:
         port = address.port or (443 if address.scheme == "https" else 80)
         socket.create_connection((address.hostname or "", port), timeout=3).close()
     except OSError as error:
-        note(f"W&B: cannot reach the server ({error}); logging offline. Run `maskcls sync` later")
+        note(f"W&B: cannot reach the server ({error}); logging offline")
         return "offline"
     return "online"
 

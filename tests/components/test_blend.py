@@ -148,5 +148,5 @@ def test_fitted_to_noise_scores_no_better_than_chance_out_of_fold() -> None:
 
 def test_fitted_refuses_a_single_person() -> None:
     members, truth, _ = case()
-    with pytest.raises(ConfigError, match="fewer than two people"):
+    with pytest.raises(ConfigError, match="needs at least 2 people"):
         build("fitted", (members, truth, ["one"] * len(truth)))

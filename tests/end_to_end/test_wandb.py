@@ -167,8 +167,8 @@ def test_without_a_key_or_a_server_nothing_is_sent_and_it_is_said_at_once(tmp_pa
     with Server() as gone:
         pass
     outcomes = {
-        "no key": {"WANDB_MODE": "online", "WANDB_API_KEY": "", "NETRC": str(tmp_path / "none")},
-        "cannot be reached": gone.variables,
+        "no API key": {"WANDB_MODE": "online", "WANDB_API_KEY": "", "NETRC": str(tmp_path / "none")},
+        "cannot reach the server": gone.variables,
     }
     for sentence, variables in outcomes.items():
         result = synced(tmp_path, **variables)
