@@ -151,7 +151,7 @@ def test_finished_runs_are_sent_later_and_once(tmp_path: Path) -> None:
     sink.end({})
     with Server() as server:
         assert "all records of finished runs" in synced(tmp_path, **server.variables).stdout  # this one is not finished
-        (place / "metrics.json").write_text("{}")
+        place.metrics_path.write_text("{}")
         first, rows = synced(tmp_path, **server.variables), server.rows
         again = synced(tmp_path, **server.variables)
     assert first.returncode == 0 and place.id in first.stdout and "sent" in first.stdout, first.stderr
@@ -163,7 +163,7 @@ def test_finished_runs_are_sent_later_and_once(tmp_path: Path) -> None:
 def test_without_a_key_or_a_server_nothing_is_sent_and_it_is_said_at_once(tmp_path: Path) -> None:
     sink, place = start_logger(tmp_path, [])
     sink.end({})
-    (place / "metrics.json").write_text("{}")
+    place.metrics_path.write_text("{}")
     with Server() as gone:
         pass
     outcomes = {
