@@ -91,7 +91,7 @@ def region(
 
     def box_of(face: Face) -> Box:
         left, top, right, bottom = PARTS[part]
-        points = face.landmarks.put([(left, top), (right, top), (right, bottom), (left, bottom)])
+        points = face.landmarks.to_pixels([(left, top), (right, top), (right, bottom), (left, bottom)])
         return (*map(float, points.min(0)), *map(float, points.max(0)))  # type: ignore[return-value]
 
     return FaceCrop(FaceDetector(detector), box_of, height, width, clahe)

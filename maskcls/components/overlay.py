@@ -23,7 +23,7 @@ from maskcls.core.task import MASKS, decode, encode
 from maskcls.imaging import face_detection, face_masks, image_decoding, raster
 from maskcls.imaging.face_detection import Detector, FaceDetector, package_versions
 from maskcls.imaging.face_masks import Image, Style, draw_mask, sample_mask
-from maskcls.imaging.image_io import read_photo
+from maskcls.imaging.image_io import read_pixels
 from maskcls.imaging.landmarks import Landmarks
 from maskcls.system import console
 from maskcls.system.file_digests import check_unchanged, file_digests
@@ -98,7 +98,7 @@ def draw_masks(
     part.mkdir(parents=True)
 
     def draw_image(name: str, path: str) -> None:
-        image = read_photo(path)
+        image = read_pixels(path)
         face = detect(image)
         if face is None:
             (part / f"{file_stem(name)}.none").touch()

@@ -90,7 +90,7 @@ def drop_unreadable(cfg: Config, table: pd.DataFrame, note: Note) -> pd.DataFram
     so that folds and the digest of the table depend only on the remaining rows.
     """
     infos = inspect_images(table["path"], Path(cfg.cache_dir))
-    reasons = [info.fault or crop.crop_error(cfg.crop, info) for info in infos]
+    reasons = [info.error or crop.crop_error(cfg.crop, info) for info in infos]
     is_bad = np.array([reason is not None for reason in reasons], bool)
     if not is_bad.any():
         return with_content(table, cfg)

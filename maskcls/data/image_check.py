@@ -13,7 +13,7 @@ import cv2
 import PIL
 
 from maskcls.imaging import image_decoding
-from maskcls.imaging.image_io import ImageInfo, inspect_image, map_heard
+from maskcls.imaging.image_io import ImageInfo, inspect_image, map_images
 from maskcls.system.console import info, track
 from maskcls.system.files import content_hash, file_lock, write_json
 
@@ -27,7 +27,7 @@ def inspect_images(paths: Iterable[str], root: Path) -> list[ImageInfo]:
         new = [path for path, signature in signatures.items() if cached.get(path, [None])[0] != signature]
         if new:
             info(f"checking {len(new)} images")
-            inspected = track(map_heard(inspect_image, new, str), len(new), "checking")
+            inspected = track(map_images(inspect_image, new, str), len(new), "checking")
             for path, (image, fault) in zip(new, inspected, strict=True):
                 cached[path] = [signatures[path], *(image if fault is None else ImageInfo(0, 0, fault))]
             write_store(store, cached)
@@ -37,14 +37,17 @@ def inspect_images(paths: Iterable[str], root: Path) -> list[ImageInfo]:
 def store_decode_errors(errors: Mapping[str, str], root: Path) -> None:
     """Cache errors of images that pass the inspection but cannot be decoded, until the files change."""
     with file_lock(root / ".photos.lock"):
-        found = {path: [file_signature(path), *ImageInfo(0, 0, error, late=True)] for path, error in errors.items()}
+        found = {
+            path: [file_signature(path), *ImageInfo(0, 0, error, found_on_decoding=True)]
+            for path, error in errors.items()
+        }
         write_store(root / "photos.json", read_store(root / "photos.json") | found)
 
 
 def write_store(store: Path, cached: Mapping[str, Any]) -> None:
     """Write cached facts without errors of the inspection itself: chmod can fix those and leave the signature."""
     infos = {path: ImageInfo(*row[1:]) for path, row in cached.items()}
-    kept = {path: row for path, row in cached.items() if infos[path].fault is None or infos[path].late}
+    kept = {path: row for path, row in cached.items() if infos[path].error is None or infos[path].found_on_decoding}
     write_json(store, {"code": code_hash(), "photos": kept})
 
 

@@ -27,7 +27,7 @@ from maskcls.core.table import Note
 from maskcls.data.image_check import store_decode_errors
 from maskcls.imaging import face_detection, image_decoding
 from maskcls.imaging.face_detection import package_versions
-from maskcls.imaging.image_io import map_heard, read_photo
+from maskcls.imaging.image_io import map_images, read_pixels
 from maskcls.system.console import info, track
 from maskcls.system.file_digests import check_unchanged, file_digests
 from maskcls.system.files import content_hash, file_lock, write_json
@@ -35,9 +35,7 @@ from maskcls.system.files import content_hash, file_lock, write_json
 Pixels = npt.NDArray[np.uint8]
 
 
-def load_pixels(
-    table: pd.DataFrame, crop: Component, root: Path, note: Note = lambda text: None
-) -> Pixels:
+def load_pixels(table: pd.DataFrame, crop: Component, root: Path, note: Note = lambda text: None) -> Pixels:
     """Return the cropped images of a table in order, (N, height, width, 3) RGB, read-only and memory-mapped.
 
     A note counts the images in which the crop found a face, also for an existing cache entry. Any number of processes
@@ -144,7 +142,7 @@ def decode_all(paths: list[str], fill: Callable[[int], str | None], errors: list
     Decoding errors are stored and raised as a PhotoError, other errors as a DataError.
     """
     unreadable: dict[str, str] = {}
-    results = map_heard(fill, range(len(paths)), paths.__getitem__)
+    results = map_images(fill, range(len(paths)), paths.__getitem__)
     for path, (own, heard) in zip(paths, track(results, len(paths), "decoding"), strict=False):
         if fault := own or heard:
             unreadable[path] = fault
@@ -206,7 +204,7 @@ def first_readable(paths: list[str], crop: Crop) -> Pixels:
 
 def read_cropped(path: str, crop: Crop) -> Pixels:
     """Return an image after the crop; a DataError names its file."""
-    image = read_photo(path)
+    image = read_pixels(path)
     try:
         return crop(image)
     except (DataError, cv2.error) as error:

@@ -1,4 +1,4 @@
-"""Many images on one sheet."""
+"""Contact sheets: many images on one."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from maskcls.imaging.resize import resize_image
 
 
 def contact_sheet(rows: Iterable[list[Image]], size: int, columns: int) -> Image:
-    """Return one picture of all rows, `columns` rows beside each other, each photo within size × size pixels."""
+    """Return one image of all rows, `columns` rows side by side, with each image inside size × size pixels."""
     strips = [np.concatenate([pad_to_square(image, size) for image in row], 1) for row in rows]
-    wide = max(strip.shape[1] for strip in strips)
-    strips = [np.pad(strip, ((0, 0), (0, wide + 8 - strip.shape[1]), (0, 0)), constant_values=255) for strip in strips]
+    max_width = max(strip.shape[1] for strip in strips)
+    strips = [
+        np.pad(strip, ((0, 0), (0, max_width + 8 - strip.shape[1]), (0, 0)), constant_values=255) for strip in strips
+    ]
     strips += [np.full_like(strips[0], 255)] * (-len(strips) % columns)
-    lines = [np.concatenate(strips[i : i + columns], 1) for i in range(0, len(strips), columns)]
-    return np.concatenate(lines)
+    sheet_rows = [np.concatenate(strips[i : i + columns], 1) for i in range(0, len(strips), columns)]
+    return np.concatenate(sheet_rows)
 
 
 def pad_to_square(image: Image, size: int) -> Image:
-    """Return a photo scaled into the middle of a white square."""
+    """Return an image resized and centered in a white square."""
     scale = size / max(image.shape[:2])
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    small = resize_image(image, height, width, 0)
+    resized = resize_image(image, height, width, 0)
     top, left = (size - height) // 2, (size - width) // 2
-    return np.pad(small, ((top, size - height - top), (left, size - width - left), (0, 0)), constant_values=255)
+    return np.pad(resized, ((top, size - height - top), (left, size - width - left), (0, 0)), constant_values=255)

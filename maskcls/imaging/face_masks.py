@@ -1,4 +1,4 @@
-"""Draws a face mask on a photo of a person by five landmarks of the face."""
+"""Face masks drawn on photos of people, placed by five landmarks of the face."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Pattern = Literal["plain", "stripes", "checks", "dots"]
 Image = NDArray[np.uint8]
 
 STYLES: tuple[Style, ...] = get_args(Style)
-_COLOURS: dict[MaskShape, list[tuple[int, int, int]]] = {
+_COLORS: dict[MaskShape, list[tuple[int, int, int]]] = {
     "surgical": [(150, 190, 214), (176, 208, 224), (240, 243, 244), (150, 204, 188), (232, 186, 200), (52, 54, 60)],
     "fold": [(243, 243, 241), (243, 243, 241), (38, 39, 43), (216, 214, 208), (150, 152, 158), (214, 226, 232)],
     "cup": [(240, 240, 238), (46, 47, 52), (122, 128, 138), (176, 186, 200), (90, 60, 66)],
@@ -26,9 +26,9 @@ _COLOURS: dict[MaskShape, list[tuple[int, int, int]]] = {
               (120, 96, 140)],
 }  # fmt: skip
 
-_CUTS: dict[
+_OUTLINES: dict[
     MaskShape, tuple[list[Point], list[Point]]
-] = {  # right halves, from the middle out: (u, share of the height)
+] = {  # right halves, from the center outwards: (u, fraction of the height)
     "surgical": ([(0, 0), (0.22, 0.03), (0.55, 0.12), (1.02, 0.2)], [(0.98, 0.68), (0.62, 0.93), (0.3, 0.99), (0, 1)]),
     "fold": ([(0, 0), (0.2, 0.06), (0.6, 0.2), (1.1, 0.3)], [(1.06, 0.52), (0.72, 0.82), (0.36, 0.98), (0, 1)]),
     "cup": ([(0, 0), (0.25, 0.05), (0.6, 0.2), (0.9, 0.34)], [(0.88, 0.6), (0.66, 0.86), (0.34, 0.98), (0, 1)]),
@@ -38,60 +38,62 @@ _CUTS: dict[
 
 @dataclass(frozen=True)
 class MaskAppearance:
-    """How a mask looks: its cut, cloth and straps; colours are RGB, 0 to 255."""
+    """Appearance of a mask: shape, cloth and straps; colors are RGB, 0 to 255."""
 
     cut: MaskShape
-    colour: tuple[int, int, int]
+    color: tuple[int, int, int]
     pattern: Pattern
     accent: tuple[int, int, int]
     strap: tuple[int, int, int]
 
 
 def sample_mask(rng: np.random.Generator) -> MaskAppearance:
-    """Returns a random mask, in about the mix seen on streets: mostly white, black and light blue."""
+    """Return a random mask with realistic frequencies: mostly white, black and light blue."""
     cut: MaskShape = rng.choice(["surgical", "fold", "cup", "cloth"], p=[0.36, 0.3, 0.12, 0.22]).item()
-    colour = _vary(_COLOURS[cut][rng.integers(len(_COLOURS[cut]))], rng)
+    color = _jitter_color(_COLORS[cut][rng.integers(len(_COLORS[cut]))], rng)
     pattern: Pattern = rng.choice(get_args(Pattern), p=[0.4, 0.2, 0.2, 0.2]).item() if cut == "cloth" else "plain"
-    accent = _vary(_COLOURS["cloth"][rng.integers(len(_COLOURS["cloth"]))], rng)
-    strap = (236, 236, 234) if cut == "surgical" or rng.random() < 0.3 else colour
-    return MaskAppearance(cut, colour, pattern, accent, strap)
+    accent = _jitter_color(_COLORS["cloth"][rng.integers(len(_COLORS["cloth"]))], rng)
+    strap = (236, 236, 234) if cut == "surgical" or rng.random() < 0.3 else color
+    return MaskAppearance(cut, color, pattern, accent, strap)
 
 
 def draw_mask(
     image: Image, landmarks: Landmarks, look: MaskAppearance, style: Style, rng: np.random.Generator
 ) -> Image:
-    """Returns a copy of the photo, RGB (H, W, 3), with the mask worn or, for the other styles, worn incorrectly."""
+    """Return a copy of an RGB image (H, W, 3) with the mask worn or, for the other styles, worn incorrectly."""
     face = FaceFrame(landmarks)
-    outline, corners = _hang(face, image.shape[1], rng) if style == "ear" else _fit(face, look.cut, style, rng)
+    outline, corners = (
+        _hanging_outline(face, image.shape[1], rng) if style == "ear" else _worn_outline(face, look.cut, style, rng)
+    )
     canvas = image.astype(np.float32)
     polygon = face.to_pixels(outline)
     box = enclose(canvas.shape, polygon, 2)
     if not canvas[box].size:
         return image.copy()
-    light = _light(canvas, box, polygon)
-    _strap(canvas, face, corners, look, style)
+    light = _illumination(canvas, box, polygon)
+    _draw_straps(canvas, face, corners, look, style)
     shade(canvas, shift(polygon, 0, 0.05 * face.unit), 0.72, soft=0.07 * face.unit)
-    cloth = _weave(face.grid(box), outline, look, style, rng) * light[..., None]
+    cloth = _draw_cloth(face.grid(box), outline, look, style, rng) * light[..., None]
     alpha = coverage(polygon, box, soft=max(0.4, 0.012 * face.unit))[..., None]
     canvas[box] += (cloth - canvas[box]) * alpha
-    _hem(canvas, polygon, face.unit, look)
+    _draw_border(canvas, polygon, face.unit, look)
     return quantize(canvas)
 
 
-def _vary(colour: tuple[int, int, int], rng: np.random.Generator) -> tuple[int, int, int]:
-    r, g, b = (int(c) for c in np.clip(colour + rng.normal(0, 7, 3) + rng.normal(0, 6), 12, 250))
+def _jitter_color(color: tuple[int, int, int], rng: np.random.Generator) -> tuple[int, int, int]:
+    r, g, b = (int(c) for c in np.clip(color + rng.normal(0, 7, 3) + rng.normal(0, 6), 12, 250))
     return r, g, b
 
 
-def _fit(face: FaceFrame, cut: MaskShape, style: Style, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Returns the outline of a mask on the face and its four corners (left and right, upper and lower)."""
+def _worn_outline(face: FaceFrame, cut: MaskShape, style: Style, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return the outline of a mask on the face and its four corners (left and right, upper and lower)."""
     top, bottom, wide = {
         "worn": (rng.uniform(0.3, 0.42), face.chin + rng.uniform(0.03, 0.14), rng.uniform(1.02, 1.1)),
         "nose": (face.nose + rng.uniform(0.22, 0.37), face.chin + rng.uniform(0.1, 0.25), rng.uniform(0.95, 1.04)),
         "chin": (rng.uniform(1.2, 1.36), face.chin + rng.uniform(0.3, 0.5), rng.uniform(0.82, 0.92)),
     }[style]
     wide *= face.wide
-    upper, lower = _CUTS[cut]
+    upper, lower = _OUTLINES[cut]
     half = np.concatenate([curve(upper, closed=False), curve(lower, closed=False)])
     slant = rng.normal(0, 0.03)
     ring = np.concatenate([half, half[::-1] * (-1, 1)]) * (wide, bottom - top) + (0, top)
@@ -100,13 +102,13 @@ def _fit(face: FaceFrame, cut: MaskShape, style: Style, rng: np.random.Generator
     return ring.astype(np.float32), np.concatenate([ends * (-1, 1), ends]).astype(np.float32)
 
 
-def _hang(face: FaceFrame, width: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Returns the outline and corners of a mask that hangs from one ear, where a photo so wide shows more of it."""
+def _hanging_outline(face: FaceFrame, width: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return the outline and corners of a mask that hangs from one ear, on the side with more space."""
     side = rng.choice([-1, 1]) if abs(face.turn) < 0.1 else -np.sign(face.turn)
     wide, high, swing = rng.uniform(0.34, 0.6), rng.uniform(1.0, 1.25), side * rng.uniform(-0.05, 0.25)
     x, y = rng.uniform(1.08, 1.22) * face.wide, rng.uniform(0.6, 0.8)
-    # A tight photo ends at the ears: there the mask hangs on the side with room, or before the cheek.
-    room = {end: _room(face, end, width) for end in (-1, 1)}
+    # In a tight crop the mask hangs on the side with space, or in front of the cheek.
+    room = {end: _free_space(face, end, width) for end in (-1, 1)}
     if room[side] < x + wide / 2 and room[-side] > room[side]:
         side, swing = -side, -swing
     x = side * max(min(x, room[side] - 0.3 * wide), 0.4 + wide)
@@ -117,15 +119,15 @@ def _hang(face: FaceFrame, width: int, rng: np.random.Generator) -> tuple[Floats
     return curve(ring), np.stack([ring[0], ring[2]]).astype(np.float32)
 
 
-def _room(face: FaceFrame, side: int, width: int) -> float:
-    """Returns how far, in u, a photo goes on to one side of the face."""
+def _free_space(face: FaceFrame, side: int, width: int) -> float:
+    """Return how far, in u, the image extends to one side of the face."""
     steps = np.linspace(0.5, 2, 31)
     at = face.to_pixels(np.stack([side * steps, np.full(31, 1.0)], 1))[:, 0]
     return float(steps[(at >= 0) & (at < width)].max(initial=0.5))
 
 
-def _strap(canvas: Floats, face: FaceFrame, corners: Floats, look: MaskAppearance, style: Style) -> None:
-    """Draws the elastic from the corners of the mask to the ears."""
+def _draw_straps(canvas: Floats, face: FaceFrame, corners: Floats, look: MaskAppearance, style: Style) -> None:
+    """Draw the elastic straps from the corners of the mask to the ears."""
     for u, v in corners:
         side = np.sign(u)
         ear = (side * 1.26 * face.wide, 0.28 + 0.2 * (v > 0.9)) if style != "ear" else (side * 1.2 * face.wide, 0.3)
@@ -135,14 +137,14 @@ def _strap(canvas: Floats, face: FaceFrame, corners: Floats, look: MaskAppearanc
         fill(canvas, line, np.asarray(look.strap) * 0.86, opacity=0.9, soft=0.35)
 
 
-def _light(canvas: Floats, box: Box, polygon: Floats) -> Floats:
-    """Returns how the light falls over the box: the face's own luminance without its details, 1 on average."""
+def _illumination(canvas: Floats, box: Box, polygon: Floats) -> Floats:
+    """Return the illumination of the box: smoothed luminance of the face, 1 on average."""
     grey = canvas[box].mean(2)
     alpha = coverage(polygon, box) + 1e-3
     weight = cv2.resize(alpha, (6, 6), interpolation=cv2.INTER_AREA)
     coarse = cv2.resize(grey * alpha, (6, 6), interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)
     mean = float((grey * alpha).sum() / alpha.sum())
-    # The sixth root of trust: cells that barely touch the mask say little and are pulled to the mean.
+    # Cells that barely overlap the mask are unreliable and are shrunk to the mean.
     coarse = mean + (coarse - mean) * np.minimum(1, 3 * weight)
     coarse = cv2.GaussianBlur(coarse, (3, 3), 0)
     fall = cv2.resize((coarse / max(mean, 1)) ** 0.8, grey.shape[::-1], interpolation=cv2.INTER_CUBIC)
@@ -150,25 +152,25 @@ def _light(canvas: Floats, box: Box, polygon: Floats) -> Floats:
     return (np.clip(fall, 0.55, 1.35) * level).astype(np.float32)
 
 
-def _weave(
+def _draw_cloth(
     grid: tuple[Floats, Floats], outline: Floats, look: MaskAppearance, style: Style, rng: np.random.Generator
 ) -> Floats:
-    """Returns the cloth of the mask over a box, RGB, with its pattern, pleats and bulge."""
+    """Return the RGB cloth of the mask in a box, with pattern, pleats and curvature."""
     u, v = grid
     (left, top), (right, bottom) = outline.min(0), outline.max(0)
     s = (2 * u - left - right) / (right - left)  # -1 at the left edge to 1 at the right
     t = (v - top) / (bottom - top)  # 0 at the upper edge to 1 at the lower
     cloth = np.empty((*u.shape, 3), np.float32)
-    cloth[:] = look.colour
+    cloth[:] = look.color
     if look.pattern != "plain":
-        ink = _print(u, v, look.pattern, rng)[..., None]
+        ink = _draw_pattern(u, v, look.pattern, rng)[..., None]
         cloth += (np.asarray(look.accent, np.float32) - cloth) * ink
     relief = 1.05 - 0.2 * s**2 - 0.14 * np.maximum(t - 0.35, 0) + _creases(s, t, look.cut, style)
     relief += cv2.resize(rng.normal(0, 0.035, (9, 9)).astype(np.float32), u.shape[::-1], interpolation=cv2.INTER_CUBIC)
     return cloth * relief[..., None]
 
 
-def _print(u: Floats, v: Floats, pattern: Pattern, rng: np.random.Generator) -> Floats:
+def _draw_pattern(u: Floats, v: Floats, pattern: Pattern, rng: np.random.Generator) -> Floats:
     pitch = rng.uniform(0.14, 0.3)
     a, b = (np.sin(2 * np.pi * x / pitch + rng.uniform(0, 6)) for x in (u + 0.1 * v, v * 0.95))
     ink = {"stripes": b, "checks": (a + b) * 0.7, "dots": a * b * 2 - 0.7}[pattern]
@@ -176,7 +178,7 @@ def _print(u: Floats, v: Floats, pattern: Pattern, rng: np.random.Generator) -> 
 
 
 def _creases(s: Floats, t: Floats, cut: MaskShape, style: Style) -> Floats:
-    """Returns the pleats, folds or seam of a cut as lighter and darker lines."""
+    """Return the pleats, folds or seam of a mask shape as lighter and darker lines."""
     if style == "ear":
         return _line(t - 0.35 - 0.05 * s, 0.03) + _line(t - 0.62 + 0.05 * s, 0.03)
     if cut == "surgical":
@@ -191,8 +193,8 @@ def _line(distance: Floats, width: float) -> Floats:
     return (-0.2 * np.exp(-((distance / width) ** 2)) + 0.1 * np.exp(-((distance / width - 2) ** 2))).astype(np.float32)
 
 
-def _hem(canvas: Floats, polygon: Floats, unit: float, look: MaskAppearance) -> None:
-    """Draws the stitched border of the mask."""
+def _draw_border(canvas: Floats, polygon: Floats, unit: float, look: MaskAppearance) -> None:
+    """Draw the stitched border of the mask."""
     ring = np.concatenate([polygon, polygon[:1]])[::3]
     inner = ring + (ring.mean(0) - ring) * 0.05
-    fill(canvas, ribbon(inner, max(1.0, 0.02 * unit), taper=0), np.asarray(look.colour) * 0.72, opacity=0.35, soft=0.4)
+    fill(canvas, ribbon(inner, max(1.0, 0.02 * unit), taper=0), np.asarray(look.color) * 0.72, opacity=0.35, soft=0.4)

@@ -1,4 +1,4 @@
-"""The image files of a folder, a file or a pattern, and a count of the files that are none."""
+"""Search for image files, with a count of the other files by suffix."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ LINK = "folder links"
 
 
 def find_images(source: str | Path) -> tuple[list[Path], Counter[str]]:
-    """Return the images of a folder (with those below it) or a pattern, sorted, and what was left out, by ending.
+    """Return the images of a folder (recursively) or a glob pattern, sorted, and the count of other files by suffix.
 
-    A file that is named itself is an image whatever its ending. Files and folders whose names begin with a dot are
-    neither images nor counted. A folder that cannot be read is a DataError.
+    A path to a file is returned regardless of its suffix. Files and folders whose names begin with a dot are ignored.
+    Raise DataError for an unreadable folder.
     """
-    place = Path(source).expanduser()
-    if place.is_file():
-        return [place], Counter()
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path], Counter()
     left_out: Counter[str] = Counter()
-    if place.is_dir():
-        files = walk_files(place, left_out)
+    if path.is_dir():
+        files = walk_files(path, left_out)
     else:
-        files = [path for path in map(Path, glob.glob(str(place), recursive=True)) if path.is_file()]
+        files = [file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file()]
     return split_images(files, left_out)
 
 
 def split_images(files: Iterable[Path], left_out: Counter[str]) -> tuple[list[Path], Counter[str]]:
-    """Return the images among files, sorted, and a count of the others by ending, added to an earlier one."""
+    """Return the images among files, sorted, and `left_out` with the other files added by suffix."""
     endings = image_endings()
     images = [path for path in sorted(files) if path.name[0] != "."]
     others = [path for path in images if path.suffix.lower() not in endings]
-    left_out.update(path.suffix.lower() or "without an ending" for path in others)
+    left_out.update(path.suffix.lower() or "without a suffix" for path in others)
     return [path for path in images if path.suffix.lower() in endings], left_out
 
 
 def walk_files(folder: Path, left_out: Counter[str]) -> list[Path]:
-    """Return the files below a folder; links to folders are not followed but counted."""
+    """Return the files in a folder, recursively; links to folders are counted, not followed."""
     files: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=refuse):
+    for parent, folders, names in os.walk(folder, onerror=raise_unreadable):
         folders[:] = [name for name in folders if name[0] != "."]
-        left_out[LINK] += sum(os.path.islink(os.path.join(place, name)) for name in folders)
-        files += [path for name in names if (path := Path(place, name)).is_file()]
-    left_out += Counter()  # forgets a count of zero
+        left_out[LINK] += sum(os.path.islink(os.path.join(parent, name)) for name in folders)
+        files += [path for name in names if (path := Path(parent, name)).is_file()]
+    left_out += Counter()  # drops a count of zero
     return files
 
 
-def refuse(error: OSError) -> NoReturn:
-    """Raise a folder that cannot be read as a DataError."""
+def raise_unreadable(error: OSError) -> NoReturn:
+    """Raise DataError for an unreadable folder."""
     raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def describe_left_out(counts: Counter[str]) -> str:
-    """Return "left out 3 files: 2 .txt, 1 .mov", an empty text where nothing was left out."""
+    """Return a text such as "left out 3 files: 2 .txt, 1 .mov", empty if there are none."""
     if not counts:
         return ""
-    parts = [f"{count} {ending}" for ending, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    parts = [f"{count} {suffix}" for suffix, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     hint = f" ({HEIC_HINT})" if counts.keys() & {".heic", ".heif", ".hif"} else ""
     return f"left out {counts.total()} file{'s' * (counts.total() > 1)}: {', '.join(parts)}{hint}"

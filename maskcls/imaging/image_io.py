@@ -1,4 +1,4 @@
-"""Photos on disk: read whole or not at all, and each looked at once, so that a bad one is known before any work."""
+"""Reading and inspection of image files."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from maskcls.system.stderr import capture_stderr
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-ROUND = 128  # photos of each thread between two looks at what the decoders have said
+ROUND = 128  # images per thread between two checks for decoder warnings
 
 
 class ImageInfo(NamedTuple):
-    """What is known of a photo without its pixels: its upright size, and why it cannot be used (None: it can)."""
+    """Upright size of an image, and the reason if it is unusable (else None)."""
 
     height: int
     width: int
-    fault: str | None
-    late: bool = False  # found when its pixels were wanted, which `look` cannot find again
+    error: str | None
+    found_on_decoding: bool = False  # `inspect_image` does not find this error
 
 
 def read_image(path: str) -> Image:
-    """Read one photo as uint8 RGB, (H, W, 3), upright; what cannot be read whole is a PhotoError that names it.
+    """Return an image as upright uint8 RGB, (H, W, 3), or raise PhotoError.
 
-    Not for threads: while it decodes, it captures what the whole process writes to its standard error.
+    Not thread-safe: it captures standard error of the whole process while decoding.
     """
-    with capture_stderr() as heard:
-        image = read_photo(path)
-    if heard and (fault := listen(path).fault):
-        raise PhotoError(f"{path} {fault}")
+    with capture_stderr() as warnings:
+        image = read_pixels(path)
+    if warnings and (error := inspect_alone(path).error):
+        raise PhotoError(f"{path} {error}")
     return image
 
 
-def read_photo(path: str) -> Image:
-    """Read one photo as `photo` does, from any thread; what the decoders warn of is left to `map_heard`."""
+def read_pixels(path: str) -> Image:
+    """Return an image like `read_image`, from any thread; `map_images` handles warnings of the decoders."""
     try:
         raw = read_bytes(path)
         return decode_image(raw, read_header(raw))
@@ -52,49 +52,48 @@ def read_photo(path: str) -> Image:
 
 
 def read_bytes(path: str) -> bytes:
-    """Return the bytes of a regular file, else a ValueError: a pipe would be waited for."""
+    """Return the bytes of a regular file, or raise ValueError; reading a pipe would block."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ValueError("is no file")
+            raise ValueError("is not a file")
         return Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
 
 
 def inspect_image(path: str) -> ImageInfo:
-    """Look at one photo: its header, and its pixels."""
+    """Inspect the header and the pixels of an image file."""
     try:
         return ImageInfo(*image_decoding.inspect_image(read_bytes(path)), None)
     except ValueError as error:
         return ImageInfo(0, 0, str(error))
 
 
-def listen(path: str) -> ImageInfo:
-    """Look at one photo while nothing else is decoded: what libjpeg warns of is then a fault of this photo."""
-    with capture_stderr() as heard:
-        seen = inspect_image(path)
-    if heard and seen.fault is None:
+def inspect_alone(path: str) -> ImageInfo:
+    """Inspect an image file while nothing else is decoded, so that a warning of libjpeg is an error of this image."""
+    with capture_stderr() as warnings:
+        info = inspect_image(path)
+    if warnings and info.error is None:
         with contextlib.suppress(ValueError):
-            if read_header(read_bytes(path)).kind in JPEG:  # other formats warn of their metadata, and fail at pixels
-                return ImageInfo(0, 0, f"cannot be read as a photo: its pixels are broken ({heard[0]})")
-    return seen
+            if read_header(read_bytes(path)).kind in JPEG:  # other formats only warn about metadata
+                return ImageInfo(0, 0, f"cannot be read as an image: corrupt pixel data ({warnings[0]})")
+    return info
 
 
-def map_heard(
-    job: Callable[[Item], Result], items: Sequence[Item], path: Callable[[Item], str]
+def map_images(
+    function: Callable[[Item], Result], items: Sequence[Item], path: Callable[[Item], str]
 ) -> Iterator[tuple[Result, str | None]]:
-    """Yield job(item) for each item, from threads, and what a decoder has against its photo (None: nothing).
+    """Yield function(item), computed in threads, and the decoder's error for its image (else None), for each item.
 
-    A good photo costs nothing more: only where the decoders of a round have said something, its photos are looked at
-    again, one by one.
+    Only the images of a round in which a decoder wrote a warning are inspected again, one by one.
     """
     with ThreadPoolExecutor(num_cpus()) as pool:
         for start in range(0, len(items), step := ROUND * num_cpus()):
-            some = items[start : start + step]
-            with capture_stderr() as heard:
-                results = list(pool.map(job, some))
-            faults = [listen(path(item)).fault for item in some] if heard else [None] * len(some)
-            if heard and not any(faults):  # it was about no photo
+            batch = items[start : start + step]
+            with capture_stderr() as warnings:
+                results = list(pool.map(function, batch))
+            errors = [inspect_alone(path(item)).error for item in batch] if warnings else [None] * len(batch)
+            if warnings and not any(errors):  # unrelated to the images
                 with contextlib.suppress(OSError):
-                    os.write(2, "".join(f"{line}\n" for line in heard).encode())
-            yield from zip(results, faults, strict=True)
+                    os.write(2, "".join(f"{line}\n" for line in warnings).encode())
+            yield from zip(results, errors, strict=True)

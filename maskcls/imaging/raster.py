@@ -1,4 +1,4 @@
-"""Paints soft-edged shapes on a float picture, for the drawn people and the drawn masks."""
+"""Anti-aliased shapes on float images, for synthetic people and drawn masks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], 1).astype(np.float32)  # (20,
 
 
 def curve(points: ArrayLike, closed: bool = True) -> Floats:
-    """Returns a smooth line through the points, (n, 2) to about (6n, 2)."""
+    """Return a smooth curve through the points, (n, 2) to about (6n, 2)."""
     p = np.asarray(points, np.float32)
     if closed:
         around = np.concatenate([p[-1:], p, p[:2]])
@@ -34,19 +34,19 @@ def curve(points: ArrayLike, closed: bool = True) -> Floats:
 
 
 def mirror(half: ArrayLike) -> Floats:
-    """Completes a right half, listed from top to bottom on the axis, to a closed ring of points."""
+    """Return a closed ring of points from its right half, which is listed from top to bottom of the axis."""
     right = np.asarray(half, np.float32)
     return np.concatenate([right, right[-2:0:-1] * (-1, 1)]).astype(np.float32)
 
 
 def oval(x: float, y: float, rx: float, ry: float, tilt: float = 0.0) -> Floats:
-    """Returns an ellipse of 20 points; `tilt` in radians."""
+    """Return an ellipse of 20 points; `tilt` in radians."""
     c, s = math.cos(tilt), math.sin(tilt)
     return _CIRCLE @ np.array([[rx * c, rx * s], [-ry * s, ry * c]], np.float32) + np.array([x, y], np.float32)
 
 
 def ribbon(points: ArrayLike, width: float, taper: float = 1.0) -> Floats:
-    """Returns the outline of a stroke; `taper` 1 thins it to nothing at both ends, 0 keeps its width."""
+    """Return the outline of a stroke; `taper` 1 tapers both ends to zero, 0 keeps the width."""
     line = curve(points, closed=False)
     along = np.empty_like(line)
     along[1:-1], along[0], along[-1] = line[2:] - line[:-2], line[1] - line[0], line[-1] - line[-2]
@@ -56,12 +56,12 @@ def ribbon(points: ArrayLike, width: float, taper: float = 1.0) -> Floats:
 
 
 def shift(points: Floats, x: float, y: float) -> Floats:
-    """Returns the points moved by (x, y)."""
+    """Return the points shifted by (x, y)."""
     return points + np.array([x, y], np.float32)
 
 
 def enclose(shape: tuple[int, ...], polygon: Floats, margin: float) -> Box:
-    """Returns the part of the picture that holds a polygon, in pixels; it may be empty."""
+    """Return the bounding box of a polygon with a margin, clipped to the image; it may be empty."""
     (left, top), (right, bottom) = polygon.min(0).tolist(), polygon.max(0).tolist()
     x = [min(max(int(k), 0), shape[1]) for k in (left - margin, right + margin + 2)]
     y = [min(max(int(k), 0), shape[0]) for k in (top - margin, bottom + margin + 2)]
@@ -69,8 +69,8 @@ def enclose(shape: tuple[int, ...], polygon: Floats, margin: float) -> Box:
 
 
 def coverage(polygon: Floats, box: Box, soft: float = 0.0) -> Floats:
-    """Returns how much of each pixel of the box lies inside the polygon, 0 to 1; `soft` is a blur in pixels."""
-    coarse = 1 << max(0, int(math.log2(max(soft, 1) / 1.2)))  # what is blurred widely need not be drawn finely
+    """Return the fraction of each pixel of the box inside the polygon, 0 to 1; `soft` is a blur in pixels."""
+    coarse = 1 << max(0, int(math.log2(max(soft, 1) / 1.2)))  # a wide blur allows a coarse raster
     height, width = box[0].stop - box[0].start, box[1].stop - box[1].start
     inside = np.zeros((-(-height // coarse), -(-width // coarse)), np.uint8)
     corners = (polygon - (box[1].start - 0.5, box[0].start - 0.5)) * (16 / coarse) - 8
@@ -85,12 +85,12 @@ def coverage(polygon: Floats, box: Box, soft: float = 0.0) -> Floats:
 def fill(
     canvas: Floats,
     polygon: Floats,
-    colour: ArrayLike,
+    color: ArrayLike,
     opacity: float = 1.0,
     soft: float = 0.0,
     clip: Floats | None = None,
 ) -> None:
-    """Paints a polygon in a colour or, given a whole picture, in that; `clip` limits it to another polygon."""
+    """Fill a polygon with a color or an image; `clip` limits it to another polygon."""
     box = enclose(canvas.shape, polygon, 3 * soft + 1)
     part = canvas[box]
     if not part.size:
@@ -98,12 +98,12 @@ def fill(
     alpha = coverage(polygon, box, soft) * opacity
     if clip is not None:
         alpha = alpha * coverage(clip, box)
-    paint = np.asarray(colour, np.float32)
+    paint = np.asarray(color, np.float32)
     part += ((paint[box] if paint.ndim == 3 else paint) - part) * alpha[..., None]
 
 
 def shade(canvas: Floats, polygon: Floats, gain: float, soft: float = 0.0, clip: Floats | None = None) -> None:
-    """Darkens (gain below 1) or lightens (above) what lies under a polygon; what would not be seen is left out."""
+    """Multiply the pixels in a polygon by `gain`; an invisible change is skipped."""
     if abs(gain - 1) < 0.015:
         return
     box = enclose(canvas.shape, polygon, 3 * soft + 1)
@@ -117,30 +117,30 @@ def shade(canvas: Floats, polygon: Floats, gain: float, soft: float = 0.0, clip:
 
 
 def quantize(canvas: Floats) -> NDArray[np.uint8]:
-    """Returns the picture in bytes; the canvas itself is used up."""
+    """Return the image as uint8; the canvas is overwritten."""
     canvas += 0.5
     return np.clip(canvas, 0, 255.5, out=canvas).astype(np.uint8)
 
 
 class Frame:
-    """Where a head lies in a picture: the eyes' middle is (0, 0), the cheeks lie at x = -1 and 1, y grows downwards."""
+    """Coordinate frame of a head: (0, 0) between the eyes, the cheeks at x = -1 and 1, y downwards."""
 
-    def __init__(self, centre: tuple[float, float], unit: float, tilt: float, yaw: float, pitch: float) -> None:
-        self.centre, self.unit, self.tilt, self.yaw, self.pitch = np.array(centre), unit, tilt, yaw, pitch
+    def __init__(self, center: tuple[float, float], unit: float, tilt: float, yaw: float, pitch: float) -> None:
+        self.center, self.unit, self.tilt, self.yaw, self.pitch = np.array(center), unit, tilt, yaw, pitch
         c, s = np.cos(tilt) * unit, np.sin(tilt) * unit
         self.axes = np.array([[c, s], [-s, c]])
 
-    def put(self, points: ArrayLike, flat: bool = False) -> Floats:
-        """Maps face units to pixels; what stands out from the head moves with its turn, unless `flat`."""
+    def to_pixels(self, points: ArrayLike, flat: bool = False) -> Floats:
+        """Map face units to pixels; protruding points move with the rotation of the head, unless `flat`."""
         p = np.array(points, np.float64).reshape(-1, 2)
         if not flat:
             depth = np.sqrt(np.maximum(1 - 0.85 * p[:, 0] ** 2 - 0.2 * p[:, 1] ** 2, 0))
             p += depth[:, None] * (self.yaw, self.pitch)
-        return (self.centre + p @ self.axes).astype(np.float32)
+        return (self.center + p @ self.axes).astype(np.float32)
 
     def grid(self, box: Box) -> tuple[Floats, Floats]:
-        """Returns x and y, in face units, of every pixel of a box."""
+        """Return x and y, in face units, of every pixel of a box."""
         y, x = np.mgrid[box].astype(np.float32)
-        x, y = x - np.float32(self.centre[0]), y - np.float32(self.centre[1])
+        x, y = x - np.float32(self.center[0]), y - np.float32(self.center[1])
         c, s = np.float32(np.cos(self.tilt) / self.unit), np.float32(np.sin(self.tilt) / self.unit)
         return x * c + y * s, y * c - x * s

@@ -10,18 +10,18 @@ from maskcls.imaging.image_decoding import Image
 
 
 def center_box(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the largest part (top, left, bottom, right) in the middle of a photo that has the shape of `size`."""
+    """Return the largest centered box (top, left, bottom, right) of an image with the aspect ratio of `size`."""
     return fit_box((-shape[1], -shape[0], 2 * shape[1], 2 * shape[0]), shape, size)
 
 
 def fit_box(box: Box, shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the part (top, left, bottom, right) of a photo that holds a box, as far as it can, in the shape of `size`.
+    """Return the box (top, left, bottom, right) of an image around another box, with the aspect ratio of `size`.
 
-    The box grows to the proportions of `size`, shrinks to the photo and is moved into it: no pixel is invented.
+    The box is enlarged to the aspect ratio of `size`, then shrunk and moved to fit inside the image, without padding.
     """
     left, top, right, bottom = box
     per = max((bottom - top) / size[0], (right - left) / size[1], 1 / min(size))
-    per = min(per, shape[0] / size[0], shape[1] / size[1])  # pixels of the photo for a pixel of the crop
+    per = min(per, shape[0] / size[0], shape[1] / size[1])  # image pixels per crop pixel
     high, wide = max(1, round(size[0] * per)), max(1, round(size[1] * per))
     up = min(max(round((top + bottom - high) / 2), 0), shape[0] - high)
     aside = min(max(round((left + right - wide) / 2), 0), shape[1] - wide)
@@ -29,14 +29,14 @@ def fit_box(box: Box, shape: tuple[int, ...], size: tuple[int, int]) -> tuple[in
 
 
 def resize_image(image: Image, height: int, width: int, clahe: float) -> Image:
-    """Return a photo in its last size (scaled by area when it shrinks) and, with a clip limit over 0, after CLAHE.
+    """Return an image resized (by area when downscaling) and, with a clip limit above 0, equalized by CLAHE.
 
-    CLAHE (Zuiderveld 1994) evens out the lightness L of CIELAB over 8 × 8 tiles, as albumentations does.
+    CLAHE (Zuiderveld 1994) equalizes the lightness L of CIELAB over 8 × 8 tiles, like albumentations.
     """
     if image.shape[:2] != (height, width):
         shrinks = image.shape[0] >= height and image.shape[1] >= width
-        way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
+        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
     if clahe:
         lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
         lab[..., 0] = cv2.createCLAHE(clahe, (8, 8)).apply(np.ascontiguousarray(lab[..., 0]))

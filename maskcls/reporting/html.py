@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcls.core.errors import DataError
-from maskcls.imaging.image_io import read_photo
+from maskcls.imaging.image_io import read_pixels
 from maskcls.system import console
 
 
@@ -29,7 +29,7 @@ def thumbnail(path: str, side: int = 200) -> str | None:
     import cv2
 
     try:
-        image = read_photo(path)[..., ::-1]
+        image = read_pixels(path)[..., ::-1]
         scale = min(1.0, side / max(image.shape[:2]))
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         return data_uri("jpeg", cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes())

@@ -104,7 +104,7 @@ class Shot:
 
 
 def sample_identity(rng: np.random.Generator, gender: int, age: int) -> Identity:
-    """Returns a random person of a gender (0 male, 1 female) and age in years."""
+    """Return a random person of a gender (0 male, 1 female) and age in years."""
     looks = age + rng.normal(0, 4.2) + (rng.gamma(2.0, 2.5) if age >= 60 else 0)  # 60 stands for "60 and over"
     feminine = (1 if gender else -1) + rng.normal(0, 0.36)
     liking = np.exp(0.55 * feminine * _LIKING)
@@ -131,7 +131,7 @@ def sample_identity(rng: np.random.Generator, gender: int, age: int) -> Identity
 
 
 def sample_shot(rng: np.random.Generator, who: Identity) -> Shot:
-    """Returns a random photo to be taken of a person: pose, light, camera and expression."""
+    """Return a random photo to be taken of a person: pose, light, camera and expression."""
     return Shot(
         shift=(float(rng.normal(0, 0.018)), float(rng.normal(0, 0.016))),
         scale=float(rng.normal(1, 0.05)),

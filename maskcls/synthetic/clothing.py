@@ -1,4 +1,4 @@
-"""Draws what surrounds a head: the wall behind it, neck, shoulders and clothes."""
+"""Drawing of what surrounds a head: the wall behind it, neck, shoulders and clothes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from maskcls.synthetic.appearance import Identity, Shot
 
 
 def backdrop(who: Identity, shot: Shot, height: int, width: int, rng: np.random.Generator) -> Floats:
-    """Returns the wall behind a person, out of focus, RGB (height, width, 3)."""
+    """Return the wall behind a person, out of focus, RGB (height, width, 3)."""
     wall, other = np.asarray(who.wall, np.float32), np.asarray(who.wall_two, np.float32)
     small = np.empty((32, 24, 3), np.float32)
     small[:] = wall
@@ -42,11 +42,11 @@ def backdrop(who: Identity, shot: Shot, height: int, width: int, rng: np.random.
 
 
 def dress(canvas: Floats, who: Identity, shot: Shot, face: Frame) -> None:
-    """Paints neck, shoulders and clothes."""
-    body = Frame((float(face.centre[0]), float(face.centre[1])), face.unit, 0.3 * face.tilt, 0, 0)
+    """Paint neck, shoulders and clothes."""
+    body = Frame((float(face.center[0]), float(face.center[1])), face.unit, 0.3 * face.tilt, 0, 0)
     skin = np.asarray(who.skin, np.float32)
     wide = 0.5 + 0.3 * (who.shoulders - 2.3) + 0.04 * who.sag
-    neck = body.put(
+    neck = body.to_pixels(
         curve(mirror([(0, 0.8), (wide, 0.9), (wide, 1.5), (wide + 0.12, 1.85), (1.1, 2.15), (0.7, 2.8), (0, 3.0)])),
         flat=True,
     )
@@ -55,12 +55,12 @@ def dress(canvas: Floats, who: Identity, shot: Shot, face: Frame) -> None:
         for y in (1.62, 1.78):
             shade(
                 canvas,
-                body.put(ribbon([(-0.4, y), (0, y + 0.06), (0.4, y)], 0.04), flat=True),
+                body.to_pixels(ribbon([(-0.4, y), (0, y + 0.06), (0.4, y)], 0.04), flat=True),
                 1 - 0.25 * who.wrinkles,
                 0.02 * face.unit,
             )
     _torso(canvas, who, shot, body)
-    jaw = face.put(
+    jaw = face.to_pixels(
         curve(mirror([(0, 0.3), (0.86, 0.5), (0.8, 1.15), (0.4, who.chin + 0.2), (0, who.chin + 0.26)])), flat=True
     )
     shade(canvas, jaw, 0.62, 0.1 * face.unit, neck)
@@ -83,24 +83,24 @@ def _torso(canvas: Floats, who: Identity, shot: Shot, body: Frame) -> None:
     if who.neckline == "suit":
         fill(
             canvas,
-            body.put(curve(mirror([(0, 1.9), (0.6, 1.8), (0.9, 2.4), (0.4, 4), (0, 4.2)])), flat=True),
+            body.to_pixels(curve(mirror([(0, 1.9), (0.6, 1.8), (0.9, 2.4), (0.4, 4), (0, 4.2)])), flat=True),
             (232, 232, 230),
             soft=0.5,
         )
         fill(
             canvas,
-            body.put([(-0.09, 2.12), (0.09, 2.12), (0.14, 3.2), (0, 3.4), (-0.14, 3.2)], flat=True),
+            body.to_pixels([(-0.09, 2.12), (0.09, 2.12), (0.14, 3.2), (0, 3.4), (-0.14, 3.2)], flat=True),
             who.second,
             soft=0.4,
         )
-    polygon = body.put(ring, flat=True)
+    polygon = body.to_pixels(ring, flat=True)
     shade(canvas, shift(polygon, 0, -0.04 * unit), 0.75, 0.05 * unit)
     fill(canvas, polygon, _cloth(canvas, who, shot, body, polygon), soft=0.5)
     _trim(canvas, who, body, hole, open_, top, dip)
 
 
 def _cloth(canvas: Floats, who: Identity, shot: Shot, body: Frame, polygon: Floats) -> Floats:
-    """Returns the clothes' colour at every pixel of the picture; only the torso's box is painted."""
+    """Return the clothes' colour at every pixel of the picture; only the torso's box is painted."""
     paint = np.zeros_like(canvas)
     box = enclose(canvas.shape, polygon, 2)
     u, v = body.grid(box)
@@ -123,10 +123,10 @@ def _cloth(canvas: Floats, who: Identity, shot: Shot, body: Frame, polygon: Floa
 def _trim(
     canvas: Floats, who: Identity, body: Frame, hole: list[tuple[float, float]], open_: float, top: float, dip: float
 ) -> None:
-    """Paints collar, lapels or hood."""
+    """Paint collar, lapels or hood."""
     cloth, unit = np.asarray(who.cloth, np.float32), body.unit
     if who.neckline in ("round", "vee", "roll"):
-        edge = body.put(ribbon([(-open_, top), *hole, (open_, top)], 0.1, taper=0.2), flat=True)
+        edge = body.to_pixels(ribbon([(-open_, top), *hole, (open_, top)], 0.1, taper=0.2), flat=True)
         fill(canvas, edge, cloth * 0.84, 0.8, 0.5)
         return
     for side in (-1, 1):
@@ -150,6 +150,6 @@ def _trim(
                     (side * 1.05, 1.95),
                 ]
             ).tolist()
-        polygon = body.put(np.asarray(flap), flat=True)
+        polygon = body.to_pixels(np.asarray(flap), flat=True)
         shade(canvas, shift(polygon, 0, 0.05 * unit), 0.75, 0.03 * unit)
         fill(canvas, polygon, np.clip(cloth * 1.08 + 6, 0, 250), soft=0.5)

@@ -91,7 +91,7 @@ def write(
 
 
 def sample_population(people: int, eval_people: int, seed: int) -> tuple[list[Person], list[Person]]:
-    """Returns the people of train and of eval, with the competition's shares of gender and age."""
+    """Return the people of train and of eval, with the competition's shares of gender and age."""
     if people < 1 or eval_people < 0:
         raise ValueError(f"at least one person is needed, not {people} and {eval_people}")
     rng = np.random.default_rng(seed)
@@ -109,7 +109,7 @@ def sample_population(people: int, eval_people: int, seed: int) -> tuple[list[Pe
 
 
 def _deal(rng: np.random.Generator, people: int, least: int) -> np.ndarray:
-    """Returns the groups of so many people in random order; none has less than `least`, if they suffice."""
+    """Return the groups of so many people in random order; none has less than `least`, if they suffice."""
     least = least if people >= 30 else min(1, people // 6)
     counts = np.maximum(np.floor(POPULATION_SHARES * people), least).astype(int)
     while counts.sum() > people:
@@ -185,7 +185,7 @@ def _draw(job: tuple[Person, Path, bool], height: int, width: int) -> None:
 
 
 def render_person(person: Person, height: int, width: int) -> Iterator[tuple[str, Image]]:
-    """Yields the seven photos of a person by file stem, uint8 RGB (height, width, 3)."""
+    """Yield the seven photos of a person by file stem, uint8 RGB (height, width, 3)."""
     rng = np.random.default_rng(person.seed)
     who = sample_identity(rng, person.gender, person.age)
     for stem, mask in STEMS.items():

@@ -11,7 +11,7 @@ _LASH = (30, 22, 22)
 
 
 def eyes(canvas: Floats, who: Identity, shot: Shot, face: Frame) -> None:
-    """Paints both eyes with their sockets."""
+    """Paint both eyes with their sockets."""
     for side in (-1, 1):
         _socket(canvas, who, face, side)
         _eye(canvas, who, shot, face, side)
@@ -19,10 +19,10 @@ def eyes(canvas: Floats, who: Identity, shot: Shot, face: Frame) -> None:
 
 def _socket(canvas: Floats, who: Identity, face: Frame, side: int) -> None:
     x = side * who.eye_gap
-    shade(canvas, face.put(oval(x, -0.06, 0.27, 0.17)), 0.9 - 0.06 * who.bags, 0.07 * face.unit)
-    shade(canvas, face.put(oval(side * 0.2, -0.02, 0.09, 0.16)), 0.88, 0.06 * face.unit)
+    shade(canvas, face.to_pixels(oval(x, -0.06, 0.27, 0.17)), 0.9 - 0.06 * who.bags, 0.07 * face.unit)
+    shade(canvas, face.to_pixels(oval(side * 0.2, -0.02, 0.09, 0.16)), 0.88, 0.06 * face.unit)
     if who.makeup > 0.25:
-        fill(canvas, face.put(oval(x, -0.08, 0.23, 0.09)), (150, 96, 92), 0.4 * who.makeup, 0.04 * face.unit)
+        fill(canvas, face.to_pixels(oval(x, -0.08, 0.23, 0.09)), (150, 96, 92), 0.4 * who.makeup, 0.04 * face.unit)
 
 
 def _eye(canvas: Floats, who: Identity, shot: Shot, face: Frame, side: int) -> None:
@@ -37,25 +37,31 @@ def _eye(canvas: Floats, who: Identity, shot: Shot, face: Frame, side: int) -> N
     lid = at([(-1, 0.35), (-0.55, -0.55), (0, -0.95), (0.5, -0.7), (1, 0.1)])
     upper = curve(shift(lid, 0, 0.3 * droop), closed=False)
     lower = curve(at([(1, 0.1), (0.45, 0.62), (0, 0.72), (-0.5, 0.6), (-1, 0.35)]), closed=False)
-    almond = face.put(np.concatenate([upper, lower]))
+    almond = face.to_pixels(np.concatenate([upper, lower]))
     fill(canvas, almond, (232, 226, 222), soft=0.3)
     x, y, r = side * who.eye_gap + shot.gaze * size, -0.01 - high * 0.08, 0.098 * who.eye
-    fill(canvas, face.put(oval(x, y, r, r)), who.iris, 1, 0.3, almond)
-    fill(canvas, face.put(oval(x, y, r * 0.48, r * 0.48)), (10, 8, 8), 1, 0, almond)
-    shade(canvas, face.put(shift(upper, 0, 0.02)), 0.7, 0.02 * face.unit, almond)
-    fill(canvas, face.put(oval(x + 0.03 * np.sign(shot.light[0]), y - 0.035, 0.02, 0.022)), (255, 255, 252), 0.95)
+    fill(canvas, face.to_pixels(oval(x, y, r, r)), who.iris, 1, 0.3, almond)
+    fill(canvas, face.to_pixels(oval(x, y, r * 0.48, r * 0.48)), (10, 8, 8), 1, 0, almond)
+    shade(canvas, face.to_pixels(shift(upper, 0, 0.02)), 0.7, 0.02 * face.unit, almond)
+    fill(canvas, face.to_pixels(oval(x + 0.03 * np.sign(shot.light[0]), y - 0.035, 0.02, 0.022)), (255, 255, 252), 0.95)
     lash = 0.032 + 0.03 * who.makeup
-    fill(canvas, face.put(ribbon(upper[::5], lash, taper=0.7)), _LASH, 0.85, 0.3)
-    fill(canvas, face.put(ribbon(shift(lower[::5], 0, 0.008), 0.018)), (110, 70, 62), 0.5, 0.3)
+    fill(canvas, face.to_pixels(ribbon(upper[::5], lash, taper=0.7)), _LASH, 0.85, 0.3)
+    fill(canvas, face.to_pixels(ribbon(shift(lower[::5], 0, 0.008), 0.018)), (110, 70, 62), 0.5, 0.3)
     crease = shift(upper[::5], 0, droop - 0.055 - 0.01 * who.lid)
-    fill(canvas, face.put(ribbon(crease, 0.03)), np.asarray(who.skin) * 0.5, 0.65 * who.lid, 0.012 * face.unit)
+    fill(canvas, face.to_pixels(ribbon(crease, 0.03)), np.asarray(who.skin) * 0.5, 0.65 * who.lid, 0.012 * face.unit)
     if who.makeup > 0.35:
         end = upper[-1]
-        fill(canvas, face.put(ribbon([upper[-8], end, (end[0] + side * 0.06, end[1] - 0.035)], 0.03)), _LASH, 0.8, 0.3)
+        fill(
+            canvas,
+            face.to_pixels(ribbon([upper[-8], end, (end[0] + side * 0.06, end[1] - 0.035)], 0.03)),
+            _LASH,
+            0.8,
+            0.3,
+        )
 
 
 def brows(canvas: Floats, who: Identity, shot: Shot, face: Frame) -> None:
-    """Paints both brows in the colour of the hair."""
+    """Paint both brows in the colour of the hair."""
     colour = np.asarray(who.hair_colour) * 0.9 + 8 + (110 - np.asarray(who.hair_colour)) * 0.8 * max(0, who.grey - 0.45)
     lift = 0.03 * shot.smile + 0.03 * (shot.open - 1)
     for side in (-1, 1):
@@ -68,7 +74,7 @@ def brows(canvas: Floats, who: Identity, shot: Shot, face: Frame) -> None:
         ]
         fill(
             canvas,
-            face.put(ribbon(points, 0.095 * who.brow, taper=0.85)),
+            face.to_pixels(ribbon(points, 0.095 * who.brow, taper=0.85)),
             colour,
             0.5 + 0.3 * who.brow,
             0.016 * face.unit,
@@ -76,18 +82,18 @@ def brows(canvas: Floats, who: Identity, shot: Shot, face: Frame) -> None:
 
 
 def nose(canvas: Floats, who: Identity, face: Frame) -> None:
-    """Paints the nose by its light and shadow."""
+    """Paint the nose by its light and shadow."""
     unit, wide, tip = face.unit, 0.2 * who.nose, 0.53 * who.nose
     for side, gain in ((-1, 0.84), (1, 0.79)):
         shade(
             canvas,
-            face.put(ribbon([(side * 0.13, -0.1), (side * 0.1, 0.2), (side * (wide + 0.02), tip - 0.02)], 0.1)),
+            face.to_pixels(ribbon([(side * 0.13, -0.1), (side * 0.1, 0.2), (side * (wide + 0.02), tip - 0.02)], 0.1)),
             gain,
             0.035 * unit,
         )
         shade(
             canvas,
-            face.put(
+            face.to_pixels(
                 ribbon(
                     [(side * wide, tip - 0.06), (side * (wide + 0.03), tip + 0.03), (side * wide * 0.8, tip + 0.11)],
                     0.035,
@@ -98,18 +104,18 @@ def nose(canvas: Floats, who: Identity, face: Frame) -> None:
         )
         fill(
             canvas,
-            face.put(oval(side * wide * 0.5, tip + 0.095, 0.058, 0.034, 0.3 * side)),
+            face.to_pixels(oval(side * wide * 0.5, tip + 0.095, 0.058, 0.034, 0.3 * side)),
             np.asarray(who.skin) * (0.34, 0.22, 0.2),
             0.9,
             0.01 * unit,
         )
-    shade(canvas, face.put(ribbon([(0, -0.2), (0, 0.1), (0, tip - 0.08)], 0.11)), 1.1, 0.03 * unit)
-    shade(canvas, face.put(oval(0, tip - 0.02, 0.07, 0.06)), 1.1, 0.025 * unit)
-    shade(canvas, face.put(oval(0, tip + 0.15, wide, 0.05)), 0.78, 0.03 * unit)
+    shade(canvas, face.to_pixels(ribbon([(0, -0.2), (0, 0.1), (0, tip - 0.08)], 0.11)), 1.1, 0.03 * unit)
+    shade(canvas, face.to_pixels(oval(0, tip - 0.02, 0.07, 0.06)), 1.1, 0.025 * unit)
+    shade(canvas, face.to_pixels(oval(0, tip + 0.15, wide, 0.05)), 0.78, 0.03 * unit)
 
 
 def mouth(canvas: Floats, who: Identity, shot: Shot, face: Frame) -> None:
-    """Paints the lips; a smile lifts and widens them and, when broad, shows the teeth."""
+    """Paint the lips; a smile lifts and widens them and, when broad, shows the teeth."""
     unit, wide, full = face.unit, who.mouth * (1 + 0.12 * shot.smile), 0.075 * who.lips
     up, y = 0.055 * shot.smile, 0.93
     gap = 0.07 * max(0, shot.smile - 0.55)
@@ -124,31 +130,31 @@ def mouth(canvas: Floats, who: Identity, shot: Shot, face: Frame) -> None:
         (-wide * 0.6, y - full * 0.62),
     ]
     lower = [(wide * 0.6, y + full * 0.95 + gap), (0, y + full * 1.5 + gap), (-wide * 0.6, y + full * 0.95 + gap)]
-    fill(canvas, face.put(curve([left, *middle, right, *lower])), colour * 1.05, 0.85, 0.012 * unit)
-    fill(canvas, face.put(curve([left, *middle, right, *upper])), colour * 0.86, 0.85, 0.012 * unit)
+    fill(canvas, face.to_pixels(curve([left, *middle, right, *lower])), colour * 1.05, 0.85, 0.012 * unit)
+    fill(canvas, face.to_pixels(curve([left, *middle, right, *upper])), colour * 0.86, 0.85, 0.012 * unit)
     if gap > 0:
         fill(
             canvas,
-            face.put(
+            face.to_pixels(
                 curve([(-wide * 0.7, y + 0.004), (0, y + 0.01), (wide * 0.7, y + 0.004), (0, y + 0.03 + 1.6 * gap)])
             ),
             (238, 232, 224),
             0.9,
             0.4,
         )
-    fill(canvas, face.put(ribbon([left, *middle, right], 0.026, taper=0.6)), (74, 30, 30), 0.75, 0.008 * unit)
-    shade(canvas, face.put(oval(0, y + full * 0.85 + gap, wide * 0.35, full * 0.25)), 1.14, 0.02 * unit)
-    shade(canvas, face.put(oval(0, y + full * 1.5 + 0.08 + gap, wide * 0.55, 0.04)), 0.86, 0.035 * unit)
+    fill(canvas, face.to_pixels(ribbon([left, *middle, right], 0.026, taper=0.6)), (74, 30, 30), 0.75, 0.008 * unit)
+    shade(canvas, face.to_pixels(oval(0, y + full * 0.85 + gap, wide * 0.35, full * 0.25)), 1.14, 0.02 * unit)
+    shade(canvas, face.to_pixels(oval(0, y + full * 1.5 + 0.08 + gap, wide * 0.55, 0.04)), 0.86, 0.035 * unit)
 
 
 def folds(canvas: Floats, who: Identity, shot: Shot, face: Frame, ring: Floats) -> None:
-    """Paints what age and a smile fold: cheeks, forehead, corners of eyes and mouth, bags, hollow temples and jowls."""
+    """Paint what age and a smile fold: cheeks, forehead, corners of eyes and mouth, bags, hollow temples and jowls."""
     unit, w, s = face.unit, who.wrinkles, max(0.0, shot.smile)
 
     def crease(points: list[tuple[float, float]], depth: float, width: float = 0.05) -> None:
         if depth < 0.06:
             return
-        line = face.put(ribbon(points, width))
+        line = face.to_pixels(ribbon(points, width))
         shade(canvas, line, 1 - 0.5 * min(depth, 1.2), 0.014 * unit, ring)
         shade(canvas, shift(line, 0, 0.045 * unit), 1 + 0.16 * min(depth, 1.2), 0.02 * unit, ring)
 
@@ -164,22 +170,28 @@ def folds(canvas: Floats, who: Identity, shot: Shot, face: Frame, ring: Floats) 
                 )
         x = side * who.eye_gap
         crease([(x - side * 0.19, 0.13), (x, 0.21 + 0.03 * who.bags), (x + side * 0.19, 0.12)], 0.62 * who.bags, 0.06)
-        shade(canvas, face.put(oval(x, 0.15, 0.18, 0.06)), 1 - 0.16 * who.bags, 0.03 * unit, ring)
-        shade(canvas, face.put(oval(side * 0.74, 0.68, 0.13, 0.26, 0.4 * side)), 1 - 0.22 * who.sag, 0.09 * unit, ring)
-        shade(canvas, face.put(oval(side * 0.88, -0.4, 0.12, 0.2)), 1 - 0.14 * who.sag, 0.07 * unit, ring)
-        shade(canvas, face.put(oval(side * 0.58, 0.3, 0.2, 0.1)), 1.08, 0.07 * unit, ring)
+        shade(canvas, face.to_pixels(oval(x, 0.15, 0.18, 0.06)), 1 - 0.16 * who.bags, 0.03 * unit, ring)
+        shade(
+            canvas,
+            face.to_pixels(oval(side * 0.74, 0.68, 0.13, 0.26, 0.4 * side)),
+            1 - 0.22 * who.sag,
+            0.09 * unit,
+            ring,
+        )
+        shade(canvas, face.to_pixels(oval(side * 0.88, -0.4, 0.12, 0.2)), 1 - 0.14 * who.sag, 0.07 * unit, ring)
+        shade(canvas, face.to_pixels(oval(side * 0.58, 0.3, 0.2, 0.1)), 1.08, 0.07 * unit, ring)
     for k in range(4):
         y = -0.46 - 0.11 * k
         crease([(-0.5, y + 0.03), (-0.2, y), (0.2, y + 0.01), (0.5, y + 0.03)], 0.6 * w - 0.12 - 0.05 * k, 0.045)
     if w > 0.5:
         crease([(-0.07, -0.32), (-0.06, -0.2), (-0.08, -0.1)], 0.6 * w - 0.2, 0.035)
         crease([(0.08, -0.32), (0.06, -0.2), (0.08, -0.1)], 0.6 * w - 0.2, 0.035)
-    shade(canvas, face.put(oval(0, -0.6, 0.5, 0.22)), 1.06, 0.14 * unit, ring)
-    shade(canvas, face.put(oval(0, who.chin - 0.16, 0.16, 0.08)), 1.07, 0.05 * unit, ring)
+    shade(canvas, face.to_pixels(oval(0, -0.6, 0.5, 0.22)), 1.06, 0.14 * unit, ring)
+    shade(canvas, face.to_pixels(oval(0, who.chin - 0.16, 0.16, 0.08)), 1.07, 0.05 * unit, ring)
 
 
 def spectacles(canvas: Floats, who: Identity, face: Frame) -> None:
-    """Paints the person's glasses, if any."""
+    """Paint the person's glasses, if any."""
     if not who.glasses:
         return
     thick = 0.03 + 0.045 * who.glasses
@@ -187,10 +199,10 @@ def spectacles(canvas: Floats, who: Identity, face: Frame) -> None:
         x = side * (who.eye_gap + 0.02)
         squarish = np.sign(ring := oval(0, 0, 1, 1)) * np.abs(ring) ** 0.7
         lens = squarish * (0.33, 0.24) + (x, 0.04)
-        shade(canvas, face.put(lens), 1.04)
+        shade(canvas, face.to_pixels(lens), 1.04)
         fill(
             canvas,
-            face.put(
+            face.to_pixels(
                 np.concatenate(
                     [
                         lens,
@@ -206,9 +218,9 @@ def spectacles(canvas: Floats, who: Identity, face: Frame) -> None:
         )
         fill(
             canvas,
-            face.put(ribbon([(x + side * 0.32, -0.04), (side * 0.86, 0.0), (side * 1.02, 0.02)], thick, taper=0)),
+            face.to_pixels(ribbon([(x + side * 0.32, -0.04), (side * 0.86, 0.0), (side * 1.02, 0.02)], thick, taper=0)),
             who.frame,
             0.9,
             0.3,
         )
-    fill(canvas, face.put(ribbon([(-0.13, 0.0), (0, -0.04), (0.13, 0.0)], thick, taper=0)), who.frame, 0.92, 0.3)
+    fill(canvas, face.to_pixels(ribbon([(-0.13, 0.0), (0, -0.04), (0.13, 0.0)], thick, taper=0)), who.frame, 0.92, 0.3)

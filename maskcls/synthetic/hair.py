@@ -14,9 +14,9 @@ _WHITE = np.array((186, 184, 184), np.float32)
 
 
 def hair_colours(who: Identity, shot: Shot, face: Frame, height: int, width: int) -> Floats:
-    """Returns what colour hair has at every pixel, (H, W, 3): strands from the crown, grey among them, and a sheen."""
+    """Return what colour hair has at every pixel, (H, W, 3): strands from the crown, grey among them, and a sheen."""
     reach = _LENGTH.get(who.hair, 0.2) + 0.4
-    rows = max(2, min(height, int(face.centre[1] + reach * face.unit)))  # no hair below
+    rows = max(2, min(height, int(face.center[1] + reach * face.unit)))  # no hair below
     step = 2 if height > 400 else 1  # a strand of a large picture is wider than its pixels
     u, v = face.grid((slice(0, rows, step), slice(0, width, step)))
     across, down = u - 0.5 * who.part, v + 1.85
@@ -39,7 +39,7 @@ def hair_colours(who: Identity, shot: Shot, face: Frame, height: int, width: int
 
 
 def _strands(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Returns a round of 1,024 lighter and darker strands, of several widths."""
+    """Return a round of 1,024 lighter and darker strands, of several widths."""
     table = np.zeros(1024, np.float32)
     for width, height in ((24, 0.6), (8, 0.5), (3, 0.4)):
         noise = rng.standard_normal(1024 // width + 1).astype(np.float32)
@@ -48,7 +48,7 @@ def _strands(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def hair_behind(canvas: Floats, who: Identity, face: Frame, colours: Floats) -> None:
-    """Paints what of the hair lies behind head and neck."""
+    """Paint what of the hair lies behind head and neck."""
     reach = _LENGTH.get(who.hair)
     if reach is None:
         return
@@ -56,7 +56,7 @@ def hair_behind(canvas: Floats, who: Identity, face: Frame, colours: Floats) -> 
     if who.hair == "tied":
         side = np.sign(who.part)  # the tail falls over one shoulder
         tail = curve([(side * 0.3, 0.4), (side * 0.95, 0.9), (side * 1.0, 1.7), (side * 0.75, 2.5), (side * 0.5, 1.8)])
-        fill(canvas, face.put(tail, flat=True), np.asarray(who.hair_colour) * 0.9, soft=0.6)
+        fill(canvas, face.to_pixels(tail, flat=True), np.asarray(who.hair_colour) * 0.9, soft=0.6)
         ring = curve([(0, -1.5 - vol), (0.8, -1.2), (1.04, -0.4), (0.7, 0.6), (-0.7, 0.6), (-1.04, -0.4), (-0.8, -1.2)])
     else:
         wide = 1.06 + vol + (0.14 if who.hair == "perm" else 0)
@@ -75,18 +75,18 @@ def hair_behind(canvas: Floats, who: Identity, face: Frame, colours: Floats) -> 
                 (-wide * 0.75, -1.2 - vol * 0.6),
             ]
         )
-    fill(canvas, face.put(ring, flat=True), colours * 0.72, soft=0.5)
+    fill(canvas, face.to_pixels(ring, flat=True), colours * 0.72, soft=0.5)
 
 
 def hair_front(canvas: Floats, who: Identity, face: Frame, colours: Floats) -> None:
-    """Paints the hair from the crown to the hairline, with its shadow on the forehead."""
+    """Paint the hair from the crown to the hairline, with its shadow on the forehead."""
     if who.hair == "bald":
         _sides(canvas, who, face, colours)
         return
     ring = np.concatenate([_crown(who), _hairline(who)])
-    polygon = face.put(ring, flat=True)
-    shadow = face.put(ring * (0.97, 1) + (0, 0.07), flat=True)
-    shade(canvas, shadow, 0.8, 0.05 * face.unit, face.put(_brow_area(), flat=True))
+    polygon = face.to_pixels(ring, flat=True)
+    shadow = face.to_pixels(ring * (0.97, 1) + (0, 0.07), flat=True)
+    shade(canvas, shadow, 0.8, 0.05 * face.unit, face.to_pixels(_brow_area(), flat=True))
     fill(canvas, polygon, colours, soft=max(0.5, 0.012 * face.unit))
     if who.hair in ("long", "bob"):
         _curtains(canvas, who, face, colours)
@@ -97,7 +97,7 @@ def _brow_area() -> Floats:
 
 
 def _crown(who: Identity) -> Floats:
-    """Returns the outer edge of the hair, from the left sideburn over the crown to the right one."""
+    """Return the outer edge of the hair, from the left sideburn over the crown to the right one."""
     rng, vol, w = np.random.default_rng(who.locks + 1), who.volume, who.width
     ear = {"crop": -0.02, "back": 0.0, "tied": -0.1}.get(who.hair, 0.12)
     side = 0.03 if who.hair in ("crop", "back", "tied") else 0.05 + 0.4 * vol
@@ -116,7 +116,7 @@ def _crown(who: Identity) -> Floats:
 
 
 def _hairline(who: Identity) -> Floats:
-    """Returns the inner edge of the hair, from the right sideburn over the forehead to the left one."""
+    """Return the inner edge of the hair, from the right sideburn over the forehead to the left one."""
     rng, lost = np.random.default_rng(who.locks + 2), who.recede
     if who.hair in ("fringe", "bob", "long") and (who.hair == "fringe" or who.locks % 2):
         low = -0.34 - 0.12 * (who.locks % 3) / 2 - 0.2 * lost
@@ -142,7 +142,7 @@ def _hairline(who: Identity) -> Floats:
 
 
 def _curtains(canvas: Floats, who: Identity, face: Frame, colours: Floats) -> None:
-    """Paints the locks that fall over the ears."""
+    """Paint the locks that fall over the ears."""
     reach = _LENGTH[who.hair]
     for side in (-1, 1):
         tuck = 0.06 * ((who.locks >> 4) % 3)
@@ -158,11 +158,11 @@ def _curtains(canvas: Floats, who: Identity, face: Frame, colours: Floats) -> No
                 (side * (0.9 + tuck), -0.2),
             ]
         )
-        fill(canvas, face.put(ring * (who.width, 1), flat=True), colours, soft=max(0.5, 0.02 * face.unit))
+        fill(canvas, face.to_pixels(ring * (who.width, 1), flat=True), colours, soft=max(0.5, 0.02 * face.unit))
 
 
 def _sides(canvas: Floats, who: Identity, face: Frame, colours: Floats) -> None:
-    """Paints the ring of hair that is left to the bald."""
+    """Paint the ring of hair that is left to the bald."""
     for side in (-1, 1):
         ring = curve(
             [
@@ -174,4 +174,4 @@ def _sides(canvas: Floats, who: Identity, face: Frame, colours: Floats) -> None:
                 (side * 0.94, 0.05),
             ]
         )
-        fill(canvas, face.put(ring * (who.width, 1), flat=True), colours, 0.85, 0.03 * face.unit)
+        fill(canvas, face.to_pixels(ring * (who.width, 1), flat=True), colours, 0.85, 0.03 * face.unit)

@@ -18,7 +18,7 @@ EARLESS = ("long", "bob")  # hair that covers the ears
 
 
 def portrait(who: Identity, shot: Shot, height: int, width: int) -> tuple[Image, Landmarks]:
-    """Returns the photo of a person before the camera's blur and noise, RGB (height, width, 3), and its landmarks."""
+    """Return the photo of a person before the camera's blur and noise, RGB (height, width, 3), and its landmarks."""
     rng = np.random.default_rng(shot.seed)
     face = place(who, shot, height, width)
     canvas = backdrop(who, shot, height, width, rng)
@@ -32,7 +32,7 @@ def portrait(who: Identity, shot: Shot, height: int, width: int) -> tuple[Image,
 
 
 def apply_camera(image: Image, shot: Shot) -> Image:
-    """Returns the photo as the camera records it: exposure, colour cast, blur, vignette and noise."""
+    """Return the photo as the camera records it: exposure, colour cast, blur, vignette and noise."""
     rng = np.random.default_rng(shot.seed + 1)
     height, width = image.shape[:2]
     cast = shot.exposure * np.array([1 + shot.warmth, 1.0, 1 - shot.warmth])
@@ -47,28 +47,28 @@ def apply_camera(image: Image, shot: Shot) -> Image:
 
 
 def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Returns noise of deviation 1: the difference of two random bytes, drawn much faster than a normal number."""
+    """Return noise of deviation 1: the difference of two random bytes, drawn much faster than a normal number."""
     bytes_ = rng.integers(0, 256, (2, *shape), np.uint8)
     return np.subtract(bytes_[0], bytes_[1], dtype=np.float32) * np.float32(1 / 104.5)
 
 
 def place(who: Identity, shot: Shot, height: int, width: int) -> Frame:
-    """Returns where the head of a photo lies in the picture."""
+    """Return where the head of a photo lies in the picture."""
     unit = 0.2 * height * shot.scale
-    centre = (width * 0.5 + shot.shift[0] * height, height * (0.455 + shot.shift[1]))
-    return Frame(centre, unit, shot.tilt, shot.yaw, shot.pitch)
+    center = (width * 0.5 + shot.shift[0] * height, height * (0.455 + shot.shift[1]))
+    return Frame(center, unit, shot.tilt, shot.yaw, shot.pitch)
 
 
 def landmarks(who: Identity, shot: Shot, face: Frame) -> Landmarks:
-    """Returns the five points and the chin of a drawn face, in pixels."""
+    """Return the five points and the chin of a drawn face, in pixels."""
     gap, wide = who.eye_gap, who.mouth * (1 + 0.1 * shot.smile)
-    points = face.put([(-gap, 0), (gap, 0), (0, 0.53 * who.nose), (-wide, 0.93), (wide, 0.93), (0, who.chin)])
+    points = face.to_pixels([(-gap, 0), (gap, 0), (0, 0.53 * who.nose), (-wide, 0.93), (wide, 0.93), (0, who.chin)])
     left, right, tip, low_left, low_right, chin = ((float(x), float(y)) for x, y in points)
     return Landmarks(left, right, tip, low_left, low_right, chin)
 
 
 def outline(who: Identity) -> Floats:
-    """Returns the contour of the head in face units, (n, 2)."""
+    """Return the contour of the head in face units, (n, 2)."""
     droop = 0.07 * who.sag
     return curve(
         mirror(
@@ -91,7 +91,7 @@ def outline(who: Identity) -> Floats:
 
 def _head(canvas: Floats, who: Identity, shot: Shot, face: Frame) -> None:
     skin = np.asarray(who.skin, np.float32)
-    ring = face.put(outline(who))
+    ring = face.to_pixels(outline(who))
     if who.hair not in EARLESS:
         for side in (-1, 1):
             _ear(canvas, who, face, side)
@@ -109,37 +109,44 @@ def _head(canvas: Floats, who: Identity, shot: Shot, face: Frame) -> None:
 def _ear(canvas: Floats, who: Identity, face: Frame, side: int) -> None:
     skin = np.asarray(who.skin, np.float32)
     x = side * 1.01 * who.width
-    fill(canvas, face.put(oval(x, 0.2, 0.12, 0.27, -0.15 * side)), skin * (0.93, 0.86, 0.84), soft=0.5)
-    shade(canvas, face.put(oval(x + 0.01 * side, 0.2, 0.06, 0.17, -0.15 * side)), 0.8, soft=0.03 * face.unit)
+    fill(canvas, face.to_pixels(oval(x, 0.2, 0.12, 0.27, -0.15 * side)), skin * (0.93, 0.86, 0.84), soft=0.5)
+    shade(canvas, face.to_pixels(oval(x + 0.01 * side, 0.2, 0.06, 0.17, -0.15 * side)), 0.8, soft=0.03 * face.unit)
     if who.earrings:
-        fill(canvas, face.put(oval(x - 0.01 * side, 0.5, 0.045, 0.05)), (236, 222, 180), opacity=0.95)
+        fill(canvas, face.to_pixels(oval(x - 0.01 * side, 0.5, 0.045, 0.05)), (236, 222, 180), opacity=0.95)
 
 
 def _complexion(canvas: Floats, who: Identity, face: Frame, ring: Floats) -> None:
-    """Paints what colours bare skin: blush, unevenness, spots and moles."""
+    """Paint what colours bare skin: blush, unevenness, spots and moles."""
     unit, skin = face.unit, np.asarray(who.skin, np.float32)
     rng = np.random.default_rng(who.locks)
     for side in (-1, 1):
-        cheek = face.put(oval(side * 0.56, 0.5, 0.26, 0.22))
+        cheek = face.to_pixels(oval(side * 0.56, 0.5, 0.26, 0.22))
         fill(canvas, cheek, skin * (1.02, 0.8, 0.78), 0.35 + 0.4 * who.makeup, 0.14 * unit, ring)
     for _ in range(int(8 * who.tone)):
         x, y, wide, high = rng.uniform((-0.85, -0.8, 0.08, 0.08), (0.85, 1.3, 0.25, 0.2))
-        shade(canvas, face.put(oval(x, y, wide, high)), 1 + rng.normal(0, 0.06), 0.06 * unit, ring)
+        shade(canvas, face.to_pixels(oval(x, y, wide, high)), 1 + rng.normal(0, 0.06), 0.06 * unit, ring)
     for _ in range(int(9 * who.spots)):
         x, y, size = rng.choice([-1, 1]) * rng.uniform(0.3, 0.9), rng.uniform(-0.9, 0.9), rng.uniform(0.02, 0.07)
-        fill(canvas, face.put(oval(x, y, size, size * 0.8)), skin * (0.7, 0.62, 0.55), 0.55, 0.02 * unit, ring)
+        fill(canvas, face.to_pixels(oval(x, y, size, size * 0.8)), skin * (0.7, 0.62, 0.55), 0.55, 0.02 * unit, ring)
     for x, y in who.moles:
-        fill(canvas, face.put(oval(x, y, 0.03, 0.03)), (64, 40, 34), 0.85, 0.3)
+        fill(canvas, face.to_pixels(oval(x, y, 0.03, 0.03)), (64, 40, 34), 0.85, 0.3)
 
 
 def _beard(canvas: Floats, who: Identity, face: Frame, ring: Floats) -> None:
-    """Paints the shadow of a shaved jaw and a moustache, greying with the hair."""
+    """Paint the shadow of a shaved jaw and a moustache, greying with the hair."""
     if who.stubble > 0.06:
         jaw = curve(mirror([(0, 0.72), (0.3, 0.68), (0.6, 0.7), (0.9, 0.45), (0.84, 1.0), (0.4, 1.6), (0, 1.6)]))
-        fill(canvas, face.put(jaw), np.array((78, 76, 80)) + 70 * who.grey, 0.8 * who.stubble, 0.09 * face.unit, ring)
+        fill(
+            canvas,
+            face.to_pixels(jaw),
+            np.array((78, 76, 80)) + 70 * who.grey,
+            0.8 * who.stubble,
+            0.09 * face.unit,
+            ring,
+        )
     if who.moustache:
         grey = np.array((60, 54, 52)) + 90 * who.grey
-        fill(canvas, face.put(oval(0, 0.76, 0.32, 0.075)), grey, 0.7, 0.04 * face.unit)
+        fill(canvas, face.to_pixels(oval(0, 0.76, 0.32, 0.075)), grey, 0.7, 0.04 * face.unit)
 
 
 def _lighten(canvas: Floats, shot: Shot, face: Frame, ring: Floats) -> None:

@@ -116,7 +116,7 @@ def test_photos_that_cannot_be_read_are_all_named_and_leave_nothing(
         Path(table["path"][i]).write_bytes(content)
     with pytest.raises(DataError) as caught:
         load_pixels(table, NONE, root)
-    assert sorted(caught.value.messages) == sorted(f"{table['path'][i]} cannot be read as a photo" for i in broken)
+    assert sorted(caught.value.messages) == sorted(f"{table['path'][i]} cannot be read as an image" for i in broken)
     assert not left(root)
 
 

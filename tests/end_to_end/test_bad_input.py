@@ -134,6 +134,6 @@ def test_a_photo_that_cannot_be_read_is_named(tiny: list[str], people: Path, tmp
     photo = next(path for path in sorted((base / "train" / "images").rglob("mask1.*")) if path.name[0] != ".")
     photo.write_bytes(b"no photo")
     words = [word for word in tiny if not word.startswith("data.")]
-    with pytest.raises(MaskclsError, match="cannot be read as a photo") as caught:
+    with pytest.raises(MaskclsError, match="cannot be read as an image") as caught:
         run(compose(*words, "data=competition", f"data.root={base}"))
     assert photo.name in str(caught.value)

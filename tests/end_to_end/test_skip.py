@@ -24,7 +24,7 @@ from maskcls.data.image_check import inspect_images
 from maskcls.data.pixel_cache import load_pixels
 from maskcls.engine.runner import run
 from maskcls.imaging.image_decoding import Image
-from maskcls.imaging.image_io import read_photo
+from maskcls.imaging.image_io import read_pixels
 
 
 @pytest.fixture
@@ -241,14 +241,14 @@ def test_a_table_whose_files_are_all_missing_leaves_none(words: list[str], mine:
 
 def spoil_late(monkeypatch: pytest.MonkeyPatch, names: list[str]) -> None:
     """Make photos that pass the look fail when their pixels are wanted."""
-    read = read_photo
+    read = read_pixels
 
     def fail(path: str) -> Image:
         if Path(path).name in names:
-            raise PhotoError(f"{path} cannot be read as a photo: out of luck")
+            raise PhotoError(f"{path} cannot be read as an image: out of luck")
         return read(path)
 
-    monkeypatch.setattr(pixel_cache, "read_photo", fail)
+    monkeypatch.setattr(pixel_cache, "read_pixels", fail)
 
 
 def test_photos_that_fail_late_are_left_out_too(
@@ -270,7 +270,7 @@ def test_photos_that_fail_late_are_left_out_too(
     assert run(compose(*words, "on_error=skip")) == score  # it answers, of the same table
     lost[0].write_bytes(lost[1].read_bytes())
     looks = inspect_images(map(str, lost), tmp_path / "cache")
-    assert looks[0].fault is None and "out of luck" in str(looks[1].fault)  # what has changed is looked at anew
+    assert looks[0].error is None and "out of luck" in str(looks[1].error)  # what has changed is looked at anew
 
 
 def test_a_late_fault_that_cannot_be_kept_stops_the_run(

@@ -21,7 +21,7 @@ from maskcls.data import image_check
 from maskcls.data.image_check import inspect_images
 from maskcls.imaging import image_io
 from maskcls.imaging.image_decoding import LIMIT, image_formats
-from maskcls.imaging.image_io import ImageInfo, inspect_image, listen, map_heard, read_image, read_photo
+from maskcls.imaging.image_io import ImageInfo, inspect_alone, inspect_image, map_images, read_image, read_pixels
 
 COLOUR = (200, 100, 50)
 
@@ -61,12 +61,12 @@ def flipped(raw: bytes) -> bytes:
     return raw[:at] + bytes([raw[at] ^ 255]) + raw[at + 1 :]
 
 
-CUT, BROKEN, BIG = "it is cut off, its end is missing", "its pixels are broken", f"more than the {LIMIT} megapixels"
+CUT, BROKEN, BIG = "truncated file", "corrupt pixel data", f"the limit of {LIMIT} megapixels"
 BAD: dict[str, tuple[bytes, str]] = {
-    "an empty file": (b"", "cannot be read as a photo"),
-    "a text": (b"name,age\n" * 50, "cannot be read as a photo"),
-    "a page of the web": (b"<!DOCTYPE html><html><body>404</body></html>", "cannot be read as a photo"),
-    "a JPEG's first bytes": (saved("JPEG")[:20], "cannot be read as a photo"),
+    "an empty file": (b"", "cannot be read as an image"),
+    "a text": (b"name,age\n" * 50, "cannot be read as an image"),
+    "a page of the web": (b"<!DOCTYPE html><html><body>404</body></html>", "cannot be read as an image"),
+    "a JPEG's first bytes": (saved("JPEG")[:20], "cannot be read as an image"),
     "a JPEG of a half": (noisy("JPEG")[:3000], CUT),
     "a JPEG without its last bytes": (noisy("JPEG")[:-9], CUT),
     "a progressive JPEG of a half": (noisy("JPEG", progressive=True)[:4000], CUT),
@@ -74,18 +74,18 @@ BAD: dict[str, tuple[bytes, str]] = {
     "a PNG of a half": (noisy("PNG")[:9000], CUT),
     "a PNG without its last bytes": (noisy("PNG")[:-9], CUT),
     "a PNG with a changed byte": (flipped(noisy("PNG")), BROKEN),
-    "a WebP of a half": (noisy("WEBP")[:2000], "cannot be read as a photo"),
+    "a WebP of a half": (noisy("WEBP")[:2000], "cannot be read as an image"),
     "a PNG without pixels": (empty_png(32, 24), BROKEN),
     "20,000 × 20,000 pixels": (empty_png(20_000, 20_000), BIG),
-    "9,000 × 9,000 pixels": (empty_png(9_000, 9_000), f"has 9000 × 9000 pixels, {BIG}"),
-    "8,001 × 10,000 pixels": (empty_png(8_001, 10_000), f"has 8001 × 10000 pixels, {BIG}"),
+    "9,000 × 9,000 pixels": (empty_png(9_000, 9_000), f"has 9000 × 9000 pixels, over {BIG}"),
+    "8,001 × 10,000 pixels": (empty_png(8_001, 10_000), f"has 8001 × 10000 pixels, over {BIG}"),
     "a BMP of a half": (saved("BMP")[:300], BROKEN),
-    "a TIFF of a half": (noisy("TIFF", compression="tiff_lzw")[:-2000], "cannot be read as a photo"),
-    **{f"an animated {kind}": (animated(kind), "holds 3 pictures") for kind in ("GIF", "PNG", "WEBP", "TIFF", "AVIF")},
-    "a HEIC, which needs a plugin": (b"\0\0\0\x18ftypheic" + bytes(99), "pip install pillow-heif reads HEIC"),
-    "a TIFF of 32-bit numbers": (saved("TIFF", Image.fromarray(np.ones((32, 24), np.int32))), "save it with 8 bits"),
-    "a TIFF of floats": (saved("TIFF", Image.fromarray(np.ones((32, 24), np.float32))), "save it with 8 bits"),
-    "a PPM of 16 bits": (saved("PPM", Image.fromarray(np.ones((32, 24), np.uint16))), "save it with 8 bits"),
+    "a TIFF of a half": (noisy("TIFF", compression="tiff_lzw")[:-2000], "cannot be read as an image"),
+    **{f"an animated {kind}": (animated(kind), "contains 3 images") for kind in ("GIF", "PNG", "WEBP", "TIFF", "AVIF")},
+    "a HEIC, which needs a plugin": (b"\0\0\0\x18ftypheic" + bytes(99), "HEIC needs pip install pillow-heif"),
+    "a TIFF of 32-bit numbers": (saved("TIFF", Image.fromarray(np.ones((32, 24), np.int32))), "Save it with 8 bits"),
+    "a TIFF of floats": (saved("TIFF", Image.fromarray(np.ones((32, 24), np.float32))), "Save it with 8 bits"),
+    "a PPM of 16 bits": (saved("PPM", Image.fromarray(np.ones((32, 24), np.uint16))), "Save it with 8 bits"),
 }  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def test_a_bad_photo_has_its_sentence(what: str, tmp_path: Path) -> None:
         read_image(str(path))
     (sentence,) = caught.value.messages
     assert sentence.startswith(f"{path} ") and words in sentence
-    assert f"{path} {inspect_image(str(path)).fault}" == sentence
+    assert f"{path} {inspect_image(str(path)).error}" == sentence
 
 
 def gone(path: Path) -> None:
@@ -106,8 +106,8 @@ def gone(path: Path) -> None:
 
 
 STRANGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a folder": (Path.mkdir, "is no file"),
-    "a pipe": (os.mkfifo, "is no file"),
+    "a folder": (Path.mkdir, "is not a file"),
+    "a pipe": (os.mkfifo, "is not a file"),
     "a link to nothing": (gone, "cannot be read: No such file or directory"),
     "nothing": (lambda path: None, "cannot be read: No such file or directory"),
     "a name that is too long": (lambda path: None, "cannot be read: File name too long"),
@@ -190,11 +190,11 @@ def test_a_photo_is_looked_at_once_until_it_changes(tmp_path: Path, monkeypatch:
     )
     assert sorted(seen) == paths
     Path(paths[1]).write_bytes(b"")
-    assert [bool(known.fault) for known in inspect_images(paths, tmp_path)] == [False, True, False] and seen[3:] == [
+    assert [bool(known.error) for known in inspect_images(paths, tmp_path)] == [False, True, False] and seen[3:] == [
         paths[1]
     ]
     (tmp_path / "photos.json").write_text("{broken")
-    assert inspect_images(paths, tmp_path)[0].fault is None and len(seen) == 7
+    assert inspect_images(paths, tmp_path)[0].error is None and len(seen) == 7
 
 
 def scene(mode: str = "RGB") -> Image.Image:
@@ -236,9 +236,9 @@ def test_each_format_and_mode_is_read_as_pillow_converts_it(kind: str, mode: str
     path = tmp_path / "photo.jpg"
     path.write_bytes(raw)
     if (kind, mode) == ("PPM", "I;16"):  # Pillow opens it as 32-bit numbers
-        assert "save it with 8 bits" in str(inspect_image(str(path)).fault)
+        assert "Save it with 8 bits" in str(inspect_image(str(path)).error)
         return
-    image = read_photo(str(path))
+    image = read_pixels(str(path))
     assert np.abs(image.astype(int) - reference(raw)).max() <= 2
     assert inspect_image(str(path))[:3] == (*image.shape[:2], None)
 
@@ -262,7 +262,7 @@ def test_size_and_pixels_are_turned_alike(orientation: int, kind: str, where: st
     exif[0x0112] = orientation
     path = tmp_path / "turned.jpg"
     scene().save(path, kind, **({"exif": exif} if where == "exif" else {"xmp": XMP % orientation}))  # type: ignore[arg-type]
-    image = read_photo(str(path))
+    image = read_pixels(str(path))
     assert np.abs(image.astype(int) - reference(path.read_bytes())).max() <= 2
     assert inspect_image(str(path))[:3] == (*image.shape[:2], None)
     if where == "exif" and kind != "TIFF":  # Pillow writes no orientation into a TIFF by that way
@@ -272,7 +272,7 @@ def test_size_and_pixels_are_turned_alike(orientation: int, kind: str, where: st
 def test_a_turned_tiff_is_upright(tmp_path: Path) -> None:
     path = tmp_path / "turned.tif"
     scene().save(path, tiffinfo={0x0112: 6})
-    assert np.array_equal(read_photo(str(path)), np.rot90(np.asarray(scene()), -1))
+    assert np.array_equal(read_pixels(str(path)), np.rot90(np.asarray(scene()), -1))
     assert inspect_image(str(path))[:3] == (75, 99, None)
 
 
@@ -303,11 +303,11 @@ def test_what_libjpeg_warns_of_is_a_fault_with_a_name(
         path.write_bytes(damaged(raw, start, seed))
         cv2.imread(str(path))
         warned = "JPEG" in capfd.readouterr().err
-        fault = listen(str(path)).fault
+        fault = inspect_alone(str(path)).error
         assert fault or not warned
         heard += warned
         if warned:
-            with pytest.raises(DataError, match=rf"^{path} cannot be read as a photo"):
+            with pytest.raises(DataError, match=rf"^{path} cannot be read as an image"):
                 read_image(str(path))
     assert heard > 10 and not capfd.readouterr().err
 
@@ -317,7 +317,7 @@ def test_damage_to_a_png_is_always_a_fault(tmp_path: Path) -> None:
     for seed in range(60):
         path = tmp_path / f"{seed}.png"
         path.write_bytes(damaged(raw, raw.index(b"IDAT"), seed))
-        assert inspect_image(str(path)).fault or np.array_equal(read_photo(str(path)), np.asarray(scene()))
+        assert inspect_image(str(path)).error or np.array_equal(read_pixels(str(path)), np.asarray(scene()))
 
 
 @pytest.mark.parametrize("how", ["tiff_lzw", "tiff_adobe_deflate"])
@@ -326,7 +326,7 @@ def test_what_libtiff_says_is_a_fault(how: str, tmp_path: Path, capfd: pytest.Ca
     for seed in range(60):
         path = tmp_path / f"{seed}.tif"
         path.write_bytes(damaged(raw, 10, seed))
-        fault = inspect_image(str(path)).fault
+        fault = inspect_image(str(path)).error
         warned = bool(capfd.readouterr().err)
         assert fault or not warned
         heard += warned
@@ -340,11 +340,11 @@ def test_what_passes_the_check_is_decoded_in_the_size_that_it_told(kind: str, tm
         path = tmp_path / f"{seed}.jpg"
         path.write_bytes(damaged(raw, 8, seed))
         seen = inspect_image(str(path))
-        if seen.fault is None:
-            assert read_photo(str(path)).shape == (seen.height, seen.width, 3)
+        if seen.error is None:
+            assert read_pixels(str(path)).shape == (seen.height, seen.width, 3)
         else:
             with pytest.raises(DataError):
-                read_photo(str(path))
+                read_pixels(str(path))
 
 
 def test_among_many_the_broken_ones_are_named(
@@ -353,19 +353,19 @@ def test_among_many_the_broken_ones_are_named(
     monkeypatch.setattr(image_io, "ROUND", 3)
     good, raw = saved("JPEG", scene(), quality=95), b""
     seed = next(i for i in range(99) if (tmp_path / "x.jpg").write_bytes(raw := damaged(good, len(good) // 2, i)) and
-                listen(str(tmp_path / "x.jpg")).fault and inspect_image(str(tmp_path / "x.jpg")).fault is None)  # fmt: skip
+                inspect_alone(str(tmp_path / "x.jpg")).error and inspect_image(str(tmp_path / "x.jpg")).error is None)  # fmt: skip
     paths = [str(tmp_path / f"{i}.jpg") for i in range(40)]
     for i, path in enumerate(paths):
         Path(path).write_bytes(raw if i in (5, 6, 39) else good)
     capfd.readouterr()
-    assert seed < 99 and [i for i, seen in enumerate(inspect_images(paths, tmp_path)) if seen.fault] == [5, 6, 39]
-    assert [i for i, (_, fault) in enumerate(map_heard(read_photo, paths, str)) if fault] == [5, 6, 39]
+    assert seed < 99 and [i for i, seen in enumerate(inspect_images(paths, tmp_path)) if seen.error] == [5, 6, 39]
+    assert [i for i, (_, fault) in enumerate(map_images(read_pixels, paths, str)) if fault] == [5, 6, 39]
     assert not capfd.readouterr().err
 
 
 def test_what_others_say_meanwhile_is_passed_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.jpg").write_bytes(saved("JPEG"))
-    assert list(map_heard(lambda path: os.write(2, b"a word\n"), [str(tmp_path / "a.jpg")], str)) == [(7, None)]
+    assert list(map_images(lambda path: os.write(2, b"a word\n"), [str(tmp_path / "a.jpg")], str)) == [(7, None)]
     assert capfd.readouterr().err == "a word\n"
 
 
@@ -373,4 +373,7 @@ def test_a_chatty_png_is_good(tmp_path: Path) -> None:
     raw, profile = saved("PNG"), b"x\0\0" + zlib.compress(b"no profile")
     chunk = struct.pack(">I", len(profile)) + b"iCCP" + profile + struct.pack(">I", zlib.crc32(b"iCCP" + profile))
     (tmp_path / "a.png").write_bytes(raw[:33] + chunk + raw[33:])
-    assert read_image(str(tmp_path / "a.png")).shape == (32, 24, 3) and listen(str(tmp_path / "a.png")).fault is None
+    assert (
+        read_image(str(tmp_path / "a.png")).shape == (32, 24, 3)
+        and inspect_alone(str(tmp_path / "a.png")).error is None
+    )

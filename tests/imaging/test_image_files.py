@@ -19,7 +19,7 @@ from maskcls.imaging.image_io import inspect_image
 from maskcls.inference.predict import list_images
 
 ENDINGS = sorted({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-OTHERS = {".txt": 2, ".mov": 1, ".heic": 1, "without an ending": 1}
+OTHERS = {".txt": 2, ".mov": 1, ".heic": 1, "without a suffix": 1}
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ def test_all_usual_formats_are_read(folder: Path) -> None:
     assert set(ENDINGS) <= image_endings() and not image_endings() & {".txt", ".eps", ".mpg", ".h5", ".wmf", ".pdf"}
     images, left_out = find_images(folder)
     assert sorted(path.suffix.lower() for path in images) == ENDINGS and images == sorted(images)
-    assert left_out == Counter(OTHERS) and not any(inspect_image(str(path)).fault for path in images)
+    assert left_out == Counter(OTHERS) and not any(inspect_image(str(path)).error for path in images)
 
 
 def test_what_is_left_out_is_said_by_ending() -> None:
     assert describe_left_out(Counter()) == ""
     assert describe_left_out(Counter({".txt": 1})) == "left out 1 file: 1 .txt"
-    words = "left out 5 files: 2 .txt, 1 .heic, 1 .mov, 1 without an ending (pip install pillow-heif reads HEIC)"
+    words = "left out 5 files: 2 .txt, 1 .heic, 1 .mov, 1 without a suffix (HEIC needs pip install pillow-heif)"
     assert describe_left_out(Counter(OTHERS)) == words
 
 

@@ -89,4 +89,4 @@ def test_a_command_spells_out_what_a_bad_photo_is_called(tmp_path: Path) -> None
     call = [sys.executable, "-m", "maskcls", "preview", f"source={place}", f"out={tmp_path / 'sheet.jpg'}"]
     shown = subprocess.run(call, capture_output=True, text=True, env=os.environ | {"PYTHONUTF8": "1"}, check=False)
     assert shown.returncode == 2 and not rules(shown.stdout + shown.stderr)
-    assert r"a\x1b[31mb\u202e.jpg cannot be read as a photo" in shown.stderr and "Traceback" not in shown.stderr
+    assert r"a\x1b[31mb\u202e.jpg cannot be read as an image" in shown.stderr and "Traceback" not in shown.stderr
