@@ -1,1 +1,1 @@
-"""One module per subcommand: parse arguments, call one function, print."""
+"""Commands: one module each, which parses arguments, calls one function and prints."""

@@ -1,4 +1,4 @@
-"""Commands: errors as messages, exit codes."""
+"""Error messages and exit codes of commands."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from maskcls.system.signals import exit_code, stop_on_signals
 from maskcls.system.streams import prepare_streams
 
 
-def hushed(unraised: Any) -> None:
-    """Leave out what torch's loader says while it ends after one of its workers was killed: that is told already."""
+def report_unraisable(unraised: Any) -> None:
+    """Report an unraisable exception, except torch's about a killed loader worker, which is reported already."""
     if "DataLoader worker" not in str(unraised.exc_value):
         sys.__unraisablehook__(unraised)
 
 
 def run_command(main: Callable[[], Any]) -> Callable[[], Any]:
-    """Make a command of a function: a fault is its sentence and exit code 2, a signal 128 + its number."""
+    """Wrap a function as a command: exit code 2 after an error's message, 128 + the number of a signal."""
 
     @functools.wraps(main)
     def guarded() -> Any:
-        sys.unraisablehook = hushed
+        sys.unraisablehook = report_unraisable
         prepare_streams()
         try:
             with stop_on_signals():
                 return exit_on_error(main)
         except KeyboardInterrupt as stop:
             if is_main_process():
-                error_console.print("stopped; the same command goes on from the last whole epoch", markup=False)
+                message = "interrupted; run the same command to resume from the last completed epoch"
+                error_console.print(message, markup=False)
             sys.exit(exit_code(stop))
 
     return guarded

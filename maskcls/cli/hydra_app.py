@@ -26,14 +26,14 @@ from maskcls.system.streams import prepare_streams
 
 
 def hydra_app(task: Callable[[Any], Any], config: str = "config") -> Callable[[], Any]:
-    """Return the command that composes `config` with the command line and hands it to `task`, once for each job."""
+    """Return a command that composes `config` and the command line and calls `task` with the result of each job."""
 
     failed: list[MaskclsError] = []
     typed: list[str] = []
 
     @functools.wraps(task)
     def job(cfg: Any) -> Any:
-        sys.argv = list(typed)  # what is kept of the command is what was typed, in a launcher's process too
+        sys.argv = list(typed)  # the provenance records the typed command, in a launcher's process too
         prepare_streams()
         try:
             return task(cfg)
@@ -46,47 +46,47 @@ def hydra_app(task: Callable[[Any], Any], config: str = "config") -> Callable[[]
 
     @run_command
     def main() -> Any:
-        """Compose and run, or end with the sentences of what failed."""
+        """Compose and run; raise the errors of the jobs at the end."""
         typed[:] = sys.argv
-        flags, words = split_flags(sys.argv[1:])
+        flags, overrides = split_flags(sys.argv[1:])
         completes = "--shell-completion" in flags
-        if completes and print_script(words):
+        if completes and print_script(overrides):
             return
         if completes:
-            set_typed_line(lambda word: to_hydra([word]))
+            set_typed_line(lambda override: to_hydra([override]))
         Plugins.instance().register(Experiments)
-        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach this function whole
-        line = words if completes else parse_overrides([*flags, *words], config)[len(flags) :]
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra passes errors on unchanged
+        line = overrides if completes else parse_overrides([*flags, *overrides], config)[len(flags) :]
         set_sweep_name([*flags, *line])
-        with wrap_hydra_errors(line, words):
+        with wrap_hydra_errors(line, overrides):
             sys.argv[1:] = [*flags, *line]
             hydra.main(version_base="1.3", config_path=str(resource_dir("conf")), config_name=config)(job)()
         if len(failed) == 1:
             raise failed[0]
         if failed:
-            raise RunError(f"{len(failed)} jobs of the sweep failed; each has said why")
+            raise RunError(f"{len(failed)} jobs of the sweep failed; see the error of each above")
 
     return main
 
 
 def collect_error(error: MaskclsError, failed: list[MaskclsError]) -> float:
-    """Keep a job's fault for the end, so that a sweep goes on; in a launcher's own process it is raised.
+    """Store a job's error so that the sweep continues, and return 0, the worst macro F1, for its sweeper.
 
-    A sweeper that asks for a score hears 0, the worst macro F1.
+    In the process of a launcher such as joblib, raise the error.
     """
     hydra_config = HydraConfig.get()
-    sweeps = hydra_config.mode is RunMode.MULTIRUN
-    if sweeps and "BasicLauncher" not in hydra_config.launcher["_target_"]:
+    is_sweep = hydra_config.mode is RunMode.MULTIRUN
+    if is_sweep and "BasicLauncher" not in hydra_config.launcher["_target_"]:
         raise error
-    if sweeps:
+    if is_sweep:
         print_error(error, f"job {hydra_config.job.num} failed: ")
-    failed.append(type(error)(*error.messages))  # without its frames, which hold the job's model
+    failed.append(type(error)(*error.messages))  # without its traceback, which references the job's model
     return 0.0
 
 
 def set_sweep_name(arguments: list[str]) -> None:
-    """Give the jobs of a sweep a name to share, by the environment, which any launcher hands on."""
+    """Name the W&B group of a sweep's jobs, in the environment, which every launcher passes on."""
     if SWEEPS & set(arguments):
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise ConfigError("torchrun runs one job: a sweep (-m) under it would hang at the second one")
+            raise ConfigError("a sweep (-m) cannot run under torchrun. Run one job at a time")
         os.environ["MASKCLS_SWEEP"] = f"sweep-{hashlib.sha256(' '.join(arguments).encode()).hexdigest()[:8]}"

@@ -1,7 +1,7 @@
-"""Predict with one finished run, or with several of them blended.
+"""Prediction with one finished run, or with several blended.
 
-python -m maskcls predict runs='[runs/a-1234,runs/b-5678]' blend=fitted     the evaluation photos: submission.csv
-python -m maskcls predict runs='[a-1234]' photos=~/pictures tta=flip        any photos: photos.csv
+maskcls predict runs='[runs/a-1234,runs/b-5678]' blend=fitted     the evaluation set: submission.csv
+maskcls predict runs='[a-1234]' photos=~/pictures tta=flip        any images: photos.csv
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from maskcls.cli.hydra_app import hydra_app
 
 
 def task(cfg: DictConfig) -> float:
-    """Predict once; what is heavy to import is imported only now."""
+    """Predict; heavy modules are imported here."""
     from maskcls.inference.predict import predict
 
     return predict(cfg)

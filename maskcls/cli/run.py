@@ -1,4 +1,4 @@
-"""Run an experiment, or with -m a sweep of them.
+"""Training of an experiment, or with -m of a sweep.
 
 python -m maskcls.run model=effnet_b4 loss=focal
 python -m maskcls.run -m model=resnet18,effnet_b0 loss=ce,focal
@@ -12,7 +12,7 @@ from maskcls.cli.hydra_app import hydra_app
 
 
 def task(cfg: DictConfig) -> float:
-    """Run one job; what is heavy to import is imported only now."""
+    """Run one job; heavy modules are imported here."""
     from maskcls.ladder.rungs import check_single_run
 
     check_single_run(cfg)

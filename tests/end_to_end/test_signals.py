@@ -18,7 +18,7 @@ from maskcls.storage.run_files import read_history
 from maskcls.system import signals
 from maskcls.system.signals import Stopped, exit_code, stop_on_signals
 
-SENTENCE = "stopped; the same command goes on from the last whole epoch\n"
+SENTENCE = "interrupted; run the same command to resume from the last completed epoch\n"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
