@@ -24,6 +24,18 @@ def load_evaluation(data: Component, cache: Path) -> pd.DataFrame:
     return rows.assign(content=file_digests(list(rows["path"]), cache))
 
 
+def current_evaluation(run: Run, cache: Path) -> pd.DataFrame:
+    """Return a run's evaluation rows as its images are now, or as stored, with a note, if they cannot be read."""
+    table = run.eval_table
+    if table.empty:
+        return table
+    try:
+        return load_own_evaluation(run, cache)
+    except (DataError, RunError):
+        console.info(f"{run.path.name}: evaluation images not found; cannot check that they are unchanged", "yellow")
+        return table
+
+
 def load_own_evaluation(run: Run, cache: Path) -> pd.DataFrame:
     """Return a run's evaluation rows with the current path and content of their images.
 

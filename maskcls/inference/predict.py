@@ -21,7 +21,7 @@ from maskcls.core.task import FloatArray
 from maskcls.data.pixel_cache import load_pixels
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.inference.ensemble import blend_runs, print_scores, score_rows
-from maskcls.inference.evaluation_set import load_evaluation, load_own_evaluation, stored_probs
+from maskcls.inference.evaluation_set import current_evaluation, load_evaluation, load_own_evaluation, stored_probs
 from maskcls.inference.predictor import Predictor, restore_component
 from maskcls.inference.submission import write_labels, write_submission
 from maskcls.storage.predictions import Predictions
@@ -85,13 +85,12 @@ def predict_eval(
 ) -> None:  # fmt: skip
     """Write the submission of the evaluation set, from stored predictions where they apply."""
     cache = Path(cfg.cache_dir)
-    table = runs[0].eval_table if use_run_data else load_evaluation(cfg.data, cache)
+    table = current_evaluation(runs[0], cache) if use_run_data else load_evaluation(cfg.data, cache)
     if table.empty:
         raise DataError("the data has no evaluation set. Set photos=<folder> to predict other images")
     stored = [stored_probs(run, table, cfg.precision, tta) for run in runs]
-    if use_run_data and any(probs is None for probs in stored):
-        table = load_own_evaluation(runs[0], cache)
-        stored = [stored_probs(run, table, cfg.precision, tta) for run in runs]
+    if "path" not in table and any(probs is None for probs in stored):
+        table = load_own_evaluation(runs[0], cache)  # raises the reason why there are no paths
     members = np.stack([compute_probs(run, table, cfg, tta, hardware) if probs is None else probs
                         for run, probs in zip(runs, stored, strict=True)])  # fmt: skip
     probs, has_label = ensemble(members), (table["label"] >= 0).to_numpy()

@@ -415,6 +415,27 @@ def test_photos_of_a_runs_own_data_that_changed_are_predicted_anew_for_each_of_i
     assert "a-1: 1 evaluation images changed since training" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("change", ["nothing", "two images swapped", "gone"])
+def test_stored_predictions_answer_for_unchanged_images_alone(
+    change: str, make: Make, ask: Callable[..., Path], people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, run = tmp_path / "mine", make("a-1")
+    shutil.copytree(people, base)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    write_text(run / "config.yaml", yaml.safe_dump(config | {"data": config["data"] | {"root": str(base)}}))
+    files = [base / "eval" / "images" / name for name in info(people)]
+    if change == "two images swapped":
+        files[2].rename(tmp_path / "spare"), files[9].rename(files[2]), (tmp_path / "spare").rename(files[9])
+    if change == "gone":
+        shutil.rmtree(base)
+    place = ask("runs=[a-1]", f"cache_dir={tmp_path}/cache")
+    expected = reference(run, files, (32, 24)) if change == "two images swapped" else stored(run)
+    np.testing.assert_allclose(pd.read_csv(place / "probabilities.csv")[COLUMNS], expected, atol=1e-5)
+    said = capsys.readouterr().out
+    assert ("2 evaluation images changed" in said) == (change == "two images swapped")
+    assert ("cannot check that they are unchanged" in said) == (change == "gone")
+
+
 def test_runs_of_photos_of_the_same_names_are_not_blended(
     make: Make, ask: Callable[..., Path], people: Path, tmp_path: Path
 ) -> None:
