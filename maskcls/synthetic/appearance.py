@@ -1,4 +1,4 @@
-"""Invents people, with looks that follow gender and age as loosely as real looks do, and the photos taken of them."""
+"""Random people whose appearance depends on gender and age, and the camera settings of their images."""
 
 from __future__ import annotations
 

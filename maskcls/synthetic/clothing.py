@@ -1,4 +1,4 @@
-"""Drawing of what surrounds a head: the wall behind it, neck, shoulders and clothes."""
+"""Background, neck, shoulders and clothes of a synthetic portrait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the embedded set: drawn people in exactly the layout of the competition's data."""
+"""Synthetic data set in the layout of the competition."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _JUNK = bytes.fromhex("00051607000200004d6163204f5320582020202020202020") + byte
 
 @dataclass(frozen=True)
 class Person:
-    """One row of the population; `seed` names the random stream that draws the person and nobody else."""
+    """One row of the population; `seed` names the random stream of this person."""
 
     id: str
     gender: int
@@ -121,7 +121,7 @@ def _deal(rng: np.random.Generator, people: int, least: int) -> np.ndarray:
 
 def _age(rng: np.random.Generator, band: int) -> int:
     if band == 2:
-        return 60  # the competition has nobody older
+        return 60  # the maximum age in the competition
     return int(rng.choice(np.arange(30, 60), p=_MIDDLE)) if band else int(rng.choice(np.arange(18, 30), p=_YOUNG))
 
 

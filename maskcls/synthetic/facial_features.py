@@ -1,4 +1,4 @@
-"""Draws the features of a face: eyes, brows, nose, mouth, the folds of age and spectacles."""
+"""Facial features of a synthetic portrait: eyes, brows, nose, mouth, wrinkles and glasses."""
 
 from __future__ import annotations
 

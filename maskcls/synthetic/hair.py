@@ -1,4 +1,4 @@
-"""Draws the hair of a person, strand by strand, behind and in front of the head."""
+"""Hair of a synthetic portrait, behind and in front of the head."""
 
 from __future__ import annotations
 

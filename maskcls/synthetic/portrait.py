@@ -1,4 +1,4 @@
-"""Draws the portrait of an invented person: wall, clothes, head, features and hair, then what a camera does to it."""
+"""Synthetic portraits: background, clothes, head, features and hair, then camera effects."""
 
 from __future__ import annotations
 
