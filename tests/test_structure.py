@@ -18,7 +18,7 @@ from maskcls.config.groups import GROUPS, MODULES
 from maskcls.config.overrides import resource_dir
 from maskcls.config.validation import to_container, validate
 from maskcls.ladder.rungs import LADDERS
-from maskcls.ladder.tables import markdown as markdown_of
+from maskcls.ladder.tables import markdown_tables
 
 TOP = Path(__file__).parent.parent
 LEVELS = {
@@ -139,7 +139,7 @@ def test_the_experiments_page_holds_the_table_of_options() -> None:
 
 def test_the_experiments_page_holds_the_tables_of_the_ladders() -> None:
     text, (begin, end) = (TOP / "experiments" / "README.md").read_text(encoding="utf-8"), table.MARKERS
-    found = [markdown_of(resource_dir("experiments") / "results", ladder) for ladder in LADDERS]
+    found = [markdown_tables(resource_dir("experiments") / "results", ladder) for ladder in LADDERS]
     assert text.split(begin)[1].split(end)[0].strip() == "\n\n".join(filter(None, found)).strip()
 
 

@@ -33,19 +33,19 @@ class TableOptions:
 @options_command(TableOptions)
 def main(options: TableOptions) -> None:
     """Print the tables, and write them to files."""
-    from maskcls.ladder.pages import page
+    from maskcls.ladder.pages import render_page
     from maskcls.ladder.results import load_results
-    from maskcls.ladder.tables import markdown, show
+    from maskcls.ladder.tables import markdown_tables, print_tables
 
     results = Path(options.results) if options.results else resource_dir("experiments") / "results"
     if not any(load_results(results, ladder) for ladder in options.ladder):
         console.info(f"no results of {', '.join(options.ladder)} in {results}. Run maskcls reproduce")
     for ladder in options.ladder:
-        show(results, ladder)
-    text = "\n\n".join(filter(None, (markdown(results, ladder) for ladder in options.ladder)))
+        print_tables(results, ladder)
+    text = "\n\n".join(filter(None, (markdown_tables(results, ladder) for ladder in options.ladder)))
     if options.markdown:
         write_text(Path(options.markdown), text + "\n")
     if options.write:
         replace_between_markers(Path(options.write), MARKERS, text)
     if options.html:
-        write_text(Path(options.html), page(results, options.ladder))
+        write_text(Path(options.html), render_page(results, options.ladder))

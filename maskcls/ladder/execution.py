@@ -1,4 +1,4 @@
-"""Climbing: every step that is not done is estimated, then trained, each from where it stands."""
+"""Training of the planned runs of a ladder, with an estimate of the time."""
 
 from __future__ import annotations
 
@@ -11,56 +11,60 @@ from maskcls.core.errors import MaskclsError
 from maskcls.engine.runner import run_experiment
 from maskcls.ladder.plan import PlannedRun, compose_config
 from maskcls.ladder.rungs import Rung
-from maskcls.ladder.time_estimate import estimate
+from maskcls.ladder.time_estimate import estimate_time
 from maskcls.storage.run import Run
 from maskcls.system import console
 from maskcls.system.console import format_duration
 
 
-def train_runs(steps: Sequence[PlannedRun]) -> list[str]:
-    """Train the steps that are not done and return a sentence for each that failed; the others go on."""
-    several = {(Run.of(compose_config(step.overrides)).id, str(step.initial)): step for step in reversed(steps)}
-    every = list(reversed(several.values()))  # rungs can share a run
-    failed: list[str] = []
-    left = [step for step in every if not try_run(step.is_done, step, failed)]
-    left = [step for step in left if not any(told.startswith(f"{step}: ") for told in failed)]
-    console.info(f"{len(every) - len(left) - len(failed)} of {len(every)} runs are done")
-    expected, begun = estimate(left) if left else 0.0, time.monotonic()
-    for i, step in enumerate(left):
-        passed = format_duration(time.monotonic() - begun)
-        console.info(
-            f"\n{step} ({i + 1}/{len(left)}): {step.rung.change}; {passed} of about {format_duration(expected)}", "bold"
-        )
-        with console.progress_prefix(f"{step} ({i + 1}/{len(left)})"):
-            try_run(lambda step=step: run_experiment(step.config()), step, failed)  # type: ignore[misc]
-    return failed
+def train_runs(planned_runs: Sequence[PlannedRun]) -> list[str]:
+    """Train the runs that are not finished and return the error messages; an error does not stop the other runs."""
+    unique = {
+        (Run.of(compose_config(planned.overrides)).id, str(planned.initial)): planned
+        for planned in reversed(planned_runs)
+    }
+    unique_runs = list(reversed(unique.values()))  # rungs can share a run
+    errors: list[str] = []
+    remaining = [planned for planned in unique_runs if not try_run(planned.is_done, planned, errors)]
+    remaining = [planned for planned in remaining if not any(error.startswith(f"{planned}: ") for error in errors)]
+    console.info(f"{len(unique_runs) - len(remaining) - len(errors)} of {len(unique_runs)} runs are finished")
+    expected, started_at = estimate_time(remaining) if remaining else 0.0, time.monotonic()
+    for i, planned in enumerate(remaining):
+        elapsed = format_duration(time.monotonic() - started_at)
+        progress = f"{planned} ({i + 1}/{len(remaining)})"
+        console.info(f"\n{progress}: {planned.rung.change}; {elapsed} of about {format_duration(expected)}", "bold")
+        with console.progress_prefix(progress):
+            try_run(lambda planned=planned: run_experiment(planned.config()), planned, errors)  # type: ignore[misc]
+    return errors
 
 
-def try_run(work: Callable[[], Any], step: PlannedRun, failed: list[str]) -> Any:
-    """Return what some work returns; a fault of one rung, such as memory, is kept and the others go on."""
+def try_run(work: Callable[[], Any], planned: PlannedRun, errors: list[str]) -> Any:
+    """Return the result of `work`, or None after adding its error to `errors` and printing it."""
     try:
         return work()
     except MaskclsError as error:
-        failed.append(f"{step}: {error}")
+        errors.append(f"{planned}: {error}")
     except Exception as error:
         traceback.print_exc()
-        failed.append(f"{step}: {type(error).__name__}: {error}")
-    console.error_console.print(console.escape_controls(failed[-1]), style="red", markup=False)
+        errors.append(f"{planned}: {type(error).__name__}: {error}")
+    console.error_console.print(console.escape_controls(errors[-1]), style="red", markup=False)
     return None
 
 
-def finished_runs(steps: Sequence[PlannedRun], rung: Rung, seeds: Sequence[int]) -> list[list[Run]] | None:
-    """Return a rung's finished runs, one for each seed (its members' where it blends); None where one is missing."""
-    found = []
+def finished_runs(planned_runs: Sequence[PlannedRun], rung: Rung, seeds: Sequence[int]) -> list[list[Run]] | None:
+    """Return the finished runs of a rung for each seed (for a blend those of its members), None if one is missing."""
+    seed_runs = []
     for seed in seeds:
         names = rung.members or (rung.name,)
-        mine = [
-            step for step in steps if step.seed == seed and step.rung.name in names and step.rung.ladder == rung.ladder
+        members = [
+            planned
+            for planned in planned_runs
+            if planned.seed == seed and planned.rung.name in names and planned.rung.ladder == rung.ladder
         ]
         try:
-            if len(mine) < len(names) or not all(step.is_done() for step in mine):
+            if len(members) < len(names) or not all(planned.is_done() for planned in members):
                 return None
-        except MaskclsError:  # the climb has said it
+        except MaskclsError:  # train_runs has reported it
             return None
-        found.append([Run.open(Run.of(step.config()).path) for step in mine])
-    return found
+        seed_runs.append([Run.open(Run.of(planned.config()).path) for planned in members])
+    return seed_runs

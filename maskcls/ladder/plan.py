@@ -1,4 +1,4 @@
-"""What a climb will do: each rung at a scale as a command line, checked before any work."""
+"""Planned runs of a reproduction: the overrides of each rung at a scale, validated before any work."""
 
 from __future__ import annotations
 
@@ -16,58 +16,58 @@ from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
 from maskcls.engine.runner import load_metrics_if_done
 from maskcls.imaging.image_io import read_image
-from maskcls.ladder.rungs import Rung, rungs
-from maskcls.ladder.scales import SCALES, overrides, rescale_milestones
+from maskcls.ladder.rungs import Rung, load_rungs
+from maskcls.ladder.scales import SCALES, rescale_milestones, scale_overrides
 from maskcls.storage.run import Run
 
-EXAM = 0.2  # of the people, at a smaller scale, where the data has no labelled evaluation photos
+EVAL_FRACTION = 0.2  # of the people, at a smaller scale, if the data has no labelled evaluation set
 
 
 @dataclass(frozen=True)
 class ReproduceConfig:
-    """What a climb is asked for."""
+    """Options of a reproduction."""
 
     ladders: tuple[str, ...]
     scale: str
     seeds: tuple[int, ...]
-    only: tuple[str, ...]  # rungs; empty: all
-    given: tuple[str, ...]  # overrides for every run
+    rungs: tuple[str, ...]  # empty: all
+    overrides: tuple[str, ...]  # of every run
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The data that a ladder stands on."""
+    """Facts about the data of a ladder."""
 
     name: str
-    photo: tuple[int, int]  # height and width
-    people: int  # labelled, in training
-    labelled: bool  # whether evaluation photos have labels
+    image_size: tuple[int, int]
+    num_people: int  # labelled, in training
+    has_eval_labels: bool
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A rung with one seed: the command line of its run."""
+    """A run of a rung with one seed, as overrides."""
 
     rung: Rung
     seed: int
     overrides: tuple[str, ...]
-    initial: PlannedRun | None  # the step whose weights this one begins with
+    initial: PlannedRun | None  # the run whose weights this one starts from
 
     def __str__(self) -> str:
         return f"{self.rung.ladder}={self.rung.name}" + (f" seed={self.seed}" if self.seed else "")
 
     def config(self) -> Config:
-        """Return the checked config; a RunError where the run that it begins with is not done."""
+        """Return the validated config; raise RunError if the run whose weights it starts from is not finished."""
         if self.initial is None:
             return compose_config(self.overrides)
         if not (initial := Run.of(self.initial.config())).is_done:
             raise RunError(
-                f"{self.rung.name} begins with the weights of {self.initial.rung.name}, whose run is not done"
+                f"{self.rung.name} starts from the weights of {self.initial.rung.name}, whose run is not finished"
             )
         return compose_config((*self.overrides, f"model.init={initial.path}"))
 
     def is_done(self) -> bool:
-        """Tell whether the run stands, of the data that is there now."""
+        """Return True if the run is finished, on the current data."""
         try:
             cfg = self.config()
         except RunError:
@@ -76,92 +76,96 @@ class PlannedRun:
 
 
 @cache
-def compose_config(words: tuple[str, ...]) -> Config:
-    """Return the checked config of a command line."""
-    return validate(compose(*words))
+def compose_config(overrides: tuple[str, ...]) -> Config:
+    """Return the validated config of some overrides."""
+    return validate(compose(*overrides))
 
 
-def smoke_data_overrides(asked: ReproduceConfig) -> tuple[str, ...]:
-    """Return the size of the drawn set at scale smoke, unless other data or another size is asked for."""
-    asks = any(re.match(r"data(=|\.people|\.eval_people)", word) for word in asked.given)
-    return () if asks or asked.scale != "smoke" else ("data.people=24", "data.eval_people=8")
+def smoke_data_overrides(options: ReproduceConfig) -> tuple[str, ...]:
+    """Return the overrides of the data at scale smoke, none if the user sets the data or its size."""
+    sets_data = any(re.match(r"data(=|\.people|\.eval_people)", override) for override in options.overrides)
+    return () if sets_data or options.scale != "smoke" else ("data.people=24", "data.eval_people=8")
 
 
-def inspect_dataset(asked: ReproduceConfig) -> DatasetInfo:
-    """Return what there is to know of the data before anything is planned."""
-    about = [word for word in asked.given if re.match(r"(data|plugins)\b", word)]  # others may be of a rung's words
-    data = compose_config((*about, *smoke_data_overrides(asked))).data
+def inspect_dataset(options: ReproduceConfig) -> DatasetInfo:
+    """Return facts about the data, before the runs are planned."""
+    data_overrides = [override for override in options.overrides if re.match(r"(data|plugins)\b", override)]
+    data = compose_config((*data_overrides, *smoke_data_overrides(options))).data
     table = data.build(lambda note: None)
-    place = data.params.get("root") or data.params.get("file") or os.environ.get("MASKCLS_DATA", data.name)
-    people = table.loc[table["part"] == "train", "person"].nunique()
-    labelled = bool(((table["part"] == "eval") & (table["label"] >= 0)).any())
-    name = "drawn people" if data.name == "synthetic" else Path(place).resolve().name
-    return DatasetInfo(f"{name} ({people:,} in training)", first_image_size(table["path"]), people, labelled)
+    source = data.params.get("root") or data.params.get("file") or os.environ.get("MASKCLS_DATA", data.name)
+    num_people = table.loc[table["part"] == "train", "person"].nunique()
+    has_eval_labels = bool(((table["part"] == "eval") & (table["label"] >= 0)).any())
+    name = "drawn people" if data.name == "synthetic" else Path(source).resolve().name
+    return DatasetInfo(
+        f"{name} ({num_people:,} in training)", first_image_size(table["path"]), num_people, has_eval_labels
+    )
 
 
 def first_image_size(paths: Iterable[str]) -> tuple[int, int]:
-    """Return height and width of the first photo that can be read."""
+    """Return height and width of the first readable image."""
     for path in paths:
         with contextlib.suppress(DataError):
             height, width = read_image(path).shape[:2]
             return height, width
-    raise DataError("none of the photos can be read")
+    raise DataError("no image of the data is readable")
 
 
-def plan_runs(asked: ReproduceConfig, land: DatasetInfo) -> list[PlannedRun]:
-    """Return the steps of all rungs and seeds, each after those it needs; all faults of asked ones are told at once."""
-    steps: list[PlannedRun] = []
-    faults: dict[str, list[str]] = {}
-    for ladder in asked.ladders:
-        for seed in asked.seeds:
-            made: dict[str, PlannedRun] = {}
-            for rung in rungs(ladder):
+def plan_runs(options: ReproduceConfig, dataset: DatasetInfo) -> list[PlannedRun]:
+    """Return the runs of all rungs and seeds, each after those it needs; raise all config errors at once."""
+    planned_runs: list[PlannedRun] = []
+    errors: dict[str, list[str]] = {}
+    for ladder in options.ladders:
+        for seed in options.seeds:
+            runs: dict[str, PlannedRun] = {}
+            for rung in load_rungs(ladder):
                 try:
-                    made[rung.name] = PlannedRun(
-                        rung, seed, rung_overrides(rung, seed, asked, land), made.get(rung.init or "")
+                    runs[rung.name] = PlannedRun(
+                        rung, seed, rung_overrides(rung, seed, options, dataset), runs.get(rung.init or "")
                     )
-                    compose_config(made[rung.name].overrides)
+                    compose_config(runs[rung.name].overrides)
                 except MaskclsError as error:
-                    for sentence in error.messages:
-                        faults.setdefault(sentence, []).append(f"{ladder}={rung.name}")
-            steps += [step for step in made.values() if not step.rung.members]
-    if faults:
-        raise ConfigError(*(f"{and_others(names)}: {sentence}" for sentence, names in faults.items()))
-    return steps
+                    for message in error.messages:
+                        errors.setdefault(message, []).append(f"{ladder}={rung.name}")
+            planned_runs += [planned for planned in runs.values() if not planned.rung.members]
+    if errors:
+        raise ConfigError(*(f"{and_others(names)}: {message}" for message, names in errors.items()))
+    return planned_runs
 
 
 def and_others(names: Sequence[str]) -> str:
-    """Return the first of some rungs, and how many others there are."""
+    """Return the first name and the number of the others."""
     others = len(dict.fromkeys(names)) - 1
     return names[0] + (f" and {others} other rung{'s' if others > 1 else ''}" if others else "")
 
 
-def required_rungs(ladder: str, only: Sequence[str]) -> set[str]:
-    """Return the asked rungs of a ladder with those that they need."""
-    every = {rung.name: rung for rung in rungs(ladder)}
-    names = [name for name in only if name in every] if only else list(every)
-    for name in names:
-        names += [need for need in every[name].needs if need not in names]
-    return set(names)
+def required_rungs(ladder: str, names: Sequence[str]) -> set[str]:
+    """Return the names of some rungs of a ladder (default: all), with those that they need."""
+    by_name = {rung.name: rung for rung in load_rungs(ladder)}
+    required = [name for name in names if name in by_name] if names else list(by_name)
+    for name in required:
+        required += [need for need in by_name[name].needs if need not in required]
+    return set(required)
 
 
-def rung_overrides(rung: Rung, seed: int, asked: ReproduceConfig, land: DatasetInfo) -> tuple[str, ...]:
-    """Return the command line of a rung at a scale; what the user gives comes last and wins."""
-    base = [f"{rung.ladder}={rung.name}", *smoke_data_overrides(asked), *(["model.init=null"] if rung.init else [])]
-    wished = SCALES[asked.scale]
-    if wished.people and wished.people < land.people:
-        base.append(f"people={wished.people}")
-    if wished.people and not land.labelled:
-        base.append(f"exam={EXAM}")
+def rung_overrides(rung: Rung, seed: int, options: ReproduceConfig, dataset: DatasetInfo) -> tuple[str, ...]:
+    """Return the overrides of a rung at a scale; those of the user come last and win."""
+    base = [f"{rung.ladder}={rung.name}", *smoke_data_overrides(options), *(["model.init=null"] if rung.init else [])]
+    scale = SCALES[options.scale]
+    if scale.people and scale.people < dataset.num_people:
+        base.append(f"people={scale.people}")
+    if scale.people and not dataset.has_eval_labels:
+        base.append(f"exam={EVAL_FRACTION}")
     published = compose_config((*base, "model.pretrained=false")).to_dict()
-    own = any(re.match(r"model(=|\.arch)", word) for word in asked.given)  # the user's network has no stand-in
-    scaled = [word for word in overrides(wished, published, land.photo) if not (own and word.startswith("model"))]
-    given = [*(["model.pretrained=false"] if own and not wished.pretrained else []), *asked.given]
-    if any(word.startswith("crop=") for word in asked.given):
-        scaled = [word for word in scaled if not word.startswith("crop.")]
-    cfg = compose_config((*base, *scaled, "model.pretrained=false", *given))
-    people = round((cfg.people or land.people) * (1 - (cfg.exam or 0)))
-    if wished.epochs:
-        scaled += rescale_milestones(published, cfg.to_dict(), people)
+    sets_model = any(re.match(r"model(=|\.arch)", override) for override in options.overrides)
+    scaled = list(scale_overrides(scale, published, dataset.image_size))
+    if sets_model:  # the scale substitutes only the published model
+        scaled = [override for override in scaled if not override.startswith("model")]
+    user = [*(["model.pretrained=false"] if sets_model and not scale.pretrained else []), *options.overrides]
+    if any(override.startswith("crop=") for override in options.overrides):
+        scaled = [override for override in scaled if not override.startswith("crop.")]
+    cfg = compose_config((*base, *scaled, "model.pretrained=false", *user))
+    num_people = round((cfg.people or dataset.num_people) * (1 - (cfg.exam or 0)))
+    if scale.epochs:
+        scaled += rescale_milestones(published, cfg.to_dict(), num_people)
     tags = [f"logger.tags=[{rung.ladder}-{rung.name}]"] if cfg.logger.name == "wandb" else []
-    return (*base, *scaled, *tags, *given, f"seed={seed}")
+    return (*base, *scaled, *tags, *user, f"seed={seed}")

@@ -1,4 +1,4 @@
-"""A reproduction from the first question to the closing tables, as JSON, Markdown, HTML, plots and a W&B run."""
+"""Reproduction of ladders: train the planned runs, then write results, tables, pages and a W&B run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from maskcls.config.overrides import resource_dir
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown_message
 from maskcls.ladder.execution import finished_runs, train_runs
-from maskcls.ladder.pages import pages
+from maskcls.ladder.pages import write_pages
 from maskcls.ladder.plan import (
     DatasetInfo,
     PlannedRun,
@@ -22,39 +22,40 @@ from maskcls.ladder.plan import (
     plan_runs,
     required_rungs,
 )
-from maskcls.ladder.results import PLACES, build_record, delete_record, load_results, name, save_record
-from maskcls.ladder.rungs import rungs
+from maskcls.ladder.results import IGNORED_OVERRIDES, build_record, delete_record, load_results, record_key, save_record
+from maskcls.ladder.rungs import load_rungs
 from maskcls.ladder.scales import SCALES
-from maskcls.ladder.tables import HEAD, rows, show
+from maskcls.ladder.tables import HEAD, print_tables, table_rows
 from maskcls.reporting.comparison import RunScores
 from maskcls.system import console
 from maskcls.system.files import check_writable
 
 
-def reproduce(asked: ReproduceConfig, keep: bool = False) -> None:
-    """Train the rungs, record and print their results; raise RunError for the rungs that failed, after the tables."""
-    check_config(asked)
-    land = inspect_dataset(asked)
-    tells = SCALES[asked.scale].description
-    console.info(f"{', '.join(asked.ladders)} on {land.name}, scale={asked.scale}: {tells}", "bold")
-    steps = plan_runs(asked, land)
-    place = Path(compose_config(steps[0].overrides).runs_dir) / "ladders"
-    kept = resource_dir("experiments") / "results" if keep else None
-    check_writable(runs_dir=str(place), **({"keep": str(kept)} if kept else {}))
-    with wandb_group(f"{'-'.join(asked.ladders)}-{asked.scale}-{land.name.split()[0]}"):
-        failed = train_runs([step for step in steps if step.rung.name in required_rungs(step.rung.ladder, asked.only)])
-        for ladder in asked.ladders:
-            failed += record_rungs(ladder, steps, asked, land, place, kept)
-            show(place, ladder)
-        pages(place, asked.ladders)
-        log(steps[0], place, asked)
-    if failed:
-        raise RunError(f"{len(failed)} rungs failed; the same command tries them again:", *failed)
+def reproduce(options: ReproduceConfig, keep: bool = False) -> None:
+    """Train the rungs, record and print their results; raise RunError with all errors after the tables."""
+    check_config(options)
+    dataset = inspect_dataset(options)
+    description = SCALES[options.scale].description
+    console.info(f"{', '.join(options.ladders)} on {dataset.name}, scale={options.scale}: {description}", "bold")
+    planned_runs = plan_runs(options, dataset)
+    results_dir = Path(compose_config(planned_runs[0].overrides).runs_dir) / "ladders"
+    keep_dir = resource_dir("experiments") / "results" if keep else None
+    check_writable(runs_dir=str(results_dir), **({"keep": str(keep_dir)} if keep_dir else {}))
+    with wandb_group(f"{'-'.join(options.ladders)}-{options.scale}-{dataset.name.split()[0]}"):
+        required = {(ladder, rung) for ladder in options.ladders for rung in required_rungs(ladder, options.rungs)}
+        errors = train_runs([run for run in planned_runs if (run.rung.ladder, run.rung.name) in required])
+        for ladder in options.ladders:
+            errors += record_rungs(ladder, planned_runs, options, dataset, results_dir, keep_dir)
+            print_tables(results_dir, ladder)
+        write_pages(results_dir, options.ladders)
+        log_results(planned_runs[0], results_dir, options)
+    if errors:
+        raise RunError(f"{len(errors)} rungs failed. Run the same command to retry them:", *errors)
 
 
 @contextmanager
 def wandb_group(name: str) -> Iterator[None]:
-    """Make one group of all W&B runs that begin here."""
+    """Context manager that puts all W&B runs started within it into one group."""
     before = os.environ.get("MASKCLS_SWEEP")
     os.environ["MASKCLS_SWEEP"] = name
     try:
@@ -63,23 +64,23 @@ def wandb_group(name: str) -> Iterator[None]:
         os.environ.pop("MASKCLS_SWEEP") if before is None else os.environ.update(MASKCLS_SWEEP=before)
 
 
-def log(step: PlannedRun, folder: Path, asked: ReproduceConfig) -> None:
-    """Log the closing tables to W&B, in the group of the runs, where their logger is W&B."""
-    sink = compose_config(step.overrides).logger.build(console.info)
-    if isinstance(sink, Wandb):
-        tables = {f"Ladder {ladder} {i}": rows(ladder, records) for ladder in asked.ladders
+def log_results(planned: PlannedRun, folder: Path, options: ReproduceConfig) -> None:
+    """Log the tables to W&B, in the group of the runs, if logger=wandb."""
+    logger = compose_config(planned.overrides).logger.build(console.info)
+    if isinstance(logger, Wandb):
+        tables = {f"Ladder {ladder} {i}": table_rows(ladder, records) for ladder in options.ladders
                   for i, records in enumerate(load_results(folder, ladder).values())}  # fmt: skip
-        sink.log_tables(f"{'-'.join(asked.ladders)}-{asked.scale}", folder, HEAD, tables)
+        logger.log_tables(f"{'-'.join(options.ladders)}-{options.scale}", folder, HEAD, tables)
 
 
 def check_config(cfg: ReproduceConfig) -> None:
     """Raise ConfigError with all errors of unknown rungs and of overrides that a rung cannot have."""
-    names = [rung.name for ladder in cfg.ladders for rung in rungs(ladder)]
-    errors = [unknown_message("rung", rung, names) for rung in cfg.only if rung not in names]
+    names = [rung.name for ladder in cfg.ladders for rung in load_rungs(ladder)]
+    errors = [unknown_message("rung", rung, names) for rung in cfg.rungs if rung not in names]
     errors += [
         f"{key} must not be empty" for key, value in {"ladder": cfg.ladders, "seeds": cfg.seeds}.items() if not value
     ]
-    keys = {override.partition("=")[0] for override in cfg.given}
+    keys = {override.partition("=")[0] for override in cfg.overrides}
     known = {"ladder", "scale", "rungs", "seeds", "keep", *Config.__dataclass_fields__}
     unknown = [key for key in sorted(keys) if key.lstrip("+~").split(".")[0] not in known]
     errors += [unknown_message("key", key, known) for key in unknown]
@@ -90,30 +91,35 @@ def check_config(cfg: ReproduceConfig) -> None:
 
 
 def record_rungs(
-    ladder: str, steps: Sequence[PlannedRun], asked: ReproduceConfig, land: DatasetInfo, place: Path, kept: Path | None
+    ladder: str,
+    planned_runs: Sequence[PlannedRun],
+    options: ReproduceConfig,
+    dataset: DatasetInfo,
+    results_dir: Path,
+    keep_dir: Path | None,
 ) -> list[str]:
-    """Record each rung whose runs stand, with its difference to its parent; return a sentence for each that cannot be.
+    """Record each rung whose runs are finished, with its difference to its parent, and return the error messages.
 
-    A record of other runs than those asked for goes.
+    The records of rungs without finished runs are deleted.
     """
-    standing_runs = {rung.name: finished_runs(steps, rung, asked.seeds) for rung in rungs(ladder)}
-    outcomes: dict[str, RunScores] = {}
-    given = [word for word in asked.given if not PLACES.match(word)]
-    scale = {"name": asked.scale, "tells": SCALES[asked.scale].description}
-    about = {"data": {"name": land.name, "photo": list(land.photo)}, "scale": scale, "given": given}
-    faults = []
-    for rung in rungs(ladder):
+    rung_runs = {rung.name: finished_runs(planned_runs, rung, options.seeds) for rung in load_rungs(ladder)}
+    scores: dict[str, RunScores] = {}
+    given = [override for override in options.overrides if not IGNORED_OVERRIDES.match(override)]
+    scale = {"name": options.scale, "tells": SCALES[options.scale].description}
+    settings = {"data": {"name": dataset.name, "photo": list(dataset.image_size)}, "scale": scale, "given": given}
+    errors = []
+    for rung in load_rungs(ladder):
         try:
-            if seeds := standing_runs[rung.name]:
-                outcomes[rung.name] = RunScores.of(seeds, rung.ensemble)
+            if seeds := rung_runs[rung.name]:
+                scores[rung.name] = RunScores.of(seeds, rung.is_ensemble)
         except MaskclsError as error:
-            faults.append(f"{ladder}={rung.name}: {error}")
-    for rung in rungs(ladder):
-        if rung.name not in outcomes:
-            delete_record(place, rung, name(about))
+            errors.append(f"{ladder}={rung.name}: {error}")
+    for rung in load_rungs(ladder):
+        if rung.name not in scores:
+            delete_record(results_dir, rung, record_key(settings))
             continue
-        below = outcomes.get(rung.below or "")
-        one = build_record(rung, outcomes[rung.name], below, standing_runs[rung.name] or [], **about)
-        for folder in filter(None, (place, kept)):
-            save_record(folder, one)
-    return faults
+        parent = scores.get(rung.parent or "")
+        record = build_record(rung, scores[rung.name], parent, rung_runs[rung.name] or [], **settings)
+        for folder in filter(None, (results_dir, keep_dir)):
+            save_record(folder, record)
+    return errors

@@ -1,4 +1,4 @@
-"""Published ladders: the rungs of experiments/<ladder>/, read from the heads of their files."""
+"""Published ladders: the rungs of experiments/<ladder>/, read from the headers of their files."""
 
 from __future__ import annotations
 
@@ -16,72 +16,75 @@ from maskcls.config.overrides import resource_dir
 from maskcls.core.errors import ConfigError
 
 LADDERS = ("team", "workflow", "madgrad")
-HEAD = re.compile(r"^# (\w+): (.*)$", re.MULTILINE)
+HEADER = re.compile(r"^# (\w+): (.*)$", re.MULTILINE)
 SCORE = re.compile(r"(F1|accuracy) ([\d.]+)")
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A step of a ladder: what it changes, what was published for it, and which of its predictions are its answer."""
+    """A step of a ladder: its change, its published scores, and how its runs are scored."""
 
     ladder: str
     name: str
     number: int
     change: str
-    published: Mapping[str, float]  # f1 (0–1) and accuracy (%), as far as they were told
-    below: str | None  # the rung that it inherits from
-    ensemble: bool  # the mean of the folds' models answers, not one of them alone
-    as_published: bool  # folds of images, as published: people stand on both sides
+    published: Mapping[str, float]  # f1 (0–1) and accuracy (%), if published
+    parent: str | None  # the rung whose config it inherits
+    is_ensemble: bool  # scored by the mean of the fold models, not by each of them
+    as_published: bool  # image-level folds as published, with people in both training and validation
     members: tuple[str, ...]  # rungs whose runs are blended; empty: a run of its own
-    init: str | None  # the rung whose weights it begins with
-    command: str  # what trains or blends it alone
+    init: str | None  # the rung whose weights it starts from
+    command: str  # how to train or blend this rung
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The rungs whose runs must stand before this one."""
+        """The rungs whose runs must be finished before this one."""
         return self.members + ((self.init,) if self.init else ())
 
 
-def rungs(ladder: str) -> list[Rung]:
+def load_rungs(ladder: str) -> list[Rung]:
     """Return a ladder's rungs, the lowest first."""
-    found = [rung(file) for file in (resource_dir("experiments") / ladder).glob("*.yaml")]
-    return sorted(found, key=lambda one: one.number)
+    ladder_rungs = [read_rung(file) for file in (resource_dir("experiments") / ladder).glob("*.yaml")]
+    return sorted(ladder_rungs, key=lambda rung: rung.number)
 
 
-def rung(file: Path) -> Rung:
-    """Return the rung of a file, whose comments `# key: value` tell what its config cannot."""
+def read_rung(file: Path) -> Rung:
+    """Return the rung of a file from its config and its header, comment lines `# key: value`."""
     text = file.read_text(encoding="utf-8")
-    head = dict(HEAD.findall(text))
-    if lacking := [key for key in ("rung", "change", "published") if key not in head]:
-        raise ConfigError(f"{file}: a rung's head tells {', '.join(lacking)} as `# {lacking[0]}: …`")
+    header = dict(HEADER.findall(text))
+    if missing := [key for key in ("rung", "change", "published") if key not in header]:
+        raise ConfigError(f"{file}: the header lacks {', '.join(missing)}. Add the line `# {missing[0]}: …`")
     parents = [entry for entry in yaml.safe_load(text).get("defaults", []) if isinstance(entry, str)]
-    figures = {key.lower(): float(value) for key, value in SCORE.findall(head["published"])}
+    published = {key.lower(): float(value) for key, value in SCORE.findall(header["published"])}
     return Rung(
-        ladder=file.parent.name, name=file.stem, number=int(head["rung"]), change=head["change"], published=figures,
-        below=next((name for name in parents if name != "_self_"), None), ensemble=head.get("answer") == "ensemble",
-        as_published=head.get("reading") == "faithful", members=tuple(re.findall(r"\w+", head.get("members", ""))),
-        init=head.get("init"), command=head.get("command", ""),
+        ladder=file.parent.name, name=file.stem, number=int(header["rung"]), change=header["change"],
+        published=published, parent=next((name for name in parents if name != "_self_"), None),
+        is_ensemble=header.get("answer") == "ensemble",
+        as_published=header.get("reading") == "faithful", members=tuple(re.findall(r"\w+", header.get("members", ""))),
+        init=header.get("init"), command=header.get("command", ""),
     )  # fmt: skip
 
 
 def check_single_run(cfg: DictConfig) -> None:
-    """Raise a ConfigError where the words that Hydra composed last name what one run of `cfg` alone is not.
+    """Raise ConfigError if the overrides that Hydra composed last cannot be trained as a single run.
 
-    That is a rung that blends other rungs' runs, one that begins with another's weights and was given none, and a grid
-    of runs that is asked for as one.
+    This is a rung that blends the runs of other rungs, a rung that starts from the weights of another one without
+    model.init, or a grid of runs without -m.
     """
     hydra = HydraConfig.get()
     for ladder in LADDERS:
-        known = {one.name: one for one in rungs(ladder)}
-        one = known.get(str(hydra.runtime.choices.get(ladder)))
-        if one and (one.members or (one.init and cfg.model.get("init") is None)):
-            what = f"blends the runs of {', '.join(one.members)} and has none of its own"
-            if one.init:
-                what = f"begins with the weights of {one.init}: model.init is missing"
+        by_name = {rung.name: rung for rung in load_rungs(ladder)}
+        rung = by_name.get(str(hydra.runtime.choices.get(ladder)))
+        if rung and (rung.members or (rung.init and cfg.model.get("init") is None)):
+            reason = f"blends the runs of {', '.join(rung.members)} and has no run of its own"
+            if rung.init:
+                reason = f"starts from the weights of {rung.init}, but model.init is not set"
             raise ConfigError(
-                f"{ladder}={one.name} {what}. Use {one.command}, or train all that it needs with "
-                f"maskcls reproduce ladder={ladder} rungs={one.name} scale=full"
+                f"{ladder}={rung.name} {reason}. Use {rung.command}, or train everything it needs with "
+                f"maskcls reproduce ladder={ladder} rungs={rung.name} scale=full"
             )
-    grid, word = hydra.sweeper.get("params"), hydra.runtime.choices.get("search")
-    if grid and word and hydra.mode is not RunMode.MULTIRUN:
-        raise ConfigError(f"search={word} is a grid of runs and not one. Use python -m maskcls.run -m search={word}")
+    grid, search = hydra.sweeper.get("params"), hydra.runtime.choices.get("search")
+    if grid and search and hydra.mode is not RunMode.MULTIRUN:
+        raise ConfigError(
+            f"search={search} is a grid of runs, not a single run. Use python -m maskcls.run -m search={search}"
+        )

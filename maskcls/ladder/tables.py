@@ -7,53 +7,54 @@ from html import escape
 from pathlib import Path
 
 from maskcls.ladder.results import load_results
-from maskcls.ladder.rungs import Rung, rungs
+from maskcls.ladder.rungs import Rung, load_rungs
 from maskcls.reporting.comparison import Record, format_difference, format_score_ci
 from maskcls.system import console
 
 BRIEF = (
     "rung\n", "published\nF1, accuracy", "out of fold\nF1, accuracy", "evaluation, one fold\nF1, accuracy",
-    "evaluation, ensemble\nF1, accuracy", "F1 to its parent\n[95 %]", "\nseeds", "\nseconds",
+    "evaluation, ensemble\nF1, accuracy", "F1 vs. parent\n[95 %]", "\nseeds", "\nseconds",
 )  # fmt: skip
 HEAD = (
     "rung", "published\nF1", "published\naccuracy", "out-of-fold\nF1", "out-of-fold\naccuracy",
-    "evaluation F1\none fold", "evaluation F1\nensemble", "evaluation\naccuracy", "F1 to its parent\n[95 %]",
+    "evaluation F1\none fold", "evaluation F1\nensemble", "evaluation\naccuracy", "F1 vs. parent\n[95 %]",
     "seeds", "seconds",
 )  # fmt: skip
 NOT_RUN = ["not run", *[""] * 7]
 LEAK = "†"
-RULES = (
-    "Published scores are of the competition's hidden people; ours are of other photos: compare steps, not heights.",
-    "A rung's parent is the rung that it changes. Intervals are 95 % intervals over people, paired where they are of a "
-    "difference; they hold what other people would change, not what another seed would. Of a score among few people "
-    "they hold the truth less often: about 0.88 at 20 to 60 people, 0.91 at 100, 0.95 from 200. ± is the sample's "
-    "standard deviation: over folds (and seeds) of a score, over seeds of a difference.",
+NOTES = (
+    "Published scores are on hidden people of the competition, ours on other images: compare the steps between rungs, "
+    "not the scores themselves.",
+    "The parent of a rung is the rung that it changes. Intervals are 95 % bootstrap intervals over people, paired for "
+    "differences; they cover the variation between people, not between seeds. The coverage of the interval of a score "
+    "is lower with few people: about 0.88 at 20 to 60 people, 0.91 at 100, 0.95 from 200. ± is the sample standard "
+    "deviation: over folds (and seeds) for a score, over seeds for a difference.",
 )
 
 
-def rows(ladder: str, records: Mapping[str, Record]) -> list[list[str]]:
-    """Return the table's rows, the lowest rung first; one that was never run says so."""
+def table_rows(ladder: str, records: Mapping[str, Record]) -> list[list[str]]:
+    """Return the rows of the table, lowest rung first."""
     return [[rung.name, *published_cells(rung), *(score_cells(records[rung.name]) if rung.name in records else NOT_RUN)]
-            for rung in rungs(ladder)]  # fmt: skip
+            for rung in load_rungs(ladder)]  # fmt: skip
 
 
 def published_cells(rung: Rung) -> list[str]:
-    """Return the published F1 and accuracy."""
+    """Return the cells of published F1 and accuracy."""
     f1, accuracy = rung.published.get("f1"), rung.published.get("accuracy")
     return ["–" if f1 is None else f"{f1:.3f}", "–" if accuracy is None else f"{accuracy / 100:.3f}"]
 
 
 def score_cells(record: Record) -> list[str]:
-    """Return the cells of a rung that was run."""
+    """Return the cells of our scores of a rung."""
     scores, mark = record["scores"], f" {LEAK}" if record["leak"] else ""
     oof, single, ensemble = (scores.get(kind) for kind in ("oof", "single", "ensemble"))
-    answer = ensemble if scores["answer"] == "ensemble" else single
+    primary = ensemble if scores["answer"] == "ensemble" else single
     return [
         format_score_ci(oof, spread=record["seeds"] > 1) + mark,
         f"{oof['accuracy']:.3f}",
         format_score_ci(single, spread=True),
         format_score_ci(ensemble, spread=record["seeds"] > 1) if has_ensemble(record) else "",
-        f"{answer['accuracy']:.3f}" if answer else "",
+        f"{primary['accuracy']:.3f}" if primary else "",
         parent_difference(record),
         str(record["seeds"]),
         f"{sum(record['runs'].values()):,.0f}",
@@ -61,87 +62,93 @@ def score_cells(record: Record) -> list[str]:
 
 
 def terminal_rows(ladder: str, records: Mapping[str, Record]) -> list[list[str]]:
-    """Return the rows of the terminal's table, which is narrower: intervals of the differences alone."""
+    """Return the rows of the narrower table for the terminal, with intervals of the differences only."""
     lines = []
-    for rung in rungs(ladder):
-        line, one = [rung.name, ", ".join(published_cells(rung))], records.get(rung.name)
-        if one is None:
+    for rung in load_rungs(ladder):
+        line, record = [rung.name, ", ".join(published_cells(rung))], records.get(rung.name)
+        if record is None:
             lines.append([*line, "not run", *[""] * 5])
             continue
-        kinds = [one["scores"].get(kind) for kind in ("oof", "single", "ensemble" if has_ensemble(one) else "")]
+        kinds = [record["scores"].get(kind) for kind in ("oof", "single", "ensemble" if has_ensemble(record) else "")]
         pairs = [f"{kind['f1']:.3f}, {kind['accuracy']:.3f}" if kind else "" for kind in kinds]
-        pairs[0] += f" {LEAK}" if one["leak"] else ""
+        pairs[0] += f" {LEAK}" if record["leak"] else ""
         pairs[1] += f" ± {kinds[1]['f1_sd']:.3f}" if kinds[1] and "f1_sd" in kinds[1] else ""
-        seconds = f"{sum(one['runs'].values()):,.0f}"
-        lines.append([*line, *pairs, parent_difference(one), str(one["seeds"]), seconds])
+        seconds = f"{sum(record['runs'].values()):,.0f}"
+        lines.append([*line, *pairs, parent_difference(record), str(record["seeds"]), seconds])
     return lines
 
 
 def has_ensemble(record: Record) -> bool:
-    """Tell whether an ensemble is more than one model."""
+    """Return True if the ensemble has more than one model."""
     single = record["scores"].get("single")
     return single is None or single["tables"] > record["seeds"]
 
 
 def parent_difference(record: Record) -> str:
-    """Return the difference of a rung to its parent, and the parent's name."""
-    return f"{format_difference(record['difference'])} to {record['parent']}" if record["difference"] else ""
+    """Return the difference to the parent, with its name."""
+    return f"{format_difference(record['difference'])} vs. {record['parent']}" if record["difference"] else ""
 
 
 def captions(records: Mapping[str, Record]) -> list[str]:
-    """Return the sentences that a table cannot do without: data, scale, machine, leak, and how to read it."""
+    """Return the captions of a table: data, scale, overrides, machine, leak, and notes on how to read it."""
     if not records:
         return []
     first = next(iter(records.values()))
     scores = next((r["scores"]["single"] for r in records.values() if r["scores"].get("single")), None)
-    exam = "no labelled evaluation photos"
+    eval_set = "no labelled evaluation set"
     if scores:
-        exam = f"{scores['photos']:,} labelled evaluation photos of {scores['people']} people that no fold has seen"
-    seconds = sum({name: spent for record in records.values() for name, spent in record["runs"].items()}.values())
-    commits = "; ".join(sorted({one for record in records.values() for one in record["commit"]}))
+        eval_set = f"{scores['photos']:,} labelled evaluation images of {scores['people']} people, in no fold"
+    seconds = sum({name: duration for record in records.values() for name, duration in record["runs"].items()}.values())
+    commits = "; ".join(sorted({commit for record in records.values() for commit in record["commit"]}))
     lines = [
-        f"Data: {first['data']['name']}; {exam}.",
+        f"Data: {first['data']['name']}; {eval_set}.",
         f"Scale {first['scale']['name']}: {first['scale']['tells']}.",
-        *([f"Overridden in every rung: {' '.join(first['given'])}."] if first["given"] else []),
-        f"Machine: {describe_machines(records)}; {seconds:,.0f} s of training and validation in all; {commits}.",
+        *([f"Overrides of every rung: {' '.join(first['given'])}."] if first["given"] else []),
+        f"Machine: {describe_machines(records)}; {seconds:,.0f} s of training and validation in total; {commits}.",
     ]  # fmt: skip
     leaks = any(record["leak"] for record in records.values())
-    lines += [f"{LEAK} LEAK: a person stands on both sides of a fold; this is no score on new people."] if leaks else []
-    return [*lines, *RULES]
+    lines += (
+        [f"{LEAK} LEAK: people are in both training and validation; the score overestimates scores on new people."]
+        if leaks
+        else []
+    )
+    return [*lines, *NOTES]
 
 
 def describe_machines(records: Mapping[str, Record]) -> str:
-    """Return the machines of some rungs, each with its rungs where there are several."""
-    found: dict[str, list[str]] = {}
+    """Return the machines, each with its rungs if there are several."""
+    machines: dict[str, list[str]] = {}
     for rung, record in records.items():
-        found.setdefault(", ".join(record["hardware"]), []).append(rung)
-    return next(iter(found)) if len(found) == 1 else "; ".join(f"{one} ({', '.join(of)})" for one, of in found.items())
+        machines.setdefault(", ".join(record["hardware"]), []).append(rung)
+    if len(machines) == 1:
+        return next(iter(machines))
+    return "; ".join(f"{machine} ({', '.join(rungs)})" for machine, rungs in machines.items())
 
 
-def title(ladder: str, key: str) -> str:
-    """Return the name of a table."""
+def format_title(ladder: str, key: str) -> str:
+    """Return the title of a table."""
     return f"Ladder {ladder} · {key}"
 
 
-def tables(folder: Path, ladder: str) -> dict[str, dict[str, Record]]:
-    """Return the standings; where there is none, a table in which no rung was run."""
+def load_tables(folder: Path, ladder: str) -> dict[str, dict[str, Record]]:
+    """Return the results of a ladder, or one empty table if no rung was run."""
     return load_results(folder, ladder) or {"not run": {}}
 
 
-def show(folder: Path, ladder: str) -> None:
-    """Print a ladder's tables."""
-    for key, records in tables(folder, ladder).items():
-        console.print_table(title(ladder, key), BRIEF, terminal_rows(ladder, records))
+def print_tables(folder: Path, ladder: str) -> None:
+    """Print the tables of a ladder."""
+    for key, records in load_tables(folder, ladder).items():
+        console.print_table(format_title(ladder, key), BRIEF, terminal_rows(ladder, records))
         for line in captions(records):
             console.info(line, "dim")
 
 
-def markdown(folder: Path, ladder: str) -> str:
-    """Return a ladder's tables in Markdown."""
+def markdown_tables(folder: Path, ladder: str) -> str:
+    """Return the tables of a ladder in Markdown."""
     parts = []
-    for key, records in tables(folder, ladder).items():
-        lines = [[cell.replace("\n", " ") for cell in HEAD], ["---"] * len(HEAD), *rows(ladder, records)]
-        said = "\n".join(f"- {escape(line, quote=False)}" for line in captions(records))
-        drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts.append(f"**{title(ladder, key)}**\n\n{drawn}" + (f"\n\n{said}" if said else ""))
+    for key, records in load_tables(folder, ladder).items():
+        lines = [[cell.replace("\n", " ") for cell in HEAD], ["---"] * len(HEAD), *table_rows(ladder, records)]
+        notes = "\n".join(f"- {escape(line, quote=False)}" for line in captions(records))
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append(f"**{format_title(ladder, key)}**\n\n{table}" + (f"\n\n{notes}" if notes else ""))
     return "\n\n".join(parts)

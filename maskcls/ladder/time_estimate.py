@@ -18,52 +18,53 @@ from maskcls.ladder.plan import PlannedRun, compose_config
 from maskcls.system import console
 from maskcls.system.console import format_duration
 
-QUICKER = 3  # times that a photo is predicted in the time that it is trained on
+PREDICTION_SPEEDUP = 3  # images predicted in the time of training on one
 
 
 def count_images(cfg: Config) -> tuple[int, float]:
-    """Return a run's folds, and the photos it trains on in all (a predicted photo counts as a part of one)."""
+    """Return the number of folds and of trained images of a run, a predicted image counted as a fraction."""
     table = assemble_table(cfg, lambda note: None)
-    folds, seen = num_folds(table), 0.0
+    folds, num_images = num_folds(table), 0.0
     for k in range(folds):
-        predicted = len(val_indices(table, k)) * (cfg.epochs + 1) + len(eval_indices(table))
-        seen += len(train_indices(table, k)) * cfg.epochs + predicted / QUICKER
-    return folds, seen
+        num_predicted = len(val_indices(table, k)) * (cfg.epochs + 1) + len(eval_indices(table))
+        num_images += len(train_indices(table, k)) * cfg.epochs + num_predicted / PREDICTION_SPEEDUP
+    return folds, num_images
 
 
-def measure_throughput(cfg: Config, known: dict[str, float]) -> float:
-    """Return the photos/s of training a config's model here: one measured step after one that is not."""
+def measure_throughput(cfg: Config, measured: dict[str, float]) -> float:
+    """Return the training speed of the model in images/s, measured on one step after a warm-up step."""
     (height, width), hardware = cropped_size(cfg), cfg.hardware.build()
-    size = (height or 224, width or 224)
-    key = f"{sorted(cfg.model.params.items(), key=str)} {size}"
-    if key not in known:
-        state = build_train_state(cfg, cfg.head.build(), hardware, size, 0)
-        photos = torch.rand(8, 3, *size, device=hardware.device)
+    image_size = (height or 224, width or 224)
+    key = f"{sorted(cfg.model.params.items(), key=str)} {image_size}"
+    if key not in measured:
+        state = build_train_state(cfg, cfg.head.build(), hardware, image_size, 0)
+        images = torch.rand(8, 3, *image_size, device=hardware.device)
         for _ in range(2):
-            begun = time.perf_counter()
-            state.model.train()(photos).sum().backward()
+            started_at = time.perf_counter()
+            state.model.train()(images).sum().backward()
             float(next(state.model.parameters()).detach().sum())  # waits for a GPU
-            known[key] = len(photos) / (time.perf_counter() - begun)
-    return known[key]
+            measured[key] = len(images) / (time.perf_counter() - started_at)
+    return measured[key]
 
 
-def estimate(steps: Sequence[PlannedRun]) -> float:
-    """Say what is to be done and return about how many seconds it will take on this machine.
+def estimate_time(planned_runs: Sequence[PlannedRun]) -> float:
+    """Print the planned work and return the estimated seconds on this machine.
 
-    A step that cannot be judged is left out; its training will say why.
+    Runs with errors are left out; their training reports the error.
     """
-    known: dict[str, float] = {}
+    measured: dict[str, float] = {}
     seconds, folds, epochs = 0.0, 0, 0
-    for step in console.track(steps, len(steps), "estimating"):
+    for planned in console.track(planned_runs, len(planned_runs), "estimating"):
         with contextlib.suppress(MaskclsError, RuntimeError):
-            cfg = compose_config(step.overrides)
-            some, seen = count_images(cfg)
+            cfg = compose_config(planned.overrides)
+            run_folds, num_images = count_images(cfg)
             seconds, folds, epochs = (
-                seconds + seen / measure_throughput(cfg, known),
-                folds + some,
-                epochs + some * cfg.epochs,
+                seconds + num_images / measure_throughput(cfg, measured),
+                folds + run_folds,
+                epochs + run_folds * cfg.epochs,
             )
     console.info(
-        f"to train: {len(steps)} runs, {folds} folds, {epochs} epochs; about {format_duration(seconds)} on this machine"
+        f"to train: {len(planned_runs)} runs, {folds} folds, {epochs} epochs; "
+        f"about {format_duration(seconds)} on this machine"
     )
     return seconds

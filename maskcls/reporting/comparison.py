@@ -1,4 +1,4 @@
-"""What a rung came to: scores with intervals over people, and the paired difference to another one."""
+"""Scores of runs with bootstrap intervals over people, and paired differences."""
 
 from __future__ import annotations
 
@@ -22,141 +22,142 @@ Members = Sequence[Run]  # one run, or several that are blended
 
 @dataclass(frozen=True)
 class ScoredPredictions:
-    """Predictions of the same rows by several models: one table (N, 18) for each seed, or for each seed and fold."""
+    """Labels and predictions of the same rows: one table (N, 18) per seed, or per seed and fold."""
 
     part: str  # evaluation | oof
-    truth: IntArray  # (N,)
+    labels: IntArray  # (N,)
     ids: list[str]
-    people: list[str]
-    tables: list[FloatArray]
-    seeds: int
-    contents: pd.Series  # by id: digests of the photos' files, empty where a run does not know them
+    groups: list[str]  # person of each row
+    probs: list[FloatArray]
+    num_seeds: int
+    contents: pd.Series  # by id: digest of the image file, empty if the run has none
 
-    def by_seed(self) -> list[float]:
-        """Return the mean macro F1 of each seed's tables."""
-        return np.reshape(self.f1(), (self.seeds, -1)).mean(1).tolist()
+    def f1_by_seed(self) -> list[float]:
+        """Return the macro F1 of each seed, the mean over its tables."""
+        return np.reshape(self.f1(), (self.num_seeds, -1)).mean(1).tolist()
 
     def tallies(self) -> list[PersonCounts]:
-        """Return each table's counts of each person."""
-        return [person_counts(self.truth, table.argmax(1), self.people) for table in self.tables]
+        """Return the counts per person of each table."""
+        return [person_counts(self.labels, probs.argmax(1), self.groups) for probs in self.probs]
 
     def f1(self) -> list[float]:
-        """Return each table's macro F1."""
-        return [macro_f1(self.truth, table.argmax(1)) for table in self.tables]
+        """Return the macro F1 of each table."""
+        return [macro_f1(self.labels, probs.argmax(1)) for probs in self.probs]
 
     def scores(self) -> dict[str, Any]:
-        """Return mean macro F1 with its interval, accuracy, and the sample's standard deviations over the tables."""
-        f1, right = self.f1(), [float((table.argmax(1) == self.truth).mean()) for table in self.tables]
-        sd = {"f1_sd": float(np.std(f1, ddof=1)), "accuracy_sd": float(np.std(right, ddof=1))} if len(f1) > 1 else {}
+        """Return mean macro F1 with its interval, mean accuracy, and sample standard deviations over the tables."""
+        f1, accuracy = self.f1(), [float((probs.argmax(1) == self.labels).mean()) for probs in self.probs]
+        sd = {"f1_sd": float(np.std(f1, ddof=1)), "accuracy_sd": float(np.std(accuracy, ddof=1))} if len(f1) > 1 else {}
         return {
-            "f1": float(np.mean(f1)), "interval": bootstrap_ci(self.tallies()), "accuracy": float(np.mean(right)), **sd,
-            "tables": len(f1), "photos": len(self.ids), "people": len(set(self.people)),
+            "f1": float(np.mean(f1)), "interval": bootstrap_ci(self.tallies()), "accuracy": float(np.mean(accuracy)),
+            **sd, "tables": len(f1), "photos": len(self.ids), "people": len(set(self.groups)),
         }  # fmt: skip
 
-    def same_rows(self, other: ScoredPredictions) -> bool:
-        """Tell whether another's scores are of the same photos with the same labels."""
-        same = self.ids == other.ids and bool((self.truth == other.truth).all())
-        return same and not content_differs(self.contents, other.contents).any()
+    def has_same_rows(self, other: ScoredPredictions) -> bool:
+        """Return True if the other predictions are of the same images with the same labels."""
+        is_same = self.ids == other.ids and bool((self.labels == other.labels).all())
+        return is_same and not content_differs(self.contents, other.contents).any()
 
 
-def out_of_fold(seeds: Sequence[Members]) -> ScoredPredictions:
-    """Return the out-of-fold predictions, one table for each seed; members are averaged."""
+def oof_predictions(seeds: Sequence[Members]) -> ScoredPredictions:
+    """Return the out-of-fold predictions, one table per seed, the mean of its members."""
     rows = seeds[0][0].val_table.sort_values("id")
-    return answers("oof", rows, [blended(run, rows, "oof") for run in seeds], seeds)
+    return build_scored("oof", rows, [mean_predictions(run, rows, "oof") for run in seeds], seeds)
 
 
-def evaluation(seeds: Sequence[Members], ensemble: bool) -> ScoredPredictions | None:
-    """Return the predictions of the labelled evaluation rows, None where there are none.
+def eval_predictions(seeds: Sequence[Members], ensemble: bool) -> ScoredPredictions | None:
+    """Return the predictions of the labelled evaluation rows, None if there are none.
 
-    An ensemble has one table for each seed, the mean of the folds (and members); else there is one for each fold.
+    An ensemble has one table per seed, the mean of its folds and members; otherwise each fold has one.
     """
-    every = seeds[0][0].eval_table
-    rows = every[every["label"] >= 0].sort_values("id")
+    rows = seeds[0][0].eval_table.query("label >= 0").sort_values("id")
     if rows.empty:
         return None
     if ensemble:
-        tables = [blended(run, rows, "eval") for run in seeds]
+        probs = [mean_predictions(run, rows, "eval") for run in seeds]
     else:
-        tables = [table for run in seeds for table in fold_predictions(run[0], rows["id"].tolist())]
-    return answers("evaluation", rows, tables, seeds)
+        probs = [fold for run in seeds for fold in fold_predictions(run[0], rows["id"].tolist())]
+    return build_scored("evaluation", rows, probs, seeds)
 
 
-def answers(part: str, rows: pd.DataFrame, tables: list[FloatArray], seeds: Sequence[Members]) -> ScoredPredictions:
-    """Return tables as answers; a RunError where a run was scored on other rows than the first."""
-    mine, contents = frozenset(rows["id"]), rows.set_index("id")["content"]
+def build_scored(part: str, rows: pd.DataFrame, probs: list[FloatArray], seeds: Sequence[Members]) -> ScoredPredictions:
+    """Return scored predictions; raise RunError if a run is scored on other rows than the first."""
+    ids, contents = frozenset(rows["id"]), rows.set_index("id")["content"]
     for run in (one for seed in seeds for one in seed):
         table = run.val_table if part == "oof" else run.eval_table.query("label >= 0")
-        known = table.set_index("id")["content"]
-        if frozenset(table["id"]) != mine or content_differs(contents, known.reindex(contents.index)).any():
-            raise RunError(f"{run.path} and {seeds[0][0].path} are scored on different photos: they cannot be compared")
-    ids, people = rows["id"].tolist(), rows["person"].tolist()
-    return ScoredPredictions(part, rows["label"].to_numpy(np.int64), ids, people, tables, len(seeds), contents)
+        other = table.set_index("id")["content"]
+        if frozenset(table["id"]) != ids or content_differs(contents, other.reindex(contents.index)).any():
+            raise RunError(f"{run.path} and {seeds[0][0].path} cannot be compared: scored on different images")
+    labels, groups = rows["label"].to_numpy(np.int64), rows["person"].tolist()
+    return ScoredPredictions(part, labels, rows["id"].tolist(), groups, probs, len(seeds), contents)
 
 
-def blended(run: Members, rows: pd.DataFrame, part: Part) -> FloatArray:
-    """Return the mean of a run's members on some rows."""
+def mean_predictions(run: Members, rows: pd.DataFrame, part: Part) -> FloatArray:
+    """Return the mean prediction of the members of a run."""
     ids = rows["id"].tolist()
     return np.mean([one.predictions(part).select(ids) for one in run], axis=0)
 
 
 def fold_predictions(run: Run, ids: list[str]) -> list[FloatArray]:
-    """Return each fold's own predictions of some evaluation rows."""
+    """Return the predictions of each fold for some evaluation rows."""
     return [run.fold_predictions(k).eval.select(ids) for k in range(num_folds(run.table))]
 
 
-def paired_difference(mine: ScoredPredictions, below: ScoredPredictions) -> dict[str, Any]:
-    """Return mean F1 minus that of another rung, with its paired interval; a RunError for scores on other rows.
+def paired_difference(scored: ScoredPredictions, other: ScoredPredictions) -> dict[str, Any]:
+    """Return the difference in mean F1 with its paired interval; raise RunError if the rows differ.
 
-    Where both have the same seeds, more than one, `sd` is the spread of the differences of their pairs.
+    If both have the same number of seeds, more than one, `sd` is the standard deviation of the paired differences.
     """
-    if not mine.same_rows(below):
-        raise RunError(f"scored on different rows ({len(mine.ids)} and {len(below.ids)} photos): no difference is told")
-    ours, theirs = mine.by_seed(), below.by_seed()
-    sd = {"sd": float(np.subtract(ours, theirs).std(ddof=1))} if len(ours) == len(theirs) > 1 else {}
-    apart = float(np.mean(ours) - np.mean(theirs))
-    return {"f1": apart, "interval": bootstrap_ci(mine.tallies(), below.tallies()), "rows": mine.part, **sd}
+    if not scored.has_same_rows(other):
+        raise RunError(f"scored on different rows ({len(scored.ids)} and {len(other.ids)} images): cannot compare")
+    f1, other_f1 = scored.f1_by_seed(), other.f1_by_seed()
+    sd = {"sd": float(np.subtract(f1, other_f1).std(ddof=1))} if len(f1) == len(other_f1) > 1 else {}
+    difference = float(np.mean(f1) - np.mean(other_f1))
+    return {"f1": difference, "interval": bootstrap_ci(scored.tallies(), other.tallies()), "rows": scored.part, **sd}
 
 
 @dataclass(frozen=True)
 class RunScores:
-    """All of a rung's answers."""
+    """Out-of-fold and evaluation scores of one configuration over its seeds."""
 
     oof: ScoredPredictions
     single: ScoredPredictions | None
     ensemble: ScoredPredictions | None
     is_ensemble: bool
-    blends: bool  # several runs
+    is_blend: bool  # several runs
 
     @classmethod
     def of(cls, seeds: Sequence[Members], is_ensemble: bool) -> RunScores:
-        """Return the outcome of runs, one for each seed (several for each seed where they are blended)."""
-        blends = any(len(run) > 1 for run in seeds)
-        single = None if blends else evaluation(seeds, ensemble=False)
-        return cls(out_of_fold(seeds), single, evaluation(seeds, ensemble=True), is_ensemble or blends, blends)
+        """Return the scores of runs, one per seed (several per seed for a blend)."""
+        is_blend = any(len(run) > 1 for run in seeds)
+        single = None if is_blend else eval_predictions(seeds, ensemble=False)
+        return cls(
+            oof_predictions(seeds), single, eval_predictions(seeds, ensemble=True), is_ensemble or is_blend, is_blend
+        )
 
     @property
     def primary(self) -> ScoredPredictions:
-        """What a rung is compared by: labelled evaluation photos where there are some, else out-of-fold ones."""
+        """The predictions to compare by: the labelled evaluation rows if there are any, else out of fold."""
         return (self.ensemble if self.is_ensemble else self.single) or self.oof
 
-    def compare(self, below: RunScores) -> dict[str, Any]:
-        """Return the difference to another rung, or `why` there is none: no rows in common, or none that tells."""
-        for mine, theirs in ((self.primary, below.primary), (self.oof, below.oof)):
-            if mine.part == "oof" and self.is_ensemble and not self.blends and not below.is_ensemble:
-                return {"why": "needs labelled evaluation photos"}  # out of fold, an ensemble of folds is its folds
-            if mine.same_rows(theirs):
-                return paired_difference(mine, theirs)
+    def compare(self, other: RunScores) -> dict[str, Any]:
+        """Return the difference to other scores, or the reason why they cannot be compared under the key `why`."""
+        for scored, reference in ((self.primary, other.primary), (self.oof, other.oof)):
+            if scored.part == "oof" and self.is_ensemble and not self.is_blend and not other.is_ensemble:
+                return {"why": "needs labelled evaluation images"}  # out of fold, an ensemble of folds equals its folds
+            if scored.has_same_rows(reference):
+                return paired_difference(scored, reference)
         return {"why": "other rows"}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the scores of each kind of answer, and which of them is the rung's."""
+        """Return the scores of each kind, and the name of the primary one."""
         kinds = {"oof": self.oof, "single": self.single, "ensemble": self.ensemble}
-        found = {name: part.scores() for name, part in kinds.items() if part}
-        return found | {"answer": next(name for name, part in kinds.items() if part is self.primary)}
+        scores = {name: part.scores() for name, part in kinds.items() if part}
+        return scores | {"answer": next(name for name, part in kinds.items() if part is self.primary)}
 
 
 def run_facts(seeds: Sequence[Members]) -> Mapping[str, Any]:
-    """Return seconds of training and validation for each run, machines, commits and versions of some runs."""
+    """Return seconds of training and validation of each run, machines, commits and versions."""
     runs = [run for members in seeds for run in members]
     abouts = [run.provenance() for run in runs]
     seconds = {run.id: round(sum(row.get("seconds", 0) for row in run.history()), 1) for run in runs}
@@ -169,22 +170,22 @@ def run_facts(seeds: Sequence[Members]) -> Mapping[str, Any]:
 
 
 def machine_name(about: Mapping[str, Any]) -> str:
-    """Return the machine in words."""
+    """Return a description of the machine."""
     hardware = about.get("hardware") or {}
-    what = hardware.get("gpu") or hardware.get("processor") or "CPU"
-    return f"{what}, {hardware.get('cores')} cores, {hardware.get('threads')} threads"
+    device = hardware.get("gpu") or hardware.get("processor") or "CPU"
+    return f"{device}, {hardware.get('cores')} cores, {hardware.get('threads')} threads"
 
 
 def format_score_ci(scores: Record | None, spread: bool = False) -> str:
     """Return F1 with its interval, or with its standard deviation over folds."""
     if scores is None:
         return ""
-    span = f"± {scores['f1_sd']:.3f}" if spread and "f1_sd" in scores else between(scores["interval"], ".3f")
-    return f"{scores['f1']:.3f} {span}"
+    interval = f"± {scores['f1_sd']:.3f}" if spread and "f1_sd" in scores else format_ci(scores["interval"], ".3f")
+    return f"{scores['f1']:.3f} {interval}"
 
 
-def between(interval: Sequence[float] | None, digits: str) -> str:
-    """Return an interval in brackets, or why there is none."""
+def format_ci(interval: Sequence[float] | None, digits: str) -> str:
+    """Return an interval in brackets, or the reason why it is missing."""
     if interval is None:
         return f"(n < {MIN_PEOPLE} people: no interval)"
     low, high = interval
@@ -192,9 +193,9 @@ def between(interval: Sequence[float] | None, digits: str) -> str:
 
 
 def format_difference(difference: Record | None) -> str:
-    """Return a difference with its interval, or why there is none; out-of-fold ones are marked as such."""
+    """Return a difference with its interval, or the reason why it is missing; mark out-of-fold differences."""
     if difference is None or "why" in difference:
         return f"({difference['why']})" if difference else ""
     spread = f" ± {difference['sd']:.3f}" if "sd" in difference else ""
-    where = " out of fold" if difference["rows"] == "oof" else ""
-    return f"{difference['f1']:+.3f}{spread} {between(difference['interval'], '+.3f')}{where}"
+    part = " out of fold" if difference["rows"] == "oof" else ""
+    return f"{difference['f1']:+.3f}{spread} {format_ci(difference['interval'], '+.3f')}{part}"

@@ -31,7 +31,7 @@ from maskcls.engine import runner
 from maskcls.inference.predict import predict
 from maskcls.inference.predictor import Predictor
 from maskcls.inference.submission import write_submission
-from maskcls.reporting.comparison import out_of_fold
+from maskcls.reporting.comparison import oof_predictions
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.run import Run
 from maskcls.system.file_digests import file_digests
@@ -471,10 +471,10 @@ def test_a_runs_own_data_is_only_read(make: Make, ask: Callable[..., Path], tmp_
 
 
 def test_runs_of_photos_of_the_same_names_are_not_compared(make: Make, tmp_path: Path) -> None:
-    one, other = (out_of_fold([[Run.open(make(name))]]) for name in ("a-1", "b-2"))
-    assert one.same_rows(other)
+    one, other = (oof_predictions([[Run.open(make(name))]]) for name in ("a-1", "b-2"))
+    assert one.has_same_rows(other)
     table = pd.read_csv(file := tmp_path / "runs" / "b-2" / "table.csv")
     file.write_text(table.assign(content=table["content"].iloc[::-1].to_numpy()).to_csv(index=False))
-    assert not one.same_rows(out_of_fold([[Run.open(file.parent)]]))
-    with pytest.raises(RunError, match="scored on different photos"):
-        out_of_fold([[Run.open(tmp_path / "runs" / name)] for name in ("a-1", "b-2")])
+    assert not one.has_same_rows(oof_predictions([[Run.open(file.parent)]]))
+    with pytest.raises(RunError, match="scored on different images"):
+        oof_predictions([[Run.open(tmp_path / "runs" / name)] for name in ("a-1", "b-2")])

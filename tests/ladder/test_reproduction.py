@@ -1,4 +1,4 @@
-"""A reproduction: planned and checked before any work, restarted, gone past a failure, recorded and shown."""
+"""Reproduction of ladders: planning, resuming, failures, records, tables and figures."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from maskcls.engine.sanity_check import cropped_size
 from maskcls.evaluation.bootstrap import bootstrap_ci, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.ladder import execution, pages
-from maskcls.ladder.figure import figure
+from maskcls.ladder.figure import plot_ladder
 from maskcls.ladder.plan import ReproduceConfig, compose_config, inspect_dataset, plan_runs
 from maskcls.ladder.reproduction import check_config, reproduce
-from maskcls.ladder.results import load_results, name, save_record
-from maskcls.ladder.rungs import LADDERS, rungs
+from maskcls.ladder.results import load_results, record_key, save_record
+from maskcls.ladder.rungs import LADDERS, load_rungs
 from maskcls.ladder.scales import SCALES
-from maskcls.ladder.tables import BRIEF, captions, markdown, terminal_rows
+from maskcls.ladder.tables import BRIEF, captions, markdown_tables, terminal_rows
 from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci, paired_difference
 from maskcls.reporting.figure_style import LIGHT
 from maskcls.storage.run import Run
@@ -75,7 +75,9 @@ def test_every_rung_of_every_ladder_is_planned_at_every_scale(scale: str, people
     steps = plan_runs(want, inspect_dataset(want))
     for ladder in LADDERS:
         trained = {step.rung.name for step in steps if step.rung.ladder == ladder}
-        assert trained == {rung.name for rung in rungs(ladder) if not rung.members}  # a blend is of other rungs' runs
+        assert trained == {
+            rung.name for rung in load_rungs(ladder) if not rung.members
+        }  # a blend is of other rungs' runs
     for step in steps:
         cfg, wished = compose_config(step.overrides), SCALES[scale]
         high, wide = cropped_size(cfg)
@@ -96,12 +98,12 @@ def test_what_is_wrong_is_told_at_once_and_by_name(command: Callable[..., subpro
     ):
         assert sentence in done.stderr
     with pytest.raises(ConfigError, match="unknown rung 'focl', did you mean 'focal"):
-        check_config(replace(TEAM, only=("focl",)))
+        check_config(replace(TEAM, rungs=("focl",)))
     for given, sentence in (("seed=1", "set seeds=0"), ("fold=0", "a rung trains all folds")):
         with pytest.raises(ConfigError, match=sentence):
-            check_config(replace(TEAM, given=(given,)))
+            check_config(replace(TEAM, overrides=(given,)))
     with pytest.raises(ConfigError, match="unknown key 'laddr', did you mean 'ladder"):
-        check_config(replace(TEAM, given=("laddr=team",)))
+        check_config(replace(TEAM, overrides=("laddr=team",)))
     with pytest.raises(ConfigError, match="seeds must not be empty"):
         check_config(replace(TEAM, seeds=()))
     want = ReproduceConfig(("team",), "smoke", (0,), (), ("optimizer.lrr=1",))
@@ -113,9 +115,9 @@ def test_what_is_wrong_is_told_at_once_and_by_name(command: Callable[..., subpro
 def test_it_climbs_records_and_answers_at_once_when_asked_again(
     given: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reproduce(replace(TEAM, given=given))
+    reproduce(replace(TEAM, overrides=given))
     first, kept = capsys.readouterr().out, records(given)
-    assert "0 of 3 runs are done" in first and "to train: 3 runs, 4 folds" in first
+    assert "0 of 3 runs are finished" in first and "to train: 3 runs, 4 folds" in first
     (one,) = json.loads((kept / "team" / "oof.json").read_text()).values()
     below = next(iter(json.loads((kept / "team" / "folds.json").read_text()).values()))
     assert (
@@ -129,8 +131,8 @@ def test_it_climbs_records_and_answers_at_once_when_asked_again(
     for file in ("ladders.html", "team.md", "team.png"):
         assert (kept / file).stat().st_size > 500
     logs = {path: path.read_text() for path in place(given).glob("*/log.jsonl")}
-    reproduce(replace(TEAM, given=given))
-    assert "3 of 3 runs are done" in capsys.readouterr().out
+    reproduce(replace(TEAM, overrides=given))
+    assert "3 of 3 runs are finished" in capsys.readouterr().out
     assert logs == {path: path.read_text() for path in place(given).glob("*/log.jsonl")}
 
 
@@ -146,14 +148,14 @@ def test_a_rung_that_fails_is_told_and_the_others_go_on(
 
     monkeypatch.setattr(execution, "run_experiment", failing)
     with pytest.raises(RunError, match=r"1 rungs failed(.|\n)*team=age58: the loss is nan"):
-        reproduce(replace(TEAM, only=("baseline", "age58"), given=given))
+        reproduce(replace(TEAM, rungs=("baseline", "age58"), overrides=given))
     assert (records(given) / "team" / "baseline.json").exists()
     assert not (records(given) / "team" / "age58.json").exists()
     assert "not run" in capsys.readouterr().out
 
 
 def test_seeds_are_runs_of_their_own_and_compared_in_pairs(given: tuple[str, ...]) -> None:
-    reproduce(replace(TEAM, seeds=(0, 1), only=("baseline", "age58", "oof"), given=given))
+    reproduce(replace(TEAM, seeds=(0, 1), rungs=("baseline", "age58", "oof"), overrides=given))
     one, held = (only(records(given) / "team" / f"{name}.json") for name in ("oof", "age58"))
     assert one["seeds"] == 2 and len(one["runs"]) == 2 and one["scores"]["ensemble"]["tables"] == 2
     assert one["scores"]["oof"]["tables"] == 2 and one["scores"]["oof"]["f1_sd"] >= 0
@@ -167,14 +169,14 @@ def test_seeds_are_runs_of_their_own_and_compared_in_pairs(given: tuple[str, ...
 
 
 def test_asking_for_one_rung_later_keeps_its_difference_and_a_record_of_other_runs_goes(given: tuple[str, ...]) -> None:
-    reproduce(replace(TEAM, only=("baseline", "age58"), given=given))
+    reproduce(replace(TEAM, rungs=("baseline", "age58"), overrides=given))
     first = only(records(given) / "team" / "age58.json")
-    reproduce(replace(TEAM, only=("age58",), given=given))
+    reproduce(replace(TEAM, rungs=("age58",), overrides=given))
     assert only(records(given) / "team" / "age58.json") == first and first["difference"]["rows"] == "evaluation"
-    assert first["parent"] == "baseline" and "epochs=1" in first["given"] and "epochs=1" in name(first)
+    assert first["parent"] == "baseline" and "epochs=1" in first["given"] and "epochs=1" in record_key(first)
     (run,) = first["runs"]
     shutil.rmtree(place(given) / run)
-    reproduce(replace(TEAM, only=("baseline",), given=given))
+    reproduce(replace(TEAM, rungs=("baseline",), overrides=given))
     assert json.loads((records(given) / "team" / "age58.json").read_text()) == {}
 
 
@@ -201,12 +203,12 @@ def test_every_rung_with_a_parent_is_compared_with_it_and_an_ensemble_is_its_mem
     given: tuple[str, ...],
 ) -> None:
     words = tuple(word for word in given if not word.startswith("crop.out"))
-    reproduce(replace(TEAM, ladders=("workflow",), only=(), given=tuple(words)))
-    kept = {rung.name: only(records(given) / "workflow" / f"{rung.name}.json") for rung in rungs("workflow")}
-    for rung in rungs("workflow"):
-        assert (rung.below is None) == (kept[rung.name]["difference"] is None)
-        assert rung.below is None or kept[rung.name]["difference"]["rows"] == "evaluation"
-    names = [name for member in rungs("workflow")[-1].members for name in kept[member]["runs"]]
+    reproduce(replace(TEAM, ladders=("workflow",), rungs=(), overrides=tuple(words)))
+    kept = {rung.name: only(records(given) / "workflow" / f"{rung.name}.json") for rung in load_rungs("workflow")}
+    for rung in load_rungs("workflow"):
+        assert (rung.parent is None) == (kept[rung.name]["difference"] is None)
+        assert rung.parent is None or kept[rung.name]["difference"]["rows"] == "evaluation"
+    names = [name for member in load_rungs("workflow")[-1].members for name in kept[member]["runs"]]
     assert sorted(kept["ensemble"]["runs"]) == sorted(names) and len(names) == 3
     tables = [pd.read_csv(place(given) / name / "eval.csv", index_col="id").filter(regex="^p[0-9]") for name in names]
     truth = pd.read_csv(place(given) / names[0] / "eval.csv", index_col="id")["label"]
@@ -217,7 +219,7 @@ def test_every_rung_with_a_parent_is_compared_with_it_and_an_ensemble_is_its_mem
 def test_scores_are_what_scikit_learn_says(given: tuple[str, ...]) -> None:
     from sklearn.metrics import f1_score
 
-    reproduce(replace(TEAM, only=("folds",), given=given))
+    reproduce(replace(TEAM, rungs=("folds",), overrides=given))
     (run,) = (path.parent for path in place(given).glob("team-*/metrics.json"))
     outcome, metrics = (
         RunScores.of([[Run.open(run)]], is_ensemble=False),
@@ -227,7 +229,7 @@ def test_scores_are_what_scikit_learn_says(given: tuple[str, ...]) -> None:
     assert outcome.single and outcome.ensemble
     assert outcome.single.scores()["f1"] == pytest.approx(metrics["eval"]["single"]["f1"])
     assert outcome.ensemble.scores()["f1"] == pytest.approx(metrics["eval"]["f1"])
-    f1 = f1_score(outcome.oof.truth, outcome.oof.tables[0].argmax(1), average="macro", zero_division=0)
+    f1 = f1_score(outcome.oof.labels, outcome.oof.probs[0].argmax(1), average="macro", zero_division=0)
     assert outcome.oof.f1() == [pytest.approx(f1)]
 
 
@@ -235,12 +237,12 @@ def test_runs_scored_on_different_rows_are_not_compared(
     given: tuple[str, ...], command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     unlabelled = (*given, "exam=null")
-    reproduce(replace(TEAM, only=("baseline", "age58", "focal", "folds", "oof"), given=unlabelled))
+    reproduce(replace(TEAM, rungs=("baseline", "age58", "focal", "folds", "oof"), overrides=unlabelled))
     outcomes = {name: RunScores.of([[Run.open(place(given) / next(iter(only(records(given) / "team" / f"{name}.json")["runs"])))]], name == "oof")
                 for name in ("age58", "focal", "folds", "oof")}  # fmt: skip
     blind = {name: replace(outcome, single=None, ensemble=None) for name, outcome in outcomes.items()}
     assert blind["folds"].compare(blind["focal"]) == {"why": "other rows"}
-    assert blind["oof"].compare(blind["folds"]) == {"why": "needs labelled evaluation photos"}
+    assert blind["oof"].compare(blind["folds"]) == {"why": "needs labelled evaluation images"}
     assert (
         blind["focal"].compare(blind["age58"])["rows"] == "oof"
         and outcomes["oof"].compare(outcomes["folds"])["rows"] == "evaluation"
@@ -299,29 +301,29 @@ def test_the_table_tells_what_was_not_run_and_where_a_score_leaks(tmp_path: Path
     save_record(tmp_path, record)
     save_record(tmp_path, record | {"data": {"name": "other"}})
     assert len(load_results(tmp_path, "team")) == 2
-    text = markdown(tmp_path, "team")
+    text = markdown_tables(tmp_path, "team")
     assert "| folds_faithful | 0.750 | 0.789 | 0.500 [0.400, 0.600] † |" in text and "LEAK" in text
-    assert text.count("| not run |") == 2 * (len(rungs("team")) - 1)
-    assert "+0.100 [-0.050, +0.200] out of fold to focal" in text
+    assert text.count("| not run |") == 2 * (len(load_rungs("team")) - 1)
+    assert "+0.100 [-0.050, +0.200] out of fold vs. focal" in text
     assert "Machine: &lt;b&gt;fast&lt;/b&gt;; 3 s" in text
     save_record(tmp_path, record | {"rung": "focal", "seeds": 2, "hardware": ["slow"], "scores": {
         "oof": scores | {"f1_sd": 0.025}, "answer": "oof"}})  # fmt: skip
     (both, _) = load_results(tmp_path, "team").values()
     assert "Machine: slow (focal); <b>fast</b> (folds_faithful)" in " ".join(captions(both))
-    assert "0.500 ± 0.025 †" in markdown(tmp_path, "team")
+    assert "0.500 ± 0.025 †" in markdown_tables(tmp_path, "team")
     assert {line[0]: line[6:] for line in terminal_rows("team", both)}["focal"] == ["2", "3"]
     assert {len(line) for line in terminal_rows("team", both)} == {len(BRIEF)}
-    page = pages.page(tmp_path, ["team"])
+    page = pages.render_page(tmp_path, ["team"])
     assert "<b>fast</b>" not in page and "&lt;b&gt;fast&lt;/b&gt;" in page and page.count("data:image/png") == 4
-    never = pages.page(tmp_path, ["madgrad"])
-    assert never.count("not run") >= len(rungs("madgrad")) and never.count("data:image/png") == 2
+    never = pages.render_page(tmp_path, ["madgrad"])
+    assert never.count("not run") >= len(load_rungs("madgrad")) and never.count("data:image/png") == 2
 
 
 def test_the_climb_is_drawn_as_published_and_as_measured_with_intervals() -> None:
-    every = rungs("team")
+    every = load_rungs("team")
     scores = {"f1": 0.5, "interval": [0.4, 0.65], "accuracy": 0.7}
     records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in every[:3] if not rung.as_published}
-    (ax,) = figure("team", records, LIGHT).axes
+    (ax,) = plot_ladder("team", records, LIGHT).axes
     drawn = {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()}
     published = [[i, rung.published["f1"]] for i, rung in enumerate(every) if "f1" in rung.published]
     told = [point for label, points in drawn.items() if "ours" not in str(label) for point in points]
@@ -381,8 +383,8 @@ def test_fewer_than_twenty_people_have_no_interval() -> None:
         == "+0.100 (n < 20 people: no interval) out of fold"
     )
     assert "at least 20 people" in explain_gap(0.1, None)
-    records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in rungs("team")[:3]}
-    (ax,) = figure("team", records, LIGHT).axes
+    records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in load_rungs("team")[:3]}
+    (ax,) = plot_ladder("team", records, LIGHT).axes
     assert any(line.get_xydata().tolist()[0] == [0, 0.5] for line in ax.get_lines())
 
 

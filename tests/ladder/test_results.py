@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from maskcls.config.overrides import resource_dir
-from maskcls.ladder.pages import page
-from maskcls.ladder.tables import markdown, show
+from maskcls.ladder.pages import render_page
+from maskcls.ladder.tables import markdown_tables, print_tables
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_words_of_a_result_are_text_in_the_page_and_in_markdown(results: tuple[P
     for record in records.values():
         record |= {"hardware": ["<script>a</script>"], "commit": ["<img src=x>"]}
     (folder / "team" / "focal.json").write_text(json.dumps(records))
-    for text in (markdown(folder, "team"), page(folder, ["team"])):
+    for text in (markdown_tables(folder, "team"), render_page(folder, ["team"])):
         assert "&lt;script&gt;a" in text and "<script" not in text and "<img src=x" not in text
 
 
@@ -41,7 +41,7 @@ def test_a_wrong_result_of_a_ladder_is_refused(change: dict[str, Any], results: 
     folder, records = results
     file = folder / "team" / "focal.json"
     file.write_text(json.dumps({key: record | change for key, record in records.items()}))
-    assert str(file) in said_of(lambda: markdown(folder, "team"))
+    assert str(file) in said_of(lambda: markdown_tables(folder, "team"))
 
 
 @FEW
@@ -49,5 +49,5 @@ def test_a_wrong_result_of_a_ladder_is_refused(change: dict[str, Any], results: 
 def test_any_result_is_shown_or_refused(data: some.DataObject, results: tuple[Path, dict[str, Any]]) -> None:
     folder, records = results
     (folder / "team" / "focal.json").write_text(json.dumps(data.draw(changed(records))))
-    passes_or_says(lambda: markdown(folder, "team"))
-    passes_or_says(lambda: show(folder, "team"))
+    passes_or_says(lambda: markdown_tables(folder, "team"))
+    passes_or_says(lambda: print_tables(folder, "team"))
