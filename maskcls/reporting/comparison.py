@@ -14,7 +14,8 @@ from maskcls.core.table import content_differs, num_folds
 from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.bootstrap import MIN_PEOPLE, PersonCounts, bootstrap_ci, person_counts
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.storage.run import Part, Run
+from maskcls.storage.run import Run
+from maskcls.storage.run_paths import Part
 
 Record = dict[str, Any]
 Members = Sequence[Run]  # one run, or several that are blended

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -18,11 +18,11 @@ from maskcls.core.errors import RunError, unknown_message
 from maskcls.core.table import SCORING_COLUMNS
 from maskcls.storage.predictions import FoldPredictions, Predictions
 from maskcls.storage.run_files import read_about, read_history, read_metrics, read_table
+from maskcls.storage.run_paths import Part, RunPaths
 from maskcls.system.files import content_hash, remove_stale_parts, write_json, write_text
 from maskcls.system.safe_reading import read_json, read_text, read_yaml
 
 PRECISIONS = ("fp32", "bf16", "fp16")
-Part = Literal["oof", "eval"]
 
 
 class NoAliasDumper(yaml.SafeDumper):
@@ -48,11 +48,8 @@ def open_no_follow(name: str, flags: int) -> int:
     return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
-class Run:
-    """A run directory, <runs_dir>/<name>-<hash>: new, in progress or finished. The only class that knows its files."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+class Run(RunPaths):
+    """A run directory, <runs_dir>/<name>-<hash>: new, in progress or finished."""
 
     @classmethod
     def of(cls, cfg: Config) -> Run:
@@ -73,83 +70,6 @@ class Run:
         read_json(run.metrics_path)
         run.table  # noqa: B018  # a broken table is reported now
         return run
-
-    @property
-    def id(self) -> str:
-        """The name of the folder."""
-        return self.path.name
-
-    @property
-    def config_path(self) -> Path:
-        """The checked config."""
-        return self.path / "config.yaml"
-
-    @property
-    def metrics_path(self) -> Path:
-        """The closing metrics, written last: they mark a finished run."""
-        return self.path / "metrics.json"
-
-    @property
-    def table_path(self) -> Path:
-        """The image table without paths."""
-        return self.path / "table.csv"
-
-    @property
-    def data_path(self) -> Path:
-        """The digest of the data and of the weights and runs that this run depends on."""
-        return self.path / "data.json"
-
-    @property
-    def about_path(self) -> Path:
-        """Facts about machine, software and command."""
-        return self.path / "about.json"
-
-    @property
-    def history_path(self) -> Path:
-        """One JSON line per fold and epoch."""
-        return self.path / "log.jsonl"
-
-    @property
-    def report_path(self) -> Path:
-        """The report page."""
-        return self.path / "report.html"
-
-    @property
-    def plots_dir(self) -> Path:
-        """The figures of the report."""
-        return self.path / "plots"
-
-    def predictions_path(self, part: Part) -> Path:
-        """Return the CSV of the out-of-fold (oof) or evaluation (eval) predictions."""
-        return self.path / f"{part}.csv"
-
-    def fold_dir(self, k: int) -> Path:
-        """Return the folder of fold k."""
-        return self.path / f"fold{k}"
-
-    def fold_predictions_path(self, k: int) -> Path:
-        """Return the predictions of fold k, written last: they mark a finished fold."""
-        return self.fold_dir(k) / "oof.npz"
-
-    def checkpoint_path(self, k: int) -> Path:
-        """Return the weights of fold k that predict."""
-        return self.fold_dir(k) / "best.pt"
-
-    def epoch_path(self, k: int, epoch: int) -> Path:
-        """Return the weights of fold k after an epoch."""
-        return self.fold_dir(k) / f"epoch{epoch}.pt"
-
-    def state_path(self, k: int) -> Path:
-        """Return the training state of fold k, from which it resumes."""
-        return self.fold_dir(k) / "last.pt"
-
-    def sessions_path(self, k: int) -> Path:
-        """Return the facts about machine and software of each session that trained fold k."""
-        return self.fold_dir(k) / "about.json"
-
-    def lock_path(self, k: int | None = None) -> Path:
-        """Return the lock file of fold k, or of the run."""
-        return (self.path if k is None else self.fold_dir(k)) / "lock"
 
     @property
     def is_done(self) -> bool:
