@@ -37,9 +37,8 @@ def wrap_hydra_errors(line: Sequence[str] = (), typed: Sequence[str] = ()) -> It
         yield
     except Exception as error:
         file = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if isinstance(error, OSError):  # a system error, of standard output or the current folder
-            raise
-        if not isinstance(error, HydraException) and Path(hydra.__file__).parent not in file.parents:
+        is_from_hydra = Path(hydra.__file__).parent in file.parents and not isinstance(error, OSError)
+        if not is_from_hydra and not isinstance(error, HydraException):  # a bug, or an error of the system
             raise
         message = "" if isinstance(error, AssertionError) else typed_form(str(error), line, typed)
         raise ConfigError(message or "cannot parse an override, expected key=value") from error

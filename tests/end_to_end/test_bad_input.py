@@ -34,6 +34,7 @@ WRONG = {
     "=NULL": "Config group override must be a string or a list",
     "+=": "cannot parse an override, expected key=value",
     "hydra/launcher=null": "Config group override must be a string or a list",
+    "hydra/launcher=": "Could not find 'hydra/launcher/'",
     "loss={0:1}": "unknown loss '{0: 1}'",
     "model.arch=resnet19": "model.arch (timm): unknown timm architecture 'resnet19', did you mean 'resnet1",
     "model.pretrained=nowhere.pth": "model.pretrained (timm): 'nowhere.pth' does not exist",
