@@ -17,11 +17,11 @@ from maskcls.imaging.face_detection import import_optional
 
 NAME = "a_plugin_of_the_tests"
 HEAD = "from __future__ import annotations\nimport torch\nfrom typing import Any, Literal\nfrom maskcls.components.loss import registry\n"
-EXPECTED = "; expected def mine(counts, *, option: type = default), got mine("
+EXPECTED = "; expected def mine(class_counts, *, option: type = default), got mine("
 WRONG = {
-    "no star": ("@registry.register\ndef mine(counts, power: float = 2.0): ...", "mine: loss builders take (counts) and keyword-only options" + EXPECTED),
-    "nothing before the star": ("@registry.register\ndef mine(*, power: float = 2.0): ...", "mine: loss builders take (counts)"),
-    "no parameter": ("@registry.register\ndef mine(): ...", "mine: loss builders take (counts)"),
+    "no star": ("@registry.register\ndef mine(counts, power: float = 2.0): ...", "mine: loss builders take (class_counts) and keyword-only options" + EXPECTED),
+    "nothing before the star": ("@registry.register\ndef mine(*, power: float = 2.0): ...", "mine: loss builders take (class_counts)"),
+    "no parameter": ("@registry.register\ndef mine(): ...", "mine: loss builders take (class_counts)"),
     "no annotation": ("@registry.register\ndef mine(counts, *, power=2.0): ...", "mine: the option 'power' has no type" + EXPECTED),
     "an unknown annotation": ("@registry.register\ndef mine(counts, *, power: Flaot = 2.0): ...", "mine: cannot evaluate a type (NameError: name 'Flaot' is not defined)"),
     "an annotation that is no type": ("@registry.register\ndef mine(counts, *, power: 3 = 2.0): ...", "mine: a type"),

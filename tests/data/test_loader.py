@@ -92,7 +92,7 @@ def test_batches_of_photos_that_the_device_holds_are_the_same_ones(pixels: np.nd
     assert np.array_equal(there.numpy(), pixels)
 
     endless = np.broadcast_to(pixels[0], (10**13, *pixels[0].shape))  # more than any memory has
-    with pytest.raises(RunError, match=r"^hardware\.resident: 5,760,000,000 MB of photos .*; hardware\.resident=false"):
+    with pytest.raises(RunError, match=r"^hardware\.resident=true: 5,760,000,000 MB of images .* Set hardware\.resident=false"):
         cpu(resident=True).to_device_memory(endless)
 
 

@@ -186,7 +186,7 @@ def taken_away(mine: Path, what: str) -> list[str]:
 @pytest.mark.parametrize("what", ["a person", "evaluation photos", "both"])
 def test_rows_without_a_file_stop_a_run_or_are_left_out_and_counted(what: str, words: list[str], mine: Path) -> None:
     names = taken_away(mine, what)
-    with pytest.raises(DataError, match="(file|folder) not found: ") as caught:
+    with pytest.raises(DataError, match=r"(file|folder) not found: ") as caught:
         assembled(*words)
     assert all(any(name in told for told in caught.value.messages) for name in names[:1])
     _, table, notes = assembled(*words, "on_error=skip")

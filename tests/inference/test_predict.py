@@ -139,7 +139,7 @@ def test_the_submission_of_two_runs_is_the_mean_of_what_they_stored(
     np.testing.assert_allclose(probs[COLUMNS], mean, atol=1e-6)
     assert [Path(name).name for name in probs["id"]] == info(people)
     shown = capsys.readouterr().out
-    assert "a-1" in shown and "b-2" in shown and "ensemble: mean" in shown and "nothing is learned" in shown
+    assert "a-1" in shown and "b-2" in shown and "ensemble: mean" in shown and "not fitted to the labels" in shown
 
 
 def test_every_blend_predicts_and_returns_its_out_of_fold_score(
