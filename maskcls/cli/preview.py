@@ -17,7 +17,7 @@ import numpy as np
 from maskcls.cli.arguments import options_command
 from maskcls.components import crop
 from maskcls.config.override_grammar import accept_text, parse
-from maskcls.core.csv_reader import read_csv, spell_as_on_disk
+from maskcls.core.csv_reader import read_rows, spell_as_on_disk
 from maskcls.core.errors import ConfigError, DataError, unknown_message
 from maskcls.core.schema import ImageSide, NonNegativeInt, PositiveInt
 from maskcls.imaging.contact_sheet import contact_sheet
@@ -53,7 +53,7 @@ def select_images(source: Path, match: str, limit: int) -> list[str]:
         if left_out:
             console.info(f"{source}: {describe_left_out(left_out)}")
     else:
-        names = [row.cells["path"] for row in read_csv(source, ("path",))]
+        names = [row.cells["path"] for row in read_rows(source, ("path",))]
         files = [source.parent / spell_as_on_disk(source.parent, name) for name in names]
     files = [path for path in files if path.match(match)]
     if not files:

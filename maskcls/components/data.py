@@ -23,7 +23,7 @@ from maskcls.core.csv_reader import (
     note_blanks,
     note_unused_files,
     raise_errors,
-    read_csv,
+    read_rows,
     spell_as_on_disk,
     spellings_in,
 )
@@ -81,7 +81,7 @@ def competition(
     to outside the root.
     """
     base = Path(str(root))
-    people = read_csv(base / "train" / "train.csv", ("gender", "age", "path"), ignored=("id", "race"), note=note)
+    people = read_rows(base / "train" / "train.csv", ("gender", "age", "path"), ignored=("id", "race"), note=note)
     rows = read_train(people, base / "train" / "images", note) + read_evaluation(base, note)
     present = [row for row in rows if row["path"]]
     if missing := [row["person"] for row in rows if not row["path"]]:
@@ -124,7 +124,7 @@ def read_evaluation(base: Path, note: Note) -> list[dict[str, Any]]:
         if (base / "eval").exists():
             note(f"{base / 'eval'} is not used: it has no info.csv")
         return []
-    info = read_csv(base / "eval" / "info.csv", ("ImageID",), ignored=("ans",), note=note)
+    info = read_rows(base / "eval" / "info.csv", ("ImageID",), ignored=("ans",), note=note)
     images, labels = base / "eval" / "images", read_eval_labels(base / "eval" / "labels.csv", note)
     names_on_disk = spellings_in(str(images))
     errors = find_duplicates(info, "ImageID")
@@ -143,7 +143,7 @@ def read_eval_labels(source: Path, note: Note) -> dict[str, dict[str, Any]]:
     """Return {ImageID: labels} of the evaluation set, empty without a file of labels."""
     if not source.exists():
         return {}
-    rows = read_csv(source, ("ImageID", "ans", "gender", "age", "path"), note=note)
+    rows = read_rows(source, ("ImageID", "ans", "gender", "age", "path"), note=note)
     errors, labels = find_duplicates(rows, "ImageID"), {}
     for location, cells in rows:
         person, label = parse_person(cells, location, errors), parse_label(cells["ans"], location, errors)
@@ -200,7 +200,7 @@ def table(
     """
     source = Path(file)
     base = Path(check_data_dir(root)) if root else source.parent
-    rows = read_csv(source, ("path",), OPTIONAL, note=note)
+    rows = read_rows(source, ("path",), OPTIONAL, note=note)
     if not rows:
         raise DataError(f"{source} has a header but no rows")
     columns = set(rows[0].cells)

@@ -47,7 +47,7 @@ def confident(
     evaluation = table[table["part"] == "eval"]
     source = Run(Path(run))
     folds = check_same_eval(source, evaluation, note)
-    predictions = [fold_predictions(source, k, evaluation) for k in range(folds)]
+    predictions = [read_eval_predictions(source, k, evaluation) for k in range(folds)]
     confident = [select_confident(preds, threshold, cap) for preds in predictions]
     note(describe_pseudo_labels(source.id, confident, len(evaluation), threshold))
     selected = evaluation[evaluation["id"].isin(set().union(*(preds.index for preds in confident)))]
@@ -77,7 +77,7 @@ def check_same_eval(run: Run, evaluation: pd.DataFrame, note: Note) -> int:
     return folds
 
 
-def fold_predictions(run: Run, k: int, evaluation: pd.DataFrame) -> pd.DataFrame:
+def read_eval_predictions(run: Run, k: int, evaluation: pd.DataFrame) -> pd.DataFrame:
     """Return pred, confidence and p0 … p17 by id of the evaluation set, as predicted by one fold of a run."""
     probs = run.fold_predictions(k).eval.select(evaluation["id"].tolist())
     table = pd.DataFrame(probs, index=evaluation["id"], columns=PROB_COLUMNS)

@@ -26,7 +26,7 @@ class Row(NamedTuple):
     cells: dict[str, str]
 
 
-def read_csv(
+def read_rows(
     source: Path, columns: Sequence[str], optional: Sequence[str] = (), ignored: Sequence[str] = (),
     note: Note | None = None,
 ) -> list[Row]:  # fmt: skip

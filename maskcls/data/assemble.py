@@ -60,7 +60,7 @@ def build_source(cfg: Config, source: Component, note: Note, *tables: pd.DataFra
     skip = SkipMissing(note)
     table: pd.DataFrame = source.build(*tables, skip)
     if skip.messages:
-        note(f"on_error: {len(skip.messages)} rows were left out, their files are missing: {shorten(skip.messages)}")
+        note(f"on_error: {len(skip.messages)} rows were left out, their files are missing: {first_few(skip.messages)}")
     return table
 
 
@@ -78,7 +78,7 @@ def check_people(cfg: Config, table: pd.DataFrame, note: Note) -> None:
         )
 
 
-def shorten(messages: Sequence[str]) -> str:
+def first_few(messages: Sequence[str]) -> str:
     """Return the first three messages and the number of the others."""
     return "; ".join(messages[:3]) + (f"; … and {len(messages) - 3} more" if len(messages) > 3 else "")
 
@@ -104,7 +104,7 @@ def drop_unreadable(cfg: Config, table: pd.DataFrame, note: Note) -> pd.DataFram
         raise_errors([*messages[:NUM_LISTED], report], NUM_LISTED + 1)
     num_eval = int((is_bad & (table["part"] == "eval")).sum())
     in_eval = f", {num_eval} of them in the evaluation set, without a prediction" if num_eval else ""
-    note(f"on_error: {summary} and were left out{in_eval}: {shorten(messages)}")
+    note(f"on_error: {summary} and were left out{in_eval}: {first_few(messages)}")
     return with_content(table[~is_bad].reset_index(drop=True), cfg)
 
 

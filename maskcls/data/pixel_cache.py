@@ -53,7 +53,7 @@ def load_pixels(table: pd.DataFrame, crop: Component, root: Path, note: Note = l
             file_lock(lock_path(folder), lambda: info("images are being decoded by another process; waiting")),
         ):
             if not path.exists():
-                remove_stale_parts(root)
+                remove_stale_entries(root)
                 build_cache(paths, crop, path, contents)
     with contextlib.suppress(OSError):  # the cache may be read-only or belong to another user
         os.utime(folder)
@@ -170,7 +170,7 @@ def allocate(part: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.u
     return pixels
 
 
-def remove_stale_parts(root: Path) -> None:
+def remove_stale_entries(root: Path) -> None:
     """Remove unfinished entries of killed processes."""
     for part in root.glob("*/pixels.part"):
         with contextlib.suppress(RunError), try_lock(part.parent):

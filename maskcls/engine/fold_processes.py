@@ -26,7 +26,7 @@ from maskcls.system.processes import exit_with_parent
 from maskcls.system.signals import UNWINDING, await_signal, exit_code, stop_on_signals
 
 
-def train_folds(experiment: Experiment, folds: Sequence[int], num_processes: int, log: LogFn) -> None:
+def train_in_processes(experiment: Experiment, folds: Sequence[int], num_processes: int, log: LogFn) -> None:
     """Train folds in `num_processes` processes that share this one's threads; an error in one is raised here.
 
     The processes end with this one, however it ends.

@@ -137,7 +137,7 @@ def train_folds(experiment: Experiment, log: LogFn) -> None:
     folds = list(range(experiment.num_folds)) if cfg.fold is None else [cfg.fold]
     remaining = [k for k in folds if not experiment.run.fold_is_done(k)]
     if num_processes > 1 and len(remaining) > 1 and distributed.world_size() == 1:
-        fold_processes.train_folds(experiment, remaining, min(num_processes, len(remaining)), log)
+        fold_processes.train_in_processes(experiment, remaining, min(num_processes, len(remaining)), log)
         return
     for k in folds:
         train_fold(experiment, k, log)

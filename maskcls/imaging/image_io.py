@@ -45,13 +45,13 @@ def read_image(path: str) -> Image:
 def read_pixels(path: str) -> Image:
     """Return an image like `read_image`, from any thread; `map_images` handles warnings of the decoders."""
     try:
-        raw = read_bytes(path)
+        raw = read_file(path)
         return decode_image(raw, read_header(raw))
     except ValueError as error:
         raise PhotoError(f"{path} {error}") from error
 
 
-def read_bytes(path: str) -> bytes:
+def read_file(path: str) -> bytes:
     """Return the bytes of a regular file, or raise ValueError; reading a pipe would block."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -64,7 +64,7 @@ def read_bytes(path: str) -> bytes:
 def inspect_image(path: str) -> ImageInfo:
     """Inspect the header and the pixels of an image file."""
     try:
-        return ImageInfo(*image_decoding.inspect_image(read_bytes(path)), None)
+        return ImageInfo(*image_decoding.inspect_encoded(read_file(path)), None)
     except ValueError as error:
         return ImageInfo(0, 0, str(error))
 
@@ -75,7 +75,7 @@ def inspect_alone(path: str) -> ImageInfo:
         info = inspect_image(path)
     if warnings and info.error is None:
         with contextlib.suppress(ValueError):
-            if read_header(read_bytes(path)).kind in JPEG:  # other formats only warn about metadata
+            if read_header(read_file(path)).kind in JPEG:  # other formats only warn about metadata
                 return ImageInfo(0, 0, f"cannot be read as an image: corrupt pixel data ({warnings[0]})")
     return info
 

@@ -128,11 +128,11 @@ def plan_runs(options: ReproduceConfig, dataset: DatasetInfo) -> list[PlannedRun
                         errors.setdefault(message, []).append(f"{ladder}={rung.name}")
             planned_runs += [planned for planned in runs.values() if not planned.rung.members]
     if errors:
-        raise ConfigError(*(f"{and_others(names)}: {message}" for message, names in errors.items()))
+        raise ConfigError(*(f"{name_rungs(names)}: {message}" for message, names in errors.items()))
     return planned_runs
 
 
-def and_others(names: Sequence[str]) -> str:
+def name_rungs(names: Sequence[str]) -> str:
     """Return the first name and the number of the others."""
     others = len(dict.fromkeys(names)) - 1
     return names[0] + (f" and {others} other rung{'s' if others > 1 else ''}" if others else "")

@@ -77,7 +77,7 @@ def eval_predictions(seeds: Sequence[Members], ensemble: bool) -> ScoredPredicti
     if ensemble:
         probs = [mean_predictions(run, rows, "eval") for run in seeds]
     else:
-        probs = [fold for run in seeds for fold in fold_predictions(run[0], rows["id"].tolist())]
+        probs = [fold for run in seeds for fold in probs_per_fold(run[0], rows["id"].tolist())]
     return build_scored("evaluation", rows, probs, seeds)
 
 
@@ -99,7 +99,7 @@ def mean_predictions(run: Members, rows: pd.DataFrame, part: Part) -> FloatArray
     return np.mean([one.predictions(part).select(ids) for one in run], axis=0)
 
 
-def fold_predictions(run: Run, ids: list[str]) -> list[FloatArray]:
+def probs_per_fold(run: Run, ids: list[str]) -> list[FloatArray]:
     """Return the predictions of each fold for some evaluation rows."""
     return [run.fold_predictions(k).eval.select(ids) for k in range(num_folds(run.table))]
 

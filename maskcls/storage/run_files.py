@@ -70,12 +70,12 @@ def read_table(path: Path) -> pd.DataFrame:
         check_ids(table["id"])
         fold, label, scored = table["fold"], table["label"], table["scored"]
         is_train = table["part"] == "train"
-        check_rows(table, table["person"] == "", "no person")
-        check_rows(table, ~table["part"].isin(PARTS), f"part must be one of {', '.join(PARTS)}")
-        check_rows(table, (label < -1) | (label >= len(CLASSES)), f"label must be −1 to {len(CLASSES) - 1}")
-        check_rows(table, (label < 0) & (is_train | scored), "no label")
-        check_rows(table, fold < -1, "fold is below −1")
-        check_rows(table, is_train & scored & (fold < 0), "scored but in no fold")
+        reject_rows(table, table["person"] == "", "no person")
+        reject_rows(table, ~table["part"].isin(PARTS), f"part must be one of {', '.join(PARTS)}")
+        reject_rows(table, (label < -1) | (label >= len(CLASSES)), f"label must be −1 to {len(CLASSES) - 1}")
+        reject_rows(table, (label < 0) & (is_train | scored), "no label")
+        reject_rows(table, fold < -1, "fold is below −1")
+        reject_rows(table, is_train & scored & (fold < 0), "scored but in no fold")
         if not (is_train & scored).any():
             raise FormatError("no validation rows")
         if (count := int(fold.max()) + 1) != (present := fold[fold >= 0].nunique()):
@@ -83,7 +83,7 @@ def read_table(path: Path) -> pd.DataFrame:
     return table if "content" in table else table.assign(content="")
 
 
-def check_rows(table: pd.DataFrame, bad: pd.Series[bool], what: str) -> None:
+def reject_rows(table: pd.DataFrame, bad: pd.Series[bool], what: str) -> None:
     """Raise FormatError for the first bad row."""
     if bad.any():
         index = int(np.flatnonzero(bad)[0])

@@ -33,11 +33,11 @@ class Match:
     unused: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        unused = f"; {len(self.unused)} not used: {shorten(self.unused)}" if self.unused else ""
+        unused = f"; {len(self.unused)} not used: {first_names(self.unused)}" if self.unused else ""
         return f"{len(self.tensors)} tensors loaded {self.how}{unused}"
 
 
-def shorten(names: list[str]) -> str:
+def first_names(names: list[str]) -> str:
     """Return the first names of a list."""
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
@@ -85,7 +85,7 @@ def choose_state_dict(content: object) -> tuple[str, Weights, list[str]]:
     if not sets:
         raise ValueError("no named weights")
     if len(paths) > 1 and not set(paths[0]) & set(STATE_DICT_KEYS):
-        names = shorten([".".join(path) for path in paths])
+        names = first_names([".".join(path) for path in paths])
         raise ValueError(f"several sets of weights ({names}). Save a file with one of them")
     others = [".".join(path) for path in sets if path != paths[0]]
     return ".".join(paths[0]), sets[paths[0]], others
@@ -135,7 +135,7 @@ def choose_prefix(weights: Weights, expected: Weights, counts: Counter[str]) -> 
         first, *_ = names = min(differ.values(), key=len)
         raise ValueError(f"{len(names)} of {len(expected)} tensors differ, first {first}")
     if len(complete) > 1 and complete[0]:
-        raise ValueError(f"names match after several prefixes ({shorten(complete)}). Save one set of weights")
+        raise ValueError(f"names match after several prefixes ({first_names(complete)}). Save one set of weights")
     return complete[0]
 
 
