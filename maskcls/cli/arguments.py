@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
-from maskcls.cli.command import run_command
+from maskcls.cli.exit_codes import run_command
 from maskcls.config.override_grammar import accept_text, parse
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, unknown_message

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 
-from maskcls.cli.command import run_command
+from maskcls.cli.exit_codes import run_command
 from maskcls.config.completion import print_script, set_typed_line
 from maskcls.config.compose import Experiments, parse_overrides, wrap_hydra_errors
 from maskcls.config.override_grammar import split_flags

@@ -60,7 +60,7 @@ def compare_splits(overrides: list[str]) -> None:
 def explain_gap(f1: float, interval: list[float] | None) -> str:
     """Return an explanation of the gap between folds of images and folds of people."""
     if interval is None:
-        from maskcls.evaluation.bootstrap import MIN_PEOPLE
+        from maskcls.evaluation.intervals import MIN_PEOPLE
 
         return f"The gap of {f1:+.3f} has no interval: it needs at least {MIN_PEOPLE} people."
     if interval[0] > 0:

@@ -6,7 +6,7 @@ import importlib
 import sys
 from importlib import metadata
 
-from maskcls.cli.command import run_command
+from maskcls.cli.exit_codes import run_command
 from maskcls.core.errors import ConfigError, unknown_message
 
 COMMANDS = {

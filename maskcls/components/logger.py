@@ -15,7 +15,7 @@ from maskcls.core.registry import Registry
 from maskcls.core.table import Note
 from maskcls.core.task import CLASSES
 from maskcls.storage.run import Run
-from maskcls.system.network import has_netrc
+from maskcls.system.credentials import has_netrc
 
 registry = Registry("logger")
 LogFn = Callable[[Mapping[str, Any]], None]  # logs one epoch

@@ -25,7 +25,7 @@ LEAK = "†"
 NOTES = (
     "Published scores are on hidden people of the competition, ours on other images: compare the steps between rungs, "
     "not the scores themselves.",
-    "The parent of a rung is the rung that it changes. Intervals are 95 % bootstrap intervals over people, paired for "
+    "The parent of a rung is the rung that it changes. Intervals are 95 % confidence intervals over people, paired for "
     "differences; they cover the variation between people, not between seeds. The coverage of the interval of a score "
     "is lower with few people: about 0.88 at 20 to 60 people, 0.91 at 100, 0.95 from 200. ± is the sample standard "
     "deviation: over folds (and seeds) for a score, over seeds for a difference.",

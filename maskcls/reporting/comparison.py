@@ -1,4 +1,4 @@
-"""Scores of runs with bootstrap intervals over people, and paired differences."""
+"""Scores of runs with confidence intervals over people, and paired differences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from maskcls.core.errors import RunError
 from maskcls.core.table import content_differs, num_folds
 from maskcls.core.task import FloatArray, IntArray
-from maskcls.evaluation.bootstrap import MIN_PEOPLE, PersonCounts, bootstrap_ci, person_counts
+from maskcls.evaluation.intervals import MIN_PEOPLE, PersonCounts, confidence_interval, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.storage.run import Run
 from maskcls.storage.run_paths import Part
@@ -50,8 +50,8 @@ class ScoredPredictions:
         f1, accuracy = self.f1(), [float((probs.argmax(1) == self.labels).mean()) for probs in self.probs]
         sd = {"f1_sd": float(np.std(f1, ddof=1)), "accuracy_sd": float(np.std(accuracy, ddof=1))} if len(f1) > 1 else {}
         return {
-            "f1": float(np.mean(f1)), "interval": bootstrap_ci(self.tallies()), "accuracy": float(np.mean(accuracy)),
-            **sd, "tables": len(f1), "photos": len(self.ids), "people": len(set(self.groups)),
+            "f1": float(np.mean(f1)), "interval": confidence_interval(self.tallies()),
+            "accuracy": float(np.mean(accuracy)), **sd, "tables": len(f1), "photos": len(self.ids), "people": len(set(self.groups)),
         }  # fmt: skip
 
     def has_same_rows(self, other: ScoredPredictions) -> bool:
@@ -114,7 +114,8 @@ def paired_difference(scored: ScoredPredictions, other: ScoredPredictions) -> di
     f1, other_f1 = scored.f1_by_seed(), other.f1_by_seed()
     sd = {"sd": float(np.subtract(f1, other_f1).std(ddof=1))} if len(f1) == len(other_f1) > 1 else {}
     difference = float(np.mean(f1) - np.mean(other_f1))
-    return {"f1": difference, "interval": bootstrap_ci(scored.tallies(), other.tallies()), "rows": scored.part, **sd}
+    interval = confidence_interval(scored.tallies(), other.tallies())
+    return {"f1": difference, "interval": interval, "rows": scored.part, **sd}
 
 
 @dataclass(frozen=True)

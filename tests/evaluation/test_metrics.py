@@ -1,4 +1,4 @@
-"""Metrics and bootstrap intervals, compared with scikit-learn and with explicit formulas."""
+"""Metrics and confidence intervals, compared with scikit-learn and with explicit formulas."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from maskcls.core.task import CLASSES, decode, one_hot
-from maskcls.evaluation.bootstrap import bootstrap_ci, person_counts
+from maskcls.evaluation.intervals import confidence_interval, person_counts
 from maskcls.evaluation.metrics import class_report, compute_scores, confusion_counts, macro_f1
 
 LABELS = st.integers(0, 17)
@@ -106,7 +106,7 @@ def test_the_interval_is_students_t_around_the_jackknife_of_people(paired: bool)
     expected = values[0] + student.ppf([0.025, 0.975], 24) * error
     names = [f"p{person}" for person in people]
     tallies = [[person_counts(truth, guess, names) for guess in some] for some in (mine, below)]
-    assert bootstrap_ci(*tallies) == pytest.approx(expected.tolist())
+    assert confidence_interval(*tallies) == pytest.approx(expected.tolist())
 
 
 @given(st.integers(20, 40), st.floats(0, 1), st.integers(0, 99))
@@ -115,5 +115,5 @@ def test_an_interval_holds_the_score_and_stays_where_scores_can_be(people: int, 
     random = np.random.default_rng(seed)
     names, truth = np.arange(3 * people) % people, random.integers(0, 18, 3 * people)
     guess = np.where(random.random(3 * people) < share, truth, random.integers(0, 18, 3 * people))
-    ends = bootstrap_ci([person_counts(truth, guess, names.astype(str).tolist())])
+    ends = confidence_interval([person_counts(truth, guess, names.astype(str).tolist())])
     assert ends and 0 <= ends[0] <= macro_f1(truth, guess) <= ends[1] <= 1

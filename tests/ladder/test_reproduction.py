@@ -25,7 +25,7 @@ from maskcls.core.errors import ConfigError, NonFiniteError, RunError
 from maskcls.core.task import encode
 from maskcls.engine.runner import run_experiment
 from maskcls.engine.sanity_check import cropped_size
-from maskcls.evaluation.bootstrap import bootstrap_ci, person_counts
+from maskcls.evaluation.intervals import confidence_interval, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.ladder import execution, pages
 from maskcls.ladder.figure import plot_ladder
@@ -364,7 +364,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(people: int, of_one: floa
     for _ in range(tries):
         truth, guesses, persons = world(people, random)
         mine, below = ([person_counts(truth, guess, persons.tolist())] for guess in guesses)
-        for i, (value, ends) in enumerate([(one, bootstrap_ci(mine)), (apart, bootstrap_ci(mine, below))]):
+        for i, (value, ends) in enumerate([(one, confidence_interval(mine)), (apart, confidence_interval(mine, below))]):
             assert ends
             held[i] += ends[0] <= value <= ends[1]
     expected = np.array([of_one, of_two])  # of 2,000 samples: what interval's docstring tells
@@ -375,7 +375,7 @@ def test_fewer_than_twenty_people_have_no_interval() -> None:
     for people in (1, 19, 20):
         truth, guesses, persons = world(people, np.random.default_rng(people))
         mine, below = ([person_counts(truth, guess, persons.tolist())] for guess in guesses)
-        assert (bootstrap_ci(mine) is None) == (bootstrap_ci(mine, below) is None) == (people < 20)
+        assert (confidence_interval(mine) is None) == (confidence_interval(mine, below) is None) == (people < 20)
     scores = {"f1": 0.5, "interval": None, "accuracy": 0.7}
     assert format_score_ci(scores) == "0.500 (n < 20 people: no interval)"
     assert (

@@ -24,7 +24,7 @@ def person_counts(labels: IntArray, preds: IntArray, groups: Sequence[str]) -> P
     return np.stack(counts, 1).astype(np.float64)
 
 
-def bootstrap_ci(
+def confidence_interval(
     counts: Sequence[PersonCounts], other: Sequence[PersonCounts] = (), level: float = 0.95
 ) -> list[float] | None:
     """Return the interval [low, high] of the mean F1 of `counts`, or of its difference to that of `other`.
