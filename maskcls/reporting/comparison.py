@@ -51,7 +51,8 @@ class ScoredPredictions:
         sd = {"f1_sd": float(np.std(f1, ddof=1)), "accuracy_sd": float(np.std(accuracy, ddof=1))} if len(f1) > 1 else {}
         return {
             "f1": float(np.mean(f1)), "interval": confidence_interval(self.tallies()),
-            "accuracy": float(np.mean(accuracy)), **sd, "tables": len(f1), "photos": len(self.ids), "people": len(set(self.groups)),
+            "accuracy": float(np.mean(accuracy)), **sd,
+            "tables": len(f1), "photos": len(self.ids), "people": len(set(self.groups)),
         }  # fmt: skip
 
     def has_same_rows(self, other: ScoredPredictions) -> bool:
