@@ -1,4 +1,4 @@
-"""AdamP over many weights at once: no step waits for the device.
+"""AdamP on lists of weights, without device synchronization.
 
 Heo et al., AdamP: Slowing Down the Slowdown for Momentum Optimizers on Scale-invariant Weights, ICLR 2021.
 """
@@ -16,208 +16,209 @@ from torch.optim import Optimizer
 from torch.optim.adam import adam
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-LACKING = ("nesterov", "amsgrad", "maximize", "differentiable")  # options of other optimizers that would change a step
-NUMBERS = 2**18  # of the weights that a CPU steps together: what is made on the way stays in its cache
+UNSUPPORTED = ("nesterov", "amsgrad", "maximize", "differentiable")  # options of other optimizers that change a step
+CPU_CHUNK_SIZE = 2**18  # elements that a CPU updates together, so that intermediate tensors fit in its cache
 
 
 class AdamP(Optimizer):
-    """AdamP, with the steps of the adamp package.
+    """AdamP optimizer with the same steps as the adamp package.
 
-    That one asks the device for each weight whether its step is projected, and waits for the answer; here the answer
-    stays on the device, as a factor. Adam's part is torch's fused kernel. A state_dict passes to the package's class
-    and back; its Nesterov steps are refused.
+    The package reads from the device, for each weight, whether to project its step; here the decision stays on the
+    device, as a factor. Adam's update is torch's fused kernel. A state_dict can be loaded by the package's class and
+    vice versa. Nesterov steps are not supported.
     """
 
     def __init__(
         self, params: Iterable[Parameter], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0.0, delta: float = 0.1, wd_ratio: float = 0.1,
     ) -> None:  # fmt: skip
-        settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "delta": delta}
-        super().__init__(params, settings | {"wd_ratio": wd_ratio, "nesterov": False, "fused": True})
-        self.layouts: dict[Any, Layout] = {}
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "delta": delta}
+        super().__init__(params, defaults | {"wd_ratio": wd_ratio, "nesterov": False, "fused": True})
+        self.layouts: dict[Any, RowLayout] = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with settings of their own; what AdamP does not do is refused."""
+        """Add parameters with their own options; raise ValueError for unsupported ones."""
         super().add_param_group(param_group)
         check_group(self.param_groups[-1])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state in the form of the adamp package, which counts steps in whole numbers."""
-        content = super().state_dict()
-        states = content["state"].items()
-        return content | {"state": {key: state | {"step": int(state["step"])} for key, state in states}}
+        """Return the state in the format of the adamp package, whose step counts are integers."""
+        state_dict = super().state_dict()
+        states = state_dict["state"].items()
+        return state_dict | {"state": {key: state | {"step": int(state["step"])} for key, state in states}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the state of a copy, or of load_state_dict: this class's or the package's."""
+        """Set the state on copying, unpickling and load_state_dict; it may come from the package's class."""
         for group in state["param_groups"]:
             group.setdefault("nesterov", False)
             group["fused"] = True
             check_group(group)
             for p in group["params"]:
-                if own := state["state"].get(p):
-                    check_state(p, own)
-                    own["step"] = torch.tensor(float(own["step"]), device=p.device)
+                if p_state := state["state"].get(p):
+                    check_state(p, p_state)
+                    p_state["step"] = torch.tensor(float(p_state["step"]), device=p.device)
         super().__setstate__(state)
         self.layouts = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; a closure, which computes loss and gradients anew, is called first and its loss returned."""
+        """Update the weights; a closure recomputes loss and gradients first, and its loss is returned."""
         with torch.enable_grad():
             loss = closure() if closure else None
-        for group, given in [(group, learning(group["params"])) for group in self.param_groups]:
-            for weights in batches([p for p in given if p.dim() < 2]):
-                moves, _ = self.adam_update(group, weights)
+        for group, params in [(group, weights_with_grad(group["params"])) for group in self.param_groups]:
+            for weights in chunk_weights([p for p in params if p.dim() < 2]):
+                updates, _ = self.adam_update(group, weights)
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(weights, moves)
-            for weights in batches([p for p in given if p.dim() > 1]):
-                moves, grads = self.adam_update(group, weights)
-                torch._foreach_mul_(weights, self.projection_factor(group, weights, grads, moves))
-                torch._foreach_add_(weights, moves)
+                torch._foreach_add_(weights, updates)
+            for weights in chunk_weights([p for p in params if p.dim() > 1]):
+                updates, grads = self.adam_update(group, weights)
+                torch._foreach_mul_(weights, self.projection_factor(group, weights, grads, updates))
+                torch._foreach_add_(weights, updates)
         return loss
 
     def adam_update(self, group: dict[str, Any], weights: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Bring the moments up to date; return by how much Adam would move each weight, and the gradients.
+        """Update the moments; return Adam's update of each weight, and the gradients.
 
-        The fused kernel goes over memory, not over indices: all that it is given lies as the moves do.
+        The fused kernel works on memory, not on indices: all its tensors need the strides of the updates.
         """
-        moves = [torch.zeros_like(p) for p in weights]  # what begins at 0 ends at the move
-        grads = [laid(p.grad, move) for p, move in zip(weights, moves, strict=True) if p.grad is not None]
+        updates = [torch.zeros_like(p) for p in weights]  # Adam applied to zeros gives the update alone
+        pairs = zip(weights, updates, strict=True)
+        grads = [match_strides(p.grad, update) for p, update in pairs if p.grad is not None]
         states = [self.state[p] for p in weights]
-        for own, move in zip(states, moves, strict=True):
-            if not own:
-                step = torch.zeros((), device=move.device)
-                own |= {"step": step, "exp_avg": torch.zeros_like(move), "exp_avg_sq": torch.zeros_like(move)}
-            elif any(own[key].stride() != move.stride() for key in MOMENTS):
-                own |= {key: laid(own[key], move) for key in MOMENTS}
-        first, second, steps = ([state[key] for state in states] for key in (*MOMENTS, "step"))
-        (beta1, beta2), rate = group["betas"], group["lr"]
+        for state, update in zip(states, updates, strict=True):
+            if not state:
+                step = torch.zeros((), device=update.device)
+                state |= {"step": step, "exp_avg": torch.zeros_like(update), "exp_avg_sq": torch.zeros_like(update)}
+            elif any(state[key].stride() != update.stride() for key in MOMENTS):
+                state |= {key: match_strides(state[key], update) for key in MOMENTS}
+        exp_avgs, exp_avg_sqs, steps = ([state[key] for state in states] for key in (*MOMENTS, "step"))
+        (beta1, beta2), lr = group["betas"], group["lr"]
         adam(
-            moves, grads, first, second, [], steps, fused=True, amsgrad=False, beta1=beta1, beta2=beta2, lr=rate,
-            weight_decay=0.0, eps=group["eps"], maximize=False,
+            updates, grads, exp_avgs, exp_avg_sqs, [], steps, fused=True, amsgrad=False, beta1=beta1, beta2=beta2,
+            lr=lr, weight_decay=0.0, eps=group["eps"], maximize=False,
         )  # fmt: skip
-        return moves, grads
+        return updates, grads
 
     def projection_factor(
-        self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor], moves: list[Tensor]
+        self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor], updates: list[Tensor]
     ) -> list[Tensor]:
-        """Return the factor of each row of each weight, (rows, 1, …): its decay, and what the projection gives back.
+        """Return the factor of each row of each weight, (rows, 1, …): weight decay less the projection.
 
-        The projection takes from a move its part along the weight: p ← p·decay + m − p·(p·m)/|p|². Where gradient and
-        weight are nearly at right angles in each row, it is taken of each row; else, where they are so as a whole, of
-        the whole weight; else not at all.
+        The projection removes the component of an update along the weight: p ← p·decay + u − p·(p·u)/|p|². It is
+        applied to each row if gradient and weight are nearly orthogonal in every row; else to the whole weight if
+        they are nearly orthogonal as a whole; else not at all.
         """
-        layout, eps, delta = self.layout(weights), group["eps"], group["delta"]
-        gg, pp, gp, pm = norms(grads), norms(weights), products(grads, weights), products(weights, moves)
-        by_row = layout.largest(cosine(gp, gg, pp, eps)) < delta / layout.fan.sqrt()
-        g, p = (layout.sums(norm.square()).sqrt() for norm in (gg, pp))
-        as_one = cosine(layout.sums(gp), g, p, eps) < delta / (layout.fan * layout.rows).sqrt()
-        whole = torch.where(as_one, layout.sums(pm) / (p + eps).square(), 0)
-        along = torch.where(layout.spread(by_row), pm / (pp + eps).square(), layout.spread(whole))
-        rate = group["lr"] * group["weight_decay"]
-        factors = [1 - rate * group["wd_ratio"], 1 - rate]
-        if pp.dtype is torch.float64:  # torch makes float32 of plain numbers
+        layout, eps, delta = self.row_layout(weights), group["eps"], group["delta"]
+        gg, pp, gp, pu = row_norms(grads), row_norms(weights), row_dots(grads, weights), row_dots(weights, updates)
+        by_row = layout.max(abs_cosine(gp, gg, pp, eps)) < delta / layout.row_size.sqrt()
+        g, p = (layout.sum(norm.square()).sqrt() for norm in (gg, pp))
+        by_weight = abs_cosine(layout.sum(gp), g, p, eps) < delta / (layout.row_size * layout.num_rows).sqrt()
+        weight_part = torch.where(by_weight, layout.sum(pu) / (p + eps).square(), 0)
+        projection = torch.where(layout.expand(by_row), pu / (pp + eps).square(), layout.expand(weight_part))
+        decay_rate = group["lr"] * group["weight_decay"]
+        factors = [1 - decay_rate * group["wd_ratio"], 1 - decay_rate]
+        if pp.dtype is torch.float64:  # torch converts Python floats to float32
             factors = [torch.as_tensor(factor, dtype=pp.dtype) for factor in factors]
-        decay = torch.where(by_row | as_one, factors[0], factors[1])
-        parts = (layout.spread(decay) - along).split(layout.counts)
+        decay = torch.where(by_row | by_weight, factors[0], factors[1])
+        parts = (layout.expand(decay) - projection).split(layout.row_counts)
         return [part.view(-1, *[1] * (p.dim() - 1)) for part, p in zip(parts, weights, strict=True)]
 
-    def layout(self, weights: list[Tensor]) -> Layout:
-        """Return how the rows of the weights lie one after the other; it is sent to the device once."""
+    def row_layout(self, weights: list[Tensor]) -> RowLayout:
+        """Return the row layout of the weights; it is copied to the device once."""
         shapes, device = tuple(p.shape for p in weights), weights[0].device
         if (shapes, device) not in self.layouts:
-            self.layouts[shapes, device] = Layout(shapes, device)
+            self.layouts[shapes, device] = RowLayout(shapes, device)
         return self.layouts[shapes, device]
 
 
-class Layout:
-    """The rows of K weights, one after the other in a vector (R,)."""
+class RowLayout:
+    """The rows of K weights, concatenated in a vector of R rows."""
 
     def __init__(self, shapes: Sequence[torch.Size], device: torch.device) -> None:
-        self.counts = [shape[0] for shape in shapes]
-        self.rows = torch.tensor(self.counts, device=device)
-        self.fan = torch.tensor([float(shape.numel() // shape[0]) for shape in shapes], device=device)
+        self.row_counts = [shape[0] for shape in shapes]
+        self.num_rows = torch.tensor(self.row_counts, device=device)
+        self.row_size = torch.tensor([float(shape.numel() // shape[0]) for shape in shapes], device=device)
 
-    def largest(self, values: Tensor) -> Tensor:
-        """Return each weight's largest value, (R,) → (K,)."""
-        return torch.segment_reduce(values, "max", lengths=self.rows, unsafe=True)
+    def max(self, values: Tensor) -> Tensor:
+        """Return the maximum over each weight's rows, (R,) → (K,)."""
+        return torch.segment_reduce(values, "max", lengths=self.num_rows, unsafe=True)
 
-    def sums(self, values: Tensor) -> Tensor:
-        """Return each weight's sum, (R,) → (K,)."""
-        return torch.segment_reduce(values, "sum", lengths=self.rows, unsafe=True)
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum over each weight's rows, (R,) → (K,)."""
+        return torch.segment_reduce(values, "sum", lengths=self.num_rows, unsafe=True)
 
-    def spread(self, values: Tensor) -> Tensor:
-        """Return for each row its weight's value, (K,) → (R,)."""
-        return values.repeat_interleave(self.rows, output_size=sum(self.counts))
+    def expand(self, values: Tensor) -> Tensor:
+        """Repeat each weight's value for each of its rows, (K,) → (R,)."""
+        return values.repeat_interleave(self.num_rows, output_size=sum(self.row_counts))
 
 
 def check_group(group: Mapping[str, Any]) -> None:
-    """Raise a ValueError for settings or weights with which AdamP would take other steps than they ask for."""
-    if absent := [key for key in ("lr", "betas", "eps", "weight_decay", "delta", "wd_ratio") if key not in group]:
-        raise ValueError(f"AdamP: expected a state of AdamP, got one without {', '.join(absent)}")
-    if wanted := [key for key in LACKING if group.get(key)]:
-        raise ValueError(f"AdamP: {wanted[0]}=True is not supported")
+    """Raise ValueError for missing or unsupported options, and for weights that AdamP cannot update."""
+    if missing := [key for key in ("lr", "betas", "eps", "weight_decay", "delta", "wd_ratio") if key not in group]:
+        raise ValueError(f"AdamP: expected a state of AdamP, got one without {', '.join(missing)}")
+    if unsupported := [key for key in UNSUPPORTED if group.get(key)]:
+        raise ValueError(f"AdamP: {unsupported[0]}=True is not supported")
     for p in group["params"]:
         if p.layout is not torch.strided or not p.is_floating_point():
             raise ValueError(f"AdamP: expected dense floating-point weights, got {p.dtype}, {p.layout}")
-        if any(step == 0 and size > 1 for step, size in zip(p.stride(), p.shape, strict=True)):
+        if any(stride == 0 and size > 1 for stride, size in zip(p.stride(), p.shape, strict=True)):
             raise ValueError(f"AdamP: expected weights with their own memory, got an expanded tensor, {tuple(p.shape)}")
 
 
 def check_state(p: Tensor, state: Mapping[str, Any]) -> None:
-    """Raise a ValueError for moments of another weight: the fused kernel would read beyond their memory."""
+    """Raise ValueError for moments of another shape: the fused kernel would read past their memory."""
     for key in MOMENTS:
         if state[key].shape != p.shape:
             raise ValueError(f"AdamP: expected {key} of shape {tuple(p.shape)}, got {tuple(state[key].shape)}")
 
 
-def learning(params: Iterable[Tensor]) -> list[Tensor]:
-    """Return the weights that have a gradient; a ValueError for a sparse one comes before any weight is moved."""
-    given = [p for p in params if p.grad is not None and p.numel()]
-    if sparse := [p for p in given if p.grad is not None and p.grad.layout is not torch.strided]:
+def weights_with_grad(params: Iterable[Tensor]) -> list[Tensor]:
+    """Return the weights that have a gradient; raise ValueError for a sparse one, before any weight is updated."""
+    weights = [p for p in params if p.grad is not None and p.numel()]
+    if sparse := [p for p in weights if p.grad is not None and p.grad.layout is not torch.strided]:
         p = sparse[0]
         raise ValueError(f"AdamP: expected dense gradients, got a sparse one for a weight {tuple(p.shape)}")
-    return given
+    return weights
 
 
-def batches(weights: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield the weights in lists of one device and dtype: all at once on a GPU, on a CPU as many as its cache holds."""
-    kinds: dict[Any, list[Tensor]] = {}
+def chunk_weights(weights: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield lists of weights of one device and dtype: on a GPU all of them, on a CPU as many as its cache holds."""
+    groups: dict[Any, list[Tensor]] = {}
     for p in weights:
-        kinds.setdefault((p.device, p.dtype), []).append(p)
-    for (device, _), alike in kinds.items():
-        yield from portions(alike, NUMBERS if device.type == "cpu" else math.inf)
+        groups.setdefault((p.device, p.dtype), []).append(p)
+    for (device, _), group in groups.items():
+        yield from split_by_size(group, CPU_CHUNK_SIZE if device.type == "cpu" else math.inf)
 
 
-def portions(weights: Iterable[Tensor], limit: float) -> Iterator[list[Tensor]]:
-    """Yield the weights in lists of at most `limit` numbers, a larger weight alone."""
-    part: list[Tensor] = []
+def split_by_size(weights: Iterable[Tensor], max_size: float) -> Iterator[list[Tensor]]:
+    """Yield lists of weights with at most `max_size` elements in total; a larger weight has a list of its own."""
+    chunk: list[Tensor] = []
     size = 0
     for p in weights:
-        if part and size + p.numel() > limit:
-            yield part
-            part, size = [], 0
-        part.append(p)
+        if chunk and size + p.numel() > max_size:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(p)
         size += p.numel()
-    if part:
-        yield part
+    if chunk:
+        yield chunk
 
 
-def laid(x: Tensor, like: Tensor) -> Tensor:
-    """Return a tensor in the memory layout of another one, which is dense."""
-    return x if x.stride() == like.stride() else torch.empty_like(like).copy_(x)
+def match_strides(x: Tensor, other: Tensor) -> Tensor:
+    """Return a tensor with the strides of another, dense one; copy it only if they differ."""
+    return x if x.stride() == other.stride() else torch.empty_like(other).copy_(x)
 
 
-def norms(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the norm of each row of each tensor, one after the other, (R,)."""
+def row_norms(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the norm of each row of each tensor, concatenated, (R,)."""
     return torch.cat([torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim()))) for x in tensors])
 
 
-def products(some: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
-    """Return the inner product of each row of each tensor with the other's, one after the other, (R,)."""
-    return torch.cat([(x * y).sum(tuple(range(1, x.dim()))) for x, y in zip(some, others, strict=True)])
+def row_dots(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+    """Return the inner product of each row of each tensor with the row of the other, concatenated, (R,)."""
+    return torch.cat([(x * y).sum(tuple(range(1, x.dim()))) for x, y in zip(tensors, others, strict=True)])
 
 
-def cosine(product: Tensor, norm: Tensor, other: Tensor, eps: float) -> Tensor:
-    """Return the size of the cosine of two vectors by their inner product and norms."""
-    return (product / (norm.clamp_min(eps) * other.clamp_min(eps))).abs()
+def abs_cosine(product: Tensor, norm: Tensor, other_norm: Tensor, eps: float) -> Tensor:
+    """Return the absolute cosine of two vectors from their inner product and norms."""
+    return (product / (norm.clamp_min(eps) * other_norm.clamp_min(eps))).abs()

@@ -1,10 +1,10 @@
-"""The gradient of a 5 × 5 depthwise convolution's weights on a CPU, taken in three parts that are quick.
+"""Fast CPU gradient for the weights of 5 × 5 depthwise convolutions.
 
-oneDNN 3.12, which torch calls, has a kernel of its own for depthwise weight gradients of up to 3 columns; wider ones go
-through its kernel for any groups, which takes about ten times as long. In a step of EfficientNet-B4 that was a quarter
-of the time. The middle three columns are such a narrow gradient as they stand; each outer one is the same of an output
-gradient that is shifted sideways. Only the order of summation differs. Lower precision goes torch's way, and so does
-timm's Conv2dSame, which pads by itself (the layers of stride 2 in networks named tf_…).
+oneDNN 3.12, which torch calls, has a fast kernel for depthwise weight gradients of up to 3 columns; wider ones use its
+kernel for general groups, which takes about ten times as long (a quarter of a step of EfficientNet-B4). Here the
+gradient is computed in three parts: the middle three columns are such a narrow gradient, and each outer column is one
+for an output gradient shifted sideways. Only the order of summation differs. Lower precision uses torch's own gradient,
+and so does timm's Conv2dSame, which pads its input itself (the layers of stride 2 in networks named tf_…).
 """
 
 from __future__ import annotations
@@ -17,60 +17,60 @@ from torch.autograd import forward_ad
 from torch.nn.functional import pad
 
 Network = TypeVar("Network", bound=nn.Module)
-NARROWEST = 3  # pixels: narrower photos have nothing left after the shift
+MIN_WIDTH = 3  # pixels; a narrower image would be empty after the shift
 
 
 def use_fast_depthwise(model: Network) -> Network:
-    """Return the model after its 5 × 5 depthwise convolutions were given the quick gradient, weights untouched."""
+    """Give the model's 5 × 5 depthwise convolutions the fast gradient, in place; return the model."""
     for module in model.modules():
-        if type(module) is nn.Conv2d and fits(module) and torch.backends.mkldnn.is_available():
+        if type(module) is nn.Conv2d and is_supported(module) and torch.backends.mkldnn.is_available():
             module.__class__ = Depthwise5
     return model
 
 
-def fits(conv: nn.Conv2d) -> bool:
-    """Return True if a convolution is depthwise, 5 × 5, padded by 2, without bias, and steps by 1 or 2."""
-    plain = (conv.padding, conv.dilation, conv.padding_mode, conv.bias) == ((2, 2), (1, 1), "zeros", None)
-    return plain and conv.stride in ((1, 1), (2, 2)) and conv.weight.shape == (conv.groups, 1, 5, 5)
+def is_supported(conv: nn.Conv2d) -> bool:
+    """Return True if a convolution is depthwise, 5 × 5, padded by 2, without bias, and of stride 1 or 2."""
+    has_defaults = (conv.padding, conv.dilation, conv.padding_mode, conv.bias) == ((2, 2), (1, 1), "zeros", None)
+    return has_defaults and conv.stride in ((1, 1), (2, 2)) and conv.weight.shape == (conv.groups, 1, 5, 5)
 
 
 def is_plain_step(weight: Tensor, images: Tensor) -> bool:
-    """Return True if a plain step of training, on the CPU and in fp32, needs the weight's gradient.
+    """Return True if this is an ordinary training step on the CPU in fp32 that needs the weight's gradient.
 
-    Other kinds of tensor (fake ones, FX proxies), recorders (jit.trace, the ONNX exporter), transforms (torch.func) and
-    forward-mode derivatives go torch's way.
+    Other tensor types (fake tensors, FX proxies), tracing (jit.trace, the ONNX exporter), torch.func transforms and
+    forward-mode derivatives use torch's own gradient.
     """
     if type(images) not in (Tensor, nn.Parameter) or torch.jit.is_tracing() or forward_ad._current_level >= 0:
         return False
     if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
         return False
-    learns = torch.is_grad_enabled() and weight.requires_grad and not torch.is_autocast_enabled("cpu")
-    sizes = images.dim() == 4 and images.shape[-1] >= NARROWEST
-    return learns and sizes and is_dense_fp32(images) and is_dense_fp32(weight)
+    needs_grad = torch.is_grad_enabled() and weight.requires_grad and not torch.is_autocast_enabled("cpu")
+    has_valid_shape = images.dim() == 4 and images.shape[-1] >= MIN_WIDTH
+    return needs_grad and has_valid_shape and is_dense_fp32(images) and is_dense_fp32(weight)
 
 
 def is_dense_fp32(x: Tensor) -> bool:
-    """Return True if a tensor holds fp32 numbers in the CPU's memory."""
+    """Return True if a tensor is dense, fp32 and on the CPU."""
     return x.dtype is torch.float32 and x.layout is torch.strided and x.device.type == "cpu"
 
 
 class Depthwise5(nn.Conv2d):
-    """A convolution as `fits` describes it; what needs no quick gradient goes torch's way.
+    """A 5 × 5 depthwise convolution with the fast gradient where it applies, else torch's own.
 
-    Each forward asks anew, for a layer may be changed or copied (a folded batch-norm gives it a bias).
+    Each forward checks the layer again, because it may have been changed (a folded batch-norm adds a bias).
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Convolve photos (N, C, H, W)."""
+        """Convolve images (N, C, H, W)."""
         if torch.jit.is_scripting():
             return self._conv_forward(images, self.weight, self.bias)
-        if is_plain_step(self.weight, images) and fits(self):
+        if is_plain_step(self.weight, images) and is_supported(self):
             return Convolution.apply(images, self.weight, self.stride[0])
         return self._conv_forward(images, self.weight, self.bias)
 
 
 class Convolution(torch.autograd.Function):
-    """torch's convolution with another order of summation in its backward pass, itself made of torch's operators."""
+    """Depthwise convolution whose backward pass has a different order of summation; built from torch operators."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -83,23 +83,23 @@ class Convolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
         """Return the gradients of images and weight."""
         images, weight = ctx.saved_tensors
-        inward = gradient(grad, images, weight, ctx.stride, 2, True) if ctx.needs_input_grad[0] else None
-        shift, width = 2 // ctx.stride, 1 if ctx.stride == 1 else 3  # a single column must not be strided over
+        images_grad = conv_grad(grad, images, weight, ctx.stride, 2, True) if ctx.needs_input_grad[0] else None
+        shift, width = 2 // ctx.stride, 1 if ctx.stride == 1 else 3  # with stride 2 a single column would be skipped
         outer = [
-            gradient(pad(grad, (by, -by)), images, weight[..., :width], ctx.stride, width // 2)[..., width // 2, None]
+            conv_grad(pad(grad, (by, -by)), images, weight[..., :width], ctx.stride, width // 2)[..., width // 2, None]
             for by in (-shift, shift)
         ]
-        middle = gradient(grad, images, weight[..., :3], ctx.stride, 1)
-        return inward, torch.cat([outer[0], middle, outer[1]], 3), None
+        middle = conv_grad(grad, images, weight[..., :3], ctx.stride, 1)
+        return images_grad, torch.cat([outer[0], middle, outer[1]], 3), None
 
 
-def gradient(
+def conv_grad(
     grad: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int, of_images: bool = False
 ) -> Tensor:
-    """Return torch's gradient of the images, or else of the weight, (C, 1, 5, columns), with `padding` to the sides."""
-    of_images_or_weight = torch.ops.aten.convolution_backward(
+    """Return torch's gradient of the weight (C, 1, 5, columns), or of the images; `padding` is horizontal."""
+    images_grad, weight_grad, _ = torch.ops.aten.convolution_backward(
         grad, images, weight, None, [stride] * 2, [2, padding], [1, 1], False, [0, 0], len(weight),
         [of_images, not of_images, False],
     )  # fmt: skip
-    result: Tensor = of_images_or_weight[0 if of_images else 1]
+    result: Tensor = images_grad if of_images else weight_grad
     return result

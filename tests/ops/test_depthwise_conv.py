@@ -1,4 +1,4 @@
-"""The quick gradient of 5 × 5 depthwise convolutions is torch's own, and is given to no other layer."""
+"""Fast gradient of 5 × 5 depthwise convolutions: equal to torch's own, and used in no other layer."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ from torch.func import functional_call, grad, hessian, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from maskcls.ops import depthwise_conv
-from maskcls.ops.depthwise_conv import Depthwise5, gradient, use_fast_depthwise
+from maskcls.ops.depthwise_conv import Depthwise5, conv_grad, use_fast_depthwise
 
 CHANNELS = 6
 
 
 def conv(stride: int = 1, **changes: object) -> nn.Conv2d:
-    plain = {"kernel_size": 5, "stride": stride, "padding": 2, "groups": CHANNELS, "bias": False}
-    return nn.Conv2d(CHANNELS, CHANNELS, **(plain | changes))
+    options = {"kernel_size": 5, "stride": stride, "padding": 2, "groups": CHANNELS, "bias": False}
+    return nn.Conv2d(CHANNELS, CHANNELS, **(options | changes))
 
 
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Return a list that grows with each part of a quick gradient: empty, torch's own way was taken."""
-    taken: list[bool] = []
-    real = gradient
-    monkeypatch.setattr(depthwise_conv, "gradient", lambda *given: taken.append(True) or real(*given))  # type: ignore[func-returns-value]
-    return taken
+    """Return a list that grows with each part of a fast gradient; it is empty if torch's own is used."""
+    computed: list[bool] = []
+    monkeypatch.setattr(depthwise_conv, "conv_grad", lambda *args: computed.append(True) or conv_grad(*args))  # type: ignore[func-returns-value]
+    return computed
 
 
 def gradients(
@@ -69,8 +68,8 @@ def test_the_gradients_are_those_of_torch(
         assert layer.weight.grad is not None
     assert torch.allclose(mine.weight.grad, theirs.weight.grad, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
     mine.weight.grad = theirs.weight.grad = None
-    truth = gradients(theirs.double(), images.double())
-    for got, want in zip(gradients(mine, images), truth, strict=True):
+    expected = gradients(theirs.double(), images.double())
+    for got, want in zip(gradients(mine, images), expected, strict=True):
         assert got.dtype is torch.float32 and torch.allclose(got.double(), want, atol=1e-5 * float(want.abs().max()))
     assert mine.weight.grad is not None and mine.weight.grad.shape == mine.weight.shape
 
@@ -155,38 +154,38 @@ def test_a_batch_norm_is_folded_into_the_layer() -> None:
     assert_same([torch.nn.utils.fusion.fuse_conv_bn_eval(layer, norm)(IMAGES)], [norm(layer(IMAGES))])
 
 
-def per_sample(layer: nn.Module) -> Tensor:
-    """Return the gradient of each photo's loss."""
+def per_sample_gradients(layer: nn.Module) -> Tensor:
+    """Return the gradient of each image's loss."""
     weights = dict(layer.named_parameters())
 
-    def loss(given: dict[str, Tensor], image: Tensor) -> Tensor:
-        result: Tensor = functional_call(layer, given, (image[None],)).square().sum()
+    def loss(weights: dict[str, Tensor], image: Tensor) -> Tensor:
+        result: Tensor = functional_call(layer, weights, (image[None],)).square().sum()
         return result
 
     result: Tensor = vmap(grad(loss), (None, 0))(weights, IMAGES)["weight"]
     return result
 
 
-def called(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+def as_function_of_weight(layer: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return the layer's outputs as a function of its weight."""
     return lambda weight: functional_call(layer, {"weight": weight}, (IMAGES[:, :, :5, :5],))  # type: ignore[no-any-return]
 
 
-def twice(layer: nn.Conv2d) -> tuple[Tensor, ...]:
+def double_backward(layer: nn.Conv2d) -> tuple[Tensor, ...]:
     """Return gradients of a function of the gradients."""
     images = IMAGES.clone().requires_grad_()
     once = torch.autograd.grad(layer(images).square().sum(), (layer.weight, images), create_graph=True)
     return torch.autograd.grad(once[0].square().sum() + once[1].square().sum(), (layer.weight, images))
 
 
-def forward_mode(layer: nn.Module) -> Tensor:
+def forward_tangent(layer: nn.Module) -> Tensor:
     with forward_ad.dual_level():
         tangent: Tensor = forward_ad.unpack_dual(layer(forward_ad.make_dual(IMAGES, torch.ones_like(IMAGES)))).tangent
     return tangent
 
 
-def reloaded(layer: nn.Module) -> Any:
-    """Return the traced layer after it was written and read."""
+def trace_and_reload(layer: nn.Module) -> Any:
+    """Return the traced layer, saved and loaded."""
     file = io.BytesIO()
     torch.jit.save(torch.jit.trace(layer, IMAGES), file)  # type: ignore[no-untyped-call]
     file.seek(0)
@@ -195,17 +194,17 @@ def reloaded(layer: nn.Module) -> Any:
 
 CALLERS: dict[str, Callable[[nn.Conv2d], Any]] = {
     "unbatched": lambda layer: gradients(layer, IMAGES[0]),
-    "no photos": lambda layer: gradients(layer, IMAGES[:0])[2:],
+    "no images": lambda layer: gradients(layer, IMAGES[:0])[2:],
     "torch.func.grad": lambda layer: [
-        grad(lambda weight: called(layer)(weight).square().sum())(layer.weight)
+        grad(lambda weight: as_function_of_weight(layer)(weight).square().sum())(layer.weight)
     ],
-    "gradients of each photo": lambda layer: [per_sample(layer)],
+    "gradients of each image": lambda layer: [per_sample_gradients(layer)],
     "vmap": lambda layer: [vmap(layer)(IMAGES[:, None])],
-    "torch.func.jvp": lambda layer: jvp(called(layer), (layer.weight,), (torch.ones_like(layer.weight),)),
-    "torch.func.hessian": lambda layer: [hessian(lambda weight: called(layer)(weight).pow(3).sum())(layer.weight)],
-    "forward mode": lambda layer: [forward_mode(layer)],
-    "double backward": twice,
-    "jit.trace": lambda layer: [reloaded(layer)(IMAGES)],
+    "torch.func.jvp": lambda layer: jvp(as_function_of_weight(layer), (layer.weight,), (torch.ones_like(layer.weight),)),
+    "torch.func.hessian": lambda layer: [hessian(lambda weight: as_function_of_weight(layer)(weight).pow(3).sum())(layer.weight)],
+    "forward mode": lambda layer: [forward_tangent(layer)],
+    "double backward": double_backward,
+    "jit.trace": lambda layer: [trace_and_reload(layer)(IMAGES)],
     "jit.script": lambda layer: [torch.jit.script(layer)(IMAGES)],
     "torch.fx": lambda layer: [torch.fx.symbolic_trace(nn.Sequential(layer))(IMAGES)],
     "make_fx": lambda layer: [make_fx(layer)(IMAGES)(IMAGES)],
