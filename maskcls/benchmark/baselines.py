@@ -1,9 +1,9 @@
-"""The contenders of the bench: four ways to take the same number of steps over the same photos with the same network.
+"""Contenders of the benchmark: four training loops that take the same number of steps on the same images and network.
 
-team      the first team's loop: OpenCV and albumentations for every photo in the training process, AdamP of its package
+team      the first team's loop: OpenCV and albumentations for every image in the training process, AdamP of its package
 timm      timm's loader, augmentation, optimizer and loop, with the defaults of timm's train.py
-maskcls   this package's: the cache, the loader and the loop that a run uses
-limit     the same model, layout, loss and optimizer as maskcls on one batch that is there already: nothing is loaded
+maskcls   this package's cache, loader and loop, as a run uses them
+limit     the model, memory layout, loss and optimizer of maskcls on one batch already on the device: no loading
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from maskcls.benchmark.harness import Job, Setting, Turn, build_job, build_training, setting_config, synchronize
+from maskcls.benchmark.harness import EpochFn, Job, Setting, build_job, build_training, setting_config, synchronize
 from maskcls.components.model import set_train_mode
 from maskcls.engine.training_loop import train_one_epoch
 from maskcls.inference.forward import autocast
 
 
-class Decoded(Dataset[tuple[Tensor, int]]):
-    """Photos that are read, cropped and normalised each time they are asked for."""
+class ImageFileDataset(Dataset[tuple[Tensor, int]]):
+    """Images that are read, cropped and normalized on every access."""
 
     def __init__(self, job: Job) -> None:
         import albumentations as A
@@ -51,118 +51,122 @@ class Decoded(Dataset[tuple[Tensor, int]]):
         return self.transform(image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB))["image"], self.labels[index]
 
 
-def focal(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the focal loss of class numbers, gamma 5."""
+def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the focal loss of hard labels, gamma 5."""
     logp = logits.log_softmax(1)
     return nn.functional.nll_loss((1 - logp.exp()) ** 5 * logp, labels)
 
 
-def team(job: Job, place: Path) -> Turn:
-    """Return a turn of the first team's loop: fp32, contiguous, no workers."""
+def team_loop(job: Job, folder: Path) -> EpochFn:
+    """Return an epoch of the first team's loop: fp32, contiguous, no workers."""
     from adamp import AdamP
 
-    loader = DataLoader(Decoded(job), job.cfg.batch, shuffle=True, drop_last=True, num_workers=0)
-    model = job.model()
+    loader = DataLoader(ImageFileDataset(job), job.cfg.batch, shuffle=True, drop_last=True, num_workers=0)
+    model = job.build_model()
     optimizer = AdamP(model.parameters(), lr=3e-4, weight_decay=1e-5)
-    return plain(loader, model, optimizer, focal, job.hardware.device)
+    return plain_loop(loader, model, optimizer, focal_loss, job.hardware.device)
 
 
-def timm_(job: Job, place: Path) -> Turn:
-    """Return a turn of timm's train.py with its defaults, over a folder of links."""
+def timm_loop(job: Job, folder: Path) -> EpochFn:
+    """Return an epoch of timm's train.py with its defaults, over a folder of links."""
     from timm.data import create_dataset, create_loader, resolve_data_config
     from timm.loss import LabelSmoothingCrossEntropy
     from timm.optim import create_optimizer_v2
 
-    torch.backends.cudnn.benchmark = True  # as train.py has it
-    model = job.model()
-    facts = resolve_data_config({"input_size": (3, *job.fold.image_size)}, model=model)
-    dataset = create_dataset("", str(link_images(job, place)), "train", is_training=True, batch_size=job.cfg.batch)
-    warnings.filterwarnings("ignore", "This DataLoader will create")  # four workers may be more than the cores
+    torch.backends.cudnn.benchmark = True  # as in train.py
+    model = job.build_model()
+    data_cfg = resolve_data_config({"input_size": (3, *job.fold.image_size)}, model=model)
+    dataset = create_dataset("", str(link_images(job, folder)), "train", is_training=True, batch_size=job.cfg.batch)
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # there may be fewer than four cores
     loader = create_loader(
-        dataset, facts["input_size"], job.cfg.batch, is_training=True, num_workers=4, interpolation="random",
-        mean=facts["mean"], std=facts["std"], device=job.hardware.device, use_prefetcher=True,
+        dataset, data_cfg["input_size"], job.cfg.batch, is_training=True, num_workers=4, interpolation="random",
+        mean=data_cfg["mean"], std=data_cfg["std"], device=job.hardware.device, use_prefetcher=True,
     )  # fmt: skip
     optimizer = create_optimizer_v2(model, "sgd", lr=0.01, weight_decay=2e-5, momentum=0.9)
-    return plain(loader, model, optimizer, LabelSmoothingCrossEntropy(0.1), job.hardware.device)
+    return plain_loop(loader, model, optimizer, LabelSmoothingCrossEntropy(0.1), job.hardware.device)
 
 
-def link_images(job: Job, place: Path) -> Path:
-    """Return a new folder of links to the photos, a folder for each class."""
+def link_images(job: Job, folder: Path) -> Path:
+    """Create links to the images, one folder per class; return the folder."""
     for i, (path, label) in enumerate(zip(job.paths, job.labels, strict=True)):
-        link = place / f"{label:02d}" / f"{i:06d}{Path(path).suffix}"
+        link = folder / f"{label:02d}" / f"{i:06d}{Path(path).suffix}"
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(Path(path).absolute())
-    return place
+    return folder
 
 
-def plain(loader: Iterable[Any], model: nn.Module, optimizer: Any, loss: Any, device: torch.device) -> Turn:
-    """Return a turn of the loop that most scripts have: the loss is read after each step."""
+def plain_loop(
+    loader: Iterable[Any], model: nn.Module, optimizer: Any, criterion: Any, device: torch.device
+) -> EpochFn:
+    """Return an epoch of the usual training loop, which reads the loss after each step."""
 
-    def turn() -> float:
+    def train_epoch() -> float:
         model.train()
         total = 0.0
         for images, labels in loader:
             optimizer.zero_grad()
-            value = loss(model(images.to(device)), labels.to(device))
-            value.backward()
+            loss = criterion(model(images.to(device)), labels.to(device))
+            loss.backward()
             optimizer.step()
-            total += value.item()
+            total += loss.item()
         return total
 
-    return turn
+    return train_epoch
 
 
-def maskcls(job: Job, place: Path) -> Turn:
-    """Return a turn of this package's own loop."""
-    state, work, batches, source = build_training(job)
+def maskcls_loop(job: Job, folder: Path) -> EpochFn:
+    """Return an epoch of this package's loop."""
+    state, step, sampler, loader = build_training(job)
 
-    def turn() -> float:
-        batches.epoch += 1
-        losses, _ = train_one_epoch(job.cfg, state, work, source, len(batches), job.hardware)
+    def train_epoch() -> float:
+        sampler.epoch += 1
+        losses, _ = train_one_epoch(job.cfg, state, step, loader, len(sampler), job.hardware)
         return float(losses.mean())
 
-    return turn
+    return train_epoch
 
 
-def upper_bound(job: Job, place: Path) -> Turn:
-    """Return a turn of forward, backward and step on one batch that lies on the device."""
-    state, work, _, _ = build_training(job)
+def upper_bound(job: Job, folder: Path) -> EpochFn:
+    """Return an epoch of forward, backward and optimizer steps on one batch that is already on the device."""
+    state, step, _, _ = build_training(job)
     device = job.hardware.device
     layout = torch.channels_last if job.hardware.channels_last else torch.contiguous_format
     images = torch.randn(job.cfg.batch, 3, *job.fold.image_size, device=device).contiguous(memory_format=layout)
-    targets = work.targets[torch.from_numpy(job.fold.train_indices[: job.cfg.batch]).to(device)]
+    targets = step.targets[torch.from_numpy(job.fold.train_indices[: job.cfg.batch]).to(device)]
 
-    def turn() -> None:
-        set_train_mode(work.model)
+    def train_epoch() -> None:
+        set_train_mode(step.model)
         for _ in range(job.steps):
             with autocast(device, job.cfg.precision):
-                logits = work.model(images)
-            state.scaler.scale(work.criterion(logits, targets)).backward()
+                logits = step.model(images)
+            state.scaler.scale(step.criterion(logits, targets)).backward()
             state.scaler.step(state.optimizer)
             state.scaler.update()
             state.optimizer.zero_grad(set_to_none=True)
 
-    return turn
+    return train_epoch
 
 
-RIVALS: dict[str, Callable[[Job, Path], Turn]] = {"team": team, "timm": timm_, "maskcls": maskcls, "limit": upper_bound}
+CONTENDERS: dict[str, Callable[[Job, Path], EpochFn]] = {
+    "team": team_loop, "timm": timm_loop, "maskcls": maskcls_loop, "limit": upper_bound,
+}  # fmt: skip
 
 
-def contender_worker(pipe: Connection, name: str, setting: Setting, words: Sequence[str]) -> None:
-    """Take turns of one contender as they are asked for and tell their seconds; at the end tell its memory in MB."""
+def contender_worker(pipe: Connection, name: str, setting: Setting, overrides: Sequence[str]) -> None:
+    """Run a contender's process: for each "epoch" received, train one and send its seconds; last, send its peak MB."""
     from maskcls.benchmark.memory import peak_memory, worker_memory
 
-    given = build_job(setting_config(setting, words), setting.steps)
-    device = given.hardware.device
-    with tempfile.TemporaryDirectory() as place:
-        turn = RIVALS[name](given, Path(place))
-        while pipe.recv() == "turn":
-            begun = time.perf_counter()
-            turn()
+    job = build_job(setting_config(setting, overrides), setting.steps)
+    device = job.hardware.device
+    with tempfile.TemporaryDirectory() as folder:
+        train_epoch = CONTENDERS[name](job, Path(folder))
+        while pipe.recv() == "epoch":
+            started_at = time.perf_counter()
+            train_epoch()
             synchronize(device)
-            seconds = time.perf_counter() - begun
-            held = worker_memory()
-            gc.collect()  # in no one's time
+            seconds = time.perf_counter() - started_at
+            workers_mb = worker_memory()
+            gc.collect()  # outside the measured time
             pipe.send(seconds)
-        cuda = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else 0.0
-        pipe.send({"process": peak_memory(), "workers": held, "GPU": cuda})
+        gpu_mb = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else 0.0
+        pipe.send({"process": peak_memory(), "workers": workers_mb, "GPU": gpu_mb})

@@ -1,4 +1,4 @@
-"""What is timed on an equal footing: a setting, the photos that all contenders share, and rounds in turns."""
+"""Benchmark harness: settings, the training data that all contenders share, and timed rounds."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from maskcls.engine.experiment import Fold
 from maskcls.engine.train_state import TrainState, build_train_state
 from maskcls.engine.training_loop import TrainStep, build_train_loader, build_train_step
 
-Turn = Callable[[], Any]  # one epoch of a setting's steps
-WORDS = (
+EpochFn = Callable[[], Any]  # trains one epoch, Setting.steps long
+OVERRIDES = (
     "name=bench", "data=synthetic", "data.people=60", "data.eval_people=0", "data.height=512", "data.width=384",
     "split=holdout", "crop=center", "augmentation=team", "head=single", "loss=focal", "optimizer=adamp",
     "scheduler=constant", "logger=none",
@@ -36,7 +36,7 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """A model word, the photos' size in pixels, the photos of a step and the steps of a turn."""
+    """Model option, image size in pixels, batch size, and number of steps in an epoch."""
 
     model: str
     height: int
@@ -45,17 +45,22 @@ class Setting:
     steps: int
 
     @classmethod
-    def of(cls, text: str) -> Setting:
-        """Read model:HEIGHTxWIDTH:batch:steps, such as resnet18:200x100:32:8."""
+    def parse(cls, text: str) -> Setting:
+        """Return the setting of model:HEIGHTxWIDTH:batch:steps, such as resnet18:200x100:32:8."""
         try:
-            model, size, batch, steps = text.split(":")
-            height, width = map(int, size.split("x"))
+            model, image_size, batch, steps = text.split(":")
+            height, width = map(int, image_size.split("x"))
             setting = cls(model, height, width, int(batch), int(steps))
         except ValueError:
             setting = cls("", 0, 0, 0, 0)
         if min(setting.height, setting.width, setting.batch, setting.steps) < 1:
-            raise ConfigError(f"--settings: {text!r} is no model:HEIGHTxWIDTH:batch:steps, as resnet18:200x100:32:8 is")
+            message = f"settings: expected model:HEIGHTxWIDTH:batch:steps, got {text!r}"
+            raise ConfigError(f"{message}. Example: resnet18:200x100:32:8")
         return setting
+
+    def to_text(self) -> str:
+        """Return the setting in the form that `parse` reads."""
+        return f"{self.model}:{self.height}x{self.width}:{self.batch}:{self.steps}"
 
     def __str__(self) -> str:
         return f"{self.model} {self.height} × {self.width}, batch {self.batch}, {self.steps} steps"
@@ -63,7 +68,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Job:
-    """What all contenders of a setting share; the rows repeat the set's photos as often as a turn needs them."""
+    """Inputs that all contenders of a setting share; training rows are repeated to fill an epoch."""
 
     cfg: Config
     hardware: Hardware
@@ -73,103 +78,106 @@ class Job:
 
     @property
     def labels(self) -> list[int]:
-        """The class of each photo of a turn."""
+        """The class of each image of an epoch."""
         return self.fold.labels[self.fold.train_indices].tolist()
 
-    def model(self) -> nn.Module:
-        """Return a fresh network with 18 outputs, in torch's own memory layout."""
+    def build_model(self) -> nn.Module:
+        """Return a new network with 18 outputs, in torch's default memory layout."""
         return self.cfg.model.build(len(CLASSES), *self.fold.image_size, 0).to(self.hardware.device)
 
 
-def check_overrides(words: Sequence[str]) -> None:
-    """Raise a ConfigError for a word that the setting has, or that would not be the same work for all contenders."""
-    for word in words:
-        if re.match(r"(model|crop|crop\.(height|width|out)|batch|clip|ema|accumulate|mixing|layer_decay)=", word):
-            raise ConfigError(f"bench: {word} is told by --settings, or would not be the same work for all")
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Raise ConfigError for an override of a setting's values, or one that only some contenders would apply."""
+    for override in overrides:
+        if re.match(r"(model|crop\.height|crop\.width|batch)=", override):
+            raise ConfigError(f"benchmark: {override} conflicts with settings=. Set it there")
+        if re.match(r"(crop|crop\.out|clip|ema|accumulate|mixing|layer_decay)=", override):
+            raise ConfigError(f"benchmark: {override} is not supported: the other training loops do not apply it")
 
 
-def setting_config(setting: Setting, words: Sequence[str]) -> Config:
-    """Return the config of a setting; `words` come last and may change all of it."""
-    own = (f"model={setting.model}", f"crop.height={setting.height}", f"crop.width={setting.width}")
-    return validate(compose(*merge_overrides([*WORDS, *own, f"batch={setting.batch}"], words)))
+def setting_config(setting: Setting, overrides: Sequence[str]) -> Config:
+    """Return the config of a setting; `overrides` have the highest priority."""
+    image_size = f"crop.height={setting.height}", f"crop.width={setting.width}"
+    defaults = [*OVERRIDES, f"model={setting.model}", *image_size, f"batch={setting.batch}"]
+    return validate(compose(*merge_overrides(defaults, overrides)))
 
 
-def merge_overrides(words: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Return words with the given ones: a group that is chosen anew loses its parameters here."""
-    anew = {word.partition("=")[0] for word in given}
-    return [*(word for word in words if word.partition("=")[0].split(".")[0] not in anew), *given]
+def merge_overrides(defaults: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return both lists; defaults are dropped for keys and config groups that `overrides` set."""
+    keys = {override.partition("=")[0] for override in overrides}
+    return [*(default for default in defaults if default.partition("=")[0].split(".")[0] not in keys), *overrides]
 
 
 def build_job(cfg: Config, steps: int) -> Job:
-    """Return the job of a config; its photos are in the cache when this returns."""
-    table = assemble_table(replace(cfg, batch=1), lambda note: None)  # a batch may be larger than the set
+    """Return the job of a config; this fills the pixel cache."""
+    table = assemble_table(replace(cfg, batch=1), lambda note: None)  # a batch may exceed the number of images
     hardware = cfg.hardware.build()
     fold = Fold.of(table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, hardware)
-    chosen = np.resize(fold.train_indices, steps * cfg.batch)
-    return Job(cfg, hardware, replace(fold, train_indices=chosen), table["path"].iloc[chosen].tolist(), steps)
+    indices = np.resize(fold.train_indices, steps * cfg.batch)
+    return Job(cfg, hardware, replace(fold, train_indices=indices), table["path"].iloc[indices].tolist(), steps)
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait for all work queued on the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def time_rounds(turns: Mapping[str, Callable[[], float]], rounds: int, photos: int) -> list[dict[str, float]]:
+def time_rounds(contenders: Mapping[str, Callable[[], float]], rounds: int, num_images: int) -> list[dict[str, float]]:
     """Return images/s of each contender, a row for each round.
 
-    In each round each takes one turn, in an order drawn anew, so that no one always follows the same other one. A turn
-    is a whole epoch, and it tells its seconds, from asking for its first batch to the device's last work: what a
-    process does between its turns is not in them. A round that is not counted comes first.
+    In each round every contender trains one epoch, in a new random order, so that none always follows the same other
+    one. A contender returns its own seconds, from the request for its first batch to the end of the device's work:
+    what its process does between epochs is not included. The first round is a warm-up and is not counted.
     """
-    names, random = list(turns), np.random.default_rng(0)
-    for turn in turns.values():
-        turn()
-    result = []
+    names, rng = list(contenders), np.random.default_rng(0)
+    for contender in contenders.values():
+        contender()
+    rows = []
     for _ in range(rounds):
-        rates = {name: photos / turns[name]() for name in random.permutation(names).tolist()}
-        result.append({name: rates[name] for name in names})
-    return result
+        rates = {name: num_images / contenders[name]() for name in rng.permutation(names).tolist()}
+        rows.append({name: rates[name] for name in names})
+    return rows
 
 
 class Contender:
-    """A contender in a process of its own, whose memory and settings are its own; calling it is a turn, in seconds."""
+    """A training loop in its own process, with its own memory and torch settings; a call returns an epoch's seconds."""
 
-    def __init__(self, serve: Callable[..., None], *arguments: Any) -> None:
+    def __init__(self, worker: Callable[..., None], *args: Any) -> None:
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, *arguments), daemon=False)
+        self.pipe, worker_pipe = context.Pipe()
+        self.process = context.Process(target=worker, args=(worker_pipe, *args), daemon=False)
         self.process.start()
-        theirs.close()
+        worker_pipe.close()
 
-    def __call__(self, order: str = "turn") -> Any:
+    def __call__(self, command: str = "epoch") -> Any:
         try:
-            self.pipe.send(order)
+            self.pipe.send(command)
             return self.pipe.recv()
         except (EOFError, OSError):
-            raise RunError("bench: a contender ended too early; it has said why") from None
+            raise RunError("benchmark: a contender's process ended early. Its error is printed above") from None
 
     def end(self) -> dict[str, float]:
-        """Return the memory that the contender has needed, in MB, and end it."""
+        """End the process; return its peak memory in MB."""
         memory = self("end")
         self.process.join()
         return dict(memory)
 
 
 def ratios(rounds: Sequence[Mapping[str, float]], of: str, to: str) -> dict[str, float]:
-    """Return quartiles of the ratio of two contenders' rates, each ratio taken within one round."""
+    """Return the quartiles of the ratio of two contenders' rates, each ratio within one round."""
     return quartiles([row[of] / row[to] for row in rounds])
 
 
 def quartiles(values: Sequence[float]) -> dict[str, float]:
-    """Return the median and the quartiles about it."""
+    """Return the median and the lower and upper quartiles."""
     low, median, high = np.percentile(values, [25, 50, 75])
     return {"median": float(median), "low": float(low), "high": float(high)}
 
 
 def build_training(job: Job) -> tuple[TrainState, TrainStep, EpochBatchSampler, Iterable[Any]]:
-    """Return what a run builds for a fold: state, what a step calls, the order of batches, and the batches."""
+    """Return a fold's training state, step, batch sampler and loader, as a run builds them."""
     cfg, hardware, head = job.cfg, job.hardware, job.cfg.head.build()
     state = build_train_state(cfg, head, hardware, job.fold.image_size, 0)
-    batches, source = build_train_loader(cfg, job.fold, hardware)
-    return state, build_train_step(cfg, state, job.fold, head, hardware, len(batches)), batches, source
+    sampler, loader = build_train_loader(cfg, job.fold, hardware)
+    return state, build_train_step(cfg, state, job.fold, head, hardware, len(sampler)), sampler, loader

@@ -1,4 +1,4 @@
-"""Where the time goes: within a step, before the first batch, and from the beginning of a run to its first step."""
+"""Time profiles: parts of a training step, evaluation, and stages from the start of a run to its first batch."""
 
 from __future__ import annotations
 
@@ -33,166 +33,161 @@ STAGES = (
     (runner, "load_pixels"),
     (fold, "build_train_state"),
 )
+REPEATS = 3  # measured epochs or evaluations, after one warm-up
 
 
 class Stopwatch:
-    """Seconds by name: each mark waits for the device and books the time since the mark before."""
+    """Seconds by name: each mark synchronizes the device and adds the time since the previous mark."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.seconds, self.at = device, defaultdict[str, float](float), 0.0
+        self.device, self.seconds, self.last_mark = device, defaultdict[str, float](float), time.perf_counter()
 
     def mark(self, name: str) -> None:
-        """Book the time since the last mark under a name."""
+        """Add the time since the previous mark to a name."""
         synchronize(self.device)
         now = time.perf_counter()
-        self.seconds[name] += now - self.at
-        self.at = now
+        self.seconds[name] += now - self.last_mark
+        self.last_mark = now
 
-    def over(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Yield batches, booking the time until each is there as `data`, and what follows its last mark as `rest`."""
-        self.at = time.perf_counter()
+    def iterate(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Yield batches; the time to load each is added to `data`, the time after its last mark to `rest`."""
+        self.last_mark = time.perf_counter()
         for batch in batches:
             self.mark("data")
             yield batch
             self.mark("rest")
 
 
-def profile_step(given: Job, package: bool = False) -> dict[str, float]:
-    """Return the ms that a training step of this package spends in each of PARTS: the loop of a run, with hooks.
+def profile_step(job: Job, package: bool = False) -> dict[str, float]:
+    """Return the ms of each of PARTS in a training step of this package, measured by hooks in the loop of a run.
 
-    Waiting for the device at each mark keeps its work from running beside ours: the sum is no less than a step's time.
-    With `package` the optimizer is the adamp package's. Medians of three epochs; one before them is not counted.
+    Synchronizing at each mark keeps CPU and device from working in parallel: the sum is at least the time of a step.
+    `package=True` uses the optimizer of the adamp package. Medians over REPEATS epochs.
     """
-    state, work, batches, source = build_training(given)
+    state, step, sampler, loader = build_training(job)
     if package:
         group = state.optimizer.param_groups[0]
         state.optimizer = reference_adamp()(group["params"], lr=group["lr"], weight_decay=group["weight_decay"])
-    found = []
-    for epoch in range(4):
-        watch = Stopwatch(given.hardware.device)
-        batches.epoch = epoch
-        with with_hooks(watch, work, state.optimizer) as watched:
-            train_one_epoch(given.cfg, state, watched, watch.over(source), len(batches), given.hardware)
-        found.append(watch.seconds)
-    return {part: statistics.median(row[part] for row in found[1:]) / len(batches) * 1000 for part in PARTS}
+    profiles = []
+    for epoch in range(1 + REPEATS):
+        watch = Stopwatch(job.hardware.device)
+        sampler.epoch = epoch
+        with with_hooks(watch, step, state.optimizer) as timed_step:
+            train_one_epoch(job.cfg, state, timed_step, watch.iterate(loader), len(sampler), job.hardware)
+        profiles.append(watch.seconds)
+    return {part: statistics.median(row[part] for row in profiles[1:]) / len(sampler) * 1000 for part in PARTS}
 
 
 @contextlib.contextmanager
-def with_hooks(watch: Stopwatch, work: TrainStep, optimizer: torch.optim.Optimizer) -> Iterator[TrainStep]:
-    """Return the work of a loop whose model, objective and optimizer mark a stopwatch."""
+def with_hooks(watch: Stopwatch, step: TrainStep, optimizer: torch.optim.Optimizer) -> Iterator[TrainStep]:
+    """Context manager that yields the step with a model, criterion and optimizer that mark a stopwatch."""
 
-    def objective(logits: Tensor, targets: Tensor) -> Tensor:
+    def timed_criterion(logits: Tensor, targets: Tensor) -> Tensor:
         watch.mark("rest")
-        value = work.criterion(logits, targets)
+        loss = step.criterion(logits, targets)
         watch.mark("loss")
-        return value
+        return loss
 
     hooks = [
-        work.model.register_forward_pre_hook(lambda *_: watch.mark("rest")),
-        work.model.register_forward_hook(lambda *_: watch.mark("forward")),
+        step.model.register_forward_pre_hook(lambda *_: watch.mark("rest")),
+        step.model.register_forward_hook(lambda *_: watch.mark("forward")),
         optimizer.register_step_pre_hook(lambda *_: watch.mark("backward")),
         optimizer.register_step_post_hook(lambda *_: watch.mark("optimizer")),
     ]
     try:
-        yield replace(work, criterion=objective)
+        yield replace(step, criterion=timed_criterion)
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def evaluation(given: Job) -> dict[str, float]:
-    """Return the rate of predictions on the held photos, in images/s, and the ms of their scores: what an epoch adds.
+def profile_evaluation(job: Job) -> dict[str, float]:
+    """Return images/s of predicting the validation rows, and the ms of their scores: the cost at an epoch's end.
 
-    Medians of three times; one before them is not counted.
+    Medians over REPEATS evaluations.
     """
-    state, _, _, _ = build_training(given)
-    cfg, held, found = given.cfg, given.fold.val_indices, []
-    for _ in range(4):
-        watch = Stopwatch(given.hardware.device)
-        watch.at = time.perf_counter()
+    state, _, _, _ = build_training(job)
+    cfg, val_indices, head, tta_views = job.cfg, job.fold.val_indices, job.cfg.head.build(), job.cfg.tta.build()
+    profiles = []
+    for _ in range(1 + REPEATS):
+        watch = Stopwatch(job.hardware.device)
         probs = predict_probs(
-            state.eval_model,
-            cfg.head.build(),
-            given.fold.unchanged,
-            held,
-            given.hardware,
-            cfg.precision,
-            cfg.tta.build(),
+            state.eval_model, head, job.fold.unchanged, val_indices, job.hardware, cfg.precision, tta_views
         )
         watch.mark("predict")
-        compute_scores(given.fold.labels[held], probs)
+        compute_scores(job.fold.labels[val_indices], probs)
         watch.mark("metrics")
-        found.append(watch.seconds)
-    seconds = {name: statistics.median(row[name] for row in found[1:]) for name in found[0]}
-    return {"images_per_second": len(held) / seconds["predict"], "metrics_ms": seconds["metrics"] * 1000}
+        profiles.append(watch.seconds)
+    seconds = {name: statistics.median(row[name] for row in profiles[1:]) for name in profiles[0]}
+    return {"images_per_second": len(val_indices) / seconds["predict"], "metrics_ms": seconds["metrics"] * 1000}
 
 
-def first_batch(cfg: Config, steps: int) -> tuple[Job, float]:
-    """Return a job and the seconds until its first batch is there: table, cached photos (made if need be), loader."""
-    begun = time.perf_counter()
-    made = build_job(cfg, steps)
-    _, source = build_train_loader(cfg, made.fold, made.hardware)
-    next(iter(source))
-    return made, time.perf_counter() - begun
+def time_first_batch(cfg: Config, steps: int) -> float:
+    """Return the seconds to the first batch: table, pixels (decoded unless cached), loader."""
+    started_at = time.perf_counter()
+    job = build_job(cfg, steps)
+    _, loader = build_train_loader(cfg, job.fold, job.hardware)
+    next(iter(loader))
+    return time.perf_counter() - started_at
 
 
 class FirstBatchReached(Exception):
-    """The first batch of a run is there."""
+    """Raised in place of training when a run has its first batch."""
 
 
-def start(setting: Setting, words: Sequence[str], times: int) -> list[dict[str, float]]:
-    """Return the seconds of each stage from the beginning of a run to its first batch, a row for each time.
+def time_jobs(setting: Setting, overrides: Sequence[str], num_later_jobs: int) -> list[dict[str, float]]:
+    """Return the seconds of each stage from the start of a run to its first batch, a row for each job of a sweep.
 
-    The first row is what a first job of a sweep takes, with imports and an empty cache; the rest are later jobs.
+    The first job includes imports and decoding; the later jobs read the pixel cache.
     """
-    result = []
-    with tempfile.TemporaryDirectory() as place:
-        for i in range(times + 1):
-            cfg = setting_config(setting, [*words, f"cache_dir={place}/cache", f"runs_dir={place}/runs{i}"])
-            result.append(time_startup(cfg.to_dict()))
-    return result
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(1 + num_later_jobs):
+            cfg = setting_config(setting, [*overrides, f"cache_dir={folder}/cache", f"runs_dir={folder}/runs{i}"])
+            rows.append(time_startup(cfg.to_dict()))
+    return rows
 
 
 def time_startup(config: dict[str, Any]) -> dict[str, float]:
-    """Return the seconds of each stage of one run until its first batch, where it is stopped."""
+    """Return the seconds of each stage of one run, which is stopped at its first batch."""
     seconds: dict[str, float] = {}
 
-    def stop(*given: Any) -> float:
-        next(iter(given[3]))
+    def load_first_batch(*args: Any) -> float:
+        next(iter(args[3]))
         raise FirstBatchReached
 
     with contextlib.ExitStack() as stack:
         for module, name in STAGES:
             stack.enter_context(patch_attribute(module, name, with_timer(getattr(module, name), name, seconds)))
-        stack.enter_context(patch_attribute(training_loop, "train_one_epoch", stop))
+        stack.enter_context(patch_attribute(training_loop, "train_one_epoch", load_first_batch))
         stack.enter_context(patch_attribute(console, "info", lambda *_: None))
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         with contextlib.suppress(FirstBatchReached):
             run(config)
-        whole = time.perf_counter() - begun
-    return seconds | {"rest": whole - sum(seconds.values()), "whole": whole}
+        total = time.perf_counter() - started_at
+    return seconds | {"rest": total - sum(seconds.values()), "whole": total}
 
 
 def with_timer(function: Any, name: str, seconds: dict[str, float]) -> Any:
-    """Return a function that books its time under a name."""
+    """Return a function that adds its duration to `seconds[name]`."""
 
     @functools.wraps(function)
-    def timed(*given: Any) -> Any:
-        begun = time.perf_counter()
+    def timed(*args: Any) -> Any:
+        started_at = time.perf_counter()
         try:
-            return function(*given)
+            return function(*args)
         finally:
-            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - begun
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started_at
 
     return timed
 
 
 @contextlib.contextmanager
 def patch_attribute(module: Any, name: str, value: Any) -> Iterator[None]:
-    """Put another value in a module's place for a while."""
-    before = getattr(module, name)
+    """Context manager that replaces an attribute of a module."""
+    original = getattr(module, name)
     setattr(module, name, value)
     try:
         yield
     finally:
-        setattr(module, name, before)
+        setattr(module, name, original)

@@ -1,4 +1,4 @@
-"""What a set of many photos costs: drawn people are copied under other names, and each size is measured by itself."""
+"""Cost of large data sets: synthetic people are copied under new ids, and each size is measured in its own process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from maskcls.benchmark.harness import Job, build_training, synchronize
 from maskcls.benchmark.memory import peak_memory, resident_memory, worker_memory
-from maskcls.components.data import synthetic
+from maskcls.components.data import MASK_BY_STEM, synthetic, synthetic_dir
 from maskcls.core.config import Config
 from maskcls.core.table import table_digest
 from maskcls.data.assemble import assemble_table
@@ -19,35 +19,35 @@ from maskcls.engine.experiment import Fold
 from maskcls.engine.training_loop import train_one_epoch
 from maskcls.system import console
 
-HEAD = ("id", "gender", "race", "age", "path")
-SHOTS = 7  # photos of a person
+COLUMNS = ("id", "gender", "race", "age", "path")
+IMAGES_PER_PERSON = len(MASK_BY_STEM)
 
 
-def enlarge_dataset(place: Path, photos: int, people: int, root: str) -> int:
-    """Write a set in the competition's layout of at least `photos` photos of 512 × 384 pixels; return how many.
+def enlarge_dataset(folder: Path, min_images: int, num_people: int, root: str) -> int:
+    """Write a data set in the competition's layout with at least `min_images` images of 512 × 384; return how many.
 
-    `people` are drawn once into `root`; from then on they come again under other names, each file with other bytes
-    behind its picture.
+    `num_people` people are drawn once into `root` and then repeated under new ids. Each copied file has different
+    bytes after its image data.
     """
-    synthetic(lambda note: None, root=root, people=people, eval_people=0, height=512, width=384)
-    source = Path(root) / f"people-{people}+0-512x384-seed0" / "train"
+    synthetic(lambda note: None, root=root, people=num_people, eval_people=0, height=512, width=384)
+    source = synthetic_dir(root, num_people, 0, 512, 384, 0) / "train"
     with (source / "train.csv").open(newline="", encoding="utf-8") as file:
-        drawn = list(csv.DictReader(file))
-    wanted = -(-photos // SHOTS)
-    (place / "train").mkdir(parents=True)
-    with (place / "train" / "train.csv").open("w", newline="", encoding="utf-8") as file:
-        sheet = csv.writer(file)
-        sheet.writerow(HEAD)
-        for i in console.track(range(wanted), wanted, "copying people"):
-            person, copy = drawn[i % people], i // people
-            name = f"{copy:03d}{person['path']}"
-            sheet.writerow([f"{copy:03d}{person['id']}", *(person[key] for key in HEAD[1:4]), name])
-            copy_person(source / "images" / person["path"], place / "train" / "images" / name, i)
-    return wanted * SHOTS
+        people = list(csv.DictReader(file))
+    num_copies = -(-min_images // IMAGES_PER_PERSON)
+    (folder / "train").mkdir(parents=True)
+    with (folder / "train" / "train.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for i in console.track(range(num_copies), num_copies, "copying people"):
+            person, prefix = people[i % num_people], f"{i // num_people:03d}"
+            name = f"{prefix}{person['path']}"
+            writer.writerow([f"{prefix}{person['id']}", *(person[key] for key in COLUMNS[1:4]), name])
+            copy_person(source / "images" / person["path"], folder / "train" / "images" / name, i)
+    return num_copies * IMAGES_PER_PERSON
 
 
 def copy_person(source: Path, target: Path, number: int) -> None:
-    """Copy the photos of a person with a number behind each, which no decoder reads."""
+    """Copy a person's images and append a number to each file, which decoders ignore."""
     target.mkdir(parents=True)
     for file in source.iterdir():
         if file.name[0] != ".":
@@ -55,32 +55,32 @@ def copy_person(source: Path, target: Path, number: int) -> None:
 
 
 def measure_costs(cfg: Config) -> dict[str, float]:
-    """Return seconds and MB of a run's stages over a set: table, cache, an epoch of loading, one of training."""
-    found: dict[str, float] = {}
+    """Return seconds and MB of a run's stages: table, pixel cache, an epoch of loading, an epoch of training."""
+    costs: dict[str, float] = {}
     hardware = cfg.hardware.build()
-    table = measure(found, "table_s", lambda: assemble_table(cfg, lambda note: None))
-    measure(found, "digest_s", lambda: table_digest(table))
-    photos = measure(found, "cache_cold_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
-    measure(found, "cache_warm_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
-    fold = Fold.of(table, photos, 0, hardware)
+    table = measure(costs, "table_s", lambda: assemble_table(cfg, lambda note: None))
+    measure(costs, "digest_s", lambda: table_digest(table))
+    pixels = measure(costs, "cache_cold_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    measure(costs, "cache_warm_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
+    fold = Fold.of(table, pixels, 0, hardware)
     job = Job(cfg, hardware, fold, [], len(fold.train_indices) // cfg.batch)
-    found |= {"photos": len(table), "trained": job.steps * cfg.batch, "cache_mb": photos.nbytes / 1e6}
-    state, work, batches, source = build_training(job)
-    found["before_rss_mb"] = peak_memory()
-    measure(found, "loading_s", lambda: sum(len(images) for images, _ in source))
-    batches.epoch = 1
+    costs |= {"photos": len(table), "trained": job.steps * cfg.batch, "cache_mb": pixels.nbytes / 1e6}
+    state, step, sampler, loader = build_training(job)
+    costs["before_rss_mb"] = peak_memory()
+    measure(costs, "loading_s", lambda: sum(len(images) for images, _ in loader))
+    sampler.epoch = 1
 
-    def epoch() -> None:
-        train_one_epoch(cfg, state, work, source, len(batches), hardware)
+    def train_epoch() -> None:
+        train_one_epoch(cfg, state, step, loader, len(sampler), hardware)
         synchronize(hardware.device)
 
-    measure(found, "training_s", epoch)
-    return found | {"peak_rss_mb": peak_memory(), "workers_mb": worker_memory()} | resident_memory()
+    measure(costs, "training_s", train_epoch)
+    return costs | {"peak_rss_mb": peak_memory(), "workers_mb": worker_memory()} | resident_memory()
 
 
-def measure(found: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
-    """Return what a function returns, and book its seconds."""
-    begun = time.perf_counter()
-    result = work()
-    found[name] = time.perf_counter() - begun
+def measure(seconds: dict[str, float], name: str, function: Callable[[], Any]) -> Any:
+    """Call a function, store its duration in `seconds`, and return its result."""
+    started_at = time.perf_counter()
+    result = function()
+    seconds[name] = time.perf_counter() - started_at
     return result

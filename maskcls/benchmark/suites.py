@@ -12,17 +12,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from maskcls.core.errors import ConfigError
 from maskcls.core.schema import PositiveInt
 from maskcls.system import console
 
+if TYPE_CHECKING:
+    from maskcls.benchmark.harness import Setting
+
 SETTINGS = {
     "cpu": "mobilenetv3:200x100:32:24,resnet18:200x100:32:8,effnet_b4:400x200:4:6",
     "cuda": "mobilenetv3:200x100:32:60,resnet18:200x100:32:60,effnet_b4:400x200:32:30",
 }
-LARGE = "mobilenetv3:100x50:32:1"  # of start and scale: light, so that what is not the network's shows
+SMALL_SETTING = "mobilenetv3:100x50:32:1"  # kind=start and scale: a small network, so that other costs are visible
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class BenchmarkOptions:
 
 
 def machine_info() -> dict[str, Any]:
-    """Return what the figures are of: processor, cores, threads, versions, and how busy it was."""
+    """Return processor, cores, threads, GPU, load and package versions."""
     import torch
 
     from maskcls.components.hardware import cpu_name
@@ -53,143 +56,135 @@ def machine_info() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def line(facts: Mapping[str, Any]) -> str:
-    """Return the machine in a line."""
-    return ", ".join(f"{key} {value}" for key, value in facts.items())
+def format_machine(info: Mapping[str, Any]) -> str:
+    """Return the machine's description as one line."""
+    return ", ".join(f"{key} {value}" for key, value in info.items())
 
 
-def parse_settings(options: BenchmarkOptions, default: str) -> list[Any]:
+def parse_settings(options: BenchmarkOptions, default: str) -> list[Setting]:
     """Return the settings of the options, or the default ones."""
     from maskcls.benchmark.harness import Setting
 
-    return [Setting.of(text) for text in (options.settings or default).split(",")]
+    return [Setting.parse(text) for text in (options.settings or default).split(",")]
 
 
-def speed(options: BenchmarkOptions, overrides: list[str]) -> dict[str, Any]:
-    """Race the contenders of each setting and print their rates, ratios, memory, and where a step goes."""
+def measure_speed(options: BenchmarkOptions, overrides: list[str]) -> dict[str, Any]:
+    """Measure and print the contenders of each setting: rates, ratios, memory, and the parts of a step."""
     import torch
 
     default = SETTINGS["cuda" if torch.cuda.is_available() else "cpu"]
-    return {"settings": [measured(setting, options, overrides) for setting in parse_settings(options, default)]}
+    results = []
+    for setting in parse_settings(options, default):
+        results.append(measure_setting(setting, options.rounds, overrides))
+        print_setting(results[-1])
+    return {"settings": results}
 
 
-def measured(setting: Any, options: BenchmarkOptions, overrides: list[str]) -> dict[str, Any]:
-    """Measure and print one setting."""
-    from maskcls.benchmark import profiling
-    from maskcls.benchmark.baselines import RIVALS, contender_worker
-    from maskcls.benchmark.harness import (
-        Contender,
-        build_job,
-        check_overrides,
-        quartiles,
-        ratios,
-        setting_config,
-        time_rounds,
-    )
-    from maskcls.benchmark.profiling import first_batch, profile_step
+def measure_setting(setting: Setting, num_rounds: int, overrides: list[str]) -> dict[str, Any]:
+    """Return the measurements of one setting."""
+    from maskcls.benchmark import harness, profiling
+    from maskcls.benchmark.baselines import CONTENDERS, contender_worker
 
-    check_overrides(overrides)
-    with tempfile.TemporaryDirectory() as place:
-        words = [*overrides, f"cache_dir={place}/cache", f"runs_dir={place}/runs"]
-        cfg = setting_config(setting, words)
-        cfg.data.build(console.info)  # drawing is no part of what is timed
-        first = {state: first_batch(cfg, setting.steps)[1] for state in ("cold", "warm")}
-        lanes = {name: Contender(contender_worker, name, setting, words) for name in RIVALS}
-        rounds = time_rounds(lanes, options.rounds, setting.steps * setting.batch)
-        memory = {name: lane.end() for name, lane in lanes.items()}
-        job = build_job(cfg, setting.steps)
-        steps = {cfg.optimizer.name: profile_step(job), "adamp package": profile_step(job, package=True)}
-        evaluation = profiling.evaluation(job)
-    result = {
-        "setting": str(setting), "rounds": rounds, "rates": {n: quartiles([r[n] for r in rounds]) for n in RIVALS},
-        "ratios": {n: ratios(rounds, "maskcls", n) for n in RIVALS if n != "maskcls"},
-        "first_batch_s": first, "memory_mb": memory, "step_ms": steps, "evaluation": evaluation,
+    harness.check_overrides(overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = [*overrides, f"cache_dir={folder}/cache", f"runs_dir={folder}/runs"]
+        cfg = harness.setting_config(setting, overrides)
+        cfg.data.build(console.info)  # drawing synthetic people is not timed
+        first_batch = {state: profiling.time_first_batch(cfg, setting.steps) for state in ("cold", "warm")}
+        contenders = {name: harness.Contender(contender_worker, name, setting, overrides) for name in CONTENDERS}
+        rounds = harness.time_rounds(contenders, num_rounds, setting.steps * setting.batch)
+        memory = {name: contender.end() for name, contender in contenders.items()}
+        job = harness.build_job(cfg, setting.steps)
+        steps = {
+            cfg.optimizer.name: profiling.profile_step(job),
+            "adamp package": profiling.profile_step(job, package=True),
+        }
+        evaluation = profiling.profile_evaluation(job)
+    return {
+        "setting": str(setting), "rounds": rounds,
+        "rates": {name: harness.quartiles([row[name] for row in rounds]) for name in CONTENDERS},
+        "ratios": {name: harness.ratios(rounds, "maskcls", name) for name in CONTENDERS if name != "maskcls"},
+        "first_batch_s": first_batch, "memory_mb": memory, "step_ms": steps, "evaluation": evaluation,
         "precision": cfg.precision, "hardware": job.hardware.facts(),
     }  # fmt: skip
-    shown(result)
-    return result
 
 
-def spelled(setting: Any) -> str:
-    """Return a setting as the command line has it."""
-    return f"{setting.model}:{setting.height}x{setting.width}:{setting.batch}:{setting.steps}"
-
-
-def shown(result: Mapping[str, Any]) -> None:
-    """Print the two tables of a setting."""
+def print_setting(result: Mapping[str, Any]) -> None:
+    """Print the measurements of one setting: a table of contenders, a table of step parts, and three times."""
     rows = []
     for name, rate in result["rates"].items():
         ratio = result["ratios"].get(name)
         memory = " + ".join(f"{value:.0f} {kind}" for kind, value in result["memory_mb"][name].items() if value)
-        rows.append([name, spread(rate, 1), spread(ratio, 2) if ratio else "", memory])
-    count = len(result["rounds"])
-    head = ["loop", "images/s", "maskcls is … times as fast", "peak MB"]
-    console.print_table(f"{result['setting']}: median of {count} rounds (quartiles)", head, rows)
-    parts = [[name, *(f"{ms:.1f}" for ms in step.values()), f"{sum(step.values()):.1f}"]
-             for name, step in result["step_ms"].items()]  # fmt: skip
+        rows.append([name, format_quartiles(rate, 1), format_quartiles(ratio, 2) if ratio else "", memory])
+    title = f"{result['setting']}: median (quartiles) of {len(result['rounds'])} rounds"
+    console.print_table(title, ["loop", "images/s", "maskcls / loop", "peak MB"], rows)
+    rows = [[name, *(f"{ms:.1f}" for ms in parts.values()), f"{sum(parts.values()):.1f}"]
+            for name, parts in result["step_ms"].items()]  # fmt: skip
     head = ["optimizer", *next(iter(result["step_ms"].values())), "sum"]
-    console.print_table("ms of a maskcls step, waiting for the device after each part", head, parts)
+    console.print_table("ms of a maskcls step, with the device synchronized after each part", head, rows)
     rate, ms = result["evaluation"].values()
-    console.info(f"an epoch ends with predictions, {rate:.1f} images/s, and their scores, {ms:.1f} ms in all")
+    console.info(f"validation after each epoch: predictions at {rate:.1f} images/s, scores in {ms:.1f} ms")
     cold, warm = result["first_batch_s"].values()
-    console.info(f"first batch after {cold:.2f} s with an empty cache, {warm:.2f} s with a full one")
+    console.info(f"first batch: {cold:.2f} s with an empty cache, {warm:.2f} s with a full one")
 
 
-def spread(numbers: Mapping[str, float], digits: int) -> str:
-    """Return a median and its quartiles in words."""
-    median, low, high = (f"{numbers[key]:.{digits}f}" for key in ("median", "low", "high"))
+def format_quartiles(values: Mapping[str, float], digits: int) -> str:
+    """Return a median and its quartiles as text."""
+    median, low, high = (f"{values[key]:.{digits}f}" for key in ("median", "low", "high"))
     return f"{median} ({low}–{high})"
 
 
 def run_isolated(*arguments: str) -> dict[str, float]:
-    """Return what this command measures in a process of its own."""
-    call = [sys.executable, "-m", "maskcls", "benchmark", *arguments]
-    result = subprocess.run(call, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    """Run `maskcls benchmark` in its own process; return the JSON that it prints."""
+    command = [sys.executable, "-m", "maskcls", "benchmark", *arguments]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if result.returncode:
-        raise ConfigError(f"bench: {' '.join(arguments)} failed: {result.stderr.strip()[-500:]}")
+        raise ConfigError(f"maskcls benchmark {' '.join(arguments)} failed: {result.stderr.strip()[-500:]}")
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def start(options: BenchmarkOptions, overrides: list[str]) -> dict[str, Any]:
-    """Print the seconds from a run's beginning to its first batch: a sweep's first job, and its later ones."""
-    from maskcls.benchmark import profiling
+def measure_startup(options: BenchmarkOptions, overrides: list[str]) -> dict[str, Any]:
+    """Print the seconds from the start of a run to its first batch, for the first and the later jobs of a sweep."""
     from maskcls.benchmark.harness import quartiles
+    from maskcls.benchmark.profiling import time_jobs
 
-    (setting, *_) = parse_settings(options, LARGE)
-    first, *later = profiling.start(setting, overrides, options.rounds)
+    (setting, *_) = parse_settings(options, SMALL_SETTING)
+    first, *later = time_jobs(setting, overrides, options.rounds)
     stages = {name: quartiles([row[name] for row in later]) for name in first}
-    rows = [[name, f"{first[name]:.2f}", spread(stages[name], 2)] for name in first]
+    rows = [[name, f"{first[name]:.2f}", format_quartiles(stages[name], 2)] for name in first]
     console.print_table("seconds to the first batch", ["stage", "first job", "later jobs: median (quartiles)"], rows)
     return {"setting": str(setting), "words": overrides, "first": first, "later": later}
 
 
-def scale(options: BenchmarkOptions, overrides: list[str]) -> dict[str, Any]:
-    """Print what sets of several sizes cost, each measured in a process of its own, and how that grows."""
-    (setting, *_) = parse_settings(options, LARGE)
-    results = []
-    for photos in options.images:
-        with tempfile.TemporaryDirectory() as place:
-            from maskcls.benchmark.scaling import enlarge_dataset
+def measure_scaling(options: BenchmarkOptions, overrides: list[str]) -> dict[str, Any]:
+    """Print the costs of data sets of several sizes, each measured in its own process, and their ratio."""
+    from maskcls.benchmark.scaling import enlarge_dataset
 
-            count = enlarge_dataset(Path(place) / "set", photos, options.num_people, "data")
-            console.info(f"measuring {count} photos")
-            words = ["data=competition", f"data.root={place}/set", f"cache_dir={place}/cache", "crop=resize"]
-            words += [f"crop.height={setting.height}", f"crop.width={setting.width}", *overrides]
-            results.append(run_isolated("kind=size", f"settings={spelled(setting)}", *words))
+    (setting, *_) = parse_settings(options, SMALL_SETTING)
+    results = []
+    for min_images in options.images:
+        with tempfile.TemporaryDirectory() as folder:
+            num_images = enlarge_dataset(Path(folder) / "set", min_images, options.num_people, "data")
+            console.info(f"measuring {num_images} images")
+            results.append(run_isolated(
+                "kind=size", f"settings={setting.to_text()}", "data=competition", f"data.root={folder}/set",
+                f"cache_dir={folder}/cache", "crop=resize", f"crop.height={setting.height}",
+                f"crop.width={setting.width}", *overrides,
+            ))  # fmt: skip
     rows = [[name, *(f"{row[name]:.2f}" for row in results), f"{results[-1][name] / max(results[0][name], 1e-9):.1f}"]
             for name in results[0]]  # fmt: skip
-    head = ["", *(f"{row['photos']:.0f} photos" for row in results), "last / first"]
+    head = ["", *(f"{row['photos']:.0f} images" for row in results), "last / first"]
     console.print_table(f"{setting}: seconds and MB", head, rows)
     return {"setting": str(setting), "sizes": results}
 
 
-def size(options: BenchmarkOptions, overrides: list[str]) -> dict[str, float]:
-    """Return the costs of one set, of this process alone."""
+def measure_size(options: BenchmarkOptions, overrides: list[str]) -> dict[str, float]:
+    """Return the costs of one data set, measured in this process."""
     from maskcls.benchmark.harness import setting_config
     from maskcls.benchmark.scaling import measure_costs
 
-    (setting,) = parse_settings(options, LARGE)
+    (setting,) = parse_settings(options, SMALL_SETTING)
     return measure_costs(setting_config(setting, overrides))
 
 
-SUITES = {"speed": speed, "start": start, "scale": scale, "size": size}
+SUITES = {"speed": measure_speed, "start": measure_startup, "scale": measure_scaling, "size": measure_size}

@@ -15,7 +15,7 @@ import re
 import sys
 from pathlib import Path
 
-from maskcls.benchmark.suites import SUITES, BenchmarkOptions, line, machine_info
+from maskcls.benchmark.suites import SUITES, BenchmarkOptions, format_machine, machine_info
 from maskcls.cli.arguments import options_command
 from maskcls.system import console
 from maskcls.system.files import write_json
@@ -28,7 +28,7 @@ def main(options: BenchmarkOptions, overrides: list[str]) -> None:
         print(json.dumps(SUITES["size"](options, overrides)))
         return
     machine = machine_info()
-    console.info(line(machine), "bold")
+    console.info(format_machine(machine), "bold")
     suite = SUITES[options.kind](options, overrides)
     result = {"kind": options.kind, "machine": machine, "command": sys.argv[1:], **suite}
     name = re.sub(r"\W+", "-", f"{machine['gpu'] or machine['cpu']} {machine['cores']} cores").lower()

@@ -1,4 +1,4 @@
-"""The bench: equal work for all contenders, ratios within rounds, and the real command's table and JSON."""
+"""Benchmark: equal work for all contenders, ratios within rounds, and the command's tables and JSON."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from maskcls.benchmark.baselines import RIVALS, Decoded, link_images
+from maskcls.benchmark.baselines import CONTENDERS, ImageFileDataset, link_images
 from maskcls.benchmark.harness import Job, Setting, build_job, check_overrides, ratios, setting_config, time_rounds
-from maskcls.benchmark.profiling import PARTS, evaluation, profile_step, start
+from maskcls.benchmark.profiling import PARTS, profile_evaluation, profile_step, time_jobs
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.errors import ConfigError
 
 SETTING = "timm:32x24:4:2"
-WORDS = ["model.arch=test_efficientnet", "hardware=cpu", "data=competition"]
+OVERRIDES = ["model.arch=test_efficientnet", "hardware=cpu", "data=competition"]
 
 
 @pytest.fixture
-def words(people: Path, tmp_path: Path) -> list[str]:
-    return [*WORDS, f"data.root={people}", f"cache_dir={tmp_path}/cache", f"runs_dir={tmp_path}/runs"]
+def overrides(people: Path, tmp_path: Path) -> list[str]:
+    return [*OVERRIDES, f"data.root={people}", f"cache_dir={tmp_path}/cache", f"runs_dir={tmp_path}/runs"]
 
 
 @pytest.fixture
-def job(words: list[str]) -> Job:
-    return build_job(setting_config(Setting.of(SETTING), words), 2)
+def job(overrides: list[str]) -> Job:
+    return build_job(setting_config(Setting.parse(SETTING), overrides), 2)
 
 
 def test_ratios_are_of_rates_within_a_round() -> None:
@@ -38,49 +38,59 @@ def test_ratios_are_of_rates_within_a_round() -> None:
     assert ratios(rounds, "maskcls", "team") == {"median": 3.0, "low": 2.5, "high": 3.5}
 
 
-def test_each_contender_has_a_turn_in_each_round_in_an_order_drawn_anew() -> None:
+def test_each_contender_runs_once_per_round_in_a_new_random_order() -> None:
     order: list[str] = []
     seconds = {"a": 1.0, "b": 2.0, "c": 4.0}
-    turns = {name: lambda name=name: order.append(name) or seconds[name] for name in "abc"}
-    rounds = time_rounds(turns, 20, 8)
-    assert order[:3] == list("abc"), "an untimed round first"
-    each = {"".join(order[i : i + 3]) for i in range(3, 63, 3)}
-    assert len(order) == 63 and len(each) >= 5 and all(set(row) == set("abc") for row in each)
+    contenders = {name: lambda name=name: order.append(name) or seconds[name] for name in "abc"}
+    rounds = time_rounds(contenders, 20, 8)
+    assert order[:3] == list("abc"), "an untimed round comes first"
+    orders = {"".join(order[i : i + 3]) for i in range(3, 63, 3)}
+    assert len(order) == 63 and len(orders) >= 5 and all(set(row) == set("abc") for row in orders)
     assert rounds == [{"a": 8.0, "b": 4.0, "c": 2.0}] * 20
 
 
-@pytest.mark.parametrize("word", ["batch=64", "model=resnet18", "crop=face", "ema=0.9"])
-def test_a_word_that_is_not_the_same_work_for_all_is_refused(word: str) -> None:
-    with pytest.raises(ConfigError, match=f"bench: {word} is told by --settings"):
-        check_overrides([word])
+@pytest.mark.parametrize(
+    "override,message",
+    [
+        ("batch=64", "conflicts with settings=. Set it there"),
+        ("model=resnet18", "conflicts with settings=. Set it there"),
+        ("crop.width=64", "conflicts with settings=. Set it there"),
+        ("crop=face", "is not supported: the other training loops do not apply it"),
+        ("ema=0.9", "is not supported: the other training loops do not apply it"),
+    ],
+)
+def test_an_override_that_makes_the_work_unequal_is_an_error(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_overrides([override])
+    assert error.value.messages == (f"benchmark: {override} {message}",)
 
 
 @pytest.mark.parametrize("text", ["resnet18", "resnet18:200:32:8", "resnet18:200x100:0:8", "resnet18:axb:1:1"])
-def test_a_wrong_setting_is_a_sentence(text: str) -> None:
-    with pytest.raises(ConfigError, match=f"--settings: '{text}' is no model:HEIGHTxWIDTH:batch:steps"):
-        Setting.of(text)
+def test_a_wrong_setting_is_an_error_message(text: str) -> None:
+    with pytest.raises(ConfigError, match=f"settings: expected model:HEIGHTxWIDTH:batch:steps, got '{text}'. Example"):
+        Setting.parse(text)
 
 
-@pytest.mark.parametrize("name", list(RIVALS))
+@pytest.mark.parametrize("name", list(CONTENDERS))
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_a_turn_of_each_contender_takes_all_steps_and_trains(name: str, job: Job, tmp_path: Path) -> None:
+def test_an_epoch_of_each_contender_takes_all_steps_and_trains(name: str, job: Job, tmp_path: Path) -> None:
     steps: list[torch.optim.Optimizer] = []
     hook = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(optimizer))
-    turn = RIVALS[name](job, tmp_path / "links")
+    train_epoch = CONTENDERS[name](job, tmp_path / "links")
     try:
-        turn()
-        moved = [p.detach().clone() for p in steps[0].param_groups[0]["params"]]
-        turn()
+        train_epoch()
+        weights = [p.detach().clone() for p in steps[0].param_groups[0]["params"]]
+        train_epoch()
     finally:
         hook.remove()
     assert len(steps) == 4 and len({id(optimizer) for optimizer in steps}) == 1
-    assert any(not torch.equal(a, b) for a, b in zip(moved, steps[0].param_groups[0]["params"], strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(weights, steps[0].param_groups[0]["params"], strict=True))
 
 
-def test_all_contenders_see_the_same_photos(job: Job, tmp_path: Path) -> None:
+def test_all_contenders_see_the_same_images(job: Job, tmp_path: Path) -> None:
     links = {file.resolve() for file in link_images(job, tmp_path / "links").rglob("*.*")}
     assert links == {Path(path).resolve() for path in job.paths} and len(job.paths) == 8
-    images, labels = next(iter(torch.utils.data.DataLoader(Decoded(job), batch_size=8)))
+    images, labels = next(iter(torch.utils.data.DataLoader(ImageFileDataset(job), batch_size=8)))
     assert images.shape == (8, 3, 32, 24) and labels.tolist() == job.fold.labels[job.fold.train_indices].tolist()
 
 
@@ -90,14 +100,14 @@ def test_the_parts_of_a_step_are_all_there(job: Job, package: bool) -> None:
     assert list(parts) == list(PARTS) and all(ms > 0 for ms in parts.values())
 
 
-def test_the_end_of_an_epoch_is_timed(job: Job) -> None:
-    found = evaluation(job)
-    assert set(found) == {"images_per_second", "metrics_ms"} and min(found.values()) > 0
+def test_evaluation_is_timed(job: Job) -> None:
+    times = profile_evaluation(job)
+    assert set(times) == {"images_per_second", "metrics_ms"} and min(times.values()) > 0
 
 
-def test_the_second_job_of_a_sweep_decodes_nothing(words: list[str]) -> None:
-    own = [word for word in words if not word.startswith(("cache_dir", "runs_dir"))]
-    first, later = start(Setting.of(SETTING), own, 1)
+def test_the_second_job_of_a_sweep_decodes_nothing(overrides: list[str]) -> None:
+    shared = [override for override in overrides if not override.startswith(("cache_dir", "runs_dir"))]
+    first, later = time_jobs(Setting.parse(SETTING), shared, 1)
     assert list(first) == list(later) and later["load_pixels"] < first["load_pixels"] and later["whole"] < 2
     assert later["whole"] == pytest.approx(sum(value for name, value in later.items() if name != "whole"))
 
@@ -111,17 +121,17 @@ def test_a_larger_set_is_copied_with_other_bytes_and_the_same_pictures(tmp_path:
     table = competition(lambda note: None, root=str(tmp_path / "set"))
     assert count == len(table) == 21 and table["person"].nunique() == 3
     assert len({Path(path).read_bytes() for path in table["path"]}) == 21
-    cut = validate(compose("name=t", "crop=resize", "crop.height=8", "crop.width=6")).crop
-    photos = load_pixels(table, cut, tmp_path / "cache").reshape(3, 7, 8, 6, 3)
-    assert np.array_equal(photos[0], photos[1]) and np.array_equal(photos[0], photos[2])
+    crop = validate(compose("name=t", "crop=resize", "crop.height=8", "crop.width=6")).crop
+    pixels = load_pixels(table, crop, tmp_path / "cache").reshape(3, 7, 8, 6, 3)
+    assert np.array_equal(pixels[0], pixels[1]) and np.array_equal(pixels[0], pixels[2])
 
 
 @pytest.mark.slow
 def test_the_command_writes_what_it_shows(
-    words: list[str], command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    overrides: list[str], command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    own = [word for word in words if not word.startswith(("cache_dir", "runs_dir"))]
-    done = command(f"settings={SETTING}", "rounds=2", "out=b.json", *own, name="benchmark")
+    shared = [override for override in overrides if not override.startswith(("cache_dir", "runs_dir"))]
+    done = command(f"settings={SETTING}", "rounds=2", "out=b.json", *shared, name="benchmark")
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "b.json").read_text())
     (result,) = content["settings"]
@@ -129,7 +139,7 @@ def test_the_command_writes_what_it_shows(
     for name, ratio in result["ratios"].items():
         assert ratio == ratios(result["rounds"], "maskcls", name)
         assert f"{ratio['median']:.2f} ({ratio['low']:.2f}" in done.stdout
-    assert set(result["memory_mb"]) == set(RIVALS) and result["memory_mb"]["timm"]["workers"] > 10
+    assert set(result["memory_mb"]) == set(CONTENDERS) and result["memory_mb"]["timm"]["workers"] > 10
     assert result["memory_mb"]["team"]["workers"] == 0
     assert set(result["step_ms"]) == {"adamp", "adamp package"} and set(result["first_batch_s"]) == {"cold", "warm"}
 
@@ -140,12 +150,12 @@ def test_the_command_measures_growth(command: Callable[..., subprocess.Completed
                    "model.arch=test_efficientnet", "hardware=cpu", "folds=2", name="benchmark")  # fmt: skip
     assert done.returncode == 0, done.stderr
     sizes = json.loads((tmp_path / "s.json").read_text())["sizes"]
-    assert [row["photos"] for row in sizes] == [21, 42] and "42 photos" in done.stdout
+    assert [row["photos"] for row in sizes] == [21, 42] and "42 images" in done.stdout
     assert all(row["peak_rss_mb"] > 50 and row["training_s"] > 0 for row in sizes)
 
 
 @pytest.mark.parametrize(
-    "words,sentence",
+    "arguments,message",
     [
         (["kind=sacle"], "kind: unknown value 'sacle', did you mean 'scale'?"),
         (["rounds=0"], "rounds must be at least 1, got 0"),
@@ -154,8 +164,8 @@ def test_the_command_measures_growth(command: Callable[..., subprocess.Completed
         (["kind=scale", "num_people=0"], "num_people must be at least 1, got 0"),
     ],
 )
-def test_a_wrong_call_is_a_sentence(
-    words: list[str], sentence: str, command: Callable[..., subprocess.CompletedProcess[str]]
+def test_a_wrong_command_line_is_an_error_message(
+    arguments: list[str], message: str, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    done = command(*words, name="benchmark")
-    assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
+    done = command(*arguments, name="benchmark")
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
