@@ -108,7 +108,7 @@ def test_a_batch_that_does_not_come_is_not_waited_for_without_end(monkeypatch: p
     monkeypatch.setattr(loader, "TIMEOUT", 1)
     with pytest.raises(RuntimeError) as caught:
         list(build_loader(PIXELS, sleep, SequentialBatchSampler(ROWS, 8), cpu(workers=1)))
-    assert "sent no batch for some minutes" in str(as_user_error(caught.value))
+    assert "the data loader timed out" in str(as_user_error(caught.value))
 
 
 LOAD = """
