@@ -68,12 +68,16 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("own", "expected"),
-    [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"), ({"GOMP_SPINCOUNT": "1000"}, None)],
-)
-def test_threads_that_wait_sleep_unless_the_user_says_otherwise(
-    own: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+    ("load", "own", "expected"),
+    [
+        (999.0, {}, "passive"), (0.0, {}, None), (999.0, {"OMP_WAIT_POLICY": "active"}, "active"),
+        (999.0, {"GOMP_SPINCOUNT": "1000"}, None),
+    ],
+)  # fmt: skip
+def test_waiting_threads_sleep_on_a_busy_machine_unless_the_environment_sets_it(
+    load: float, own: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
     for key in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.setenv(key, own.get(key, ""))
         if key not in own:
