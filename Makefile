@@ -28,13 +28,13 @@ reproduce: $(STAMP) ## train the published ladders: make reproduce ARGS="ladder=
 	$(PY) -m maskcls reproduce $(ARGS)
 
 test: $(STAMP) ## run the fast tests
-	OMP_NUM_THREADS=1 $(PY) $(MEASURED) -m pytest -q -n auto -m 'not slow' $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) $(MEASURED) -m pytest -q -n auto --dist worksteal -m 'not slow' $(ARGS)
 
 test-all: $(STAMP) ## run all tests, the slow ones too
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto --dist worksteal $(ARGS)
 
 test-lowest: $(LOWEST)/.stamp ## run the fast tests with the lowest versions that setup.cfg allows, in $(VENV)-lowest
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n auto -m 'not slow' $(ARGS)
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n auto --dist worksteal -m 'not slow' $(ARGS)
 
 $(LOWEST)/.stamp: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)

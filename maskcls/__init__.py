@@ -20,10 +20,14 @@ if "GOMP_SPINCOUNT" not in os.environ and getattr(os, "getloadavg", lambda: (0.0
 
 
 def load(run: str | Path, runs_dir: str | Path = "runs") -> Predictor:
-    """Return a finished run as a function: images (uint8 RGB arrays or paths) → probabilities (N, 18) float32.
+    """Return a trained model as a function: images → probabilities (N, 18) float32, in the order of `model.classes`.
 
-    `run` is its folder or its name in `runs_dir`; RunError for any other. The function preprocesses as in training and
-    returns the mean of the folds, computed on the GPU if there is one.
+    Images are paths, PIL images or uint8 RGB arrays, one or many. `model.predict(images)` returns names of classes,
+    and `model.predict_ages(images)` of a model with head=years the expected age and its standard deviation, (N, 2).
+
+    `run` is the folder of a run or its name in `runs_dir`, the folder of a fold or a checkpoint file; RunError for any
+    other. A run that is not finished has the folds and epochs that are trained so far, and a line reports which. The
+    function preprocesses as in training and returns the mean of the folds, computed on the GPU if there is one.
     """
     from maskcls.inference import predictor
 

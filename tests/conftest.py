@@ -2,25 +2,72 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # here and in commands: their numbers are compared to the bit
 os.environ["WANDB_MODE"] = "offline"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test depends on a network, nor waits for one
 os.environ.pop("MASKCLS_DATA", None)
 
 SIZE = {"people": 14, "eval_people": 4, "height": 64, "width": 48}
 TINY = (
-    "name=t", "epochs=2", "folds=2", "batch=16", "crop.height=32", "crop.width=24", "model=timm",
-    "model.arch=test_efficientnet", "logger=none", "hardware=cpu", *[f"data.{key}={value}" for key, value in SIZE.items()],
+    "name=t", "epochs=2", "folds=2", "batch_size=16", "crop.height=32", "crop.width=24", "model=timm",
+    "model.arch=test_efficientnet", "model.pretrained=false", "logger=none", "hardware=cpu", *[f"data.{key}={value}" for key, value in SIZE.items()],
 )  # fmt: skip
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a slow test that would begin after SLOW_TESTS_UNTIL (seconds since 1970): a check has a limited time."""
+    until = os.environ.get("SLOW_TESTS_UNTIL")
+    if until and item.get_closest_marker("slow") and time.time() > float(until):
+        pytest.skip("NOT RUN, for want of time")
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return the timeouts with which an unreachable hub is asked; nothing is cached."""
+    asked: list[Any] = []
+
+    def refuse(address: Any, timeout: Any = None, *rest: Any, **more: Any) -> None:
+        asked.append(timeout)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    set_hub(tmp_path, monkeypatch)
+    return asked
+
+
+@pytest.fixture
+def reachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the hub answer; nothing is cached."""
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: socket.socket())
+    set_hub(tmp_path, monkeypatch)
+
+
+def set_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the hub be asked, without a proxy, and with a cache of this test's own."""
+    from huggingface_hub import constants
+
+    from maskcls.storage import hub
+
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "first_connection_error", functools.cache(hub.connection_error))
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,11 @@ from maskcls.engine.training_loop import fit
 def one_step(cfg: Config, table, photos) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """Train on one batch of fold 0 (or as many as make a step) and score a few photos."""
     hardware = cfg.hardware.build()
-    fold = Fold.of(table, photos, 0, hardware)
+    fold = Fold.of(table, photos, 0, hardware, cfg.head.build())
     small = replace(
-        fold, train_indices=fold.train_indices[: cfg.batch * cfg.accumulate], val_indices=fold.val_indices[:6]
+        fold,
+        train_indices=fold.train_indices[: cfg.batch_size * cfg.grad_accum_steps],
+        val_indices=fold.val_indices[:6],
     )
     head = cfg.head.build()
     state = build_train_state(cfg, head, hardware, small.image_size, 0)

@@ -15,8 +15,12 @@ from maskcls.cli import options, table
 from maskcls.cli.options import options_table
 from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS, MODULES
+from maskcls.config.option_list import list_keys
 from maskcls.config.overrides import resource_dir
 from maskcls.config.validation import to_container, validate
+from maskcls.core.config import Config
+from maskcls.core.schema import option_descriptions, option_fields
+from maskcls.inference.predict import PredictConfig
 from maskcls.ladder.rungs import LADDERS
 from maskcls.ladder.tables import markdown_tables
 
@@ -45,6 +49,12 @@ def test_imports_only_go_down(file: Path) -> None:
     level = 8 if own == "__init__" else LEVELS[own]
     for folder in imported_folders(file) - {own}:
         assert LEVELS[folder] < level, f"{own} (level {level}) imports {folder}"
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports a test file by its name alone, so a second one of that name is not collected."""
+    names = [file.name for file in (TOP / "tests").rglob("*.py")]
+    assert not {name for name in names if names.count(name) > 1}
 
 
 def test_setup_cfg_lists_every_folder_of_the_package() -> None:
@@ -112,7 +122,7 @@ def test_every_word_of_the_registry_has_a_file_and_every_file_composes(
     (tmp_path / "t.csv").write_text("path,label\n")
     (tmp_path / "eval.csv").write_text("id\n")
     given = {
-        "timm": ["model.arch=resnet18"],
+        "timm": [{"model": "model.arch=resnet18"}.get(group, "optimizer.opt=lion")],
         "table": [f"{group}.file={tmp_path}/t.csv"],
         "competition": [f"data.root={people}"],
         "folder": [f"extra.root={tmp_path}"],
@@ -130,6 +140,21 @@ def test_every_word_of_the_registry_has_a_file_and_every_file_composes(
             raw = compose("name=t", *words)
         found = GROUPS[group].check(to_container(raw)[group], faults)
         assert found and found.name == files[word]["name"], faults
+
+
+def test_every_key_and_parameter_has_a_line_in_words_and_every_line_a_parameter() -> None:
+    for config, kind in {"config": Config, "predict": PredictConfig}.items():
+        assert [key.name for key in list_keys(kind, config) if not is_sentence(key.description)] == []
+    for registry in GROUPS.values():
+        for build in registry.builders.values():
+            lines, where = option_descriptions(build), f"Args: of {build.__module__}.{build.__name__}"
+            assert list(lines) == list(option_fields(build)), where
+            assert [name for name, line in lines.items() if not is_sentence(line)] == [], where
+
+
+def is_sentence(line: str) -> bool:
+    """Return True if a description has two words or more and fits on a line."""
+    return len(re.findall(r"[a-z]+", line)) > 1 and 10 <= len(line) <= 110 and not line.endswith(".")
 
 
 def test_the_experiments_page_holds_the_table_of_options() -> None:
@@ -161,5 +186,5 @@ def test_every_command_of_readme_composes(
         (tmp_path / name).mkdir(parents=True)
     for name in ("metrics.json", "eval.csv"):
         (tmp_path / "runs/effnet_lite0-1a2b3c4d" / name).write_text("id\n")
-    swept = [word.split(",")[0] if "[" not in word else word for word in given if "glob(" not in word]
+    swept = [word if {*"[{"} & {*word} else word.split(",")[0] for word in given if "glob(" not in word]
     assert validate(compose("name=t", *swept))

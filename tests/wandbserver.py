@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 KEY = "k" * 40
 PROJECT = {"name": "maskcls", "entity": {"name": "me"}}
@@ -34,6 +35,7 @@ class Server:
 
     def __init__(self, delay: float = 0.0) -> None:
         self.delay, self.seen, self.rows = delay, [], 0
+        self.history: dict[str, dict[int, str]] = {}  # lines of each run by number, as the server has them
         outer = self
 
         class Answer(BaseHTTPRequestHandler):
@@ -60,12 +62,20 @@ class Server:
         """Return what the real one would answer, as far as wandb asks for it."""
         if "graphql" not in path:
             self.seen.append(path)
-            self.rows += body.count(b"fold0/f1") if path.endswith("file_stream") else 0
+            if path.endswith("file_stream"):
+                self.rows += body.count(b"fold0/f1")
+                self.keep_history(path.split("/")[-2], json.loads(body))
             return {}
-        query = json.loads(body)["query"]
+        query, variables = json.loads(body)["query"], json.loads(body).get("variables") or {}
         self.seen.append(query.split("(")[0].split("{")[0].strip())
+        if "RunResumeStatus" in query:
+            return {"data": {"model": self.resumed(variables["name"])}}
         if "upsertBucket" in query:
-            return {"data": {"upsertBucket": {"bucket": BUCKET, "inserted": True}}}
+            name = variables["name"]
+            is_new = name not in self.history
+            self.history.setdefault(name, {})
+            bucket = {**BUCKET, "name": name, "displayName": name, "historyLineCount": len(self.history[name])}
+            return {"data": {"upsertBucket": {"bucket": bucket, "inserted": is_new}}}
         if "createArtifact(" in query:
             return {"data": {"createArtifact": {"artifact": ARTIFACT}}}
         if "createRunFiles" in query:
@@ -82,6 +92,29 @@ class Server:
                 "__type": None,
             }
         }
+
+    def keep_history(self, name: str, content: dict[str, Any]) -> None:
+        """Keep the lines of a run's history, each under its number, as the real one does."""
+        sent = (content.get("files") or {}).get("wandb-history.jsonl") or {"offset": 0, "content": []}
+        lines = self.history.setdefault(name, {})
+        for i, line in enumerate(sent["content"]):
+            lines[sent["offset"] + i] = line
+
+    def resumed(self, name: str) -> dict[str, Any] | None:
+        """Return what the real one knows of a run, None for a new one."""
+        if name not in self.history:
+            return None
+        lines = [self.history[name][i] for i in sorted(self.history[name])]
+        bucket = {
+            "id": BUCKET["id"], "name": name, "displayName": name, "summaryMetrics": lines[-1] if lines else "{}",
+            "logLineCount": 0, "eventsLineCount": 0, "eventsTail": "[]", "config": "{}", "tags": [], "notes": None,
+            "historyLineCount": len(lines), "historyTail": json.dumps(lines[-1:]), "wandbConfig": '{"t": 1}',
+        }  # fmt: skip
+        return {"id": "UA==", **PROJECT, "bucket": bucket}
+
+    def steps(self, name: str) -> list[int]:
+        """Return the step of each line of a run's history, in the order of the lines."""
+        return [json.loads(self.history[name][i])["_step"] for i in sorted(self.history[name])]
 
     def __enter__(self) -> Server:
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()

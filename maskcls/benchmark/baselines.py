@@ -61,7 +61,7 @@ def team_loop(job: Job, folder: Path) -> EpochFn:
     """Return an epoch of the first team's loop: fp32, contiguous, no workers."""
     from adamp import AdamP
 
-    loader = DataLoader(ImageFileDataset(job), job.cfg.batch, shuffle=True, drop_last=True, num_workers=0)
+    loader = DataLoader(ImageFileDataset(job), job.cfg.batch_size, shuffle=True, drop_last=True, num_workers=0)
     model = job.build_model()
     optimizer = AdamP(model.parameters(), lr=3e-4, weight_decay=1e-5)
     return plain_loop(loader, model, optimizer, focal_loss, job.hardware.device)
@@ -76,19 +76,21 @@ def timm_loop(job: Job, folder: Path) -> EpochFn:
     torch.backends.cudnn.benchmark = True  # as in train.py
     model = job.build_model()
     data_cfg = resolve_data_config({"input_size": (3, *job.fold.image_size)}, model=model)
-    dataset = create_dataset("", str(link_images(job, folder)), "train", is_training=True, batch_size=job.cfg.batch)
+    dataset = create_dataset(
+        "", str(link_images(job.paths, job.labels, folder)), "train", is_training=True, batch_size=job.cfg.batch_size
+    )
     warnings.filterwarnings("ignore", "This DataLoader will create")  # there may be fewer than four cores
     loader = create_loader(
-        dataset, data_cfg["input_size"], job.cfg.batch, is_training=True, num_workers=4, interpolation="random",
+        dataset, data_cfg["input_size"], job.cfg.batch_size, is_training=True, num_workers=4, interpolation="random",
         mean=data_cfg["mean"], std=data_cfg["std"], device=job.hardware.device, use_prefetcher=True,
     )  # fmt: skip
     optimizer = create_optimizer_v2(model, "sgd", lr=0.01, weight_decay=2e-5, momentum=0.9)
     return plain_loop(loader, model, optimizer, LabelSmoothingCrossEntropy(0.1), job.hardware.device)
 
 
-def link_images(job: Job, folder: Path) -> Path:
-    """Create links to the images, one folder per class; return the folder."""
-    for i, (path, label) in enumerate(zip(job.paths, job.labels, strict=True)):
+def link_images(paths: Sequence[str], labels: Sequence[int], folder: Path) -> Path:
+    """Create numbered links to the images, one folder per class; return the folder."""
+    for i, (path, label) in enumerate(zip(paths, labels, strict=True)):
         link = folder / f"{label:02d}" / f"{i:06d}{Path(path).suffix}"
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(Path(path).absolute())
@@ -131,8 +133,8 @@ def upper_bound(job: Job, folder: Path) -> EpochFn:
     state, step, _, _ = build_training(job)
     device = job.hardware.device
     layout = torch.channels_last if job.hardware.channels_last else torch.contiguous_format
-    images = torch.randn(job.cfg.batch, 3, *job.fold.image_size, device=device).contiguous(memory_format=layout)
-    targets = step.targets[torch.from_numpy(job.fold.train_indices[: job.cfg.batch]).to(device)]
+    images = torch.randn(job.cfg.batch_size, 3, *job.fold.image_size, device=device).contiguous(memory_format=layout)
+    targets = step.targets[torch.from_numpy(job.fold.train_indices[: job.cfg.batch_size]).to(device)]
 
     def train_epoch() -> None:
         set_train_mode(step.model)

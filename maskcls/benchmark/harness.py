@@ -33,6 +33,11 @@ OVERRIDES = (
     "scheduler=constant", "logger=none",
 )  # fmt: skip
 
+NOT_APPLIED = (  # by the other training loops
+    "crop", r"crop\.out", "clip_grad", "ema", "grad_accum_steps", "mixing", "layer_decay", "head_lr", "freeze_epochs",
+    "size_schedule",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -89,16 +94,30 @@ class Job:
 def check_overrides(overrides: Sequence[str]) -> None:
     """Raise ConfigError for an override of a setting's values, or one that only some contenders would apply."""
     for override in overrides:
-        if re.match(r"(model|crop\.height|crop\.width|batch)=", override):
+        if re.match(r"(model|crop\.height|crop\.width|batch_size)=", override):
             raise ConfigError(f"benchmark: {override} conflicts with settings=. Set it there")
-        if re.match(r"(crop|crop\.out|clip|ema|accumulate|mixing|layer_decay)=", override):
+        if re.match(rf"({'|'.join(NOT_APPLIED)})=", override):
             raise ConfigError(f"benchmark: {override} is not supported: the other training loops do not apply it")
+
+
+def check_time_overrides(overrides: Sequence[str]) -> None:
+    """Raise ConfigError for an override under which the time to a score would not be that of one whole new run."""
+    for override in overrides:
+        if re.match(r"(runs_dir|cache_dir)=", override):
+            raise ConfigError(f"benchmark: {override} is not supported: new folders ensure that nothing is cached")
+        if re.match(r"fold=(?!null)", override):
+            raise ConfigError(f"benchmark: {override} is not a whole run. Use split=holdout for one fold")
+        if re.match(r"model\.init=(?!null)", override):
+            raise ConfigError(f"benchmark: {override} is not supported: all contenders start from the same weights")
+        if re.match(r"(extra|overlay|pseudo)[.=](?!none)", override):
+            raise ConfigError(f"benchmark: {override} is not supported: all contenders train on the same images")
 
 
 def setting_config(setting: Setting, overrides: Sequence[str]) -> Config:
     """Return the config of a setting; `overrides` have the highest priority."""
     image_size = f"crop.height={setting.height}", f"crop.width={setting.width}"
-    defaults = [*OVERRIDES, f"model={setting.model}", *image_size, f"batch={setting.batch}"]
+    model = f"model={setting.model}", "model.pretrained=false"  # speed does not depend on the weights
+    defaults = [*OVERRIDES, *model, *image_size, f"batch_size={setting.batch}"]
     return validate(compose(*merge_overrides(defaults, overrides)))
 
 
@@ -110,10 +129,10 @@ def merge_overrides(defaults: Sequence[str], overrides: Sequence[str]) -> list[s
 
 def build_job(cfg: Config, steps: int) -> Job:
     """Return the job of a config; this fills the pixel cache."""
-    table = assemble_table(replace(cfg, batch=1), lambda note: None)  # a batch may exceed the number of images
+    table = assemble_table(replace(cfg, batch_size=1), lambda note: None)  # a batch may exceed the number of images
     hardware = cfg.hardware.build()
-    fold = Fold.of(table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, hardware)
-    indices = np.resize(fold.train_indices, steps * cfg.batch)
+    fold = Fold.of(table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, hardware, cfg.head.build())
+    indices = np.resize(fold.train_indices, steps * cfg.batch_size)
     return Job(cfg, hardware, replace(fold, train_indices=indices), table["path"].iloc[indices].tolist(), steps)
 
 

@@ -62,9 +62,9 @@ def measure_costs(cfg: Config) -> dict[str, float]:
     measure(costs, "digest_s", lambda: table_digest(table))
     pixels = measure(costs, "cache_cold_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
     measure(costs, "cache_warm_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
-    fold = Fold.of(table, pixels, 0, hardware)
-    job = Job(cfg, hardware, fold, [], len(fold.train_indices) // cfg.batch)
-    costs |= {"photos": len(table), "trained": job.steps * cfg.batch, "cache_mb": pixels.nbytes / 1e6}
+    fold = Fold.of(table, pixels, 0, hardware, cfg.head.build())
+    job = Job(cfg, hardware, fold, [], len(fold.train_indices) // cfg.batch_size)
+    costs |= {"photos": len(table), "trained": job.steps * cfg.batch_size, "cache_mb": pixels.nbytes / 1e6}
     state, step, sampler, loader = build_training(job)
     costs["before_rss_mb"] = peak_memory()
     measure(costs, "loading_s", lambda: sum(len(images) for images, _ in loader))

@@ -1,4 +1,4 @@
-"""Benchmark suites: speed, start-up and scaling."""
+"""Benchmark suites: speed, start-up, scaling and time to a score."""
 
 from __future__ import annotations
 
@@ -27,16 +27,21 @@ SETTINGS = {
 }
 SMALL_SETTING = "mobilenetv3:100x50:32:1"  # kind=start and scale: a small network, so that other costs are visible
 
+Kind = Literal["speed", "start", "scale", "size", "time-to-score"]
+ContenderName = Literal["maskcls", "timm_tuned", "timm"]
+
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
     """Options of `maskcls benchmark`."""
 
-    kind: Literal["speed", "start", "scale", "size"] = "speed"  # suite: speed, start, scale; size is one size of scale
+    kind: Kind = "speed"  # suite: speed, start, scale (size is one size of it), time-to-score
     settings: str | None = None  # model:HEIGHTxWIDTH:batch:steps, several separated by commas
     rounds: PositiveInt = 7  # rounds; each contender runs once per round
     images: tuple[PositiveInt, ...] = (1000, 4200)  # data set sizes of kind=scale
     num_people: PositiveInt = 100  # synthetic people of kind=scale
+    contenders: tuple[ContenderName, ...] = ("maskcls", "timm_tuned")  # of time-to-score; timm has timm's defaults
+    timm_epochs: PositiveInt = 4  # epochs of timm's training in time-to-score
     out: str | None = None  # JSON file to write; null: experiments/results/bench/<machine>.json
 
 
@@ -187,4 +192,14 @@ def measure_size(options: BenchmarkOptions, overrides: list[str]) -> dict[str, f
     return measure_costs(setting_config(setting, overrides))
 
 
-SUITES = {"speed": measure_speed, "start": measure_startup, "scale": measure_scaling, "size": measure_size}
+def measure_time(options: BenchmarkOptions, overrides: list[str]) -> dict[str, Any]:
+    """Print the scores of the contenders on people set aside against their wall seconds."""
+    from maskcls.benchmark.time_to_score import measure_time_to_score
+
+    return measure_time_to_score(options, overrides)
+
+
+SUITES = {
+    "speed": measure_speed, "start": measure_startup, "scale": measure_scaling, "size": measure_size,
+    "time-to-score": measure_time,
+}  # fmt: skip

@@ -22,8 +22,13 @@ RENAMED = {"photos": "images", "people": "num_people", "dir": "cache_dir", "json
 MOVED = {"runs": "Use maskcls compare runs=…"}
 
 
-def options_command(kind: type[Any], overrides: bool = False) -> Callable[[Callable[..., Any]], Callable[[], Any]]:
-    """Return a decorator: a command is called with its options and, if `overrides`, with the overrides of runs."""
+def options_command(
+    kind: type[Any], overrides: bool = False, positional: Sequence[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[[], Any]]:
+    """Return a decorator: a command is called with its options and, if `overrides`, with the overrides of runs.
+
+    Arguments without `=` are the values of the options `positional`, in order.
+    """
 
     def decorate(command: Callable[..., Any]) -> Callable[[], Any]:
         @run_command
@@ -32,7 +37,7 @@ def options_command(kind: type[Any], overrides: bool = False) -> Callable[[Calla
             if {"-h", "--help"} & set(sys.argv[1:]):
                 print_help(kind, command.__module__.rpartition(".")[2], sys.modules[command.__module__].__doc__ or "")
                 return
-            options, others = parse_arguments(kind, sys.argv[1:], overrides)
+            options, others = parse_arguments(kind, name_arguments(sys.argv[1:], positional), overrides)
             command(*([options, others] if overrides else [options]))
 
         return main
@@ -48,7 +53,8 @@ def parse_arguments(kind: type[Any], arguments: Sequence[str], overrides: bool =
     for key, sign, text in (argument.partition("=") for argument in arguments if not errors):
         if overrides and key not in names:
             others.append(key + sign + text)
-            close = difflib.get_close_matches(key, names, 1, 0.75)
+            is_parameter = key.partition(".")[0] in names  # crop.margin beside crop
+            close = [] if is_parameter else difflib.get_close_matches(key, names, 1, 0.75)
             errors += [unknown_message("key", key, close)] if close and key not in Config.__dataclass_fields__ else []
         else:
             values[key] = parse_value(key, text, hints.get(key, str))
@@ -56,6 +62,15 @@ def parse_arguments(kind: type[Any], arguments: Sequence[str], overrides: bool =
     if params is None:
         raise ConfigError(*errors)
     return kind(**params), others
+
+
+def name_arguments(arguments: Sequence[str], positional: Sequence[str]) -> list[str]:
+    """Return the arguments with those by position as key=value: the first of `positional` that are not set by key."""
+    keys = {argument.partition("=")[0] for argument in arguments if "=" in argument}
+    free = iter([name for name in positional if name not in keys])
+    is_bare = [not argument.startswith(("-", "~")) and "=" not in argument for argument in arguments]
+    names = [next(free, None) if bare else None for bare in is_bare]
+    return [f"{name}={argument}" if name else argument for name, argument in zip(names, arguments, strict=True)]
 
 
 def find_flags(arguments: Sequence[str], names: Sequence[str], overrides: bool) -> list[str]:

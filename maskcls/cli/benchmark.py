@@ -1,9 +1,10 @@
-"""Training speed on this machine, compared with other loops and with the upper bound: tables and JSON.
+"""Speed on this machine, of training loops and of whole trainings to a score: tables, JSON and a figure.
 
 maskcls benchmark                                                            three networks on synthetic people
 maskcls benchmark settings=resnet18:200x100:32:8 rounds=15 precision=bf16
 maskcls benchmark kind=start data=competition data.root=../mask-data         from the start of a run to its first batch
 maskcls benchmark kind=scale images=1000,18900                               time and memory by data set size
+maskcls benchmark time-to-score data=competition data.root=../mask-data      F1 on people set aside against wall seconds
 
 Other key=value arguments are overrides of the runs.
 """
@@ -18,10 +19,10 @@ from pathlib import Path
 from maskcls.benchmark.suites import SUITES, BenchmarkOptions, format_machine, machine_info
 from maskcls.cli.arguments import options_command
 from maskcls.system import console
-from maskcls.system.files import write_json
+from maskcls.system.files import atomic_write, write_json
 
 
-@options_command(BenchmarkOptions, overrides=True)
+@options_command(BenchmarkOptions, overrides=True, positional=("kind",))
 def main(options: BenchmarkOptions, overrides: list[str]) -> None:
     """Measure, print, and write the results."""
     if options.kind == "size":
@@ -36,3 +37,8 @@ def main(options: BenchmarkOptions, overrides: list[str]) -> None:
     path = Path(options.out or f"experiments/results/bench/{name}{suffix}.json")
     write_json(path, result)
     console.info(f"written to {path}")
+    if options.kind == "time-to-score":
+        from maskcls.benchmark.time_to_score import plot_curves
+
+        image = plot_curves(result)
+        atomic_write(path.with_suffix(".png"), lambda file: file.write(image))

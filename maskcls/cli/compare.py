@@ -29,11 +29,13 @@ def main(options: CompareOptions) -> None:
 def compare(names: Sequence[str], runs_dir: str) -> None:
     """Print the scores of finished runs, each with its difference to the run above on the same rows."""
     from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci
+    from maskcls.reporting.summary import print_conclusions
     from maskcls.storage.run import Run
 
+    runs = [Run.open(name, runs_dir) for name in names]
     rows: list[list[str]] = []
     previous = None
-    for run in [Run.open(name, runs_dir) for name in names]:
+    for run in runs:
         run_scores = RunScores.of([[run]], is_ensemble=False)
         scores, single = run_scores.oof.scores(), run_scores.single
         rows.append([
@@ -48,3 +50,4 @@ def compare(names: Sequence[str], runs_dir: str) -> None:
         "Intervals are over people; differences are paired on the labelled evaluation set, else on the same "
         "out-of-fold images."
     )
+    print_conclusions(runs)

@@ -1,7 +1,7 @@
 """Identity leakage: one config trained with folds of images and with folds of people.
 
 maskcls leakage                                  the default experiment
-maskcls leakage model=resnet18 epochs=8 data=competition data.root=../mask-data exam=0.2
+maskcls leakage model=resnet18 epochs=8 data=competition data.root=../mask-data eval_fraction=0.2
 """
 
 from __future__ import annotations

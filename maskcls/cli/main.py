@@ -11,12 +11,15 @@ from maskcls.core.errors import ConfigError, unknown_message
 
 COMMANDS = {
     "run": "train an experiment, or with -m a sweep",
-    "predict": "predict with one or several finished runs",
+    "conclude": "finish a stopped run with its best weights so far",
+    "predict": "predict with runs, folds or checkpoints",
+    "score": "score a file of predictions against true classes",
     "reproduce": "train the published ladders of experiments",
     "table": "show the results of the ladders",
     "compare": "compare finished runs",
     "leakage": "compare folds of images with folds of people",
     "options": "list config groups, options and parameters",
+    "data": "show what a data set holds",
     "preview": "write a contact sheet of images",
     "cache": "list or remove cached pixels",
     "sync": "send offline Weights & Biases records",

@@ -3,6 +3,7 @@
 maskcls reproduce                    all ladders on synthetic people, scale=smoke: minutes, checks that every rung runs
 maskcls reproduce ladder=team scale=small data=competition data.root=../mask-data
 maskcls reproduce ladder=team scale=full data=competition data.root=../mask-data seeds=0,1,2 keep=true
+maskcls reproduce ladder=best rungs=fast scale=full eval_fraction=0.2 data=competition data.root=../mask-data keep=true
 
 Other key=value arguments are overrides of every run. Finished runs are reused: the same command resumes.
 """
@@ -15,12 +16,14 @@ from typing import Literal
 from maskcls.cli.arguments import options_command
 from maskcls.core.schema import NonNegativeInt
 
+Ladder = Literal["team", "workflow", "madgrad", "best"]
+
 
 @dataclass(frozen=True)
 class ReproduceOptions:
     """Options of `maskcls reproduce`."""
 
-    ladder: tuple[Literal["team", "workflow", "madgrad"], ...] = ("team", "workflow", "madgrad")  # ladders to reproduce
+    ladder: tuple[Ladder, ...] = ("team", "workflow", "madgrad")  # ladders to reproduce
     scale: Literal["smoke", "small", "full"] = "smoke"  # smoke (minutes), small (a CPU), full (as published)
     rungs: tuple[str, ...] = ()  # rungs to train, such as focal,folds; by default all
     seeds: tuple[NonNegativeInt, ...] = (0,)  # seeds of each rung

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskcls.cli.arguments import options_command
-from maskcls.components.logger import resolve_mode
+from maskcls.components.loggers.wandb_logger import resolve_mode
 from maskcls.core.errors import RunError
 from maskcls.system import console
 
@@ -54,8 +54,14 @@ def sync(runs_dir: Path) -> None:
 
 
 def unsent_records(runs_dir: Path) -> Iterator[Path]:
-    """Yield the unsent offline records of the finished runs in a folder, oldest first."""
+    """Yield the unsent offline records of the finished runs in a folder, oldest first.
+
+    A resumed run has a record of each of its processes with the same W&B id; the latest has all epochs.
+    """
+    latest: dict[tuple[Path, str], Path] = {}
     for file in sorted(runs_dir.glob("*/wandb/offline-run-*/*.wandb"), key=lambda file: file.parent.name):
+        latest[file.parents[2], file.parent.name.split("-", 3)[-1]] = file  # offline-run-<time>-<id>
+    for file in latest.values():
         is_finished = any((file.parents[2] / name).exists() for name in LAST_FILES)
         if is_finished and not file.with_name(f"{file.name}.synced").exists():
             yield file

@@ -18,12 +18,14 @@ from maskcls.system.files import replace_between_markers, write_text
 
 MARKERS = "<!-- ladders: maskcls table write=experiments/README.md -->", "<!-- /ladders -->"
 
+Ladder = Literal["team", "workflow", "madgrad", "best"]
+
 
 @dataclass(frozen=True)
 class TableOptions:
     """Options of `maskcls table`."""
 
-    ladder: tuple[Literal["team", "workflow", "madgrad"], ...] = ("team", "workflow", "madgrad")  # ladders to show
+    ladder: tuple[Ladder, ...] = ("team", "workflow", "madgrad", "best")  # ladders to show
     results: str | None = None  # folder of the records; null: experiments/results
     html: str | None = None  # HTML page to write, with a figure
     markdown: str | None = None  # Markdown file to write

@@ -1,20 +1,28 @@
-"""Augmentation of training images: albumentations pipelines, written in YAML by class name."""
+"""Augmentation of training images: albumentations pipelines, written in YAML by class name, and automatic policies.
+
+Each call has its own seed, so that results do not depend on the number of workers. Policies draw among 14 color and
+geometric operations; none is a mirror image, so `hflip` is a parameter. No class depends on left or right, but strong
+translations (RandAugment: at most 45 % of a side) can move a mask out of the image, rotations (TrivialAugment: at most
+135°) do not occur in upright photos, and solarize, posterize and equalize hide hair and skin, which show the age.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator
+import torch
+from pydantic import AfterValidator, Field
 
 from maskcls.core.errors import unknown_message
 from maskcls.core.registry import Registry
-from maskcls.core.schema import UnitInterval
+from maskcls.core.schema import NonNegativeInt, UnitInterval
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise importing it looks for a newer version online
 
@@ -22,6 +30,7 @@ registry = Registry("augmentation")
 Image = npt.NDArray[np.uint8]
 Augment = Callable[[Image, int], Image]
 BUILT_IN = {"Normalize": "images are normalized on the device", "ToTensorV2": "the loader converts images to tensors"}
+ERASING_SEED = 0x2E5A51D7  # changes a seed: with the same one, only images that the first transform changes are erased
 
 
 def check_transforms(transforms: dict[str, Any]) -> dict[str, Any]:
@@ -39,15 +48,40 @@ def none() -> Augment | None:
 
 @registry.register
 def albumentations_(
-    *, transforms: Annotated[dict[str, Any], AfterValidator(check_transforms)], p: UnitInterval = 1.0
-) -> Augment:
-    """Apply albumentations transforms in order, given as {Class: {argument: value}}.
+    *, transforms: Annotated[dict[str, Any], AfterValidator(check_transforms)], p: UnitInterval = 1.0,
+    erasing: UnitInterval = 0.0,
+) -> Augment:  # fmt: skip
+    """Apply albumentations transforms in order.
 
-    Each call has its own seed, so that results do not depend on the number of workers.
+    Args:
+        transforms: transforms in order, as {Class: {argument: value}}
+        p: probability that an image is augmented
+        erasing: probability that a random box of an image becomes noise
     """
+    steps = [build_transform(name, params or {}) for name, params in transforms.items()]
+    return with_erasing(compose_transforms(steps, p), erasing)
+
+
+@registry.identity(albumentations_)
+def albumentations_content(*, transforms: dict[str, Any], **params: Any) -> dict[str, Any]:
+    """Return the parameters with transforms as a list: their order changes results, that of arguments does not."""
+    return {**params, "transforms": list_transforms(transforms)}
+
+
+def list_transforms(transforms: Any) -> list[Any]:
+    """Return transforms, also those inside a OneOf, as a list of [class, arguments]."""
+    if isinstance(transforms, list):
+        items = [item if isinstance(item, Mapping) else {str(item): {}} for item in transforms]
+        return [step for item in items for step in list_transforms(item)]
+    steps = [(name, dict(params or {})) for name, params in transforms.items()]
+    nested = [{"transforms": list_transforms(step["transforms"])} if "transforms" in step else {} for _, step in steps]
+    return [[name, step | inner] for (name, step), inner in zip(steps, nested, strict=True)]
+
+
+def compose_transforms(steps: list[Any], p: float = 1.0) -> Augment:
+    """Return albumentations transforms as one seeded function."""
     import albumentations
 
-    steps = [build_transform(name, params or {}) for name, params in transforms.items()]
     pipeline = albumentations.Compose(steps, p=p)
 
     def augment(image: Image, seed: int) -> Image:
@@ -55,6 +89,89 @@ def albumentations_(
         return np.asarray(pipeline(image=image)["image"])
 
     return augment
+
+
+def with_erasing(augment: Augment, erasing: float) -> Augment:
+    """Add random erasing (Zhong et al. 2020) with a probability: a box of 2–33 % of the image becomes noise."""
+    if not erasing:
+        return augment
+    erase = compose_transforms([build_transform("Erasing", {"p": erasing, "fill": "random"})])
+    return lambda image, seed: erase(augment(image, seed), seed ^ ERASING_SEED)
+
+
+@registry.register
+def randaugment(
+    *, num_ops: NonNegativeInt = 2, magnitude: Annotated[int, Field(ge=0, le=30)] = 9, hflip: UnitInterval = 0.5,
+    erasing: UnitInterval = 0.0,
+) -> Augment:  # fmt: skip
+    """RandAugment (Cubuk et al. 2020): random operations of one strength, after a mirror image.
+
+    Args:
+        num_ops: number of operations
+        magnitude: their strength, 0 to 30
+        hflip: probability of a mirror image
+        erasing: probability that a random box of an image becomes noise
+    """
+    from torchvision.transforms import v2
+
+    return with_erasing(apply_policy(v2.RandAugment(num_ops, magnitude), hflip), erasing)
+
+
+@registry.register
+def trivial(*, hflip: UnitInterval = 0.5, erasing: UnitInterval = 0.0) -> Augment:
+    """TrivialAugment (Müller & Hutter 2021): one random operation of random strength, after a mirror image.
+
+    Args:
+        hflip: probability of a mirror image
+        erasing: probability that a random box of an image becomes noise
+    """
+    from torchvision.transforms import v2
+
+    return with_erasing(apply_policy(v2.TrivialAugmentWide(), hflip), erasing)
+
+
+@registry.register
+def autoaugment(
+    *, policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet", hflip: UnitInterval = 0.5,
+    erasing: UnitInterval = 0.0,
+) -> Augment:  # fmt: skip
+    """AutoAugment (Cubuk et al. 2019): a pair of operations of a learned policy, after a mirror image.
+
+    Args:
+        policy: data set on which the policy was learned
+        hflip: probability of a mirror image
+        erasing: probability that a random box of an image becomes noise
+    """
+    from torchvision.transforms import v2
+
+    return with_erasing(apply_policy(v2.AutoAugment(v2.AutoAugmentPolicy(policy)), hflip), erasing)
+
+
+def apply_policy(policy: Callable[[Any], Any], hflip: float) -> Augment:
+    """Return a policy of torchvision as a seeded function; PIL images are processed faster than tensors."""
+    from PIL import Image as PILImage
+
+    def augment(image: Image, seed: int) -> Image:
+        with seeded_torch(seed):
+            flipped = image[:, ::-1] if float(torch.rand(())) < hflip else image
+            return np.array(policy(PILImage.fromarray(np.ascontiguousarray(flipped))))
+
+    return augment
+
+
+@contextlib.contextmanager
+def seeded_torch(seed: int) -> Iterator[None]:
+    """Context manager that seeds torch's CPU generator, and afterwards restores it for the training step.
+
+    torch.manual_seed also seeds the accelerators, which takes longer than the policy.
+    """
+    generator = torch.default_generator
+    state = generator.get_state()
+    try:
+        generator.manual_seed(seed)
+        yield
+    finally:
+        generator.set_state(state)
 
 
 def check_augmented(before: Image, after: npt.NDArray[Any]) -> Image:

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Registry
-from maskcls.core.schema import NonNegativeFloat
+from maskcls.core.schema import NonNegativeFloat, PositiveInt
 from maskcls.core.task import CLASSES, FloatArray, IntArray
-from maskcls.evaluation.metrics import macro_f1
+from maskcls.evaluation.intervals import f1_of_counts
+from maskcls.evaluation.metrics import log_loss
+from maskcls.evaluation.stacking import Doubles, apply_bias, cross_fit, fit_weights, weighted_sum
 
 registry = Registry("blend")
 Combine = Callable[[FloatArray], FloatArray]  # (M, K, 18) → (K, 18)
-Doubles = npt.NDArray[np.float64]
-TINY = 1e-12
-PATH = np.linspace(1, 0, 5)  # from the optimum back to the mean
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,7 @@ class Blend:
     oof: FloatArray
     combine: Combine
     validity_note: str
+    weights: Sequence[float] | None = None  # of the members, if they were chosen by their out-of-fold scores
 
     def __call__(self, members: FloatArray) -> FloatArray:
         """Return the blended probabilities (K, 18) of new images, given the members' (M, K, 18)."""
@@ -55,7 +54,11 @@ def mean(members: FloatArray, labels: IntArray, person_ids: Sequence[str]) -> Bl
 def weighted(
     members: FloatArray, labels: IntArray, person_ids: Sequence[str], *, weights: list[NonNegativeFloat]
 ) -> Blend:
-    """The mean with a weight for each member, in the order of the runs; the weights are scaled to sum to one."""
+    """The mean with a weight for each member, in the order of the runs; the weights are scaled to sum to one.
+
+    Args:
+        weights: weight of each run, in the order of the runs; they are scaled to sum to one
+    """
     if len(weights) != len(members):
         raise ConfigError(f"blend.weights (weighted): expected {len(members)} weights, one per run, got {len(weights)}")
     if not sum(weights):
@@ -74,6 +77,9 @@ def vote(members: FloatArray, labels: IntArray, person_ids: Sequence[str]) -> Bl
         return (votes + tables.mean(0)) / (len(tables) + 1)
 
     return build_fixed_blend(members, count)
+
+
+WITHOUT_OOF = frozenset({mean, weighted, vote})  # builders that ignore the out-of-fold predictions
 
 
 @registry.register
@@ -107,71 +113,67 @@ def fitted(
     L-BFGS on the soft F1 plus `shrink` × the squared parameters, starting from the mean; in-sample it is never worse
     than the mean. Out-of-fold rows use parameters fitted to other people, new images those fitted to all. ConfigError
     with fewer than two people.
+
+    Args:
+        folds: number of cross-fitting folds for the out-of-fold score
+        shrink: strength of the L2 penalty on the parameters
+        bias: also fit a bias for each class
     """
-    from sklearn.model_selection import GroupKFold
-
-    names = np.asarray(person_ids, dtype=str)
-    num_groups = min(folds, len(np.unique(names)))
-    if num_groups < 2:
-        raise ConfigError("blend=fitted is cross-fitted by person and needs at least 2 people, got fewer")
-    oof = np.empty(members.shape[1:], np.float32)
-    for train, val in GroupKFold(num_groups).split(names, groups=names):
-        oof[val] = apply_bias(members[:, val], *fit_weights(members[:, train], labels[train], shrink, bias))
-    weights, offsets = fit_weights(members, labels, shrink, bias)
-    params = f"weights ({', '.join(f'{weight:.2f}' for weight in weights)}){' and class biases' if bias else ''}"
-    note = f"{params}, cross-fitted over {num_groups} groups of people"
-    return Blend(oof, lambda tables: apply_bias(tables, weights, offsets), note)
+    basis = np.eye(len(CLASSES)) if bias else np.zeros((len(CLASSES), 0))
+    oof, num_groups = cross_fit(
+        "blend=fitted", members, labels, person_ids, folds,
+        lambda rows, truth: fit_weights(rows, truth, shrink, basis), apply_bias,
+    )  # fmt: skip
+    weights, offsets = fit_weights(members, labels, shrink, basis)
+    note = f"weights{' and class biases' if bias else ''} cross-fitted over {num_groups} groups of people"
+    return Blend(oof, lambda tables: apply_bias(tables, weights, offsets), note, weights.tolist())
 
 
-def fit_weights(members: FloatArray, labels: IntArray, shrink: float, bias: bool) -> tuple[Doubles, Doubles]:
-    """Return weights (M,) and class biases (18,): the best by macro F1 between the optimum and the mean."""
-    from scipy.optimize import minimize
+@registry.register
+def greedy(
+    members: FloatArray, labels: IntArray, person_ids: Sequence[str], *, folds: Annotated[int, Field(ge=2)] = 5,
+    rounds: PositiveInt = 30,
+) -> Blend:  # fmt: skip
+    """The mean of members chosen one after the other, with replacement, so that macro F1 rises most in each round.
 
-    count = len(members)
-    task = (members.astype(np.float64), np.eye(len(CLASSES))[labels], shrink, bias)
-    result = minimize(loss, np.zeros(count + len(CLASSES)), task, method="L-BFGS-B", jac=True, options={"maxiter": 200})
-    best, selected = -1.0, np.zeros_like(result.x)
-    for fraction in PATH[::-1]:  # of ties the nearest to the mean
-        candidate = result.x * fraction
-        score = macro_f1(labels, apply_bias(members, softmax(candidate[:count]), candidate[count:]).argmax(1))
-        if score > best:
-            best, selected = score, candidate
-    return softmax(selected[:count]), selected[count:]
+    Ensemble selection (Caruana et al. 2004): the ensemble of the best round counts, of ties the smallest. Out-of-fold
+    rows use members chosen on other people, new images those chosen on all. ConfigError with fewer than two people.
 
-
-def loss(x: Doubles, members: Doubles, hot: Doubles, shrink: float, bias: bool) -> tuple[float, Doubles]:
-    """Return one minus the soft macro F1 over the classes present, with the penalty, and its gradient.
-
-    x is M logits of the weights and 18 biases; soft F1 sums probabilities where F1 counts predictions.
+    Args:
+        folds: number of cross-fitting folds for the out-of-fold score
+        rounds: number of members that are chosen, also repeatedly
     """
-    count = len(members)
-    weights, offsets = softmax(x[:count]), x[count:] if bias else np.zeros(len(CLASSES))
-    raw = weighted_sum(members, weights)  # (N, 18)
-    scaled = np.exp(offsets) * np.maximum(raw, TINY)
-    soft = scaled / scaled.sum(1, keepdims=True)
-    present = hot.sum(0) > 0
-    hits, both = (hot * soft).sum(0), hot.sum(0) + soft.sum(0)
-    f1 = 2 * hits / both
-    value = 1 - float(f1[present].mean()) + shrink * float(x @ x)
-    by_soft = present * (2 * hot / both - 2 * hits / both**2) / present.sum()  # (N, 18), of the mean F1
-    by_log = soft * (by_soft - (by_soft * soft).sum(1, keepdims=True))  # through the row's normalisation
-    by_weight = members.reshape(count, -1) @ (by_log / np.maximum(raw, TINY)).ravel()
-    by_logit = weights * (by_weight - weights @ by_weight)
-    return value, 2 * shrink * x - np.concatenate([by_logit, by_log.sum(0) * bias])
+
+    def choose(rows: FloatArray, truth: IntArray) -> tuple[Doubles]:
+        return (choose_members(rows, truth, rounds),)
+
+    def combine(tables: FloatArray, weights: Doubles) -> FloatArray:
+        return weighted_sum(tables, weights).astype(np.float32)
+
+    oof, num_groups = cross_fit("blend=greedy", members, labels, person_ids, folds, choose, combine)
+    weights = choose_members(members, labels, rounds)
+    note = f"members chosen by macro F1, cross-fitted over {num_groups} groups of people"
+    return Blend(oof, lambda tables: combine(tables, weights), note, weights.tolist())
 
 
-def weighted_sum(members: npt.NDArray[Any], weights: Doubles) -> Doubles:
-    """Return the weighted sum (N, 18) of (M, N, 18)."""
-    return (weights @ members.reshape(len(members), -1)).reshape(members.shape[1:])
+def choose_members(members: FloatArray, labels: IntArray, rounds: int) -> Doubles:
+    """Return the fraction of the rounds in which each member (M, N, 18) is chosen, up to the best round.
+
+    In each round the member that raises the macro F1 of the mean most is added, of ties the one with the least log
+    loss: F1 rises in steps, and many members leave it unchanged.
+    """
+    total, picks, best = np.zeros(members.shape[1:]), list[int](), (-1.0, 0)
+    for count in range(1, rounds + 1):
+        sums = [total + member for member in members]
+        scores = [(fast_macro_f1(labels, probs.argmax(1)), -log_loss(labels, probs / count)) for probs in sums]
+        picks.append(max(range(len(members)), key=lambda i: scores[i]))
+        total = sums[picks[-1]]
+        if scores[picks[-1]][0] > best[0]:
+            best = scores[picks[-1]][0], count
+    return np.bincount(picks[: best[1]], minlength=len(members)) / best[1]
 
 
-def apply_bias(members: FloatArray, weights: Doubles, offsets: Doubles) -> FloatArray:
-    """Return the weighted mean with each class scaled by exp(its bias), rows summing to one, (K, 18)."""
-    scaled = np.maximum(weighted_sum(members, weights), TINY) * np.exp(offsets)
-    return (scaled / scaled.sum(1, keepdims=True)).astype(np.float32)
-
-
-def softmax(logits: Doubles) -> Doubles:
-    """Return weights on the simplex."""
-    powers = np.exp(logits - logits.max())
-    return powers / powers.sum()
+def fast_macro_f1(labels: IntArray, preds: IntArray) -> float:
+    """Return the value of `macro_f1` without the checks of scikit-learn, which take most of its time."""
+    counts = [np.bincount(rows, minlength=len(CLASSES)) for rows in (labels[labels == preds], labels, preds)]
+    return float(f1_of_counts(np.stack(counts).astype(np.float64)))

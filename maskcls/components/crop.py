@@ -46,7 +46,13 @@ def center(
 ) -> Crop:  # fmt: skip
     """Cut the central height × width pixels, as albumentations' CenterCrop, then resize them to `out`.
 
-    `out` is [height, width] in pixels; null keeps the size of the cut. An image smaller than the cut is an error.
+    An image smaller than the cut is an error.
+
+    Args:
+        height: height of the cut, in pixels
+        width: width of the cut, in pixels
+        out: [height, width] that the cut is resized to, in pixels; null: not resized
+        clahe: clip limit of CLAHE, a local equalization of the contrast; 0: off
     """
 
     def cut(image: Image) -> Image:
@@ -63,7 +69,13 @@ def center(
 
 @registry.register
 def resize(*, height: ImageSide = 80, width: ImageSide = 60, clahe: NonNegativeFloat = 0.0) -> Crop:
-    """Resize the full image to height × width pixels (area interpolation for downscaling)."""
+    """Resize the full image to height × width pixels (area interpolation for downscaling).
+
+    Args:
+        height: height of the images for the model, in pixels
+        width: width of the images for the model, in pixels
+        clahe: clip limit of CLAHE, a local equalization of the contrast; 0: off
+    """
     return lambda image: resize_image(image, height, width, clahe)
 
 
@@ -72,7 +84,15 @@ def face(
     *, detector: Detector = "mtcnn", margin: NonNegativeFloat = 0.2, height: ImageSide = 224, width: ImageSide = 224,
     clahe: NonNegativeFloat = 0.0,
 ) -> Crop:  # fmt: skip
-    """Cut the detected face with a margin (a fraction of its width and height) on each side."""
+    """Cut the detected face with a margin (a fraction of its width and height) on each side.
+
+    Args:
+        detector: face detector that locates the face
+        margin: margin on each side, as a fraction of the face's width and height
+        height: height of the images for the model, in pixels
+        width: width of the images for the model, in pixels
+        clahe: clip limit of CLAHE, a local equalization of the contrast; 0: off
+    """
 
     def box_of(face: Face) -> Box:
         left, top, right, bottom = face.box
@@ -87,7 +107,15 @@ def region(
     *, part: Literal["forehead", "nose_chin", "chin_neck"] = "nose_chin", detector: Detector = "mtcnn",
     height: ImageSide = 112, width: ImageSide = 144, clahe: NonNegativeFloat = 0.0,
 ) -> Crop:  # fmt: skip
-    """Cut a part of the face, located by the detector's five landmarks."""
+    """Cut a part of the face, located by the detector's five landmarks.
+
+    Args:
+        part: part of the face
+        detector: face detector that locates the face
+        height: height of the images for the model, in pixels
+        width: width of the images for the model, in pixels
+        clahe: clip limit of CLAHE, a local equalization of the contrast; 0: off
+    """
 
     def box_of(face: Face) -> Box:
         left, top, right, bottom = PARTS[part]

@@ -12,38 +12,52 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from maskcls.core.columns import Columns
 from maskcls.core.csv_cells import parse_label, parse_person
 from maskcls.core.csv_reader import (
     Row,
     find_duplicates,
     is_below_root,
     missing_path_message,
-    note_blanks,
     note_unused_files,
     raise_errors,
     read_rows,
     spell_as_on_disk,
     spellings_in,
 )
-from maskcls.core.errors import DataError, and_others
-from maskcls.core.image_rows import parse_row, to_table
+from maskcls.core.csv_table import (
+    TableSource,
+    check_columns,
+    parse_mapping,
+    read_table,
+    table_rows_digest,
+    with_text_keys,
+)
+from maskcls.core.csv_values import Values, check_values
+from maskcls.core.errors import and_others
+from maskcls.core.image_rows import to_table
 from maskcls.core.missing_files import report_missing
 from maskcls.core.registry import Component, Registry
 from maskcls.core.schema import NonNegativeInt
 from maskcls.core.table import Note
 from maskcls.core.task import bin_age, encode
 from maskcls.imaging.image_decoding import image_endings
-from maskcls.synthetic.dataset import write
+from maskcls.synthetic.dataset import DRAWING_VERSION, write
 from maskcls.system import console
-from maskcls.system.files import file_lock
+from maskcls.system.files import content_hash, file_lock
 
 registry = Registry("data")
-OPTIONAL = ("label", "mask", "gender", "age", "person", "part")
+CSV_FILES = ("train/train.csv", "eval/info.csv", "eval/labels.csv")
 MASK_BY_STEM = {f"mask{i}": 0 for i in range(1, 6)} | {"incorrect_mask": 1, "normal": 2}
 MAX_PEOPLE = 100_000
 PeopleCount = Annotated[int, Field(ge=1, le=MAX_PEOPLE)]
+TableColumns = Annotated[dict[str, str | None], BeforeValidator(with_text_keys), AfterValidator(check_columns)]
+TableValues = Annotated[
+    dict[str, dict[str, str]], BeforeValidator(with_text_keys), BeforeValidator(parse_mapping),
+    AfterValidator(check_values),
+]  # fmt: skip
 DrawnSide = Annotated[int, Field(ge=8, le=2048)]  # pixels
 
 
@@ -77,8 +91,11 @@ def competition(
 
     A person is a folder (`path`), never an `id`. If eval/labels.csv exists (ImageID,ans,gender,age,path), the
     evaluation set is scored. A note counts missing images and unused files and rows (but not the `._` files of macOS,
-    which are not images). A missing folder or a bad row raises DataError. `links` allows images that are symbolic links
-    to outside the root.
+    which are not images). A missing folder or a bad row raises DataError.
+
+    Args:
+        root: folder with train/ and eval/; by default the environment variable MASKCLS_DATA
+        links: allow images that are symbolic links to outside the folder
     """
     base = Path(str(root))
     people = read_rows(base / "train" / "train.csv", ("gender", "age", "path"), ignored=("id", "race"), note=note)
@@ -156,11 +173,20 @@ def read_eval_labels(source: Path, note: Note) -> dict[str, dict[str, Any]]:
 
 @registry.register
 def synthetic(
-    note: Note, *, root: str = "data", people: PeopleCount = 120,
+    note: Note, *, root: str = "data", people: PeopleCount = 160,
     eval_people: Annotated[int, Field(ge=0, le=MAX_PEOPLE)] = 40, height: DrawnSide = 256, width: DrawnSide = 192,
     seed: NonNegativeInt = 0,
 ) -> pd.DataFrame:  # fmt: skip
-    """Draw the synthetic people once into `root`, in the competition's layout, and read them."""
+    """Draw the synthetic people once into `root`, in the competition's layout, and read them.
+
+    Args:
+        root: folder to draw the images into
+        people: number of people in the training set
+        eval_people: number of people in the evaluation set
+        height: height of the drawn images, in pixels
+        width: width of the drawn images, in pixels
+        seed: seed of the drawing
+    """
     if os.environ.get("MASKCLS_DATA"):
         note("data=synthetic does not read MASKCLS_DATA, which is set. data=competition does")
     folder = synthetic_dir(root, people, eval_people, height, width, seed)
@@ -169,8 +195,8 @@ def synthetic(
 
 
 def synthetic_dir(root: str, people: int, eval_people: int, height: int, width: int, seed: int) -> Path:
-    """Return the folder of a synthetic data set."""
-    return Path(root) / f"people-{people}+{eval_people}-{height}x{width}-seed{seed}"
+    """Return the folder of a synthetic data set; another way of drawing has another folder."""
+    return Path(root) / f"people-{people}+{eval_people}-{height}x{width}-seed{seed}-v{DRAWING_VERSION}"
 
 
 def without_drawing(source: Component) -> Component:
@@ -190,24 +216,41 @@ def draw_once(folder: Path, **options: int) -> None:
 
 @registry.register
 def table(
-    note: Note, *, file: Annotated[str, AfterValidator(check_file)], root: str | None = None, links: bool = False
-) -> pd.DataFrame:
+    note: Note, *, file: Annotated[str, AfterValidator(check_file)], root: str | None = None, links: bool = False,
+    columns: TableColumns = {}, values: TableValues = {},
+) -> pd.DataFrame:  # fmt: skip
     """Read any CSV with path, mask, gender, age (or label), and optionally person and part (train | eval).
 
-    Paths are relative to `root`, by default the CSV's folder. Without a person column each image is its own person.
-    A note lists columns with other names; a misspelled column raises DataError. `links` allows images that are symbolic
-    links to outside the root.
+    Paths are absolute, or relative to `root` or the CSV's folder. Usual names of columns and values are understood, and
+    a note names them. Without a person column each image is its own person.
+
+    Args:
+        file: CSV file with a row per image
+        root: folder that paths are relative to, beside the folder of the CSV
+        links: allow images that are symbolic links to outside the folder
+        columns: column of the CSV for each of ours whose name is not understood, as {gender: sex}
+        values: value of ours for each word of a column that is not understood, as {gender: {M: male}}
     """
-    source = Path(file)
-    base = Path(check_data_dir(root)) if root else source.parent
-    rows = read_rows(source, ("path",), OPTIONAL, note=note)
-    if not rows:
-        raise DataError(f"{source} has a header but no rows")
-    columns = set(rows[0].cells)
-    if "label" not in columns and (missing := {"mask", "gender", "age"} - columns):
-        raise DataError(f"{source} needs a column label, or mask, gender and age: missing {', '.join(sorted(missing))}")
-    errors = find_duplicates(rows, "path")
-    parsed = [parse_row(cells, base, location, errors, note) for location, cells in rows]
-    raise_errors(errors)
-    note_blanks(source, rows, note)
-    return to_table([row for row in parsed if row["path"]], base, links)
+    return read_table(table_source("data", file, root, columns, values), note, links)
+
+
+def table_source(
+    group: str, file: str, root: str | None, columns: Columns, values: Values, **_: object
+) -> TableSource:  # fmt: skip
+    """Return a CSV of images with the folders of its paths: `root`, if given, then its own."""
+    folders = [Path(check_data_dir(root))] if root else []
+    return TableSource(Path(file), (*folders, Path(file).parent), columns, values, group)
+
+
+@registry.identity(table)
+def table_content(**params: Any) -> dict[str, Any]:
+    """Return the content of a CSV that determines results, wherever it and its images lie."""
+    return {"rows": table_rows_digest(table_source("data", **params))}
+
+
+@registry.identity(competition)
+def competition_content(*, root: str | None, links: bool) -> dict[str, Any]:
+    """Return the content of the CSV files of the competition's layout: their rows, in any order."""
+    files = [Path(str(root), *name.split("/")) for name in CSV_FILES]
+    texts = [file.read_text("utf-8", "replace") if file.is_file() else "" for file in files]
+    return {"rows": content_hash([sorted(text.splitlines()) for text in texts])}

@@ -16,6 +16,7 @@ from pydantic import AfterValidator
 
 from maskcls.components import data
 from maskcls.core.csv_reader import MAX_AGE, parse_age
+from maskcls.core.csv_table import read_table, table_rows_digest
 from maskcls.core.errors import DataError, unknown_message
 from maskcls.core.image_rows import to_table
 from maskcls.core.registry import Registry
@@ -24,6 +25,7 @@ from maskcls.core.table import Note
 from maskcls.core.task import GENDERS, MASKS
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.system import console
+from maskcls.system.files import content_hash
 from maskcls.system.processes import num_cpus
 
 registry = Registry("extra")
@@ -57,13 +59,28 @@ def none(table: pd.DataFrame, note: Note) -> pd.DataFrame:
 @registry.register
 def table_(
     table: pd.DataFrame, note: Note, *, file: Annotated[str, AfterValidator(data.check_file)], root: str | None = None,
-    links: bool = False,
+    links: bool = False, columns: data.TableColumns = {}, values: data.TableValues = {},
 ) -> pd.DataFrame:  # fmt: skip
-    """Add the images of a CSV, read as by data=table; all are trained on, also those of part eval."""
-    new = data.table(note, file=file, root=root, links=links).sort_values("id", ignore_index=True)
+    """Add the images of a CSV, read as by data=table; all are trained on, also those of part eval.
+
+    Args:
+        file: CSV file with a row per image
+        root: folder that paths are relative to, beside the folder of the CSV
+        links: allow images that are symbolic links to outside the folder
+        columns: column of the CSV for each of ours whose name is not understood, as {gender: sex}
+        values: value of ours for each word of a column that is not understood, as {gender: {M: male}}
+    """
+    new = read_table(data.table_source("extra", file, root, columns, values), note, links)
+    new = new.sort_values("id", ignore_index=True)
     if num_eval := int((new["part"] == "eval").sum()):
         note(f"extra: {num_eval} images of {file} have part eval but are trained on")
     return append_images(table, new, file, note)
+
+
+@registry.identity(table_)
+def table_content(**params: Any) -> dict[str, Any]:
+    """Return the content of a CSV that determines results, wherever it and its images lie."""
+    return {"rows": table_rows_digest(data.table_source("extra", **params))}
 
 
 @registry.register
@@ -76,9 +93,15 @@ def folder(
 ) -> pd.DataFrame:  # fmt: skip
     """Add the images below a folder whose names, without suffix, contain {age}, {gender} and optionally {person}.
 
-    `*` matches anything, `genders` maps the {gender} of a name to a gender, `ages` is a range in years (both ends
-    included). Without {person} each image is its own person. `links` allows symbolic links to outside the folder.
-    Images with other names are left out and counted in a note.
+    Without {person} each image is its own person. Images with other names are left out and counted in a note.
+
+    Args:
+        root: folder with the images, searched recursively
+        pattern: pattern of file names without suffix, with {age}, {gender} and optionally {person}; * matches anything
+        genders: gender for each {gender} of a file name
+        mask: mask state of all images
+        ages: [lowest, highest] age in years of the images to add; null: all
+        links: allow images that are symbolic links to outside the folder
     """
     base, regex = Path(root), compile_pattern(pattern)
     paths, left_out = find_images(base)
@@ -94,6 +117,13 @@ def folder(
     if not selected:
         raise DataError(f"extra.root: no match among {len(paths)} images in {root}. Check extra.pattern and extra.ages")
     return append_images(table, to_table(selected, base, links), root, note)
+
+
+@registry.identity(folder)
+def folder_content(*, root: str, links: bool, **params: Any) -> dict[str, Any]:
+    """Return the parameters of a folder of images that determine results, and a hash of the names of its images."""
+    names = [path.relative_to(root).as_posix() for path in find_images(root)[0]]
+    return {**params, "names": content_hash(names)}
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

@@ -111,7 +111,15 @@ def auto(
     folds_at_once: PositiveInt = 1,
     resident: bool = False,
 ) -> Hardware:
-    """A GPU if there is one, else the CPU."""
+    """A GPU if there is one, else the CPU.
+
+    Args:
+        workers: processes that load images; null: as hardware=cpu or gpu
+        eval_batch: images per batch in evaluation; null: as hardware=cpu or gpu
+        compile: compile the model with torch.compile
+        folds_at_once: number of folds that are trained in parallel processes
+        resident: keep images that need no augmentation on the CPU in the device's memory
+    """
     build = gpu if torch.cuda.is_available() else cpu
     return build(
         workers=workers, eval_batch=eval_batch, compile=compile, folds_at_once=folds_at_once, resident=resident
@@ -133,6 +141,13 @@ def cpu(
     effnet_lite0 1.44 times, mobilenetv3 1.24, resnet50 1.10, resnet18 1.08 (0.98 at 96 × 80), vgg11 1.02, a ViT 1.00.
     One or two workers, which take the cores from the loop, give 0.94 to 0.98 of its rate for mobilenetv3 and 0.99 to
     1.01 for resnet18, with augmentation=team and with heavy.
+
+    Args:
+        workers: processes that load images; null: none, the training process loads them
+        eval_batch: images per batch in evaluation; null: 64
+        compile: compile the model with torch.compile
+        folds_at_once: number of folds that are trained in parallel processes
+        resident: keep images that need no augmentation on the CPU in the device's memory
     """
     return Hardware(torch.device("cpu"), workers or 0, True, True, eval_batch or 64, compile, folds_at_once, resident)
 
@@ -150,6 +165,13 @@ def gpu(
 
     Not measured: tensor cores take channels-last without transposing (PyTorch's channels-last guide),
     and the other cores remain for the training loop. `maskcls benchmark` reports what the loop waits for.
+
+    Args:
+        workers: processes that load images; null: half the cores, at most eight
+        eval_batch: images per batch in evaluation; null: 256
+        compile: compile the model with torch.compile
+        folds_at_once: number of folds that are trained in parallel processes
+        resident: keep images that need no augmentation on the CPU in the device's memory
     """
     if not torch.cuda.is_available():
         raise ConfigError("hardware=gpu: torch finds no GPU. Use hardware=cpu or hardware=auto")

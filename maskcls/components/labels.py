@@ -38,11 +38,14 @@ def plain(
 ) -> pd.DataFrame:  # fmt: skip
     """Return the table with patched labels and training targets.
 
-    `patches` corrects known label errors of the competition's data, up to a tier. `border` is the lowest age in years
-    of the oldest class in training, `soft` the width in years of the transition between age classes, `drop` a list of
-    age ranges (both ends included) that are not trained on. Added columns: age0, age1, age2 (the age class as a
-    distribution), age_class (the hard label for samplers and mixing) and trained. Scoring always uses the age
-    thresholds 30 and 60.
+    Added columns: age0, age1, age2 (the age class as a distribution), age_class (the hard label for samplers and
+    mixing) and trained. Scoring always uses the age thresholds 30 and 60.
+
+    Args:
+        patches: corrections of known label errors of the competition's data, up to a tier
+        border: lowest age in years of the oldest class, in training only
+        soft: width in years of the transition between age classes; 0: hard classes
+        drop: list of [lowest, highest] ages in years that are not trained on
     """
     table = apply_patches(table, patches, note)
     table["trained"] &= table["part"] != "eval"
@@ -82,9 +85,17 @@ def find_open_ended(table: pd.DataFrame, border: int) -> np.ndarray:
     The competition gives everyone of 60 or more the age 60. An age is open-ended if it is the maximum of its source
     (extra images are a separate source) and the lower bound of the oldest class, in scoring or in training.
     """
-    oldest = table.groupby(table["part"] == "extra")["age"].transform("max")
+    oldest = table.groupby(is_from_extra(table))["age"].transform("max")
     is_bound = table["age"].isin([AGE_THRESHOLDS[1], border]) & (table["age"] >= border)
     return ((table["age"] == oldest) & is_bound).to_numpy()
+
+
+def is_from_extra(table: pd.DataFrame) -> pd.Series[bool]:
+    """Return the mask of extra images; one with a drawn mask (overlay/<source>/<version>) is what its source is."""
+    is_extra = table["part"] == "extra"
+    is_drawn = is_extra & table["id"].str.startswith("overlay/")
+    sources = table["id"].str.removeprefix("overlay/").str.rpartition("/")[0]
+    return sources.isin(table.loc[is_extra & ~is_drawn, "id"]).where(is_drawn, is_extra)
 
 
 def note_open_ended(years: np.ndarray, note: Note) -> None:

@@ -33,11 +33,16 @@ def none() -> Mix | None:
 
 
 @registry.register
-def mixup(*, alpha: PositiveFloat = 0.2, p: UnitInterval = 1.0) -> Mix:
-    """Blend each image with another of its batch, with a weight from Beta(alpha, alpha) (Zhang et al. 2018)."""
+def mixup(*, alpha: PositiveFloat = 0.2, prob: UnitInterval = 1.0) -> Mix:
+    """Blend each image with another of its batch, with a weight from Beta(alpha, alpha) (Zhang et al. 2018).
+
+    Args:
+        alpha: parameter of the Beta distribution of the mixing weight
+        prob: probability that a batch is mixed
+    """
 
     def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not bernoulli(p):
+        if not bernoulli(prob):
             return images, targets
         weight, partners = sample_beta(alpha), draw_partners(len(images), images.device)
         return images.lerp(images[partners], 1 - weight), targets.lerp(targets[partners], 1 - weight)
@@ -46,11 +51,16 @@ def mixup(*, alpha: PositiveFloat = 0.2, p: UnitInterval = 1.0) -> Mix:
 
 
 @registry.register
-def cutmix(*, alpha: PositiveFloat = 1.0, p: UnitInterval = 1.0) -> Mix:
-    """Paste a box of another image; targets are weighted by area (Yun et al. 2019)."""
+def cutmix(*, alpha: PositiveFloat = 1.0, prob: UnitInterval = 1.0) -> Mix:
+    """Paste a box of another image; targets are weighted by area (Yun et al. 2019).
+
+    Args:
+        alpha: parameter of the Beta distribution of the area that is kept
+        prob: probability that a batch is mixed
+    """
 
     def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not bernoulli(p):
+        if not bernoulli(prob):
             return images, targets
         height, width = images.shape[2:]
         top, bottom, left, right = sample_box(height, width, 1 - sample_beta(alpha))
@@ -65,17 +75,21 @@ def cutmix(*, alpha: PositiveFloat = 1.0, p: UnitInterval = 1.0) -> Mix:
 
 @registry.register
 def halfcut(
-    *, p: UnitInterval = 0.7, cut: Annotated[list[float], AfterValidator(check_interval)] = [0.46, 0.54],
+    *, prob: UnitInterval = 0.7, cut: Annotated[list[float], AfterValidator(check_interval)] = [0.46, 0.54],
     pairs: Literal["any", "within", "between"] = "any",
 ) -> Mix:  # fmt: skip
     """Join the left part of each image with the right part of another, cut at a fraction of the width from `cut`.
 
-    Vertical half CutMix of the first-placed recipe. `pairs` joins images of any classes, of one class, or of different
-    classes; an image without such a partner stays as it is.
+    Vertical half CutMix of the first-placed recipe. An image without such a partner stays as it is.
+
+    Args:
+        prob: probability that a batch is mixed
+        cut: range of the position of the cut, as fractions of the width
+        pairs: classes of the two images: any, the same (within) or different (between)
     """
 
     def mix(images: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not bernoulli(p):
+        if not bernoulli(prob):
             return images, targets
         width = images.shape[3]
         column = round(width * float(torch.empty(()).uniform_(*cut)))
@@ -86,9 +100,9 @@ def halfcut(
     return mix
 
 
-def bernoulli(p: float) -> bool:
-    """Return True with probability p, drawn from torch's CPU generator."""
-    return float(torch.rand(())) < p
+def bernoulli(prob: float) -> bool:
+    """Return True with probability `prob`, drawn from torch's CPU generator."""
+    return float(torch.rand(())) < prob
 
 
 def draw_partners(count: int, device: torch.device) -> Tensor:

@@ -15,23 +15,28 @@ import numpy as np
 import pandas as pd
 import PIL
 
+from maskcls import imaging
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeInt
 from maskcls.core.table import Note
 from maskcls.core.task import MASKS, decode, encode
-from maskcls.imaging import face_detection, face_masks, image_decoding, raster
 from maskcls.imaging.face_detection import Detector, FaceDetector, package_versions
-from maskcls.imaging.face_masks import Image, Style, draw_mask, sample_mask
+from maskcls.imaging.face_masks import Image, Style
 from maskcls.imaging.image_io import read_pixels
 from maskcls.imaging.landmarks import Landmarks
+from maskcls.imaging.random_camera import photograph
+from maskcls.imaging.random_covers import draw_random_cover
+from maskcls.imaging.random_masks import draw_random_mask
 from maskcls.system import console
 from maskcls.system.file_digests import check_unchanged, file_digests
 from maskcls.system.files import content_hash, file_lock
 from maskcls.system.processes import num_cpus
 
 registry = Registry("overlay")
-INCORRECT_STYLES: dict[Style, float] = {"nose": 0.48, "chin": 0.34, "ear": 0.18}  # probabilities
+STYLE_PROBS: dict[str, dict[Style, float]] = {
+    "worn": {"worn": 1.0}, "incorrect": {"nose": 0.48, "chin": 0.34, "ear": 0.18}, "none": {},
+}  # fmt: skip
 JPEG_QUALITY = 95
 
 
@@ -44,41 +49,53 @@ def none(table: pd.DataFrame, note: Note, cache: Path) -> pd.DataFrame:
 @registry.register
 def masks(
     table: pd.DataFrame, note: Note, cache: Path, *, of: Literal["extra", "train", "all"] = "extra",
-    worn: NonNegativeInt = 1, incorrect: NonNegativeInt = 1, detector: Detector = "mtcnn", seed: NonNegativeInt = 0,
+    worn: NonNegativeInt = 1, incorrect: NonNegativeInt = 1, bare: NonNegativeInt = 0, replace: bool = False,
+    detector: Detector = "mtcnn", seed: NonNegativeInt = 0,
 ) -> pd.DataFrame:  # fmt: skip
-    """Add `worn` and `incorrect` versions of each bare face of a part, drawn at the landmarks of a detector.
+    """Add `worn`, `incorrect` and `bare` versions of each bare face of a part, drawn at the landmarks of a detector.
 
     They are drawn once, below cache/overlays. A drawn image keeps the person, labels and fold of its source and is
     never scored. A note counts the images without a detected face, which are left out.
+
+    Args:
+        of: images to draw masks on
+        worn: versions of each face with the mask worn
+        incorrect: versions of each face with the mask worn incorrectly
+        bare: versions of each face without a mask, many behind a hand, an object, a scarf or a beard
+        replace: train on the drawn masks in place of the data's own, which are still scored
+        detector: face detector that locates the landmarks
+        seed: seed of the drawing
     """
     detect = FaceDetector(detector)
     parts = ("train", "extra") if of == "all" else (of,)
     has_label = ~table["id"].str.startswith("pseudo/")  # a pseudo-label may be wrong
-    bare = table[has_label & table["part"].isin(parts) & (table["mask"] == MASKS.index("none")) & (table["label"] >= 0)]
-    if bare.empty:
+    is_bare = (table["mask"] == MASKS.index("none")) & (table["label"] >= 0)
+    sources = table[has_label & table["part"].isin(parts) & is_bare]
+    if sources.empty:
         raise ConfigError(f"overlay=masks: no image of overlay.of={of} shows a bare face. Choose another overlay.of")
-    versions = [f"{kind}{i}" for kind, count in (("worn", worn), ("incorrect", incorrect)) for i in range(count)]
-    contents = file_digests(list(bare["path"]), cache)
-    folder = cache / "overlays" / cache_key(bare, contents, versions, detector, seed)
+    counts = zip(MASKS, (worn, incorrect, bare), strict=True)
+    versions = [f"{kind}{i}" for kind, count in counts for i in range(count)]
+    contents = file_digests(list(sources["path"]), cache)
+    folder = cache / "overlays" / cache_key(sources, contents, versions, detector, seed)
     with file_lock(folder.parent / f".{folder.name}.lock"):
         if not folder.exists():
-            draw_masks(bare, contents, versions, detect, seed, folder)
+            draw_masks(sources, contents, versions, detect, seed, folder)
     files = {entry.name for entry in os.scandir(folder)}
-    new = pd.concat([bare.iloc[:0], *(mask_rows(bare, version, folder, files) for version in versions)])
+    new = pd.concat([sources.iloc[:0], *(mask_rows(sources, version, folder, files) for version in versions)])
     num_missed = sum(name.endswith(".none") for name in files)
     note(
-        f"overlay: {len(new)} masks were drawn on {len(bare) - num_missed} bare faces; "
+        f"overlay: {len(new)} images were drawn from {len(sources) - num_missed} bare faces; "
         f"{detector} found no face in {num_missed} images"
     )
+    if replace:
+        is_own_mask = (table["part"] == "train") & (table["mask"] != MASKS.index("none"))
+        table = table.assign(trained=table["trained"] & ~is_own_mask)
     return pd.concat([table, new], ignore_index=True)
 
 
 def cache_key(bare: pd.DataFrame, contents: list[str], versions: list[str], detector: str, seed: int) -> str:
     """Return the folder name of drawn images, a hash of their sources, the options and the code."""
-    files = [
-        Path(__file__),
-        *(Path(str(module.__file__)) for module in (face_masks, raster, face_detection, image_decoding)),
-    ]
+    files = [Path(__file__), *sorted(Path(str(imaging.__file__)).parent.glob("*.py"))]
     code = [file.read_text(encoding="utf-8") for file in files]
     return content_hash([
         list(bare["id"]), contents, versions, detector, seed, code, cv2.__version__, PIL.__version__,
@@ -105,9 +122,9 @@ def draw_masks(
             return
         for version in versions:
             rng = np.random.default_rng((seed, zlib.crc32(f"{name}/{version}".encode())))
-            masked = with_mask(image, face.landmarks, version.startswith("worn"), rng)
+            drawn = draw_version(image, face.landmarks, version.rstrip("0123456789"), rng)
             file = part / f"{file_stem(name)}-{version}.jpg"
-            if not cv2.imwrite(str(file), masked[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
+            if not cv2.imwrite(str(file), drawn[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
                 raise DataError(f"cannot write {file}. Free disk space and run the same command")
 
     with ThreadPoolExecutor(num_cpus()) as pool:
@@ -117,11 +134,17 @@ def draw_masks(
     os.replace(part, folder)
 
 
-def with_mask(image: Image, landmarks: Landmarks, worn: bool, rng: np.random.Generator) -> Image:
-    """Return an image with a random mask, worn correctly or in one of three incorrect styles."""
-    styles, probs = list(INCORRECT_STYLES), list(INCORRECT_STYLES.values())
-    style = "worn" if worn else styles[rng.choice(len(styles), p=probs)]
-    return draw_mask(image, landmarks, sample_mask(rng), style, rng)
+def draw_version(image: Image, landmarks: Landmarks, kind: str, rng: np.random.Generator) -> Image:
+    """Return a photo of a bare face with a mask worn or in one of three incorrect styles, or with something else.
+
+    Half of the images look as if another camera took them, so that noise and blur do not reveal the kind.
+    """
+    if styles := STYLE_PROBS[kind]:
+        style: Style = rng.choice(list(styles), p=list(styles.values())).item()
+        image = draw_random_mask(image, landmarks, style, rng)
+    else:
+        image = draw_random_cover(image, landmarks, rng)
+    return photograph(image, rng) if rng.random() < 0.5 else image
 
 
 def file_stem(name: str) -> str:

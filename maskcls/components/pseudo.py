@@ -38,11 +38,16 @@ def confident(
 ) -> pd.DataFrame:
     """Append the evaluation images with a probability of at least `threshold`, labelled with the predicted class.
 
-    Fold k trains on the predictions of fold k of that run, so that validation people never influence the labels; the
-    run must have the same folds. `cap` keeps the most confident images of each predicted class. `soft` trains on the
-    probabilities instead of the class. The rows have part `extra`, ids below `pseudo/` and no age in years, and are
-    never scored; columns `pseudo0`, … hold the label of each fold. RunError if the run predicted other images than the
-    table's evaluation set. Method: Lee 2013.
+    Fold k trains on the predictions of fold k of that run, without its decision, so that validation people never
+    influence the labels; the run must have the same folds. The rows have part `extra`, ids below `pseudo/` and no age
+    in years, and are never scored; columns `pseudo0`, … hold the label of each fold. RunError if the run predicted
+    other images than the table's evaluation set. Method: Lee 2013.
+
+    Args:
+        run: finished run whose predictions of the evaluation set become labels
+        threshold: lowest probability of the predicted class
+        cap: images per predicted class, the most confident ones; null: all
+        soft: train on the probabilities instead of the predicted class
     """
     evaluation = table[table["part"] == "eval"]
     source = Run(Path(run))

@@ -1,4 +1,8 @@
-"""Cross-validation splits: by person, or by image as in the published recipes, which leak people."""
+"""Cross-validation splits: by person, or by image as in the published recipes, which leak people.
+
+A builder receives the training rows, the number of folds and the run's seed. `split.seed` replaces the run's seed, so
+that runs with different seeds share folds, and can be blended and compared.
+"""
 
 from __future__ import annotations
 
@@ -11,39 +15,59 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Registry
-from maskcls.core.schema import Proportion
+from maskcls.core.schema import NonNegativeInt, Proportion
 from maskcls.core.task import IntArray, decode
 
 registry = Registry("split")
+Seed = NonNegativeInt | None  # null: the run's seed
 
 
 @registry.register
-def by_person(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
-    """Return folds of people stratified on gender × age; all images of a person are in one fold."""
+def by_person(table: pd.DataFrame, folds: int, run_seed: int, *, seed: Seed = None) -> pd.Series:
+    """Return folds of people stratified on gender × age; all images of a person are in one fold.
+
+    Args:
+        seed: seed of the folds; null: the seed of the run
+    """
     persons = person_strata(table)
-    numbers = stratified_folds(persons["stratum"].to_numpy(), folds, seed, "people")
+    numbers = stratified_folds(persons["stratum"].to_numpy(), folds, run_seed if seed is None else seed, "people")
     return table["person"].map(dict(zip(persons.index, numbers, strict=True)))
 
 
 @registry.register
-def stratified_label(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
-    """Return folds of images stratified on the 18 classes, as published: people are in both training and validation."""
-    rows = sort_rows(table)
-    return pd.Series(stratified_folds(rows["label"].to_numpy(), folds, seed, "images"), rows.index).loc[table.index]
+def stratified_label(table: pd.DataFrame, folds: int, run_seed: int, *, seed: Seed = None) -> pd.Series:
+    """Return folds of images stratified on the 18 classes, as published: people are in both training and validation.
+
+    Args:
+        seed: seed of the folds; null: the seed of the run
+    """
+    return image_folds(table, sort_rows(table)["label"], folds, run_seed if seed is None else seed)
 
 
 @registry.register
-def stratified_age(table: pd.DataFrame, folds: int, seed: int) -> pd.Series:
-    """Return folds of images stratified on the age class, as published: people are in both training and validation."""
-    rows = sort_rows(table)
-    return pd.Series(stratified_folds(decode(rows["label"])[2], folds, seed, "images"), rows.index).loc[table.index]
+def stratified_age(table: pd.DataFrame, folds: int, run_seed: int, *, seed: Seed = None) -> pd.Series:
+    """Return folds of images stratified on the age class, as published: people are in both training and validation.
+
+    Args:
+        seed: seed of the folds; null: the seed of the run
+    """
+    labels = sort_rows(table)["label"]
+    ages = pd.Series(decode(labels)[2], labels.index)
+    return image_folds(table, ages, folds, run_seed if seed is None else seed)
 
 
 @registry.register
-def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Proportion = 0.2) -> pd.Series:
+def holdout(
+    table: pd.DataFrame, folds: int, run_seed: int, *, share: Proportion = 0.2, seed: NonNegativeInt = 0
+) -> pd.Series:
     """Return one fold, 0, with a fraction of the people, stratified on gender × age; −1 marks those only trained on.
 
-    The validation people depend on the data and not on the seed, so that runs with different seeds are comparable.
+    The validation people depend on the data and `seed`, not on the run's seed, so that runs with different seeds are
+    comparable.
+
+    Args:
+        share: fraction of the people in the validation set
+        seed: seed of the choice of people
     """
     persons = person_strata(table)
     strata, num_val = persons["stratum"].to_numpy(), round(share * len(persons))
@@ -56,12 +80,17 @@ def holdout(table: pd.DataFrame, folds: int, seed: int, *, share: Proportion = 0
     strata = np.where(counts[strata] < 2, counts.argmax(), strata)  # a stratum of one person cannot be split
     if min(num_val, len(strata) - num_val) < len(np.unique(strata)):
         strata = np.zeros_like(strata)  # too few people for one of each stratum on each side
-    splitter = StratifiedShuffleSplit(1, test_size=num_val, random_state=0)
+    splitter = StratifiedShuffleSplit(1, test_size=num_val, random_state=seed)
     _, val_indices = next(splitter.split(strata, strata))
     return table["person"].map(dict.fromkeys(persons.index[val_indices], 0)).fillna(-1).astype(int)
 
 
 IMAGE_LEVEL_SPLITS = (stratified_label, stratified_age)
+
+
+def image_folds(table: pd.DataFrame, strata: pd.Series, folds: int, seed: int) -> pd.Series:
+    """Return folds of images, given the stratum of each row of the sorted table, in the order of the table."""
+    return pd.Series(stratified_folds(strata.to_numpy(), folds, seed, "images"), strata.index).loc[table.index]
 
 
 def sort_rows(table: pd.DataFrame) -> pd.DataFrame:

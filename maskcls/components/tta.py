@@ -30,7 +30,12 @@ def flip() -> Views:
 
 @registry.register
 def scales(*, factors: list[Factor] = [0.9, 1.1], mirror: bool = True) -> Views:
-    """The image and its rescaled versions, center-cropped or edge-padded to the same size; each with its flip."""
+    """The image and its rescaled versions, center-cropped or edge-padded to the same size; each with its flip.
+
+    Args:
+        factors: scales of the further versions, such as 0.9
+        mirror: also use the horizontal flip of each version
+    """
 
     def views(images: Tensor) -> list[Tensor]:
         sized = [images, *[rescale_centered(images, factor) for factor in factors]]

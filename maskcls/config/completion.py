@@ -58,15 +58,16 @@ def print_script(arguments: list[str]) -> bool:
     return True
 
 
-def set_typed_line(to_hydra: Callable[[str], list[str]]) -> None:
+def set_typed_line(to_hydra: Callable[[list[str]], list[str]]) -> None:
     """Set the command line that Hydra completes: one word for the command, then the overrides in Hydra's form."""
     line = os.environ.get("COMP_LINE", "")
     words = line.split()
     start = words.index("-m") + 2 if "-m" in words[:3] else 1
     arguments = words[start + (words[start - 1 : start] == ["maskcls"]) :]  # `maskcls` is followed by a command
     last = arguments.pop() if arguments and not line[-1:].isspace() else ""
+    plugins = [argument for argument in arguments if argument.startswith("plugins=")]  # each may register options
     before: list[str] = []
     for argument in arguments:
         with contextlib.suppress(ConfigError):  # skips incomplete and wrong overrides
-            before += [] if argument.startswith("-") else to_hydra(argument)
+            before += [] if argument.startswith("-") else to_hydra([argument, *plugins])[:1]
     os.environ["COMP_LINE"] = " ".join(["maskcls", *before, last])

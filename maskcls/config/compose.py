@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from maskcls.config import overrides
 from maskcls.config.override_grammar import typed_form
 from maskcls.config.overrides import UnknownOptionError, resource_dir
+from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, explain_unresolved
 
 
@@ -79,10 +80,10 @@ def remaining_errors(valid: list[str], config: str) -> tuple[str, ...]:
     """Return the errors of the config that the valid overrides compose."""
     if config != "config" or not valid:
         return ()
-    from maskcls.config.validation import validate
+    from maskcls.config.validation import check_config
 
     try:
-        validate(compose(*valid))
+        check_config(compose(*valid), Config)
     except ConfigError as error:
         return error.messages
     return ()

@@ -10,6 +10,7 @@ from maskcls.components import (
     blend,
     crop,
     data,
+    decision,
     extra,
     hardware,
     head,
@@ -29,7 +30,7 @@ from maskcls.components import (
 
 MODULES = (
     data, extra, pseudo, labels, split, overlay, crop, augmentation, mixing, sampler, model, head, loss, optimizer,
-    scheduler, tta, blend, logger, hardware,
+    scheduler, tta, decision, blend, logger, hardware,
 )  # fmt: skip
 GROUPS = {module.registry.group: module.registry for module in MODULES}
 

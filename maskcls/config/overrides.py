@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.types import ValueType
 
 from maskcls.config.override_grammar import accept_text, exact_line, parse
@@ -33,12 +36,18 @@ class UnknownOptionError(ConfigError):
 def to_hydra(arguments: list[str]) -> list[str]:
     """Return the command line in a form in which Hydra accepts any key, since `validate` checks the keys.
 
-    Raise UnknownOptionError for unknown options of config groups.
+    Plugins that it names, or an experiment on it, are imported, since they register options. Raise UnknownOptionError
+    for unknown options of config groups.
     """
     options, ladders = list_options(resource_dir("conf")), list_options(resource_dir("experiments"))
     ladders["sweeps"] = set()  # W&B sweeps, which are not options
     for folder in config_dirs(arguments):
         for group, names in list_options(folder).items():
+            (options if group in options else ladders).setdefault(group, set()).update(names)
+    if plugins := list(dict.fromkeys(named_plugins(arguments))):
+        from maskcls.config.plugin_options import register_options  # imports torch
+
+        for group, names in register_options(plugins).items():
             options.setdefault(group, set()).update(names)
     errors: list[str] = []
     result, valid = [], []
@@ -71,6 +80,8 @@ def parse_override(argument: str, options: Mapping[str, set[str]], sweeps: bool)
         if key in options:
             raise ConfigError(unknown_option(key, value, options)) from None
         raise
+    if key == "logger" and value.startswith("["):
+        raise ConfigError(f"{argument}: for several loggers, use logger=several logger.names={value}")
     override = parse(readable)
     if override is None or key.lstrip("+").split(".")[0] == "hydra":
         return readable
@@ -98,6 +109,34 @@ def list_options(base: Path) -> dict[str, set[str]]:
     """Return {group: options} of a config folder."""
     return {folder.name: {file.stem for file in folder.glob("*.yaml")} for folder in base.iterdir()
             if folder.is_dir() and any(folder.glob("*.yaml"))}  # fmt: skip
+
+
+def named_plugins(arguments: list[str]) -> Iterator[str]:
+    """Yield the plugins that overrides set, and those that the YAML files of chosen experiments set."""
+    folders = [resource_dir("experiments"), *config_dirs(arguments)]
+    for argument in arguments:
+        with contextlib.suppress(ConfigError):  # reported later
+            override = parse(accept_text(argument))
+            if override is None or override.is_delete() or override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+                continue
+            values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+            if override.key_or_group == "plugins":
+                yield from (str(name) for value in values if isinstance(value, list) for name in value)
+            for folder, value in itertools.product(folders, values):
+                yield from file_plugins(folder / override.key_or_group / f"{value}.yaml")
+
+
+def file_plugins(file: Path) -> Iterator[str]:
+    """Yield the plugins that a YAML file and its parents in the same folder set, if there is such a file."""
+    files, seen = [file], set()
+    while files:
+        seen.add(file := files.pop())
+        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):  # Hydra reports a file that cannot be read
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            defaults, plugins = (content.get(key) for key in ("defaults", "plugins")) if content else ((), ())
+            parents = [file.parent / f"{entry}.yaml" for entry in defaults or () if isinstance(entry, str)]
+            files += [parent for parent in parents if parent not in seen]
+            yield from map(str, plugins or ())
 
 
 def config_dirs(arguments: list[str]) -> Iterator[Path]:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic.errors import PydanticUserError
 
+from maskcls.config.overrides import list_options, resource_dir
 from maskcls.core.errors import ConfigError, MaskclsError
-from maskcls.core.registry import Builder, Registry
+from maskcls.core.registry import Builder, Registry, positional_names
 from maskcls.core.schema import build_schema, option_fields
 
 
 def import_plugins(names: Any, groups: Mapping[str, Registry]) -> None:
     """Import modules, whose builders register themselves; raise ConfigError with plugin, function and error."""
+    files = list_options(resource_dir("conf"))
     for name in map(str, names if isinstance(names, list) else []):
         before = {group: dict(registry.builders) for group, registry in groups.items()}
         errors = [error for error in (import_module(name),) if error]
         for group, registry in groups.items():
-            new = [build for option, build in registry.builders.items() if option not in before[group]]
-            errors += [f"plugins: {name}: {error}" for build in new if (error := builder_error(build, registry))]
+            new = [option for option in registry.builders if option not in before[group]]
+            found = [option_error(option, registry, files.get(group, ())) for option in new]
+            errors += [f"plugins: {name}: {error}" for error in found if error]
         if errors:
             for group, registry in groups.items():
                 registry.builders = before[group]
@@ -34,6 +38,8 @@ def import_plugins(names: Any, groups: Mapping[str, Registry]) -> None:
 
 def import_module(name: str) -> str | None:
     """Import a module; return the error message with the line of the user's file, or None."""
+    if os.getcwd() not in sys.path:  # python -m searches the working directory, a console script does not
+        sys.path.append(os.getcwd())
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:
@@ -46,15 +52,26 @@ def import_module(name: str) -> str | None:
     return None
 
 
+def option_error(option: str, registry: Registry, files: Collection[str]) -> str | None:
+    """Return the message for a new option that a YAML file hides or whose signature is wrong, or None."""
+    build = registry.builders[option]
+    if option in files:
+        return f"{build.__name__}: {registry.group}={option} is an option of maskcls. Rename it"
+    return builder_error(build, registry)
+
+
 def builder_error(build: Builder, registry: Registry) -> str | None:
     """Return the message for a signature that its group does not accept, or None."""
     parameters = inspect.signature(build).parameters.values()
     first = next(iter(registry.builders.values()))
-    inputs = positional_names(first)
+    inputs, optional = positional_names(first), registry.optional
     expected = f"expected def {build.__name__}({', '.join([*inputs, '*', 'option: type = default'])})"
     reason = ""
-    if len(positional_names(build)) != len(inputs) and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        reason = f"{registry.group} builders take ({', '.join(inputs)}) and keyword-only options"
+    names = positional_names(build)
+    further, takes_any = list(names[len(inputs) :]), any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if not takes_any and (len(names) < len(inputs) or further != list(optional)[: len(further)]):
+        also = f", optionally {', '.join(optional)}," if optional else ""
+        reason = f"{registry.group} builders take ({', '.join(inputs)}){also} and keyword-only options"
     elif bare := [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.annotation is p.empty]:
         reason = f"the option '{bare[0]}' has no type"
     elif any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -73,9 +90,3 @@ def type_error(build: Builder) -> str:
     except Exception as error:  # evaluating an annotation can raise anything
         return f"cannot evaluate a type ({type(error).__name__}: {error})"
     return ""
-
-
-def positional_names(build: Builder) -> list[str]:
-    """Return the names of a builder's positional parameters."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in inspect.signature(build).parameters.values() if p.kind in kinds]

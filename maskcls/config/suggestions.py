@@ -10,33 +10,41 @@ from typing import Any
 from maskcls.core.registry import Registry
 from maskcls.core.schema import option_fields
 
-# Keys and their names in other libraries. Parameters of a group, such as lr, are found without an entry.
+# Keys and their names in other libraries and in earlier versions. Parameters of a group are found without an entry.
 FOREIGN = {
     "augmentation": "aug augment augmentations transform train_transform",
-    "average": "swa",
-    "batch": "batch_size batchsize bs train_batch_size per_device_train_batch_size",
-    "accumulate": "accumulate_grad_batches grad_accum grad_accum_steps gradient_accumulation_steps",
-    "clip": "clip_grad grad_clip gradient_clip_val max_grad_norm",
+    "average_epochs": "average swa",
+    "batch_size": "batch batchsize bs train_batch_size per_device_train_batch_size",
+    "grad_accum_steps": "accumulate accumulate_grad_batches grad_accum gradient_accumulation_steps",
+    "clip_grad": "clip grad_clip gradient_clip_val max_grad_norm",
     "crop.height crop.width": "image_size img_size imgsz input_size resize resolution size",
     "data": "dataset",
     "data.root": "data_dir data_path dataset_path data_root",
     "ema": "ema_decay model_ema",
     "epochs": "max_epochs n_epochs num_epochs num_train_epochs",
+    "eval_fraction": "exam",
     "folds": "k_fold k_folds kfold n_folds n_splits num_folds splits",
+    "freeze_epochs": "freeze_epoch unfreeze_at_epoch unfreeze_backbone_at_epoch unfreeze_epoch",
     "hardware": "accelerator cuda device devices gpu gpus",
     "hardware.workers": "n_workers num_workers threads",
+    "head_lr": "classifier_lr head_learning_rate lr_head",
     "logger": "wandb report_to",
-    "logger.project": "wandb_project",
+    "logger.project": "logger.experiment wandb_project",
     "loss": "criterion loss_fn",
-    "loss.smoothing": "label_smoothing",
+    "loss.class_weights": "loss.weights",
+    "loss.label_smoothing": "smoothing",
     "mixing": "cutmix mixup",
+    "mixing.prob": "mixing.p",
     "model": "net network",
     "model.arch": "arch_name architecture backbone encoder model_name",
-    "model.drop": "drop_rate dropout",
-    "model.drop_path": "drop_path_rate",
+    "model.drop_rate": "model.drop dropout",
+    "model.drop_path_rate": "drop_path",
+    "model.frozen": "freeze freeze_layers frozen_layers",
+    "model.grad_checkpointing": "activation_checkpointing gradient_checkpointing",
     "model.init": "checkpoint ckpt ckpt_path resume",
     "name": "exp_name experiment experiment_name run_name",
-    "optimizer": "opt optim",
+    "optimizer": "optim",
+    "optimizer.kwargs": "betas opt_args opt_betas opt_eps opt_kwargs",
     "optimizer.lr": "learning_rate max_lr",
     "optimizer.weight_decay": "wd",
     "patience": "early_stopping",
@@ -44,8 +52,12 @@ FOREIGN = {
     "runs_dir": "log_dir out_dir output output_dir save_dir",
     "scheduler": "lr_scheduler sched",
     "scheduler.floor": "eta_min min_lr",
+    "scheduler.patience": "wait",
+    "scheduler.pct_start": "rise",
+    "scheduler.step_size": "every",
     "scheduler.warmup": "warmup_epochs",
     "seed": "manual_seed random_seed random_state",
+    "size_schedule": "crop.schedule progressive_resize progressive_resizing",
     "split.share": "test_size val_ratio val_size",
 }
 TARGETS = {name: key for key, names in FOREIGN.items() for name in names.split()}
@@ -71,7 +83,8 @@ class Keys:
     def find_elsewhere(self, path: str) -> str | None:
         """Return the quoted keys elsewhere that exactly match an unknown parameter (`group.name`)."""
         group, _, name = path.partition(".")
-        return " or ".join(self.owners(name, [group])) or self.find_exact(name)
+        found = self.find_exact(path) if path in TARGETS else " or ".join(self.owners(name, [group]))
+        return found or self.find_exact(name)
 
     def find(self, key: str) -> str | None:
         """Return the quoted key that matches exactly elsewhere, or else the closest one."""

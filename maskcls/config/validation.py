@@ -8,13 +8,14 @@ from typing import Any, TypeVar, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from maskcls.config.auto_weights import resolve_auto
 from maskcls.config.groups import GROUPS, chosen_option
 from maskcls.config.plugins import import_plugins
 from maskcls.config.suggestions import Keys
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, explain_unresolved
 from maskcls.core.registry import Component
-from maskcls.core.schema import build_schema, validate_params
+from maskcls.core.schema import build_schema, option_fields, validate_params
 from maskcls.core.task import AGE_THRESHOLDS
 from maskcls.system.distributed import world_size
 
@@ -22,19 +23,41 @@ YOUNG = AGE_THRESHOLDS[0]
 CONFLICTS: tuple[tuple[str, Callable[..., str | bool | None]], ...] = (  # keys; the message if their values conflict
     ("fold folds", lambda fold, folds: fold is not None and fold >= folds
      and f"fold={fold} is out of range: there are {folds} folds, 0 to {folds - 1}"),
-    ("average epochs", lambda average, epochs: average > epochs and f"average={average} exceeds epochs={epochs}"),
+    ("average_epochs epochs", lambda count, epochs: count > epochs
+     and f"average_epochs={count} exceeds epochs={epochs}"),
+    ("ensemble_epochs epochs", lambda count, epochs: count > epochs
+     and f"ensemble_epochs={count} exceeds epochs={epochs}"),
+    ("ensemble_epochs average_epochs", lambda predictions, weights: predictions > 1 and weights > 1
+     and f"ensemble_epochs={predictions} averages predictions and average_epochs={weights} weights. Set one of them"),
+    ("size_schedule epochs", lambda sizes, epochs: sizes is not None and len(sizes) > epochs
+     and f"size_schedule={list(sizes)} has {len(sizes)} sizes for epochs={epochs}. Set at most one per epoch"),
     ("scheduler.warmup epochs", lambda warmup, epochs: warmup > epochs
      and f"scheduler.warmup={warmup} exceeds epochs={epochs}"),
-    ("mixing batch", lambda mixing, batch: mixing != "none" and batch // world_size() < 2
-     and f"mixing={mixing} needs batch ≥ {2 * world_size()}{' (2 per rank)' * (world_size() > 1)}, got {batch}"),
+    ("mixing batch_size", lambda mixing, images: mixing != "none" and images // world_size() < 2
+     and f"mixing={mixing} needs batch_size ≥ {2 * world_size()}{' (2 per rank)' * (world_size() > 1)}, got {images}"),
+    ("sampler sampler.images batch_size", lambda sampler, images, size: sampler == "person"
+     and size % (unit := images * world_size()) and f"sampler=person: batch_size={size} is not divisible by "
+     f"sampler.images={images}{f' × {world_size()} ranks' * (world_size() > 1)}. "
+     f"Set batch_size={size // unit * unit or unit}"),
+    ("freeze_epochs epochs", lambda frozen, epochs: frozen is not None and frozen >= epochs
+     and f"freeze_epochs={frozen} must be less than epochs={epochs}; without it, model.frozen is never trained"),
+    ("freeze_epochs model.frozen", lambda epochs, frozen: epochs is not None and not frozen
+     and f"freeze_epochs={epochs} needs model.frozen, for example model.frozen=backbone"),
     ("labels.soft labels.border", lambda soft, border: soft > border - YOUNG
      and f"labels.soft={soft} exceeds the {border - YOUNG} years between the age thresholds {YOUNG} and {border}"),
     ("optimizer.nesterov optimizer.momentum", lambda nesterov, momentum: nesterov and not momentum
      and f"optimizer.nesterov=true needs optimizer.momentum > 0, got {momentum}"),
-    ("head.mask head.gender head.age", lambda *weights: not any(weights)
-     and "head=triple needs mask, gender or age greater than 0, got 0 for all three"),
+    ("labels.soft head", lambda soft, head: soft and head == "years"
+     and f"labels.soft={soft} does not apply to head=years, whose targets are soft already. Set head.sigma"),
+    ("labels.border head", lambda border, head: border != AGE_THRESHOLDS[1] and head == "years"
+     and f"labels.border={border} does not apply to head=years. Set head.border={border}"),
+    ("head head.mask head.gender head.age", lambda head, *weights: not any(weights)
+     and f"head={head} needs mask, gender or age greater than 0, got 0 for all three"),
     ("overlay.worn overlay.incorrect", lambda *counts: not any(counts)
      and "overlay=masks needs worn or incorrect greater than 0, got 0 for both"),
+    ("overlay.replace overlay.worn overlay.incorrect extra pseudo", lambda replace, worn, incorrect, *others: replace
+     and bool(worn) != bool(incorrect) and set(others) == {"none"}
+     and f"overlay.replace=true needs worn and incorrect greater than 0, got {worn} and {incorrect}"),
     ("overlay.of extra", lambda part, extra: part == "extra" and extra == "none"
      and "overlay.of=extra needs extra data, but extra=none"),
 )  # fmt: skip
@@ -46,6 +69,12 @@ def validate(raw: DictConfig | Mapping[str, Any], kind: type[ConfigT] = Config) 
 
     `kind` is a dataclass: a field of type Component is the config group of its name, any other field a plain value.
     """
+    cfg = check_config(raw, kind)
+    return resolve_auto(cfg) if isinstance(cfg, Config) else cfg  # type: ignore[return-value]
+
+
+def check_config(raw: DictConfig | Mapping[str, Any], kind: type[ConfigT]) -> ConfigT:
+    """Return the checked config before model.pretrained=auto is resolved; raise one ConfigError with all errors."""
     raw_values = to_container(raw)
     import_plugins(raw_values.get("plugins"), GROUPS)
     errors: list[str] = []
@@ -73,6 +102,16 @@ def find_conflicts(values: Mapping[str, Any], components: Mapping[str, Component
     messages = [find_conflict(*(by_key[key] for key in keys.split()))
                 for keys, find_conflict in CONFLICTS if by_key.keys() >= {*keys.split()}]  # fmt: skip
     return [message for message in messages if isinstance(message, str)]
+
+
+def fill_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an unchecked config with the defaults of its options, `???` where a value is required."""
+    filled = dict(values)
+    for group, registry in GROUPS.items():
+        if build := registry.builders.get(chosen_option(values.get(group))):
+            defaults = {key: "???" if default is ... else default for key, (_, default) in option_fields(build).items()}
+            filled[group] = {"name": values[group]["name"]} | defaults | values[group]
+    return filled
 
 
 def to_container(raw: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from maskcls.core.registry import Component
-from maskcls.core.schema import NonNegativeInt, PositiveFloat, PositiveInt, Proportion, UnitInterval
+from maskcls.core.schema import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Proportion, UnitInterval
 
-NOT_HASHED = ("name", "fold", "hardware", "logger", "runs_dir", "cache_dir", "on_error")  # not in a run's hash
+NOT_HASHED = (  # not in a run's hash
+    "name", "fold", "train_score", "hardware", "logger", "runs_dir", "cache_dir", "on_error",
+)  # fmt: skip
+SAME_RESULTS = ("grad_checkpointing",)  # of the model: memory for time, with the same numbers
+UNHASHED_OPTIONS: dict[str, Any] = {  # keys of later versions, left out with these values so that ids of runs stay
+    "decision": {"name": "none"}, "size_schedule": None,
+}  # fmt: skip
 PATH_PARAMS = ("root", "file", "links")  # location of files in data and extra: not in a run's hash either
 
 
@@ -34,29 +40,39 @@ def check_folder(value: str) -> str:
     return value
 
 
+Scale = Annotated[float, Field(gt=0, le=1)]
+
+
 @dataclass(frozen=True)
 class Config:
-    """A checked experiment: plain values, and one component for each config group."""
+    """A checked experiment: plain values, which conf/config.yaml describes, and one component for each config group."""
 
     name: Annotated[str, AfterValidator(check_name)]
     seed: NonNegativeInt
     epochs: PositiveInt
-    batch: PositiveInt  # images in a batch, over all ranks
-    people: PositiveInt | None  # size of a subset of people, stratified by gender × age; null: all
-    exam: Proportion | None  # fraction of people set aside as the evaluation set; no fold trains on them
+    batch_size: PositiveInt
+    people: PositiveInt | None
+    eval_fraction: Proportion | None
     folds: Annotated[int, Field(ge=2)]
-    fold: NonNegativeInt | None  # train only this fold; null: all folds
-    select: Literal["best", "last"]  # the epoch whose weights are used for prediction
+    fold: NonNegativeInt | None
+    select: Literal["best", "last"]
     precision: Literal["fp32", "bf16", "fp16"]
-    average: PositiveInt  # number of best or last epochs whose weights are averaged
-    clip: PositiveFloat | None  # maximum norm of the gradient
-    accumulate: PositiveInt  # number of batches per optimizer step
-    ema: Proportion | None  # EMA decay; evaluation uses the EMA weights
-    layer_decay: UnitInterval | None  # learning-rate factor from each layer to the one below it
-    patience: PositiveInt | None  # early stopping: epochs without a better F1
+    average_epochs: PositiveInt
+    ensemble_epochs: PositiveInt
+    clip_grad: PositiveFloat | None
+    grad_accum_steps: PositiveInt
+    ema: Proportion | None
+    layer_decay: UnitInterval | None
+    head_lr: PositiveFloat | None
+    freeze_epochs: PositiveInt | None
+    monitor: Literal["f1", "val_loss"]
+    patience: PositiveInt | None
+    min_delta: NonNegativeFloat
+    train_score: bool
+    size_schedule: Annotated[list[Scale], Field(min_length=1)] | None
     runs_dir: Annotated[str, AfterValidator(check_folder)]
     cache_dir: Annotated[str, AfterValidator(check_folder)]
-    on_error: Literal["stop", "skip"]  # handling of unreadable images
+    on_error: Literal["stop", "skip"]
     plugins: list[str]
     data: Component
     extra: Component
@@ -74,8 +90,23 @@ class Config:
     optimizer: Component
     scheduler: Component
     tta: Component
+    decision: Component
     logger: Component
     hardware: Component
+
+    @property
+    def notes(self) -> list[str]:
+        """Remarks for the user and the run's report."""
+        components = [getattr(self, field.name) for field in fields(self)]
+        notes = [component.note for component in components if isinstance(component, Component) and component.note]
+        if self.size_schedule and (last := self.size_schedule[-1]) < 1:
+            notes.append(f"size_schedule ends at {last:g}; validation and predictions use the full size")
+        return notes
+
+    @property
+    def num_selected_epochs(self) -> int:
+        """Number of epochs whose weights are kept, to be averaged or to predict together."""
+        return max(self.average_epochs, self.ensemble_epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config with all defaults as plain containers."""
@@ -84,7 +115,9 @@ class Config:
 
     def hashed_items(self) -> dict[str, Any]:
         """Return the values that change results and so determine a run's id."""
-        content = {key: value for key, value in self.to_dict().items() if key not in NOT_HASHED}
+        content = {key: value for key, value in self.to_dict().items()
+                   if key not in NOT_HASHED and value != UNHASHED_OPTIONS.get(key, ...)}  # fmt: skip
         for group in ("data", "extra"):
             content[group] = {key: value for key, value in content[group].items() if key not in PATH_PARAMS}
+        content["model"] = {key: value for key, value in content["model"].items() if key not in SAME_RESULTS}
         return content

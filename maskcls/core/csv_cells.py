@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from maskcls.core.csv_reader import MAX_AGE, parse_age, parse_category
-from maskcls.core.errors import unknown_message
-from maskcls.core.task import CLASSES, GENDERS, bin_age, decode
+from maskcls.core.csv_values import unknown_value
+from maskcls.core.task import CLASSES, bin_age, decode
 
 MASK_CODES = {"worn": 0, "wear": 0, "incorrect": 1, "none": 2, "normal": 2, "0": 0, "1": 1, "2": 2}
 GENDER_CODES = {"male": 0, "female": 1, "0": 0, "1": 1}
 
 
-def parse_person(cells: Mapping[str, str], where: str, errors: list[str]) -> dict[str, Any]:
-    """Return gender and age of a row; add messages for invalid cells to `errors`."""
+def parse_person(cells: Mapping[str, str], where: str, errors: list[str], group: str = "") -> dict[str, Any]:
+    """Return gender and age of a row, which a config group reads; add messages for invalid cells to `errors`."""
     gender, age = parse_category(cells["gender"], GENDER_CODES), parse_age(cells["age"])
     if gender is None:
-        errors.append(f"{where}: {unknown_message('gender', cells['gender'], GENDERS)}")
+        errors.append(f"{where}: {unknown_value('gender', cells['gender'], group)}")
     if age is None:
         errors.append(invalid_age_message(cells["age"], where))
     return {} if gender is None or age is None else {"gender": gender, "age": age}

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from maskcls.core.columns import check_unused, rename_columns
+from maskcls.core.columns import Columns, check_unused, rename_columns, renamed_columns
 from maskcls.core.errors import DataError, and_others, nearest
 from maskcls.core.table import Note
 
@@ -26,36 +26,62 @@ class Row(NamedTuple):
     cells: dict[str, str]
 
 
+class Sheet(NamedTuple):
+    """The rows of a CSV, {name: column} of the columns that are read under another name, and the names the user set."""
+
+    rows: list[Row]
+    renamed: dict[str, str]
+    given: frozenset[str] = frozenset()
+
+
 def read_rows(
     source: Path, columns: Sequence[str], optional: Sequence[str] = (), ignored: Sequence[str] = (),
     note: Note | None = None,
 ) -> list[Row]:  # fmt: skip
+    """Return the rows of a CSV like `read_sheet`; `note` also reports the columns that have other names."""
+    notes: list[str] = []
+    rows, renamed, _ = read_sheet(source, columns, optional, ignored, notes.append)
+    if renamed:
+        notes.insert(0, f"{source}: read column " + ", ".join(f"'{old}' as {name}" for name, old in renamed.items()))
+    for text in notes if note else ():
+        note(text)  # type: ignore[misc]
+    return rows
+
+
+def read_sheet(
+    source: Path, columns: Sequence[str], optional: Sequence[str], ignored: Sequence[str], note: Note,
+    given: Columns | None = None, key: str = "",
+) -> Sheet:  # fmt: skip
     """Return the rows of a CSV as stripped text (ids keep leading zeros) in Unicode NFC.
 
     The delimiter is one of `, ; tab |`. Column names match in any case, with any blanks and punctuation, or by a
-    synonym; `note` reports such matches, and columns that are neither read nor `ignored`. Raise DataError for a missing
-    file or column, and for a row whose number of cells differs from the header's.
+    synonym, or as `given` (the config key `key`) says; `note` reports columns that are neither read nor `ignored`.
+    Raise DataError for a missing file or column, and for a row whose number of cells differs from the header's.
     """
     lines = read_lines(source)
     header = lines[0][1]
     duplicates = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
     raise_errors([f"{source}: duplicate column '{name}'. Rename or remove one" for name in duplicates])
-    names = rename_columns(source, header, [*columns, *optional], note)
-    raise_errors([missing_column_message(source, name, header) for name in columns if name not in names])
+    names = rename_columns(source, header, [*columns, *optional], given, key)
+    raise_errors([missing_column_message(source, name, header, key) for name in columns if name not in names])
     rows = [(where, row if any(row[len(header) :]) else row[: len(header)]) for where, row in lines[1:]]
     raise_errors(
         [f"{where}: expected {len(header)} cells, got {len(row)}" for where, row in rows if len(row) != len(header)]
     )
-    if note:
-        filled = [name for i, name in enumerate(names) if name or any(row[i] for _, row in rows)]
-        check_unused(source, filled, [*columns, *optional], ignored, note)
-    return [Row(where, dict(zip(names, row, strict=True))) for where, row in rows]
+    filled = [name for i, name in enumerate(names) if name or any(row[i] for _, row in rows)]
+    check_unused(source, filled, [*columns, *optional], ignored, note, given or ())
+    renamed = renamed_columns(header, [*columns, *optional], names)
+    cells = [Row(where, dict(zip(names, row, strict=True))) for where, row in rows]
+    return Sheet(cells, renamed, frozenset(given or ()))
 
 
-def missing_column_message(source: Path, name: str, header: Sequence[str]) -> str:
+def missing_column_message(source: Path, name: str, header: Sequence[str], key: str = "") -> str:
     """Return the message for a column that a header lacks, with the nearest one that it has."""
     close = nearest(name, header)
-    return f"{source}: missing column '{name}', got {', '.join(header)}" + (f". Rename '{close}'" if close else "")
+    message = f"{source}: missing column '{name}', got {', '.join(header)}"
+    if key and not close:
+        return f"{message}. Name it with {key}={{{name}: <column>}}"
+    return message + (f". Rename '{close}'" if close else "")
 
 
 def read_lines(source: Path) -> list[tuple[str, list[str]]]:
@@ -82,12 +108,12 @@ def detect_delimiter(text: str) -> str:
     return max(",;\t|", key=header.count)
 
 
-def find_duplicates(rows: Sequence[Row], column: str) -> list[str]:
-    """Return a message for each row whose cell is a duplicate of an earlier row's; `a` and `./a` are one path."""
+def find_duplicates(rows: Sequence[Row], column: str, names: Sequence[str] | None = None) -> list[str]:
+    """Return a message for each row whose cell (or name) is that of an earlier row; `a` and `./a` are one path."""
     seen: set[str] = set()
     errors = []
-    for where, cells in rows:
-        name = str(PurePosixPath(cells[column]))
+    names = names or [str(PurePosixPath(cells[column])) for _, cells in rows]
+    for (where, cells), name in zip(rows, names, strict=True):
         if name in seen:
             errors.append(f"{where}: duplicate {column} {cells[column]!r}")
         seen.add(name)
@@ -102,7 +128,7 @@ def parse_category(value: str, codes: Mapping[str, int]) -> int | None:
 def parse_age(value: str) -> float | None:
     """Return an age in years, None if the value is not an age."""
     try:
-        age = float(value)
+        age = float(value.replace("_", "x"))  # float reads 2_5 as 25
     except ValueError:
         return None
     return age if 0 <= age <= MAX_AGE else None
@@ -149,11 +175,6 @@ def cached_spellings(folder: str, mtime_ns: int) -> dict[str, str]:
 
 def note_blanks(source: Path, rows: Sequence[Row], note: Note) -> None:
     """Report the defaults that replace empty cells of person and part."""
-    if "person" not in rows[0].cells:
-        note(
-            f"{source}: no column 'person', so each image counts as one person. "
-            "Out-of-fold scores leak if a person has several images"
-        )
     for column, default in (("person", "each counts as one person"), ("part", "they are training rows")):
         blank = [where for where, cells in rows if cells.get(column) == ""]
         if blank:

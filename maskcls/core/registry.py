@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from maskcls.core.errors import ConfigError, unknown_message
 from maskcls.core.schema import build_schema, option_fields, validate_params
 
 Builder = Callable[..., Any]
+Identity = Callable[..., dict[str, Any]]  # the parameters → what identifies its results, such as a file's content
 FindKey = Callable[[str], str | None]
 
 
@@ -22,18 +24,29 @@ class Component:
     name: str
     params: Mapping[str, Any]
     builder: Builder
+    identity: Identity | None = None  # reads what identifies its results in place of its parameters
+    note: str = ""  # a remark for the user and the run's report
 
-    def build(self, *inputs: Any) -> Any:
-        """Call the builder with the run's inputs (the parameters before the star) and the options."""
-        return self.builder(*inputs, **self.params)
+    @functools.cached_property
+    def content(self) -> dict[str, Any] | None:
+        """Name and what identifies the results, read once; None if the parameters do."""
+        return None if self.identity is None else {"name": self.name, **self.identity(**self.params)}
+
+    def build(self, *inputs: Any, **changed: Any) -> Any:
+        """Call the builder with the run's inputs (the parameters before the star) and the options, some `changed`."""
+        return self.builder(*inputs, **{**self.params, **changed})
 
 
 class Registry:
-    """The builders of one config group by name; `register` is a decorator."""
+    """The builders of one config group by name; `register` is a decorator.
 
-    def __init__(self, group: str) -> None:
-        self.group = group
+    `optional` names the inputs that a builder may take after those of the group's first builder.
+    """
+
+    def __init__(self, group: str, optional: tuple[str, ...] = ()) -> None:
+        self.group, self.optional = group, optional
         self.builders: dict[str, Builder] = {}
+        self.identities: dict[str, Identity] = {}
 
     def register(self, build: Builder) -> Builder:
         """Register a function under its name without a trailing underscore; raise ConfigError for a used name."""
@@ -47,6 +60,15 @@ class Registry:
             )
         self.builders[name] = build
         return build
+
+    def identity(self, build: Builder) -> Callable[[Identity], Identity]:
+        """Return a decorator: what the function returns, such as a file's content, identifies a builder's runs."""
+
+        def decorate(read: Identity) -> Identity:
+            self.identities[build.__name__.rstrip("_")] = read
+            return read
+
+        return decorate
 
     def check(self, raw: Any, errors: list[str], find_key: FindKey = lambda path: None) -> Component | None:
         """Return the checked component of a config section; on errors add messages to `errors` and return None.
@@ -69,7 +91,7 @@ class Registry:
                 errors.append(f"unknown parameter '{key}' of {self.group}={name}, did you mean {other}?")
                 del params[key]
         values = validate_params(build_schema(name, allowed), params, errors, self.group, name)
-        return None if values is None else Component(self.group, name, values, build)
+        return None if values is None else Component(self.group, name, values, build, self.identities.get(name))
 
 
 def is_newer(build: Builder, other: Builder) -> bool:
@@ -78,3 +100,9 @@ def is_newer(build: Builder, other: Builder) -> bool:
     return same and (
         build.__globals__ is not other.__globals__ or build.__code__.co_firstlineno == other.__code__.co_firstlineno
     )
+
+
+def positional_names(build: Builder) -> list[str]:
+    """Return the names of a builder's positional parameters."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in inspect.signature(build).parameters.values() if p.kind in kinds]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -21,6 +23,7 @@ TYPE_NAMES = {
     "float_type": "float", "int_type": "int", "int_from_float": "int", "bool_type": "bool (true or false)",
     "string_type": "str", "list_type": "list", "dict_type": "mapping", "none_required": "null",
 }  # fmt: skip
+SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 BOUNDS = (("greater than or equal to", "at least"), ("less than or equal to", "at most"), ("a finite number", "finite"))
 
 
@@ -29,6 +32,28 @@ def option_fields(build: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     hints = inspect.get_annotations(build, eval_str=True)
     options = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
     return {p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in options}
+
+
+def option_descriptions(build: Callable[..., Any]) -> dict[str, str]:
+    """Return {parameter: description} of the section `Args:` of a builder's docstring."""
+    section = re.search(r"(?m)^Args:\n((?: +.*\n?|\n)+)", inspect.getdoc(build) or "")
+    entries = re.findall(r"(?m)^ {4}(\w+): (.+(?:\n {5,}.+)*)", section[1]) if section else []
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def describe_type(hint: Any) -> str:
+    """Return a parameter's type in words, such as `int ≥ 1 or null`, `a | b` for choices, or `list`."""
+    kind = get_origin(hint)
+    if kind in (Union, UnionType):
+        return " or ".join(map(describe_type, get_args(hint)))
+    if kind is Annotated:
+        limits = [item for field in hint.__metadata__ for item in getattr(field, "metadata", ())]
+        bounds = [f"{sign} {getattr(item, name):g}" for item in limits for name, sign in SIGNS.items()
+                  if abs(getattr(item, name, 1e9)) < 1e6]  # fmt: skip
+        return " ".join([describe_type(hint.__origin__), ", ".join(bounds)]).strip()
+    if kind is Literal:
+        return " | ".join(map(str, get_args(hint)))
+    return {NoneType: "null", dict: "mapping"}.get(kind or hint, getattr(kind or hint, "__name__", str(hint)))
 
 
 def build_schema(name: str, fields: Mapping[str, tuple[Any, Any]]) -> type[BaseModel]:
@@ -55,6 +80,9 @@ def validate_params(
 
 def format_error(items: list[Any], key: str, names: Iterable[str], group: str, option: str) -> str:
     """Return one message for pydantic's errors about one key (a union gives an error for each branch)."""
+    depth = max(len(item["loc"]) for item in items)
+    if items[0]["type"] == "literal_error" and len(items[0]["loc"]) < depth:  # a word or a list: the list is wrong
+        items = [item for item in items if len(item["loc"]) == depth]
     first = items[0]
     path, where = (f"{group}.{key}", f"{group}.{key} ({option})") if group else (key, key)
     if first["type"] == "extra_forbidden":

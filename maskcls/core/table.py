@@ -31,7 +31,7 @@ def with_fold_labels(table: pd.DataFrame, k: int) -> pd.DataFrame:
     ages = np.where(rows[:, None], np.eye(len(AGES))[age], table[AGE_COLUMNS]).astype(np.float32)
     table = table.assign(label=label, mask=np.where(rows, mask, table["mask"]),
                          gender=np.where(rows, gender, table["gender"]),
-                         age_class=np.where(rows, age, table["age_class"]))  # fmt: skip
+                         age=table["age"].where(~rows), age_class=np.where(rows, age, table["age_class"]))  # fmt: skip
     table[AGE_COLUMNS] = ages
     soft = [FOLD_SOFT.format(k, i) for i in range(len(CLASSES))]
     return table.rename(columns=dict(zip(soft, SOFT_TARGET_COLUMNS, strict=True)))

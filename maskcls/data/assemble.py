@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from maskcls.components import crop, split
+from maskcls.components.data import synthetic
+from maskcls.components.sampler import group_size
 from maskcls.core.config import Config
 from maskcls.core.csv_reader import raise_errors
 from maskcls.core.errors import ConfigError, DataError, and_others
@@ -23,11 +25,14 @@ from maskcls.system.console import escape_controls
 from maskcls.system.file_digests import file_digests
 from maskcls.system.files import write_text
 
+COMPETITION_SIZE = (512, 384)  # height, width of the competition's images
+MAX_LOWERED = 64
 NUM_LISTED = 20  # images that one report lists
 
 
 def assemble_table(cfg: Config, note: Note) -> pd.DataFrame:
     """Return the table with columns fold (−1: no validation rows of any fold) and scored, and note its oddities."""
+    check_drawn_size(cfg)
     table = drop_unreadable(cfg, prepare_rows(cfg, build_source(cfg, cfg.data, note), note), note)
     grown = build_source(cfg, cfg.extra, note, table)
     if len(grown) > len(table):
@@ -49,8 +54,19 @@ def assemble_table(cfg: Config, note: Note) -> pd.DataFrame:
     count_before, table = len(table), cfg.overlay.build(table, note, Path(cfg.cache_dir))
     if len(drawn := table.index[count_before:]):
         table.loc[drawn, "content"] = file_digests(list(table.loc[drawn, "path"]), Path(cfg.cache_dir))
-    check_batch_size(table, cfg)
+    note_batch_size(table, cfg, note)
     return table
+
+
+def check_drawn_size(cfg: Config) -> None:
+    """Raise ConfigError, before any drawing, if the synthetic images are smaller than crop=center; say what to add."""
+    if cfg.data.builder is not synthetic or cfg.crop.builder is not crop.center:
+        return
+    (height, width), (h, w) = ([side.params["height"], side.params["width"]] for side in (cfg.crop, cfg.data))
+    if h >= height and w >= width:
+        return
+    add = f"data.height={max(height, COMPETITION_SIZE[0])} data.width={max(width, COMPETITION_SIZE[1])}"
+    raise ConfigError(f"{crop.crop_too_large(height, width, h, w)} of data=synthetic. Add {add}")
 
 
 def build_source(cfg: Config, source: Component, note: Note, *tables: pd.DataFrame) -> pd.DataFrame:
@@ -134,13 +150,27 @@ def common_image_size(cfg: Config, table: pd.DataFrame) -> tuple[int, int] | Non
     return next(iter(paths))
 
 
-def check_batch_size(table: pd.DataFrame, cfg: Config) -> None:
-    """Raise ConfigError if a fold has less than one batch of training images."""
-    if cfg.batch % distributed.world_size():
-        raise ConfigError(f"batch={cfg.batch} is not divisible by the {distributed.world_size()} processes")
-    for k in range(num_folds(table)):
-        num_images = len(train_indices(table, k))
-        if num_images < cfg.batch:
-            raise ConfigError(f"batch={cfg.batch} exceeds the {num_images} training images of fold {k}")
-        if (num_batches := num_images // cfg.batch) < cfg.accumulate:
-            raise ConfigError(f"accumulate={cfg.accumulate} exceeds the {num_batches} batches per epoch of fold {k}")
+def fit_batch_size(table: pd.DataFrame, cfg: Config) -> int:
+    """Return the batch size: at most the training images of the smallest fold; ConfigError if no batch fits.
+
+    A batch of more than MAX_LOWERED images is not lowered: no default is so large, so somebody asked for it.
+    """
+    world_size = distributed.world_size()
+    if cfg.batch_size % world_size:
+        raise ConfigError(f"batch_size={cfg.batch_size} is not divisible by the {world_size} processes")
+    num_images, k = min((len(train_indices(table, k)), k) for k in range(num_folds(table)))
+    unit = world_size * group_size(cfg.sampler)
+    batch_size = min(cfg.batch_size, num_images // unit * unit)
+    if batch_size < cfg.batch_size and (cfg.batch_size > MAX_LOWERED or batch_size < 2 * world_size):
+        raise ConfigError(f"batch_size={cfg.batch_size} exceeds the {num_images} training images of fold {k}")
+    if (num_batches := num_images // batch_size) < cfg.grad_accum_steps:
+        steps = f"grad_accum_steps={cfg.grad_accum_steps}"
+        raise ConfigError(f"{steps} exceeds the {num_batches} batches per epoch of fold {k}")
+    return batch_size
+
+
+def note_batch_size(table: pd.DataFrame, cfg: Config, note: Note) -> None:
+    """Report a batch size that is lowered."""
+    if (batch_size := fit_batch_size(table, cfg)) < cfg.batch_size:
+        num_images = min(len(train_indices(table, k)) for k in range(num_folds(table)))
+        note(f"batch_size={cfg.batch_size} was lowered to {batch_size}: a fold has only {num_images} training images")

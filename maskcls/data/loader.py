@@ -58,10 +58,12 @@ def augment_image(augment: Augment, image: Pixels, seed: int) -> Pixels:
 
 
 class EpochBatchSampler(Sampler[list[Item]]):
-    """Full batches of an epoch; each rank gets its part of every batch."""
+    """Full batches of an epoch; each rank gets its part of every batch, in groups of `group` consecutive rows."""
 
-    def __init__(self, rows: IntArray, sample_order: SampleOrder, batch: int, seed: int, fold: int) -> None:
-        self.rows, self.sample_order, self.batch = rows, sample_order, batch
+    def __init__(
+        self, rows: IntArray, sample_order: SampleOrder, batch: int, seed: int, fold: int, group: int = 1
+    ) -> None:
+        self.rows, self.sample_order, self.batch, self.group = rows, sample_order, batch, group
         self.seed, self.fold, self.epoch = seed, fold, 0
 
     def __len__(self) -> int:
@@ -72,8 +74,9 @@ class EpochBatchSampler(Sampler[list[Item]]):
         rows = self.rows[self.sample_order(rng)]
         seeds = rng.integers(0, 2**31, len(rows))
         for start in range(0, len(self) * self.batch, self.batch):
-            rank_slice = slice(start + distributed.rank(), start + self.batch, distributed.world_size())
-            yield list(zip(rows[rank_slice].tolist(), seeds[rank_slice].tolist(), strict=True))
+            groups = np.arange(start, start + self.batch).reshape(-1, self.group)
+            own = groups[distributed.rank() :: distributed.world_size()].ravel()
+            yield list(zip(rows[own].tolist(), seeds[own].tolist(), strict=True))
 
 
 class SequentialBatchSampler(Sampler[list[Item]]):

@@ -30,7 +30,7 @@ from maskcls.imaging.face_detection import package_versions
 from maskcls.imaging.image_io import map_images, read_pixels
 from maskcls.system.console import info, track
 from maskcls.system.file_digests import check_unchanged, file_digests
-from maskcls.system.files import content_hash, file_lock, write_json
+from maskcls.system.files import content_hash, file_lock, remove_stale_parts, write_json
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -54,6 +54,7 @@ def load_pixels(table: pd.DataFrame, crop: Component, root: Path, note: Note = l
         ):
             if not path.exists():
                 remove_stale_entries(root)
+                remove_stale_parts(folder)
                 build_cache(paths, crop, path, contents)
     with contextlib.suppress(OSError):  # the cache may be read-only or belong to another user
         os.utime(folder)

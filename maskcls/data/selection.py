@@ -20,9 +20,9 @@ def prepare_rows(cfg: Config, table: pd.DataFrame, note: Note) -> pd.DataFrame:
     table = table.loc[[*split.sort_rows(table[train]).index, *table.index[~train]]].reset_index(drop=True)
     tier = cfg.labels.params["patches"] if cfg.labels.builder is labels.plain else "none"
     table = labels.apply_patches(table, tier, note)  # before selection: patches need all of the competition's people
-    if cfg.exam is not None and (unused := int((~train).sum())):
-        note(f"exam: the data's own {unused} evaluation images are not used")
-    return select_people(table, cfg.people, cfg.exam)
+    if cfg.eval_fraction is not None and (unused := int((~train).sum())):
+        note(f"eval_fraction: the data's own {unused} evaluation images are not used")
+    return select_people(table, cfg.people, cfg.eval_fraction)
 
 
 def without_patches(component: Component) -> Component:
@@ -32,12 +32,13 @@ def without_patches(component: Component) -> Component:
     return replace(component, params={**component.params, "patches": "none"})
 
 
-def select_people(table: pd.DataFrame, people: int | None, exam: float | None) -> pd.DataFrame:
-    """Return the rows of `people` training people, a fraction `exam` of them as evaluation rows.
+def select_people(table: pd.DataFrame, people: int | None, eval_fraction: float | None) -> pd.DataFrame:
+    """Return the rows of `people` training people, a fraction `eval_fraction` of them as evaluation rows.
 
-    The selection depends only on the data, not on seed or folds. A larger number of people includes a smaller one.
+    The selection depends only on the data, not on seed, split.seed or folds: runs of any seeds have the same people. A
+    larger number of people includes a smaller one.
     """
-    if people is None and exam is None:
+    if people is None and eval_fraction is None:
         return table
     train = table["part"] == "train"
     person_ids = stratified_order(table[train], 0)
@@ -45,11 +46,13 @@ def select_people(table: pd.DataFrame, people: int | None, exam: float | None) -
         raise ConfigError(f"people={people} exceeds the {len(person_ids)} people in the data")
     selected = person_ids[:people]
     table = table[~train | table["person"].isin(selected)]
-    if exam is not None:
+    if eval_fraction is not None:
         table = table[table["part"] == "train"]
-        eval_people = stratified_order(table, 1)[: round(exam * len(selected))]
+        eval_people = stratified_order(table, 1)[: round(eval_fraction * len(selected))]
         if not eval_people:
-            raise ConfigError(f"exam={exam} of {len(selected)} people selects none. Use a larger exam")
+            raise ConfigError(
+                f"eval_fraction={eval_fraction} of {len(selected)} people selects none. Use a larger eval_fraction"
+            )
         table = table.assign(part=np.where(table["person"].isin(eval_people), "eval", "train"))
     return table.reset_index(drop=True)
 

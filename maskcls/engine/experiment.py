@@ -9,6 +9,7 @@ import pandas as pd
 from torch import Tensor
 
 from maskcls.components.hardware import Hardware
+from maskcls.components.head import Head
 from maskcls.core import table as tables
 from maskcls.core.config import Config
 from maskcls.core.task import FloatArray, IntArray
@@ -24,20 +25,24 @@ class Fold:
     pixels: Pixels  # (N, H, W, 3), all rows of the table
     unchanged: Pixels | Tensor  # the same for reading without augmentation; on the device if hardware.resident=true
     labels: IntArray  # (N,), for the scores
-    targets: FloatArray  # (N, 18), for the loss
+    targets: FloatArray  # (N, head.target_size), for the loss
     train_labels: IntArray  # (N,), the class that samplers and mixing use, also for soft targets
+    people: IntArray  # (N,), the number of each row's person, from 0
     train_indices: IntArray
     val_indices: IntArray
     image_ids: Sequence[str]  # (N,)
 
     @classmethod
-    def of(cls, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware) -> Fold:
-        """Return fold k of a table; raise RunError if hardware.resident=true and the images exceed device memory."""
-        rows = tables.with_fold_labels(table, k)
+    def of(cls, table: pd.DataFrame, pixels: Pixels, k: int, hardware: Hardware, head: Head) -> Fold:
+        """Return fold k of a table, with a head's targets.
+
+        Raise RunError if hardware.resident=true and the images exceed device memory.
+        """
+        rows, train_indices = tables.with_fold_labels(table, k), tables.train_indices(table, k)
         return cls(
-            k, pixels, hardware.to_device_memory(pixels), table["label"].to_numpy(), tables.train_targets(rows),
-            tables.train_labels(rows), tables.train_indices(table, k), tables.val_indices(table, k),
-            table["id"].to_list(),
+            k, pixels, hardware.to_device_memory(pixels), table["label"].to_numpy(),
+            head.build_targets(rows, train_indices), tables.train_labels(rows), pd.factorize(table["person"])[0],
+            train_indices, tables.val_indices(table, k), table["id"].to_list(),
         )  # fmt: skip
 
     @property
@@ -63,4 +68,4 @@ class Experiment:
 
     def fold(self, k: int) -> Fold:
         """Return the data of fold k."""
-        return Fold.of(self.table, self.pixels, k, self.hardware)
+        return Fold.of(self.table, self.pixels, k, self.hardware, self.cfg.head.build())

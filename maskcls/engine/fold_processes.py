@@ -12,9 +12,8 @@ from typing import Any
 
 import pandas as pd
 import torch
-from rich.console import Console
 
-from maskcls.components.logger import LogFn
+from maskcls.components.loggers.base import LogFn
 from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError, RunError, as_user_error
 from maskcls.data.pixel_cache import load_pixels
@@ -77,8 +76,7 @@ def fold_worker(cfg: Config, run: Run, table: pd.DataFrame, k: int, threads: int
     """Train fold k in this process, which ends with its parent."""
     exit_with_parent()
     torch.set_num_threads(threads)
-    # no progress bars: those of several folds would overwrite each other
-    console.console = Console(highlight=False, emoji=False, soft_wrap=True, force_terminal=False)
+    console.share_terminal()
     try:
         with stop_on_signals():
             pixels = load_pixels(table, cfg.crop, Path(cfg.cache_dir))
@@ -90,5 +88,5 @@ def fold_worker(cfg: Config, run: Run, table: pd.DataFrame, k: int, threads: int
     except KeyboardInterrupt as stop:  # the parent reports it too; this exit ends the loader's workers
         sys.exit(exit_code(stop))
     except Exception as error:
-        await_signal()
+        error = await_signal(error)
         pipe.send(as_user_error(error))  # a bug is raised here, with its traceback

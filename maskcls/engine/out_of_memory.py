@@ -10,9 +10,9 @@ import torch
 
 from maskcls.components.hardware import Hardware
 from maskcls.components.loss import Loss
+from maskcls.components.sampler import group_size
 from maskcls.core.config import Config
 from maskcls.core.errors import RunError
-from maskcls.core.task import CLASSES
 from maskcls.engine.train_state import TrainState
 from maskcls.inference.forward import autocast
 from maskcls.system import distributed
@@ -37,25 +37,27 @@ def explain_out_of_memory(
         traceback.clear_frames(error.__traceback__)  # they keep the batch that was too large
         more = " or hardware.resident=false" if hardware.resident else ""
         if criterion is None:
-            fewer = max(min(cfg.batch, hardware.eval_batch // 2), 1)
+            fewer = max(min(cfg.batch_size, hardware.eval_batch // 2), 1)
             raise RunError(
                 f"out of memory at hardware.eval_batch={hardware.eval_batch} (evaluation). "
                 f"Try hardware.eval_batch={fewer}{more}"
             ) from error
         when = f"after {state.step - first_step} steps" if state.step > first_step else "first step"
         fits = find_batch_size(cfg, hardware, state, criterion, image_size)
-        advice = "batch=2 does not fit either: use a smaller crop or model"
+        advice = "batch_size=2 does not fit either: use a smaller crop or model"
         if fits:
-            advice = f"batch={fits} fits: use batch={fits} accumulate={cfg.accumulate * (cfg.batch // fits)}"
-        raise RunError(f"out of memory at batch={cfg.batch} ({when}). {advice}, or precision=bf16{more}") from error
+            steps = cfg.grad_accum_steps * (cfg.batch_size // fits)
+            advice = f"batch_size={fits} fits: use batch_size={fits} grad_accum_steps={steps}"
+        size = f"batch_size={cfg.batch_size}"
+        raise RunError(f"out of memory at {size} ({when}). {advice}, or precision=bf16{more}") from error
 
 
 def find_batch_size(
     cfg: Config, hardware: Hardware, state: TrainState, criterion: Loss, image_size: tuple[int, int]
 ) -> int:
     """Return the first of batch / 2, / 4, … whose step fits in device memory, or 0."""
-    count = cfg.batch // distributed.world_size() // 2
-    while count > 1:
+    count, unit = cfg.batch_size // distributed.world_size() // 2, group_size(cfg.sampler)
+    while (count := count // unit * unit) > 1:
         state.optimizer.zero_grad(set_to_none=True)
         if hardware.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -71,7 +73,8 @@ def find_batch_size(
 def try_step(cfg: Config, hardware: Hardware, state: TrainState, criterion: Loss, shape: torch.Size) -> None:
     """Take a step on blank images."""
     images = torch.zeros(shape, device=hardware.device)
-    targets = torch.full((shape[0], len(CLASSES)), 1 / len(CLASSES), device=hardware.device)
+    size = cfg.head.build().target_size
+    targets = torch.full((shape[0], size), 1 / size, device=hardware.device)
     with autocast(hardware.device, cfg.precision):
         logits = state.model(images)
     criterion(logits, targets).backward()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,20 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from maskcls.components.hardware import Hardware
-from maskcls.components.logger import LogFn, Logger
+from maskcls.components.loggers.base import LogContext, LogFn
+from maskcls.config.auto_weights import share_weights
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import PhotoError, RunError
 from maskcls.core.table import describe_table, num_folds, size_digest, table_digest
-from maskcls.data.assemble import assemble_table, common_image_size
+from maskcls.data.assemble import assemble_table, common_image_size, fit_batch_size
 from maskcls.data.pixel_cache import Pixels, load_pixels
 from maskcls.engine import fold_processes
 from maskcls.engine.experiment import Experiment
+from maskcls.engine.extension import extend_run, find_shorter_run
 from maskcls.engine.fold import train_fold
 from maskcls.engine.out_of_fold import summarize
+from maskcls.engine.run_log import RunLog, build_logger, log_finished
 from maskcls.engine.sanity_check import check_init_folds, dry_run
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.reporting.run_report import write_report
@@ -33,35 +37,46 @@ from maskcls.storage.run import Run
 from maskcls.system import console, distributed
 from maskcls.system.files import check_writable, file_lock, write_json
 
+NO_CONTEXT = LogContext()
+TrainFn = Callable[[Experiment, LogFn], None]
 
-def run(raw: DictConfig | Mapping[str, Any]) -> float:
+
+def run(raw: DictConfig | Mapping[str, Any], context: LogContext = NO_CONTEXT) -> float:
     """Train the folds of a config; return the macro F1 over all folds, or of `fold` if that is set."""
-    return run_experiment(validate(raw))
+    return run_experiment(validate(raw), context)
 
 
-def run_experiment(cfg: Config) -> float:
-    """Run a validated config; return the macro F1."""
-    run = Run.of(cfg)
+def run_experiment(cfg: Config, context: LogContext = NO_CONTEXT) -> float:
+    """Run a validated config, logged with its context; return the macro F1."""
     hardware = cfg.hardware.build()
     distributed.init_process_group(hardware.device)
     try:
-        metrics = distributed.broadcast(load_metrics_if_done(cfg, run))
+        cfg = share_weights(cfg)
+        run = Run.of(cfg)
+        for note in cfg.notes:
+            console.warn_once(note)
+        metrics = distributed.broadcast(load_metrics_if_done(cfg, run, context))
         if metrics is None:
-            metrics = train_run(cfg, run, hardware)
+            metrics = train_run(cfg, run, hardware, context)
         if metrics is not None:
             print_summary(run, metrics)
-        return score_fold(run, cfg.fold) if metrics is None or cfg.fold is not None else float(metrics["oof"]["f1"])
+        return score_fold(cfg, run) if metrics is None or cfg.fold is not None else float(metrics["oof"]["f1"])
     finally:
         distributed.destroy_process_group()
 
 
-def load_metrics_if_done(cfg: Config, run: Run) -> dict[str, Any] | None:
-    """Return the metrics of a finished run, None if it is not finished; raise RunError if its data have changed."""
+def load_metrics_if_done(cfg: Config, run: Run, context: LogContext | None = None) -> dict[str, Any] | None:
+    """Return the metrics of a finished run, None if it is not finished; raise RunError if its data have changed.
+
+    With a context, loggers that need a finished run again get it.
+    """
     metrics = run.metrics()
     if metrics is not None:
         table = assemble_table(cfg, lambda note: None)
         for message in filter(None, (bind_data(cfg, run, table), describe_since(cfg, run, num_folds(table)))):
             console.info(message, "yellow")
+        if context is not None:
+            log_finished(cfg, run, table, metrics, context)
     return metrics
 
 
@@ -70,30 +85,33 @@ def bind_data(cfg: Config, run: Run, table: pd.DataFrame) -> str | None:
     return run.bind_data(table_digest(table), len(table), collect_origins(cfg), lambda: size_digest(table))
 
 
-def train_run(cfg: Config, run: Run, hardware: Hardware) -> dict[str, Any] | None:
-    """Train the folds of a config; return the closing metrics if all folds are finished, else None."""
+def train_run(
+    cfg: Config, run: Run, hardware: Hardware, context: LogContext, train: TrainFn | None = None
+) -> dict[str, Any] | None:
+    """Train the folds of a config; return the closing metrics if all folds are finished, else None.
+
+    `train` replaces the training of the folds, for a run that is concluded.
+    """
     notes: list[str] = []
     started_at = time.monotonic()
+    logger = build_logger(cfg, context)
     check_writable(runs_dir=cfg.runs_dir, cache_dir=cfg.cache_dir)
     dry_run(cfg, hardware)
     table, pixels = load_images(cfg, run, hardware, notes)
+    shorter = find_shorter_run(cfg, run) if train is None and console.is_main_process() else None
+    cfg = replace(cfg, batch_size=fit_batch_size(table, cfg))
     if console.is_main_process():
         run.create({key: value for key, value in cfg.to_dict().items() if key != "fold"})
         bind_data(cfg, run, table)
         run.write_table(table)
-        run.add_provenance(**collect_provenance(hardware.facts()))
+        run.add_provenance(**collect_provenance(hardware.facts()), notes=cfg.notes)
     experiment = Experiment(cfg, run, table, pixels, hardware)
-    logger: Logger | None = cfg.logger.build(console.info) if console.is_main_process() else None
-    metrics, failed = None, True
-    try:
-        if logger:
-            logger.begin(run, cfg.to_dict() | {"run": run.id})
-        train_folds(experiment, logger.log if logger else lambda row: None)
+    with RunLog(cfg, run, table, logger) as log:
+        if shorter:
+            extend_run(shorter, cfg, run, table, log.log)
+        (train or train_folds)(experiment, log.log)
         metrics = finalize_run(experiment, notes, started_at) if console.is_main_process() else None
-        failed = False
-    finally:
-        if logger:
-            logger.end(metrics or {}, failed)
+        log.metrics = metrics or {}
     return distributed.broadcast(metrics)
 
 
@@ -150,7 +168,7 @@ def finalize_run(experiment: Experiment, notes: list[str], started_at: float) ->
         metrics = run.metrics()
         if metrics is None and all(run.fold_is_done(k) for k in range(num_folds)):
             check_data(cfg, run, num_folds, table_digest(table))
-            metrics = summarize(experiment, [*notes, *software_notes(run, num_folds)])
+            metrics = summarize(experiment, [*cfg.notes, *notes, *software_notes(run, num_folds)])
             run.add_provenance(folds={str(k): read_sessions(run, k) for k in range(num_folds)})
             run.add_provenance(seconds=round(time.monotonic() - started_at, 1))
             write_report(run, metrics, table)
@@ -158,12 +176,13 @@ def finalize_run(experiment: Experiment, notes: list[str], started_at: float) ->
     return metrics
 
 
-def score_fold(run: Run, k: int | None) -> float:
-    """Print and return the F1 of one fold of a run."""
-    predictions = run.fold_predictions(int(k or 0)).val
+def score_fold(cfg: Config, run: Run) -> float:
+    """Print and return the F1 of one fold of a run, without a decision, which is fitted to all folds."""
+    predictions = run.fold_predictions(cfg.fold or 0).val
     labels = run.table.set_index("id")["label"]
     if not set(predictions.ids) <= set(labels.index):
         raise RunError(f"{predictions.source} has other images than {run.table_path}. Delete it and run again")
     score = macro_f1(labels[predictions.ids.tolist()].to_numpy(np.int64), predictions.preds)
-    console.info(f"{run.path} fold {k}: F1 {score:.4f}")
+    hint = f", before decision={cfg.decision.name}, which needs all folds" if cfg.decision.name != "none" else ""
+    console.info(f"{run.path} fold {cfg.fold}: F1 {score:.4f}{hint}")
     return score

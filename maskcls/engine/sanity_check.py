@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor, nn
 
 from maskcls.components.augmentation import Augment, check_augmented
 from maskcls.components.hardware import Hardware
 from maskcls.components.model import set_train_mode
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, RunError
+from maskcls.engine.size_schedule import scaled_size
 from maskcls.engine.train_state import build_train_state
 from maskcls.storage.run import Run
 from maskcls.system import distributed
@@ -27,7 +29,7 @@ def dry_run(cfg: Config, hardware: Hardware, image_size: tuple[int, int] | None 
     """
     head, (height, width) = cfg.head.build(), image_size or cropped_size(cfg)
     cfg.crop.build(), cfg.scheduler.build(1, 1), cfg.mixing.build()
-    head.build_criterion(cfg.loss.build, torch.ones(18))
+    head.build_criterion(cfg.loss.build, torch.ones(head.target_size), cfg.loss.params)
     model = build_train_state(cfg, head, hardware, (height, width), 0).model.eval()
     if not height * width:
         return  # crop=none: the image size is not known yet
@@ -37,11 +39,22 @@ def dry_run(cfg: Config, hardware: Hardware, image_size: tuple[int, int] | None 
     with torch.inference_mode():
         with as_config_error(f"tta={cfg.tta.name} failed on {size} images"):
             views = cfg.tta.build()(torch.zeros(1, 3, height, width, device=hardware.device))
-        with as_config_error(f"model={cfg.model.name} failed on {size} images"):
-            model(views[0])
-        if cfg.batch == distributed.world_size():
-            with as_config_error(f"batch={cfg.batch}: model={cfg.model.name} cannot be trained on one {size} image"):
-                set_train_mode(model)(views[0])
+        check_model(cfg, model, views[0])
+        for scale in sorted({*(cfg.size_schedule or ())} - {1.0}):
+            smaller = views[0].new_zeros(1, 3, *scaled_size((height, width), scale))
+            check_model(cfg, model, smaller, f"size_schedule={scale:g}: ")
+
+
+def check_model(cfg: Config, model: nn.Module, image: Tensor, where: str = "") -> None:
+    """Raise ConfigError, which begins with `where`, if a model cannot predict or be trained on a (1, 3, H, W) image."""
+    size = f"{image.shape[2]} × {image.shape[3]}"
+    with as_config_error(f"{where}model={cfg.model.name} failed on {size} images"):
+        model.eval()(image)
+    if cfg.batch_size == distributed.world_size():
+        with as_config_error(
+            f"{where}batch_size={cfg.batch_size}: model={cfg.model.name} cannot be trained on one {size} image"
+        ):
+            set_train_mode(model)(image)
 
 
 @contextmanager

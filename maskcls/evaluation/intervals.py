@@ -1,8 +1,9 @@
-"""Confidence intervals of macro F1 over people."""
+"""Confidence intervals over people, of macro F1 and of means."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,10 +46,25 @@ def confidence_interval(
     if num_people < MIN_PEOPLE:
         return None
     values = mean_f1(counts) - (mean_f1(other) if other else 0.0)
-    score, leave_one_out = values[0], values[1:]
-    standard_error = np.sqrt((num_people - 1) * leave_one_out.var())
-    margin = stdtrit(num_people - 1, (1 + level) / 2) * standard_error
+    score, margin = values[0], jackknife_margin(values[1:], level)
     return [float(max(score - margin, -1.0 if other else 0.0)), float(min(score + margin, 1.0))]
+
+
+def mean_interval(values: npt.NDArray[Any], groups: Sequence[str], level: float = 0.95) -> list[float] | None:
+    """Return the interval of the mean of values ≥ 0 (N,) over the people `groups`; None below MIN_PEOPLE people."""
+    codes, names = pd.factorize(np.asarray(groups, dtype=object))
+    if len(names) < MIN_PEOPLE:
+        return None
+    sums, counts = np.bincount(codes, values), np.bincount(codes)
+    mean, margin = values.mean(), jackknife_margin((sums.sum() - sums) / (counts.sum() - counts), level)
+    return [float(max(mean - margin, 0.0)), float(mean + margin)]
+
+
+def jackknife_margin(leave_one_out: npt.NDArray[Any], level: float) -> float:
+    """Return Student's t × the standard error of a score, from the scores without each person, (people,)."""
+    num_people = len(leave_one_out)
+    standard_error = np.sqrt((num_people - 1) * leave_one_out.var())
+    return float(stdtrit(num_people - 1, (1 + level) / 2) * standard_error)
 
 
 def f1_of_counts(counts: PersonCounts) -> npt.NDArray[np.float64]:

@@ -18,7 +18,7 @@ Pattern = Literal["plain", "stripes", "checks", "dots"]
 Image = NDArray[np.uint8]
 
 STYLES: tuple[Style, ...] = get_args(Style)
-_COLORS: dict[MaskShape, list[tuple[int, int, int]]] = {
+COLORS: dict[MaskShape, list[tuple[int, int, int]]] = {
     "surgical": [(150, 190, 214), (176, 208, 224), (240, 243, 244), (150, 204, 188), (232, 186, 200), (52, 54, 60)],
     "fold": [(243, 243, 241), (243, 243, 241), (38, 39, 43), (216, 214, 208), (150, 152, 158), (214, 226, 232)],
     "cup": [(240, 240, 238), (46, 47, 52), (122, 128, 138), (176, 186, 200), (90, 60, 66)],
@@ -26,7 +26,7 @@ _COLORS: dict[MaskShape, list[tuple[int, int, int]]] = {
               (120, 96, 140)],
 }  # fmt: skip
 
-_OUTLINES: dict[
+OUTLINES: dict[
     MaskShape, tuple[list[Point], list[Point]]
 ] = {  # right halves, from the center outwards: (u, fraction of the height)
     "surgical": ([(0, 0), (0.22, 0.03), (0.55, 0.12), (1.02, 0.2)], [(0.98, 0.68), (0.62, 0.93), (0.3, 0.99), (0, 1)]),
@@ -50,9 +50,9 @@ class MaskAppearance:
 def sample_mask(rng: np.random.Generator) -> MaskAppearance:
     """Return a random mask with realistic frequencies: mostly white, black and light blue."""
     cut: MaskShape = rng.choice(["surgical", "fold", "cup", "cloth"], p=[0.36, 0.3, 0.12, 0.22]).item()
-    color = _jitter_color(_COLORS[cut][rng.integers(len(_COLORS[cut]))], rng)
+    color = _jitter_color(COLORS[cut][rng.integers(len(COLORS[cut]))], rng)
     pattern: Pattern = rng.choice(get_args(Pattern), p=[0.4, 0.2, 0.2, 0.2]).item() if cut == "cloth" else "plain"
-    accent = _jitter_color(_COLORS["cloth"][rng.integers(len(_COLORS["cloth"]))], rng)
+    accent = _jitter_color(COLORS["cloth"][rng.integers(len(COLORS["cloth"]))], rng)
     strap = (236, 236, 234) if cut == "surgical" or rng.random() < 0.3 else color
     return MaskAppearance(cut, color, pattern, accent, strap)
 
@@ -63,14 +63,14 @@ def draw_mask(
     """Return a copy of an RGB image (H, W, 3) with the mask worn or, for the other styles, worn incorrectly."""
     face = FaceFrame(landmarks)
     outline, corners = (
-        _hanging_outline(face, image.shape[1], rng) if style == "ear" else _worn_outline(face, look.cut, style, rng)
+        hanging_outline(face, image.shape[1], rng) if style == "ear" else _worn_outline(face, look.cut, style, rng)
     )
     canvas = image.astype(np.float32)
     polygon = face.to_pixels(outline)
     box = enclose(canvas.shape, polygon, 2)
     if not canvas[box].size:
         return image.copy()
-    light = _illumination(canvas, box, polygon)
+    light = illumination(canvas, box, polygon)
     _draw_straps(canvas, face, corners, look, style)
     shade(canvas, shift(polygon, 0, 0.05 * face.unit), 0.72, soft=0.07 * face.unit)
     cloth = _draw_cloth(face.grid(box), outline, look, style, rng) * light[..., None]
@@ -93,7 +93,7 @@ def _worn_outline(face: FaceFrame, cut: MaskShape, style: Style, rng: np.random.
         "chin": (rng.uniform(1.2, 1.36), face.chin + rng.uniform(0.3, 0.5), rng.uniform(0.82, 0.92)),
     }[style]
     wide *= face.wide
-    upper, lower = _OUTLINES[cut]
+    upper, lower = OUTLINES[cut]
     half = np.concatenate([curve(upper, closed=False), curve(lower, closed=False)])
     slant = rng.normal(0, 0.03)
     ring = np.concatenate([half, half[::-1] * (-1, 1)]) * (wide, bottom - top) + (0, top)
@@ -102,7 +102,7 @@ def _worn_outline(face: FaceFrame, cut: MaskShape, style: Style, rng: np.random.
     return ring.astype(np.float32), np.concatenate([ends * (-1, 1), ends]).astype(np.float32)
 
 
-def _hanging_outline(face: FaceFrame, width: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def hanging_outline(face: FaceFrame, width: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return the outline and corners of a mask that hangs from one ear, on the side with more space."""
     side = rng.choice([-1, 1]) if abs(face.turn) < 0.1 else -np.sign(face.turn)
     wide, high, swing = rng.uniform(0.34, 0.6), rng.uniform(1.0, 1.25), side * rng.uniform(-0.05, 0.25)
@@ -137,7 +137,7 @@ def _draw_straps(canvas: Floats, face: FaceFrame, corners: Floats, look: MaskApp
         fill(canvas, line, np.asarray(look.strap) * 0.86, opacity=0.9, soft=0.35)
 
 
-def _illumination(canvas: Floats, box: Box, polygon: Floats) -> Floats:
+def illumination(canvas: Floats, box: Box, polygon: Floats) -> Floats:
     """Return the illumination of the box: smoothed luminance of the face, 1 on average."""
     grey = canvas[box].mean(2)
     alpha = coverage(polygon, box) + 1e-3
@@ -180,16 +180,18 @@ def _draw_pattern(u: Floats, v: Floats, pattern: Pattern, rng: np.random.Generat
 def _creases(s: Floats, t: Floats, cut: MaskShape, style: Style) -> Floats:
     """Return the pleats, folds or seam of a mask shape as lighter and darker lines."""
     if style == "ear":
-        return _line(t - 0.35 - 0.05 * s, 0.03) + _line(t - 0.62 + 0.05 * s, 0.03)
+        return crease(t - 0.35 - 0.05 * s, 0.03) + crease(t - 0.62 + 0.05 * s, 0.03)
     if cut == "surgical":
         bend = 0.1 * s**2
-        return _line(t - 0.36 + bend, 0.022) + _line(t - 0.52 + bend, 0.022) + _line(t - 0.68 + bend, 0.022)
+        return crease(t - 0.36 + bend, 0.022) + crease(t - 0.52 + bend, 0.022) + crease(t - 0.68 + bend, 0.022)
     if cut == "fold":
-        return _line(t - 0.36 - 0.06 * s**2, 0.03) + _line(t - 0.7 + 0.16 * s**2, 0.03) - 0.1 * (t > 0.7 - 0.16 * s**2)
-    return _line(s, 0.03) * np.float32(0.8)
+        low = 0.7 - 0.16 * s**2
+        return crease(t - 0.36 - 0.06 * s**2, 0.03) + crease(t - low, 0.03) - 0.1 * (t > low)
+    return crease(s, 0.03) * np.float32(0.8)
 
 
-def _line(distance: Floats, width: float) -> Floats:
+def crease(distance: Floats, width: float) -> Floats:
+    """Return the change of brightness across a crease: dark at distance 0, lighter beside it."""
     return (-0.2 * np.exp(-((distance / width) ** 2)) + 0.1 * np.exp(-((distance / width - 2) ** 2))).astype(np.float32)
 
 

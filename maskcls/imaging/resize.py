@@ -42,3 +42,9 @@ def resize_image(image: Image, height: int, width: int, clahe: float) -> Image:
         lab[..., 0] = cv2.createCLAHE(clahe, (8, 8)).apply(np.ascontiguousarray(lab[..., 0]))
         image = np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), np.uint8)
     return image
+
+
+def shrink_image(image: Image, side: int) -> Image:
+    """Return an image reduced to a longer side of at most `side` pixels."""
+    scale = min(1.0, side / max(image.shape[:2]))
+    return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)

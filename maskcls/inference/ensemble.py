@@ -1,22 +1,42 @@
-"""Ensembles of finished runs and their out-of-fold scores."""
+"""Ensembles of trained models, and the out-of-fold scores of those that are finished runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
-from maskcls.components.blend import Blend
-from maskcls.core.errors import RunError
+from maskcls.components.blend import WITHOUT_OOF, Blend, weighted
+from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.table import content_differs, count_split_people
-from maskcls.core.task import FloatArray, IntArray
-from maskcls.evaluation.metrics import SCORES, compute_scores
+from maskcls.core.task import CLASSES, FloatArray
+from maskcls.evaluation.metrics import compute_scores
+from maskcls.reporting.score_table import print_class_scores, print_model_scores
+from maskcls.reporting.summary import print_conclusions
+from maskcls.storage.predictions import Predictions, mean_and_sd
 from maskcls.storage.run import Run
+from maskcls.storage.trained_model import TrainedModel, fold_index
 from maskcls.system import console
 
+SAME_FOLDS = "Blend runs of the same folds: runs of several seeds share them with split.seed=0"
+MIN_WEIGHT = 0.005  # smaller ones are shown as 0
 SCORING_COLUMNS = ["person", "label", "fold", "scored"]
-HEAD = ["", "macro\nF1", "accuracy", "mask\nF1", "gender\nF1", "age\nF1"]
+
+
+def blend_models(blend: Component, models: Sequence[TrainedModel]) -> tuple[Blend, float | None]:
+    """Return the ensemble of some models and its out-of-fold macro F1, None if a model is not a finished run."""
+    partial = [model for model in models if not model.has_oof]
+    if not partial:
+        return blend_runs(blend, [model.run for model in models if model.run])
+    if blend.builder not in WITHOUT_OOF:
+        names = ", ".join(sorted(builder.__name__ for builder in WITHOUT_OOF))
+        what = f"blend={blend.name} needs predictions out of fold, and {partial[0].name} has none ({partial[0].note})"
+        raise ConfigError(f"{what}. Name finished runs, or set blend to one of {names}")
+    for model in partial:
+        console.info(f"{model.name}: {model.note}", "yellow")
+    return blend.build(np.zeros((len(models), 0, len(CLASSES)), np.float32), np.zeros(0, np.int64), []), None
 
 
 def blend_runs(blend: Component, runs: Sequence[Run]) -> tuple[Blend, float]:
@@ -27,12 +47,42 @@ def blend_runs(blend: Component, runs: Sequence[Run]) -> tuple[Blend, float]:
     members = np.stack([run.predictions("oof").select(ids) for run in runs])
     ensemble: Blend = blend.build(members, labels, rows["person"].tolist())
     title = f"out of fold: {len(rows)} images of {rows['person'].nunique()} people"
-    print_scores(title, labels, score_rows(runs, blend, members, ensemble.oof))
+    names = [run.path.name for run in runs]
+    print_model_scores(title, labels, score_rows(names, blend, members, ensemble.oof), rows["person"].tolist())
     console.info(f"blend={blend.name}: {ensemble.validity_note}")
+    print_conclusions(runs)
+    if ensemble.weights is not None:
+        console.info(describe_weights(names, ensemble.weights))
     if num_both := max(count_split_people(run.table) for run in runs):
         message = f"LEAK: {num_both} people are in both training and validation. This is not a score on new people"
         console.info(message, "bold red")
     return ensemble, compute_scores(labels, ensemble.oof)["f1"]
+
+
+def member_weights(blend: Component, ensemble: Blend) -> Sequence[float] | None:
+    """Return the weights of an ensemble's members, fitted or the user's; None if they are equal or there are none."""
+    return blend.params["weights"] if blend.builder is weighted else ensemble.weights
+
+
+def mix_ages(members: Sequence[Predictions], weights: Sequence[float] | None) -> FloatArray | None:
+    """Return expected age and standard deviation (N, 2) of the mixture of the members that predict an age.
+
+    None if no member with a weight does.
+    """
+    shares = [1.0] * len(members) if weights is None else weights
+    parts = [(one, share) for one, share in zip(members, shares, strict=True) if one.ages is not None and share > 0]
+    if not parts:
+        return None
+    moments = [one.columns[:, len(CLASSES) :] for one, _ in parts]
+    return mean_and_sd(np.average(moments, axis=0, weights=[share for _, share in parts]))
+
+
+def describe_weights(names: Sequence[str], weights: Sequence[float]) -> str:
+    """Return the members with their weights, heaviest first, and those without one."""
+    chosen = sorted((-weight, i) for i, weight in enumerate(weights) if weight >= MIN_WEIGHT)
+    others = [name for name, weight in zip(names, weights, strict=True) if weight < MIN_WEIGHT]
+    text = ", ".join(f"{-weight:.2f} × {names[i]}" for weight, i in chosen)
+    return f"members: {text}" + (f"; not used: {', '.join(others)}" if others else "")
 
 
 def check_same_folds(runs: Sequence[Run]) -> None:
@@ -43,23 +93,46 @@ def check_same_folds(runs: Sequence[Run]) -> None:
         what = f"{runs[0].path} and {run.path} have different folds"
         if not first.index.equals(other.index):
             count = len(first.index.symmetric_difference(other.index))
-            raise RunError(f"{what} ({count} images are in only one of them). Blend runs of the same folds")
+            raise RunError(f"{what} ({count} images are in only one of them). {SAME_FOLDS}")
         differences = {name: (first[name] != other[name]).to_numpy() for name in SCORING_COLUMNS}
         differences["content"] = content_differs(first["content"], other["content"])
         if unequal := [name for name, mask in differences.items() if mask.any()]:
             count = int(np.any([differences[name] for name in unequal], axis=0).sum())
-            raise RunError(f"{what} ({count} images differ in {', '.join(unequal)}). Blend runs of the same folds")
+            raise RunError(f"{what} ({count} images differ in {', '.join(unequal)}). {SAME_FOLDS}")
 
 
 def score_rows(
-    runs: Sequence[Run], blend: Component, members: FloatArray, ensemble: FloatArray
+    names: Sequence[str], blend: Component, members: FloatArray, ensemble: FloatArray
 ) -> list[tuple[str, FloatArray]]:
-    """Return name and probabilities of each run, and of the ensemble unless it equals the only run."""
-    lines = [(run.path.name, probs) for run, probs in zip(runs, members, strict=True)]
-    return lines if len(runs) == 1 and blend.name == "mean" else [*lines, (f"ensemble: {blend.name}", ensemble)]
+    """Return name and probabilities of each model, and of the ensemble unless it equals the only model."""
+    lines = list(zip(names, members, strict=True))
+    return lines if len(names) == 1 and blend.name == "mean" else [*lines, (f"ensemble: {blend.name}", ensemble)]
 
 
-def print_scores(title: str, labels: IntArray, lines: Sequence[tuple[str, FloatArray]]) -> None:
-    """Print the scores of several models on the same images."""
-    results = [(name, compute_scores(labels, probs)) for name, probs in lines]
-    console.print_table(title, HEAD, [[name, *[result[key] for key in SCORES]] for name, result in results])
+def print_labelled_scores(
+    part: str, table: pd.DataFrame, models: Sequence[TrainedModel], blend: Component, members: FloatArray,
+    probs: FloatArray,
+) -> None:  # fmt: skip
+    """Print the scores of the images with labels, by model and class, and a warning if models were trained on them."""
+    has_label = (table["label"] >= 0).to_numpy()
+    if not has_label.any():
+        return
+    rows = table[has_label]
+    lines = score_rows([model.name for model in models], blend, members[:, has_label], probs[has_label])
+    labels, has_people = rows["label"].to_numpy(np.int64), bool((rows["person"] != rows["id"]).any())
+    title = f"{part}: {len(rows)} images with labels"
+    print_model_scores(title, labels, lines, rows["person"].tolist() if has_people else None)
+    print_class_scores(labels, probs[has_label])
+    for model in models:
+        if num_seen := int(rows["content"].isin(train_contents(model)).sum()):
+            what = f"LEAK: {num_seen} of these {len(rows)} images are training images of {model.name}"
+            console.info(f"{what}. This is not a score on new people", "bold red")
+
+
+def train_contents(model: TrainedModel) -> set[str]:
+    """Return the digests of the images that a fold of a model was trained on, none if its run is unknown."""
+    if model.run is None:
+        return set()
+    table, folds = model.run.table, {fold_index(file.parent) for file in model.files}
+    is_val = table["fold"].isin(folds) & (len(folds) == 1)  # several folds have trained on each other's rows
+    return set(table.loc[(table["part"] != "eval") & ~is_val, "content"]) - {""}

@@ -10,9 +10,10 @@ from maskcls.components.data import without_drawing
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.table import content_differs
-from maskcls.core.task import FloatArray
 from maskcls.inference.predictor import restore_component
+from maskcls.storage.predictions import Predictions
 from maskcls.storage.run import Run
+from maskcls.storage.trained_model import TrainedModel
 from maskcls.system import console
 from maskcls.system.file_digests import file_digests
 
@@ -22,6 +23,14 @@ def load_evaluation(data: Component, cache: Path) -> pd.DataFrame:
     table: pd.DataFrame = data.build(console.info)
     rows = table[table["part"] == "eval"].reset_index(drop=True)
     return rows.assign(content=file_digests(list(rows["path"]), cache))
+
+
+def check_run(model: TrainedModel) -> Run:
+    """Return the run of a model; DataError for a checkpoint outside a run directory, which has no images."""
+    if model.run is None:
+        what = f"{model.path} is outside a run directory, so its evaluation set is unknown"
+        raise DataError(f"{what}. Set photos=<folder> or data=<source>")
+    return model.run
 
 
 def current_evaluation(run: Run, cache: Path) -> pd.DataFrame:
@@ -57,16 +66,21 @@ def load_own_evaluation(run: Run, cache: Path) -> pd.DataFrame:
     return table.assign(content=current)
 
 
-def stored_probs(run: Run, table: pd.DataFrame, precision: str | None, tta: Component | None) -> FloatArray | None:
-    """Return the probabilities (N, 18) that a run has stored for these images, None if they must be computed.
+def stored_predictions(
+    model: TrainedModel, table: pd.DataFrame, precision: str | None, tta: Component | None
+) -> Predictions | None:
+    """Return the predictions that a finished run has stored for these images, None if they must be computed.
 
     Images are the same if their ids and contents are.
     """
+    run = model.run
+    if run is None or not model.has_oof:
+        return None
     if tta not in (None, restore_component(run, "tta")) or precision not in (None, run.config["precision"]):
         return None
     if not run.predictions_path("eval").is_file() or not is_same_images(table, run.eval_table):
         return None
-    return run.predictions("eval").select(table["id"].tolist())
+    return run.predictions("eval").reorder(table["id"].tolist())
 
 
 def is_same_images(table: pd.DataFrame, other: pd.DataFrame) -> bool:

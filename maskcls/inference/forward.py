@@ -41,17 +41,20 @@ def normalize(images: Tensor, stats: tuple[Tensor, Tensor]) -> Tensor:
     return lines.view(images.shape).permute(0, 3, 1, 2)
 
 
-@torch.inference_mode()
 def predict_probs(
-    model: nn.Module,
-    head: Head,
-    pixels: Pixels | Tensor,
-    indices: IntArray,
-    hardware: Hardware,
-    precision: str,
+    model: nn.Module, head: Head, pixels: Pixels | Tensor, indices: IntArray, hardware: Hardware, precision: str,
     tta_views: Views,
-) -> FloatArray:
-    """Return the probabilities of the images at `indices`, (N, 18) float32: the mean over the views of each image.
+) -> FloatArray:  # fmt: skip
+    """Return the probabilities of the images at `indices`, (N, 18) float32: the mean over the views of each image."""
+    return predict_columns(model, head, pixels, indices, hardware, precision, tta_views)[:, : len(CLASSES)]
+
+
+@torch.inference_mode()
+def predict_columns(
+    model: nn.Module, head: Head, pixels: Pixels | Tensor, indices: IntArray, hardware: Hardware, precision: str,
+    tta_views: Views,
+) -> FloatArray:  # fmt: skip
+    """Return the columns of `head.predict` for the images at `indices`, float32: the mean over each image's views.
 
     Each rank predicts its share.
     """
@@ -64,9 +67,9 @@ def predict_probs(
         views = tta_views(normalize(images, stats))
         with autocast(hardware.device, precision):
             logits = [model(view) for view in views]
-        parts.append(torch.stack([head.probabilities(output) for output in logits]).mean(0))
-    probs = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, len(CLASSES)), np.float32)
-    if not np.isfinite(probs).all():
-        count = int((~np.isfinite(probs)).any(1).sum())
+        parts.append(torch.stack([head.predict(output) for output in logits]).mean(0))
+    columns = torch.cat(parts).cpu().numpy() if parts else np.zeros((0, head.num_columns), np.float32)
+    if not np.isfinite(columns).all():
+        count = int((~np.isfinite(columns)).any(1).sum())
         raise NonFiniteError(f"{count} of {len(rank_indices)} predictions are not finite")
-    return distributed.all_gather(probs, len(indices))
+    return distributed.all_gather(columns, len(indices))

@@ -1,4 +1,4 @@
-"""Prediction with one or more finished runs."""
+"""Prediction with one or more trained models: runs, folds, checkpoints."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ from maskcls.components.hardware import Hardware
 from maskcls.config.validation import to_container, validate
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Component
-from maskcls.core.task import FloatArray
 from maskcls.data.pixel_cache import load_pixels
-from maskcls.imaging.image_files import describe_left_out, find_images
-from maskcls.inference.ensemble import blend_runs, print_scores, score_rows
-from maskcls.inference.evaluation_set import current_evaluation, load_evaluation, load_own_evaluation, stored_probs
+from maskcls.inference.ensemble import blend_models, member_weights, mix_ages, print_labelled_scores
+from maskcls.inference.evaluation_set import (
+    check_run,
+    current_evaluation,
+    load_evaluation,
+    load_own_evaluation,
+    stored_predictions,
+)
+from maskcls.inference.photos import list_photos, name_output
 from maskcls.inference.predictor import Predictor, restore_component
 from maskcls.inference.submission import write_labels, write_submission
 from maskcls.storage.predictions import Predictions
-from maskcls.storage.run import Run
+from maskcls.storage.trained_model import TrainedModel, open_model
 from maskcls.system import console, distributed
+from maskcls.system.file_digests import file_digests
 
 PLACEHOLDERS = {"data": {"name": "synthetic"}, "tta": {"name": "none"}}  # validated instead of the runs' own
 
@@ -40,14 +46,15 @@ def check_not_empty(names: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """A checked prediction command."""
+    """A checked prediction command; conf/predict.yaml describes its keys."""
 
     runs: Annotated[list[str], AfterValidator(check_not_empty)]
-    photos: str | list[str] | None  # files, folders, patterns; null: the evaluation set of the data
-    out: str | None  # null: submission.csv, or photos.csv with photos=
+    photos: str | list[str] | None
+    out: str | None
+    overwrite: bool
     runs_dir: str
     cache_dir: str
-    precision: Literal["fp32", "bf16", "fp16"] | None  # null: each run's own
+    precision: Literal["fp32", "bf16", "fp16"] | None
     plugins: list[str]
     data: Component
     tta: Component
@@ -55,71 +62,64 @@ class PredictConfig:
     hardware: Component
 
 
-def predict(raw: DictConfig | Mapping[str, Any]) -> float:
-    """Predict the images of a config, write the files and return the ensemble's out-of-fold macro F1."""
+def predict(raw: DictConfig | Mapping[str, Any]) -> float | None:
+    """Predict the images of a config, write the files and return the ensemble's out-of-fold macro F1.
+
+    Return None if a model is not a finished run: it has no predictions out of fold.
+    """
     values = to_container(raw)
     unset = {group for group in PLACEHOLDERS if values.get(group) is None}
     cfg = validate(values | {group: PLACEHOLDERS[group] for group in unset}, PredictConfig)
-    out = Path(cfg.out or ("photos.csv" if cfg.photos else "submission.csv"))
-    if out.name == "probabilities.csv":
-        raise ConfigError("out=probabilities.csv is the name of another output file. Choose another name")
-    images = list_images([cfg.photos] if isinstance(cfg.photos, str) else cfg.photos) if cfg.photos else None
+    sources = [cfg.photos] if isinstance(cfg.photos, str) else cfg.photos
+    out = Path(cfg.out) if cfg.out else name_output(sources) if sources else Path("submission.csv")
+    if out.is_dir():
+        raise ConfigError(f"out={out} is a folder. Set out=<file>")
+    images = list_photos(sources) if sources else None
     hardware = cfg.hardware.build()
     distributed.init_process_group(hardware.device)
-    runs = [Run.open(name, cfg.runs_dir) for name in cfg.runs]
-    ensemble, score = blend_runs(cfg.blend, runs)
+    models = [open_model(name, cfg.runs_dir) for name in cfg.runs]
+    ensemble, score = blend_models(cfg.blend, models)
     tta = None if "tta" in unset else cfg.tta
-    if tta and any(tta != restore_component(run, "tta") for run in runs):
+    if tta and any(tta != restore_component(model, "tta") for model in models):
         console.info(f"tta={tta.name} applies to the predictions; out-of-fold scores use each run's own tta", "yellow")
     if images is None:
-        predict_eval(cfg, runs, ensemble, tta, hardware, out, use_run_data="data" in unset)
+        predict_eval(cfg, models, ensemble, tta, hardware, out, use_run_data="data" in unset)
     else:
-        probs = ensemble(np.stack([compute_probs(run, images, cfg, tta, hardware) for run in runs]))
-        write_labels(Predictions(images["id"].to_numpy(str), probs), out)
+        found = [compute_predictions(model, images, cfg, tta, hardware) for model in models]
+        members = np.stack([one.probs for one in found])
+        probs, ages = ensemble(members), mix_ages(found, member_weights(cfg.blend, ensemble))
+        if (images["label"] >= 0).any():
+            images = images.assign(content=file_digests(list(images["path"]), Path(cfg.cache_dir)))
+        print_labelled_scores("photos", images, models, cfg.blend, members, probs)
+        write_labels(Predictions(images["id"].to_numpy(str), probs, ages=ages), out, cfg.overwrite)
     return score
 
 
 def predict_eval(
-    cfg: PredictConfig, runs: Sequence[Run], ensemble: Blend, tta: Component | None, hardware: Hardware, out: Path,
-    use_run_data: bool,
+    cfg: PredictConfig, models: Sequence[TrainedModel], ensemble: Blend, tta: Component | None, hardware: Hardware,
+    out: Path, use_run_data: bool,
 ) -> None:  # fmt: skip
     """Write the submission of the evaluation set, from stored predictions where they apply."""
     cache = Path(cfg.cache_dir)
-    table = current_evaluation(runs[0], cache) if use_run_data else load_evaluation(cfg.data, cache)
+    table = current_evaluation(check_run(models[0]), cache) if use_run_data else load_evaluation(cfg.data, cache)
     if table.empty:
         raise DataError("the data has no evaluation set. Set photos=<folder> to predict other images")
-    stored = [stored_probs(run, table, cfg.precision, tta) for run in runs]
-    if "path" not in table and any(probs is None for probs in stored):
-        table = load_own_evaluation(runs[0], cache)  # raises the reason why there are no paths
-    members = np.stack([compute_probs(run, table, cfg, tta, hardware) if probs is None else probs
-                        for run, probs in zip(runs, stored, strict=True)])  # fmt: skip
-    probs, has_label = ensemble(members), (table["label"] >= 0).to_numpy()
-    if has_label.any():
-        lines = [(name, part[has_label]) for name, part in score_rows(runs, cfg.blend, members, probs)]
-        labels = table["label"].to_numpy(np.int64)[has_label]
-        print_scores(f"evaluation: {len(labels)} images with labels", labels, lines)
-    write_submission(Predictions(table["id"].to_numpy(str), probs, out), out)
+    stored = [stored_predictions(model, table, cfg.precision, tta) for model in models]
+    if "path" not in table and any(one is None for one in stored):
+        table = load_own_evaluation(check_run(models[0]), cache)  # raises the reason why there are no paths
+    found = [compute_predictions(model, table, cfg, tta, hardware) if one is None else one
+             for model, one in zip(models, stored, strict=True)]  # fmt: skip
+    members = np.stack([one.probs for one in found])
+    probs, ages = ensemble(members), mix_ages(found, member_weights(cfg.blend, ensemble))
+    print_labelled_scores("evaluation", table, models, cfg.blend, members, probs)
+    write_submission(Predictions(table["id"].to_numpy(str), probs, out, ages), out, cfg.overwrite)
 
 
-def compute_probs(
-    run: Run, table: pd.DataFrame, cfg: PredictConfig, tta: Component | None, hardware: Hardware
-) -> FloatArray:
-    """Return the mean probabilities (N, 18) of a run's folds."""
-    predictor = Predictor(run, hardware, cfg.precision, tta)
-    console.info(f"{run.path.name}: {len(table)} images, {len(predictor.files)} folds")
-    return predictor.predict(load_pixels(table, predictor.crop_component, Path(cfg.cache_dir), console.info))
-
-
-def list_images(sources: Sequence[str]) -> pd.DataFrame:
-    """Return id and path of the images of files, patterns and folders, recursively; DataError for a source without."""
-    paths: list[str] = []
-    for source in sources:
-        images, left_out = find_images(source)
-        ignored = describe_left_out(left_out)
-        if not images:
-            raise DataError(f"photos: no images found at {source!r}{': ' * bool(ignored)}{ignored}")
-        if ignored:
-            console.info(f"photos: {source}: {ignored}", "yellow")
-        paths += map(str, images)
-    unique = list(dict.fromkeys(paths))
-    return pd.DataFrame({"id": unique, "path": unique})
+def compute_predictions(
+    model: TrainedModel, table: pd.DataFrame, cfg: PredictConfig, tta: Component | None, hardware: Hardware
+) -> Predictions:
+    """Return the mean predictions of a model's folds."""
+    predictor = Predictor(model, hardware, cfg.precision, tta)
+    console.info(f"{model.name}: {len(table)} images, {len(predictor.files)} folds")
+    pixels = load_pixels(table, predictor.crop_component, Path(cfg.cache_dir), console.info)
+    return predictor.predict_rows(table["id"].to_numpy(str), pixels)

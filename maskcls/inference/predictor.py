@@ -1,8 +1,10 @@
-"""Predictor: a finished run as a function from images to class probabilities."""
+"""Predictor: a trained model as a function from images to class probabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +15,25 @@ from torch import nn
 from maskcls.components.crop import Crop
 from maskcls.components.hardware import Hardware, auto
 from maskcls.config.groups import GROUPS
-from maskcls.core.errors import ConfigError, DataError, RunError
+from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
 from maskcls.core.registry import Component
-from maskcls.core.table import num_folds
 from maskcls.core.task import CLASSES, FloatArray
 from maskcls.data.pixel_cache import Pixels
-from maskcls.imaging.image_io import read_image
-from maskcls.inference.forward import predict_probs
-from maskcls.storage.checkpoint import MAX_MESSAGE, check_shapes, load_fold_checkpoint, load_weights
+from maskcls.evaluation.stacking import decide
+from maskcls.inference.forward import predict_columns
+from maskcls.inference.image_inputs import ImageInput, as_image, list_inputs
+from maskcls.storage.checkpoint import MAX_MESSAGE, check_shapes, load_weights, split_members
+from maskcls.storage.predictions import Predictions
 from maskcls.storage.run import Run
+from maskcls.storage.trained_model import TrainedModel, open_model
+from maskcls.system import console
 
-ImageInput = str | Path | npt.NDArray[np.uint8]
 NO_WEIGHTS = {"pretrained": False, "init": None}  # the checkpoint has the weights
 
 
-def restore_component(run: Run, group: str) -> Component:
-    """Return the component of a group in a run's config; runs of older versions have no tta."""
-    return check_component(group, run.config.get(group, {"name": "none"}), run.config_path)
+def restore_component(source: Run | TrainedModel, group: str) -> Component:
+    """Return the component of a group in a run's or checkpoint's config; those of older versions have no tta."""
+    return check_component(group, source.config.get(group, {"name": "none"}), source.config_path)
 
 
 def check_component(group: str, raw: Any, path: Path) -> Component:
@@ -43,18 +47,19 @@ def check_component(group: str, raw: Any, path: Path) -> Component:
 
 
 class Predictor:
-    """The folds of a run, called with images; models are built at the first call, for the size of its images."""
+    """The folds of a model, called with images; networks are built at the first call, for the size of its images."""
 
     def __init__(
-        self, run: Run, hardware: Hardware, precision: str | None = None, tta: Component | None = None
+        self, model: TrainedModel, hardware: Hardware, precision: str | None = None, tta: Component | None = None
     ) -> None:
-        self.hardware, self.tta_views = hardware, (tta or restore_component(run, "tta")).build()
-        self.precision: str = precision or run.config["precision"]
-        self.files = [run.checkpoint_path(k) for k in range(num_folds(run.table))]
-        self.contents = [load_fold_checkpoint(file) for file in self.files]
-        self.crop_component = check_component("crop", self.contents[0]["crop"], self.files[0])
-        if any(content["crop"] != self.contents[0]["crop"] for content in self.contents):
-            what = f"the folds of {run.path} were trained with different crops"
+        self.source = model
+        self.hardware, self.tta_views = hardware, (tta or restore_component(model, "tta")).build()
+        self.precision: str = precision or model.precision
+        self.files = model.files
+        self.contents = [split_members(content) for content in model.contents]  # of each fold
+        self.crop_component = check_component("crop", model.contents[0]["crop"], self.files[0])
+        if any(content["crop"] != model.contents[0]["crop"] for content in model.contents):
+            what = f"the folds of {model.path} were trained with different crops"
             raise RunError(f"{what}. Delete the outdated folds and run again")
         self.heads = [check_component("head", content["head"], file).build() for content, file in self.checkpoints()]
         self.crop: Crop | None = None
@@ -62,30 +67,81 @@ class Predictor:
         self.models: list[nn.Module] = []
 
     def checkpoints(self) -> Iterable[tuple[dict[str, Any], Path]]:
-        """Return content and path of each fold's checkpoint."""
-        return zip(self.contents, self.files, strict=True)
+        """Yield content and path of each network: one per fold, or several with ensemble_epochs."""
+        return ((content, file) for fold, file in zip(self.contents, self.files, strict=True) for content in fold)
+
+    def __repr__(self) -> str:
+        """Return what the model is: its run, network, folds, crop and score."""
+        network, crop = self.source.contents[0]["model_word"], self.crop_component
+        size = " × ".join(str(crop.params[key]) for key in ("height", "width") if key in crop.params)
+        arch = network.get("arch") or network.get("name") if isinstance(network, dict) else network
+        folds = f"{len(self.files)} fold{'s' * (len(self.files) > 1)}"
+        facts = [str(arch)[:40], folds, f"crop={crop.name} {size}".rstrip(), self.describe_score()]
+        return f"<maskcls model {self.source.name}: {', '.join(facts)}>"
+
+    def describe_score(self) -> str:
+        """Return the out-of-fold score, or what the model is if it has none."""
+        with suppress(MaskclsError, KeyError, TypeError):
+            if self.source.run and self.source.has_oof:
+                return f"out-of-fold macro F1 {(self.source.run.metrics() or {})['oof']['f1']:.3f}"
+        return self.source.note or "no out-of-fold score"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the 18 classes, in the order of the columns of the probabilities."""
+        return CLASSES
 
     def __call__(self, images: ImageInput | Iterable[ImageInput]) -> FloatArray:
-        """Return the mean probabilities (N, 18) of the folds for images, uint8 RGB arrays (H, W, 3) or paths."""
+        """Return the mean probabilities (N, 18) of the folds for images: paths, PIL images, uint8 RGB (H, W, 3)."""
+        return self.predict_images(images).probs
+
+    def predict_ages(self, images: ImageInput | Iterable[ImageInput]) -> FloatArray:
+        """Return the expected age of each image and its standard deviation in years, (N, 2), of head=years only."""
+        if self.heads[0].num_columns == len(CLASSES):
+            raise ConfigError(f"{self.source.name} predicts no age in years. Use a model trained with head=years")
+        return self.predict_images(images).ages  # type: ignore[return-value]
+
+    def predict_images(self, images: ImageInput | Iterable[ImageInput]) -> Predictions:
+        """Return the mean predictions of the folds for images; their ids are numbers."""
         self.crop = self.crop or self.crop_component.build()
-        image_list = [images] if isinstance(images, str | Path) else images
-        cropped = [self.crop(as_image(image, i)) for i, image in enumerate(image_list)]
-        if not cropped:
-            return np.zeros((0, len(CLASSES)), np.float32)
+        cropped = [self.crop(as_image(image, i)) for i, image in enumerate(list_inputs(images))]
         if len(sizes := {image.shape for image in cropped}) > 1:
             raise DataError(f"crop={self.crop_component.name}: images must have one size, got {sorted(sizes)}")
-        return self.predict(np.stack(cropped))
+        ids = np.arange(len(cropped)).astype(str)
+        if not cropped:
+            return Predictions.of_columns(ids, np.zeros((0, self.heads[0].num_columns)))
+        return self.predict_rows(ids, np.stack(cropped))
 
-    def predict(self, pixels: Pixels) -> FloatArray:
-        """Return the mean probabilities (N, 18) of the folds for cropped images, (N, H, W, 3)."""
+    def predict_proba(self, images: ImageInput | Iterable[ImageInput]) -> FloatArray:
+        """Return the probabilities (N, 18), like calling the model; the name is scikit-learn's."""
+        return self(images)
+
+    def predict(self, images: ImageInput | Iterable[ImageInput]) -> npt.NDArray[np.str_]:
+        """Return the name of the most probable class of each image, (N,); `predict_proba(…).argmax(1)` its number."""
+        return np.array(CLASSES)[self(images).argmax(1)]
+
+    def predict_pixels(self, pixels: Pixels) -> FloatArray:
+        """Return the mean probabilities (N, 18) of the folds for cropped images, (N, H, W, 3), with the run's bias."""
+        return self.predict_rows(np.arange(len(pixels)).astype(str), pixels).probs
+
+    def predict_rows(self, ids: npt.NDArray[np.str_], pixels: Pixels) -> Predictions:
+        """Return the mean predictions of the folds for cropped images with ids, with the run's bias."""
+        mean = Predictions.of_columns(ids, self.predict_columns(pixels))
+        return replace(mean, probs=decide(mean.probs, self.source.bias))
+
+    def predict_columns(self, pixels: Pixels) -> npt.NDArray[np.float64]:
+        """Return the mean of the heads' columns over the folds for cropped images, (N, 18), or (N, 20) with ages."""
         image_size, indices = (pixels.shape[1], pixels.shape[2]), np.arange(len(pixels))
         if image_size != self.image_size:
             self.models = [self.build_model(content, file, image_size) for content, file in self.checkpoints()]
             self.image_size = image_size
-        data, total = self.hardware.to_device_memory(pixels), np.zeros((len(pixels), len(CLASSES)))
-        for model, head in zip(self.models, self.heads, strict=True):
-            total += predict_probs(model, head, data, indices, self.hardware, self.precision, self.tta_views)
-        return (total / len(self.models)).astype(np.float32)
+        data, total = self.hardware.to_device_memory(pixels), np.zeros((len(pixels), self.heads[0].num_columns))
+        shares = [1 / len(fold) for fold in self.contents for _ in fold]
+        for model, head, share in zip(self.models, self.heads, shares, strict=True):
+            total += share * predict_columns(
+                model, head, data, indices, self.hardware, self.precision, self.tta_views
+            )
+        return total / len(self.files)
 
     def build_model(self, content: Mapping[str, Any], file: Path, image_size: tuple[int, int]) -> nn.Module:
         """Return a fold's model with its weights, for images of (height, width)."""
@@ -105,19 +161,9 @@ class Predictor:
         return self.hardware.to_device(model).eval()
 
 
-def as_image(image: ImageInput, index: int) -> Pixels:
-    """Return an image as uint8 RGB (H, W, 3); DataError for any other value."""
-    if isinstance(image, str | Path):
-        if not Path(image).is_file():
-            raise DataError(f"image {index}: {image} does not exist")
-        return read_image(str(image))
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        got = f"{pixels.dtype} of shape {pixels.shape}"
-        raise DataError(f"image {index}: expected a path or a uint8 RGB array (H, W, 3), got {got}")
-    return pixels
-
-
 def load(run: str | Path, runs_dir: str | Path = "runs") -> Predictor:
-    """Return the predictor of a finished run, by its folder or its name in `runs_dir`, on the GPU if there is one."""
-    return Predictor(Run.open(run, runs_dir), auto(workers=0))
+    """Return the predictor of a run, a fold's folder or a checkpoint, on the GPU if there is one."""
+    model = open_model(run, runs_dir)
+    if model.note:
+        console.info(f"{model.name}: {model.note}", "yellow")
+    return Predictor(model, auto(workers=0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,8 +18,8 @@ from maskcls.system import console
 from maskcls.system.console import format_duration
 
 
-def train_runs(planned_runs: Sequence[PlannedRun]) -> list[str]:
-    """Train the runs that are not finished and return the error messages; an error does not stop the other runs."""
+def train_runs(planned_runs: Sequence[PlannedRun], group: str | None = None) -> list[str]:
+    """Train the unfinished runs, in a W&B group, and return the error messages; an error does not stop the others."""
     unique = {
         (Run.of(compose_config(planned.overrides)).id, str(planned.initial)): planned
         for planned in reversed(planned_runs)
@@ -34,8 +35,13 @@ def train_runs(planned_runs: Sequence[PlannedRun]) -> list[str]:
         progress = f"{planned} ({i + 1}/{len(remaining)})"
         console.info(f"\n{progress}: {planned.rung.change}; {elapsed} of about {format_duration(expected)}", "bold")
         with console.progress_prefix(progress):
-            try_run(lambda planned=planned: run_experiment(planned.config()), planned, errors)  # type: ignore[misc]
+            try_run(functools.partial(train_run, planned, group), planned, errors)
     return errors
+
+
+def train_run(planned: PlannedRun, group: str | None) -> float:
+    """Train a planned run, in a W&B group."""
+    return run_experiment(planned.config(), planned.log_context(group))
 
 
 def try_run(work: Callable[[], Any], planned: PlannedRun, errors: list[str]) -> Any:

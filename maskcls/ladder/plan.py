@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from maskcls.components.loggers.base import LogContext
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
@@ -65,6 +66,10 @@ class PlannedRun:
                 f"{self.rung.name} starts from the weights of {self.initial.rung.name}, whose run is not finished"
             )
         return compose_config((*self.overrides, f"model.init={initial.path}"))
+
+    def log_context(self, group: str | None) -> LogContext:
+        """Return what a logger shows besides the config: the group and the rung."""
+        return LogContext(group, {self.rung.ladder: self.rung.name})
 
     def is_done(self) -> bool:
         """Return True if the run is finished, on the current data."""
@@ -154,7 +159,7 @@ def rung_overrides(rung: Rung, seed: int, options: ReproduceConfig, dataset: Dat
     if scale.people and scale.people < dataset.num_people:
         base.append(f"people={scale.people}")
     if scale.people and not dataset.has_eval_labels:
-        base.append(f"exam={EVAL_FRACTION}")
+        base.append(f"eval_fraction={EVAL_FRACTION}")
     published = compose_config((*base, "model.pretrained=false")).to_dict()
     sets_model = any(re.match(r"model(=|\.arch)", override) for override in options.overrides)
     scaled = list(scale_overrides(scale, published, dataset.image_size))
@@ -164,7 +169,7 @@ def rung_overrides(rung: Rung, seed: int, options: ReproduceConfig, dataset: Dat
     if any(override.startswith("crop=") for override in options.overrides):
         scaled = [override for override in scaled if not override.startswith("crop.")]
     cfg = compose_config((*base, *scaled, "model.pretrained=false", *user))
-    num_people = round((cfg.people or dataset.num_people) * (1 - (cfg.exam or 0)))
+    num_people = round((cfg.people or dataset.num_people) * (1 - (cfg.eval_fraction or 0)))
     if scale.epochs:
         scaled += rescale_milestones(published, cfg.to_dict(), num_people)
     tags = [f"logger.tags=[{rung.ladder}-{rung.name}]"] if cfg.logger.name == "wandb" else []

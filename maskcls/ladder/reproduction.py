@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from maskcls.components.logger import Wandb
+from maskcls.components.loggers.base import LogContext
+from maskcls.components.loggers.wandb_logger import Wandb
 from maskcls.config.overrides import resource_dir
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown_message
@@ -41,32 +40,21 @@ def reproduce(options: ReproduceConfig, keep: bool = False) -> None:
     results_dir = Path(compose_config(planned_runs[0].overrides).runs_dir) / "ladders"
     keep_dir = resource_dir("experiments") / "results" if keep else None
     check_writable(runs_dir=str(results_dir), **({"keep": str(keep_dir)} if keep_dir else {}))
-    with wandb_group(f"{'-'.join(options.ladders)}-{options.scale}-{dataset.name.split()[0]}"):
-        required = {(ladder, rung) for ladder in options.ladders for rung in required_rungs(ladder, options.rungs)}
-        errors = train_runs([run for run in planned_runs if (run.rung.ladder, run.rung.name) in required])
-        for ladder in options.ladders:
-            errors += record_rungs(ladder, planned_runs, options, dataset, results_dir, keep_dir)
-            print_tables(results_dir, ladder)
-        write_pages(results_dir, options.ladders)
-        log_results(planned_runs[0], results_dir, options)
+    group = f"{'-'.join(options.ladders)}-{options.scale}-{dataset.name.split()[0]}"
+    required = {(ladder, rung) for ladder in options.ladders for rung in required_rungs(ladder, options.rungs)}
+    errors = train_runs([run for run in planned_runs if (run.rung.ladder, run.rung.name) in required], group)
+    for ladder in options.ladders:
+        errors += record_rungs(ladder, planned_runs, options, dataset, results_dir, keep_dir)
+        print_tables(results_dir, ladder)
+    write_pages(results_dir, options.ladders)
+    log_results(planned_runs[0], results_dir, options, group)
     if errors:
         raise RunError(f"{len(errors)} rungs failed. Run the same command to retry them:", *errors)
 
 
-@contextmanager
-def wandb_group(name: str) -> Iterator[None]:
-    """Context manager that puts all W&B runs started within it into one group."""
-    before = os.environ.get("MASKCLS_SWEEP")
-    os.environ["MASKCLS_SWEEP"] = name
-    try:
-        yield
-    finally:
-        os.environ.pop("MASKCLS_SWEEP") if before is None else os.environ.update(MASKCLS_SWEEP=before)
-
-
-def log_results(planned: PlannedRun, folder: Path, options: ReproduceConfig) -> None:
+def log_results(planned: PlannedRun, folder: Path, options: ReproduceConfig, group: str) -> None:
     """Log the tables to W&B, in the group of the runs, if logger=wandb."""
-    logger = compose_config(planned.overrides).logger.build(console.info)
+    logger = compose_config(planned.overrides).logger.build(console.info, LogContext(group))
     if isinstance(logger, Wandb):
         tables = {f"Ladder {ladder} {i}": table_rows(ladder, records) for ladder in options.ladders
                   for i, records in enumerate(load_results(folder, ladder).values())}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Published ladders: the rungs of experiments/<ladder>/, read from the headers of their files."""
+"""Ladders, published ones and `best`: the rungs of experiments/<ladder>/, read from the headers of their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from maskcls.config.overrides import resource_dir
 from maskcls.core.errors import ConfigError
 
-LADDERS = ("team", "workflow", "madgrad")
+LADDERS = ("team", "workflow", "madgrad", "best")
 HEADER = re.compile(r"^# (\w+): (.*)$", re.MULTILINE)
 SCORE = re.compile(r"(F1|accuracy) ([\d.]+)")
 

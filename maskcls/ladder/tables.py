@@ -112,7 +112,8 @@ def captions(records: Mapping[str, Record]) -> list[str]:
         if leaks
         else []
     )
-    return [*lines, *NOTES]
+    is_published = any(record["published"] for record in records.values())
+    return [*lines, *NOTES[not is_published :]]
 
 
 def describe_machines(records: Mapping[str, Record]) -> str:

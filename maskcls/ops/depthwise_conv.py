@@ -3,8 +3,10 @@
 oneDNN 3.12, which torch calls, has a fast kernel for depthwise weight gradients of up to 3 columns; wider ones use its
 kernel for general groups, which takes about ten times as long (a quarter of a step of EfficientNet-B4). Here the
 gradient is computed in three parts: the middle three columns are such a narrow gradient, and each outer column is one
-for an output gradient shifted sideways. Only the order of summation differs. Lower precision uses torch's own gradient,
-and so does timm's Conv2dSame, which pads its input itself (the layers of stride 2 in networks named tf_…).
+for an output gradient shifted sideways. Images of fewer rows than the kernel, the last feature maps of small photos,
+are slow in all of oneDNN's kernels (10 ms instead of 0.3) and are padded with zeros. Only the order of summation
+differs. Lower precision uses torch's own gradient, and so does timm's Conv2dSame, which pads its input itself (the
+layers of stride 2 in networks named tf_…).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch.autograd import forward_ad
 from torch.nn.functional import pad
 
 Network = TypeVar("Network", bound=nn.Module)
-MIN_WIDTH = 3  # pixels; a narrower image would be empty after the shift
+MIN_SIZE = (5, 3)  # rows and columns: oneDNN is slow for fewer rows than the kernel has, and a shift needs 3 columns
 
 
 def use_fast_depthwise(model: Network) -> Network:
@@ -45,8 +47,7 @@ def is_plain_step(weight: Tensor, images: Tensor) -> bool:
     if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
         return False
     needs_grad = torch.is_grad_enabled() and weight.requires_grad and not torch.is_autocast_enabled("cpu")
-    has_valid_shape = images.dim() == 4 and images.shape[-1] >= MIN_WIDTH
-    return needs_grad and has_valid_shape and is_dense_fp32(images) and is_dense_fp32(weight)
+    return needs_grad and images.dim() == 4 and is_dense_fp32(images) and is_dense_fp32(weight)
 
 
 def is_dense_fp32(x: Tensor) -> bool:
@@ -84,6 +85,7 @@ class Convolution(torch.autograd.Function):
         """Return the gradients of images and weight."""
         images, weight = ctx.saved_tensors
         images_grad = conv_grad(grad, images, weight, ctx.stride, 2, True) if ctx.needs_input_grad[0] else None
+        images, grad = pad_to_min_size(images, grad, ctx.stride)
         shift, width = 2 // ctx.stride, 1 if ctx.stride == 1 else 3  # with stride 2 a single column would be skipped
         outer = [
             conv_grad(pad(grad, (by, -by)), images, weight[..., :width], ctx.stride, width // 2)[..., width // 2, None]
@@ -91,6 +93,18 @@ class Convolution(torch.autograd.Function):
         ]
         middle = conv_grad(grad, images, weight[..., :3], ctx.stride, 1)
         return images_grad, torch.cat([outer[0], middle, outer[1]], 3), None
+
+
+def pad_to_min_size(images: Tensor, grad: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Return images and the output gradient, padded with zeros at the bottom and right for images of MIN_SIZE."""
+    sizes = [max(size, least) for size, least in zip(images.shape[2:], MIN_SIZE, strict=True)]
+    return pad_to(images, sizes), pad_to(grad, [(size - 1) // stride + 1 for size in sizes])
+
+
+def pad_to(images: Tensor, sizes: list[int]) -> Tensor:
+    """Return images (N, C, H, W), padded with zeros at the bottom and right to these sizes."""
+    height, width = (size - have for size, have in zip(sizes, images.shape[2:], strict=True))
+    return pad(images, (0, width, 0, height)) if height or width else images
 
 
 def conv_grad(

@@ -14,6 +14,7 @@ from maskcls.core.table import content_differs, num_folds
 from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.intervals import MIN_PEOPLE, PersonCounts, confidence_interval, person_counts
 from maskcls.evaluation.metrics import macro_f1
+from maskcls.evaluation.stacking import decide
 from maskcls.storage.run import Run
 from maskcls.storage.run_paths import Part
 
@@ -102,7 +103,7 @@ def mean_predictions(run: Members, rows: pd.DataFrame, part: Part) -> FloatArray
 
 def probs_per_fold(run: Run, ids: list[str]) -> list[FloatArray]:
     """Return the predictions of each fold for some evaluation rows."""
-    return [run.fold_predictions(k).eval.select(ids) for k in range(num_folds(run.table))]
+    return [decide(run.fold_predictions(k).eval.select(ids), run.bias) for k in range(num_folds(run.table))]
 
 
 def paired_difference(scored: ScoredPredictions, other: ScoredPredictions) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from maskcls.core.errors import DataError
 from maskcls.imaging.image_io import read_pixels
+from maskcls.imaging.resize import shrink_image
 from maskcls.system import console
 
 
@@ -29,9 +30,7 @@ def thumbnail(path: str, side: int = 200) -> str | None:
     import cv2
 
     try:
-        image = read_pixels(path)[..., ::-1]
-        scale = min(1.0, side / max(image.shape[:2]))
-        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = shrink_image(read_pixels(path), side)[..., ::-1]
         return data_uri("jpeg", cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes())
     except (DataError, cv2.error):
         return None

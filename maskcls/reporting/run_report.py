@@ -15,7 +15,15 @@ from maskcls.evaluation.calibration import calibration_bins
 from maskcls.evaluation.error_analysis import count_wrong_attributes
 from maskcls.reporting.figures import RunResults, render_figures
 from maskcls.reporting.html import data_uri, render_template, thumbnail
-from maskcls.reporting.summary import Numbers, format_score, leak_warning, summary_rows
+from maskcls.reporting.summary import (
+    HEADS,
+    Numbers,
+    age_note,
+    format_score,
+    leak_warning,
+    score_names,
+    summary_rows,
+)
 from maskcls.storage.run import Run
 from maskcls.system.console import format_duration
 from maskcls.system.files import atomic_write, write_text
@@ -56,11 +64,14 @@ def render_report(run: Run, metrics: Numbers, table: pd.DataFrame, oof: pd.DataF
         "metrics": metrics,
         "sample": sample_size(metrics["oof"]),
         "images": images,
-        "lines": list(summary_rows(metrics)),
+        "lines": list(summary_rows(metrics, score_names(metrics))),
+        "heads": [HEADS[name].replace("\n", " ") for name in score_names(metrics)],
+        "age_note": age_note(metrics),
         "tiles": list(headline_scores(metrics)),
         "leak": leak_warning(metrics["people_on_both_sides"]),
         "classes": class_rows(metrics),
         "sections": config_sections(run),
+        "monitor": "cross entropy" if read_config(run).get("monitor") == "val_loss" else "F1",
         "environment": describe_environment(run),
         "epochs": len(run.history()),
         "unlabelled": int((table["part"] == "eval").sum()),
@@ -85,9 +96,13 @@ def headline_scores(metrics: Numbers) -> Iterator[tuple[str, str, str]]:
     oof, folds, evaluation = metrics["oof"], len(metrics["folds"]), metrics["eval"]
     sample = sample_size(oof)
     yield "out-of-fold macro F1", format_score(oof["f1"]), sample
+    if decision := metrics.get("decision"):
+        yield "plain argmax macro F1", format_score(decision["plain"]["oof"]["f1"]), "out of fold, without the decision"
     yield "out-of-fold accuracy", format_score(oof["accuracy"]), sample
     for name in ("mask", "gender", "age"):
         yield f"{name} F1", format_score(oof[f"{name}_f1"]), f"out of fold, {sample}"
+    if oof.get("age_mae") is not None:
+        yield "age MAE in years", f"{oof['age_mae']:.2f}", f"out of fold, n = {oof['age_images']} images of known age"
     yield "macro F1 per fold", format_mean_std(metrics["folds_mean"]), over_folds(folds)
     if evaluation:
         sample = sample_size(evaluation)
@@ -132,16 +147,26 @@ def class_rows(metrics: Numbers) -> list[Numbers]:
 
 def top_errors(oof: pd.DataFrame) -> Iterator[dict[Any, Any]]:
     """Yield the misclassified images with the highest confidence, highest first."""
-    wrong = oof[oof["label"] != oof["guess"]].sort_values(["sure", "id"], ascending=[False, True], kind="stable")
-    for row in wrong.head(NUM_TOP_ERRORS).to_dict("records"):
+    for row in worst_errors(oof, NUM_TOP_ERRORS):
         label, pred = CLASSES[row["label"]], CLASSES[row["guess"]]
         values = [(b, a != b) for a, b in zip(label.split(), pred.split(), strict=True)]
         yield row | {"label": label, "pred": values, "image": thumbnail(row["path"])}
 
 
+def worst_errors(oof: pd.DataFrame, count: int) -> list[dict[Any, Any]]:
+    """Return the rows of the misclassified images with the highest confidence, highest first."""
+    wrong = oof[oof["label"] != oof["guess"]].sort_values(["sure", "id"], ascending=[False, True], kind="stable")
+    return wrong.head(count).to_dict("records")
+
+
+def read_config(run: Run) -> Mapping[str, Any]:
+    """Return the config of a run, empty if there is none."""
+    return run.config if run.config_path.exists() else {}
+
+
 def config_sections(run: Run) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """Return the config as sections: group, option, and its values under dotted names; plain values come first."""
-    config = run.config if run.config_path.exists() else {}
+    config = read_config(run)
     plain = [(name, format_value(value)) for name, value in config.items() if not isinstance(value, dict)]
     groups = [(name, value) for name, value in config.items() if isinstance(value, dict)]
     parts = [(name, str(value.get("name", "")), list(flatten(value))) for name, value in groups]

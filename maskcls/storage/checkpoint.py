@@ -71,7 +71,9 @@ def wrap_load_errors(path: Path) -> Iterator[None]:
 
 
 def retry_hint(path: Path) -> str:
-    """Return how to train the fold of a broken checkpoint again."""
+    """Return how to train the fold of a broken checkpoint again; outside a run there is no fold to delete."""
+    if not path.absolute().parent.name.startswith("fold"):
+        return "Copy it again from its run"
     return f"Delete {path.parent} (and metrics.json, if present) and run again; the other folds are kept"
 
 
@@ -99,6 +101,11 @@ def average_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
             for key, value in models[-1].items()}  # fmt: skip
 
 
+def split_members(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the content of a fold's checkpoint once for each network whose predictions are averaged."""
+    return [{**content, "model": weights} for weights in (content["model"], *content.get("members", ()))]
+
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 REQUIRED_KEYS = ("model", "model_word", "head", "crop", "classes", "mean", "std")
 MAX_MESSAGE = 300  # characters of a message that quotes a file
@@ -109,13 +116,27 @@ def load_fold_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RunError(f"checkpoint {path} is missing. {retry_hint(path)}")
     content = load_checkpoint(path)
+    if isinstance(content, dict) and content.keys() >= {"optimizer", "history", "ema"}:
+        content = from_training_state(content, path)
     missing = [key for key in REQUIRED_KEYS if not isinstance(content, dict) or key not in content]
     if missing:
         raise RunError(f"{path} is not a maskcls checkpoint: missing keys {', '.join(missing)}")
     with wrap_read_errors(path):
-        check_plain({key: value for key, value in content.items() if key != "model"})
+        check_plain({key: value for key, value in content.items() if key not in ("model", "members")})
+        if not isinstance(content.get("members", []), list):
+            raise FormatError("members is not a list")
         check_normalization(content["mean"], content["std"])
     if content["classes"] != list(CLASSES):
         message = f"{path} was trained for other classes or another order of classes: {content['classes']}"
         raise RunError(message[:MAX_MESSAGE])
     return content
+
+
+def from_training_state(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return a training state (last.pt) as a checkpoint: the weights that predict, their epoch, the preprocessing."""
+    if "classes" not in content:
+        what = f"{path} was written by an older version, without its preprocessing"
+        raise RunError(f"{what}. Use best.pt or epoch*.pt of the same fold")
+    metadata = {key: value for key, value in content.items() if key in (*REQUIRED_KEYS, "tta", "precision")}
+    weights, history = content["ema"] or content["model"], content["history"]
+    return metadata | {"model": weights, "epoch": len(history) if isinstance(history, list) else None}

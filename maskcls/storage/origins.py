@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from maskcls.core.config import Config
+from maskcls.storage.hub import find_in_cache
 from maskcls.storage.pretrained import resolve_weights
 from maskcls.storage.run import Run
 from maskcls.system.file_digests import file_digest, joint_digest
@@ -31,15 +31,4 @@ def find_weights(pretrained: bool | str | None, arch: str) -> Path | None:
     """Return the file of pretrained weights, None without pretrained weights or before their download."""
     if isinstance(pretrained, str):
         return resolve_weights(pretrained)
-    return find_in_hub(arch) if pretrained else None
-
-
-def find_in_hub(arch: str) -> Path | None:
-    """Return the file of an architecture's weights in the hub's cache, or None."""
-    import timm
-    from huggingface_hub import try_to_load_from_cache
-
-    facts: Any = timm.get_pretrained_cfg(arch)
-    names = ("model.safetensors", "pytorch_model.bin") if facts is not None and facts.hf_hub_id else ()
-    files = [try_to_load_from_cache(facts.hf_hub_id, name) for name in names]
-    return next((Path(file) for file in files if isinstance(file, str)), None)
+    return find_in_cache(arch) if pretrained else None

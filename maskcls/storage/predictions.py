@@ -1,4 +1,4 @@
-"""Predictions: image ids and class probabilities, as CSV and npz."""
+"""Predictions: image ids, class probabilities and expected ages, as CSV and npz."""
 
 from __future__ import annotations
 
@@ -19,36 +19,61 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PROB_COLUMNS = [f"p{i}" for i in range(len(CLASSES))]
+YEARS_COLUMNS = ["expected_age", "age_sd"]  # in years
 TOLERANCE = 1e-3  # largest difference of a sum of probabilities from one
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class probabilities of images, (N, 18), with the images' ids."""
+    """Class probabilities of images, (N, 18), with the images' ids; of a head over years also the age."""
 
     ids: npt.NDArray[np.str_]
     probs: FloatArray
     source: Path | str = "predictions"  # the file, for messages
+    ages: FloatArray | None = None  # (N, 2): expected age and its standard deviation, in years
+
+    @classmethod
+    def of_columns(cls, ids: npt.NDArray[np.str_], columns: npt.NDArray[Any]) -> Predictions:
+        """Return the predictions whose columns are those of a head, (N, 18), or (N, 20) with E[age] and E[age²]."""
+        probs = np.ascontiguousarray(columns[:, : len(CLASSES)], np.float32)
+        moments = columns[:, len(CLASSES) :]
+        return cls(ids, probs, ages=mean_and_sd(moments) if moments.shape[1] else None)
+
+    @property
+    def columns(self) -> npt.NDArray[Any]:
+        """The columns (N, 18) or (N, 20), whose mean over several predictions is the prediction of their mixture."""
+        if self.ages is None:
+            return self.probs
+        age, sd = self.ages.astype(np.float64).T
+        return np.column_stack([self.probs, age, age**2 + sd**2])
 
     @classmethod
     def read(cls, path: Path) -> Predictions:
-        """Read the columns id and p0 … p17 of a CSV; `select` checks that ids are unique."""
+        """Read the columns id, p0 … p17 and ages of a CSV; `select` checks that ids are unique."""
         try:
-            table = read_csv(path, {"id": str} | dict.fromkeys(PROB_COLUMNS, np.float32))
+            types = {"id": str} | dict.fromkeys(PROB_COLUMNS, np.float32)
+            table = read_csv(path, types, dict.fromkeys(YEARS_COLUMNS, np.float32))
             probs = table[PROB_COLUMNS].to_numpy()
             check_probs(probs)
+            ages = table[YEARS_COLUMNS].to_numpy() if {*YEARS_COLUMNS} <= {*table} else None
+            check_ages(ages)
         except (OSError, ValueError, ArithmeticError, MemoryError) as error:
             reason = " ".join(str(error).split())[:200]
             raise RunError(f"cannot read predictions from {path} ({reason}). Delete it and run again") from error
-        return cls(table["id"].to_numpy(str), probs, path)
+        return cls(table["id"].to_numpy(str), probs, path, ages)
 
-    def write(self, path: Path, rows: pd.DataFrame | None = None) -> None:
-        """Write id and p0 … p17 as CSV; with rows of the image table also their columns and the predicted class."""
+    def write(self, path: Path, rows: pd.DataFrame | None = None, plain: IntArray | None = None) -> None:
+        """Write the columns of `to_frame` as CSV; with rows of the image table also some of theirs and the class.
+
+        `plain` are the predicted classes without a decision, which are then written, too.
+        """
         table = self.to_frame()
         if rows is not None:
             for position, name in enumerate(("person", "fold", "label"), 1):
                 table.insert(position, name, rows[name].to_numpy())
             table.insert(4, "guess", self.preds)
+            if plain is not None:
+                table.insert(5, "plain", plain)
         write_text(path, table.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
 
     @property
@@ -58,6 +83,16 @@ class Predictions:
 
     def select(self, ids: Sequence[str]) -> FloatArray:
         """Return the probabilities (N, 18) of `ids` in their order; DataError for a missing or duplicate id."""
+        return self.probs[self.find(ids)]
+
+    def reorder(self, ids: Sequence[str]) -> Predictions:
+        """Return the predictions of `ids` in their order; DataError for a missing or duplicate id."""
+        positions = self.find(ids)
+        ages = None if self.ages is None else self.ages[positions]
+        return Predictions(self.ids[positions], self.probs[positions], self.source, ages)
+
+    def find(self, ids: Sequence[str]) -> IntArray:
+        """Return the positions (N,) of `ids`; DataError for a missing or duplicate id."""
         import pandas as pd
 
         for values, where in ((pd.Series(list(ids), dtype=str), "in the images to predict"), (pd.Series(self.ids), "")):
@@ -67,14 +102,16 @@ class Predictions:
         if (missing := np.flatnonzero(positions < 0)).size:
             what = f"{self.source} has no probabilities for {len(missing)} of {len(ids)} images"
             raise DataError(f"{what}, first {ids[int(missing[0])]}")
-        return self.probs[positions]
+        return positions
 
     def to_frame(self) -> pd.DataFrame:
-        """Return id and p0 … p17 as columns."""
+        """Return id, p0 … p17 and, if known, ages as columns."""
         import pandas as pd
 
         table = pd.DataFrame(self.probs.astype(np.float64), columns=PROB_COLUMNS)
         table.insert(0, "id", self.ids.astype(object))
+        if self.ages is not None:
+            table[YEARS_COLUMNS] = self.ages.astype(np.float64)
         return table
 
 
@@ -86,6 +123,7 @@ class FoldPredictions:
     eval: Predictions
     num_epochs: int
     selected_epochs: list[int]  # whose averaged weights predict
+    is_concluded: bool = False  # True: the fold was concluded before its last epoch
 
     @classmethod
     def read(cls, path: Path) -> FoldPredictions:
@@ -96,13 +134,16 @@ class FoldPredictions:
             for name, ndim in (("epochs", 0), ("epoch", 1)):
                 if name not in arrays or arrays[name].dtype.kind not in "iu" or arrays[name].ndim != ndim:
                     raise FormatError(f"{name} is not {'a list of integers' if ndim else 'an integer'}")
-            return cls(val, rest, int(arrays["epochs"]), arrays["epoch"].tolist())
+            return cls(val, rest, int(arrays["epochs"]), arrays["epoch"].tolist(), "concluded" in arrays)
 
     def write(self, path: Path) -> None:
         """Write a fold's oof.npz."""
+        mark: dict[str, Any] = {"concluded": True} if self.is_concluded else {}
+        ages = {"ages": self.val.ages, "eval_ages": self.eval.ages}
+        mark |= {name: values for name, values in ages.items() if values is not None}
         write_npz(
             path, ids=self.val.ids, probs=self.val.probs, eval_ids=self.eval.ids, eval_probs=self.eval.probs,
-            epochs=self.num_epochs, epoch=self.selected_epochs,
+            epochs=self.num_epochs, epoch=self.selected_epochs, **mark,
         )  # fmt: skip
 
 
@@ -119,7 +160,17 @@ def read_pair(arrays: dict[str, npt.NDArray[Any]], prefix: str, path: Path) -> P
         raise FormatError(f"{probs} is not float32 of {len(arrays[ids])} × {len(CLASSES)}")
     check_ids(pd.Series(arrays[ids], dtype=str))
     check_probs(arrays[probs])
-    return Predictions(arrays[ids], arrays[probs], path)
+    ages = arrays.get(f"{prefix}ages")
+    if ages is not None and (ages.dtype != np.float32 or ages.shape != (len(arrays[ids]), len(YEARS_COLUMNS))):
+        raise FormatError(f"{prefix}ages is not float32 of {len(arrays[ids])} × {len(YEARS_COLUMNS)}")
+    check_ages(ages)
+    return Predictions(arrays[ids], arrays[probs], path, ages)
+
+
+def mean_and_sd(moments: npt.NDArray[Any]) -> FloatArray:
+    """Return expected ages and standard deviations (N, 2) from E[age] and E[age²], (N, 2)."""
+    age, square = moments.astype(np.float64).T
+    return np.stack([age, np.sqrt(np.maximum(square - age**2, 0))], 1).astype(np.float32)
 
 
 def check_ids(ids: pd.Series[str]) -> None:
@@ -136,3 +187,12 @@ def check_probs(probs: npt.NDArray[Any]) -> None:
         valid = (probs >= 0).all(1) & (np.abs(probs.sum(1, dtype=np.float64) - 1) <= TOLERANCE)  # False for NaN, inf
     if not valid.all():
         raise FormatError(f"row {int(np.flatnonzero(~valid)[0]) + 1} does not hold probabilities that sum to one")
+
+
+def check_ages(ages: npt.NDArray[Any] | None) -> None:
+    """Raise FormatError for rows (N, 2) that are not an age and its standard deviation."""
+    if ages is None:
+        return
+    valid = (np.isfinite(ages) & (ages >= 0)).all(1)
+    if not valid.all():
+        raise FormatError(f"row {int(np.flatnonzero(~valid)[0]) + 1} does not hold an age and its standard deviation")

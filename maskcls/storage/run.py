@@ -60,16 +60,20 @@ class Run(RunPaths):
     def open(cls, name: str | Path, runs_dir: str | Path = "runs") -> Run:
         """Return a finished run by its folder or its name in `runs_dir`; RunError if it is not finished or broken."""
         run = cls(find_run(name, Path(runs_dir)))
-        if not run.is_done:
+        if not os.path.lexists(run.metrics_path):
             raise RunError(f"run {run.path} is not finished (no metrics.json). Run it again to resume")
-        if "hardware" not in run.config:  # the last key of the file
-            raise RunError(f"{run.config_path} is truncated. Run it again under another name=")
-        if (precision := run.config.get("precision")) not in list(PRECISIONS):  # it may be unhashable
-            what = f"precision must be one of {', '.join(PRECISIONS)}, got {str(precision)[:40]!r}"
-            raise RunError(f"{run.config_path}: {what}")
         read_json(run.metrics_path)
-        run.table  # noqa: B018  # a broken table is reported now
+        run.check()
         return run
+
+    def check(self) -> None:
+        """Raise RunError for a config that is truncated or has an unknown precision, and for a broken table."""
+        if "hardware" not in self.config:  # the last key of the file
+            raise RunError(f"{self.config_path} is truncated. Run it again under another name=")
+        if (precision := self.config.get("precision")) not in list(PRECISIONS):  # it may be unhashable
+            what = f"precision must be one of {', '.join(PRECISIONS)}, got {str(precision)[:40]!r}"
+            raise RunError(f"{self.config_path}: {what}")
+        self.table  # noqa: B018  # a broken table is reported now
 
     @property
     def is_done(self) -> bool:
@@ -108,6 +112,12 @@ class Run(RunPaths):
     def metrics(self) -> dict[str, Any] | None:
         """Return the closing metrics, None if the run is not finished."""
         return read_metrics(self.metrics_path) if os.path.lexists(self.metrics_path) else None
+
+    @cached_property
+    def bias(self) -> list[float] | None:
+        """The bias of each class's log-probability that was fitted by `decision`, (18,), None if there is none."""
+        decision = (self.metrics() or {}).get("decision")
+        return decision and decision["bias"]
 
     def history(self) -> list[dict[str, Any]]:
         """Return the numbers of each fold and epoch."""
@@ -185,8 +195,11 @@ def differing_origins(current: Mapping[str, str], recorded: Any) -> list[str]:
 
 
 def run_content(cfg: Config) -> dict[str, Any]:
-    """Return the content that a run's hash covers; another run is identified by its name and its data."""
+    """Return the content that a run's hash covers: of CSV files their rows, of another run its name and data."""
     content = cfg.hashed_items()
+    for component in (cfg.data, cfg.extra, cfg.augmentation):
+        if component.content is not None:
+            content[component.group] = component.content
     for group, key in (("model", "init"), ("pseudo", "run")):
         if other := content[group].get(key):
             source = Run(Path(other))

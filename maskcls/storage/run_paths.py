@@ -50,6 +50,16 @@ class RunPaths:
         return self.path / "log.jsonl"
 
     @property
+    def epochs_csv_path(self) -> Path:
+        """The epochs of log.jsonl as a table, with logger=csv."""
+        return self.path / "metrics.csv"
+
+    @property
+    def tensorboard_dir(self) -> Path:
+        """The event files of logger=tensorboard."""
+        return self.path / "tensorboard"
+
+    @property
     def report_path(self) -> Path:
         """The report page."""
         return self.path / "report.html"

@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from maskcls.core.schema import NonNegativeFloat, UnitInterval
+from maskcls.core.task import CLASSES
 
+MAX_BIAS = 100.0  # of a log-probability: far beyond any use, and its exponential is finite
+Bias = Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]
 Index = Annotated[int, Field(ge=0, lt=2**32)]
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -35,6 +38,10 @@ class Scores(Spread):
     age_f1: UnitInterval
     photos: Index
     people: Index | None = None  # not counted for a fold
+    age_mae: NonNegativeFloat | None = None  # years; of a head over years
+    age_mae_interval: Interval | None = None
+    age_images: Index | None = None
+    open_ended: Index | None = None
 
 
 class FoldScores(Scores):
@@ -49,6 +56,20 @@ class EvalScores(Scores):
     single: Spread | None = None
 
 
+class Plain(Part):
+    """The scores of the most probable class, without the decision."""
+
+    oof: Scores
+    eval: EvalScores | None
+
+
+class Decision(Part):
+    """The bias of each class's log-probability, and the scores without it."""
+
+    bias: Annotated[list[Bias], Field(min_length=len(CLASSES), max_length=len(CLASSES))]
+    plain: Plain
+
+
 class Metrics(Part):
     """metrics.json: the closing metrics of a finished run."""
 
@@ -56,6 +77,7 @@ class Metrics(Part):
     oof: Scores
     eval: EvalScores | None
     people_on_both_sides: Index
+    decision: Decision | None = None  # only if a bias was fitted
 
 
 class About(Part):

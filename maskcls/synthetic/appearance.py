@@ -12,12 +12,12 @@ Hair = Literal["crop", "fringe", "side", "back", "long", "bob", "tied", "perm", 
 Neckline = Literal["round", "vee", "collar", "suit", "hood", "roll"]
 
 HAIRS: dict[str, tuple[Hair, ...]] = {  # by gender and age third; a style named twice is worn twice as often
-    "male young": ("fringe", "fringe", "side", "crop", "crop", "bob"),
+    "male young": ("fringe", "fringe", "side", "crop", "crop", "crop"),
     "male middle": ("side", "crop", "side", "fringe", "back"),
     "male old": ("side", "back", "crop", "bald", "back"),
-    "female young": ("long", "long", "long", "bob", "tied", "fringe"),
-    "female middle": ("bob", "long", "tied", "perm", "bob", "side"),
-    "female old": ("perm", "perm", "perm", "bob", "side"),
+    "female young": ("long", "long", "long", "bob", "tied", "tied"),
+    "female middle": ("bob", "long", "tied", "perm", "bob", "bob"),
+    "female old": ("perm", "perm", "perm", "perm", "bob"),
 }
 
 
@@ -105,9 +105,9 @@ class Shot:
 
 def sample_identity(rng: np.random.Generator, gender: int, age: int) -> Identity:
     """Return a random person of a gender (0 male, 1 female) and age in years."""
-    looks = age + rng.normal(0, 4.2) + (rng.gamma(2.0, 2.5) if age >= 60 else 0)  # 60 stands for "60 and over"
+    looks = age + rng.normal(0, 3.0) + (3 + rng.gamma(2.0, 4.0) if age >= 60 else 0)  # 60 stands for "60 and over"
     feminine = (1 if gender else -1) + rng.normal(0, 0.36)
-    liking = np.exp(0.55 * feminine * _LIKING)
+    liking = np.exp(0.65 * feminine * _LIKING)
     cloth, second = rng.choice(len(_CLOTHES), 2, replace=False, p=liking / liking.sum())
     wall, other = rng.choice(len(_WALLS), 2, replace=False)
     return Identity(
@@ -121,7 +121,7 @@ def sample_identity(rng: np.random.Generator, gender: int, age: int) -> Identity
         scene=int(rng.integers(4)),
         light=float(rng.uniform(-1, 1)),
         neckline=_neckline(rng, feminine, looks),
-        shoulders=float(2.32 - 0.18 * feminine + rng.normal(0, 0.1)),
+        shoulders=float(2.32 - 0.2 * feminine + rng.normal(0, 0.1)),
         **_hair(rng, feminine, looks),
         **_skin(rng, feminine, looks),
         **_shape(rng, feminine, looks),
@@ -174,11 +174,11 @@ def _neckline(rng: np.random.Generator, feminine: float, looks: float) -> Neckli
 
 def _hair(rng: np.random.Generator, feminine: float, looks: float) -> dict:
     third = "young" if looks < 32 else "middle" if looks < 51 else "old"
-    styles = HAIRS[("female " if feminine + rng.normal(0, 0.36) > 0 else "male ") + third]
-    dyed = rng.random() < (0.2 if looks < 35 else 0.22)
+    styles = HAIRS[("female " if feminine + rng.normal(0, 0.4) > 0 else "male ") + third]
+    dyed = rng.random() < (0.2 if looks < 35 else 0.3 if looks < 60 else 0.1)
     black = _near((34, 29, 28), rng, 6)
     brown = _near(((96, 62, 42), (132, 88, 56), (70, 42, 34), (150, 110, 70))[rng.integers(4)], rng, 8)
-    grey = float(np.clip(_ramp(looks, 42, 67) ** 1.3 + rng.normal(0, 0.09), 0, 1)) if looks > 36 else 0.0
+    grey = float(np.clip(_ramp(looks, 44, 66) ** 1.5 + rng.normal(0, 0.09), 0, 1)) if looks > 36 else 0.0
     lost = max(-feminine, 0.15) * _ramp(looks, 30, 64)
     return {
         "hair": styles[rng.integers(len(styles))],
@@ -196,16 +196,16 @@ def _hair(rng: np.random.Generator, feminine: float, looks: float) -> dict:
 
 def _skin(rng: np.random.Generator, feminine: float, looks: float) -> dict:
     fair = _mix((238, 206, 184), (196, 148, 116), float(np.clip(rng.beta(2, 2.6) - 0.12 * feminine, 0, 1)))
-    old = _ramp(looks, 28, 62)
+    old = _ramp(looks, 27, 62) ** 0.7
     skin = _mix(fair, (186, 144, 112), 0.45 * old)
     bare = (skin[0] * 0.86, skin[1] * 0.66, skin[2] * 0.66)
-    lips = _mix(bare, (196, 62, 74), float(np.clip(0.22 + 0.24 * feminine + rng.normal(0, 0.13), 0, 0.8)))
+    lips = _mix(bare, (196, 62, 74), float(np.clip(0.23 + 0.28 * feminine + rng.normal(0, 0.13), 0, 0.8)))
     return {
         "skin": _near(skin, rng, 4),
         "tone": float(np.clip(0.25 + 0.6 * old + rng.normal(0, 0.15), 0.05, 1.1)),
         "lip_colour": _mix(lips, skin, 0.3 * old),
-        "wrinkles": float(np.clip(_ramp(looks, 30, 62) + rng.normal(0, 0.12), 0, 1.2)),
-        "bags": float(np.clip(0.15 + 0.75 * _ramp(looks, 32, 64) + rng.normal(0, 0.15), 0, 1.1)),
+        "wrinkles": float(np.clip(_ramp(looks, 27, 60) ** 0.7 + rng.normal(0, 0.12), 0, 1.2)),
+        "bags": float(np.clip(0.15 + 0.75 * _ramp(looks, 27, 62) ** 0.7 + rng.normal(0, 0.15), 0, 1.1)),
         "spots": float(np.clip(_ramp(looks, 42, 64) + rng.normal(0, 0.2), 0, 1)),
         "moles": tuple((float(x), float(y)) for x, y in rng.uniform((-0.7, 0.15), (0.7, 1.15), (rng.poisson(0.6), 2))),
     }
@@ -214,21 +214,21 @@ def _skin(rng: np.random.Generator, feminine: float, looks: float) -> dict:
 def _shape(rng: np.random.Generator, feminine: float, looks: float) -> dict:
     return {
         "width": float(rng.normal(1, 0.045)),
-        "jaw": float(0.79 - 0.05 * feminine + rng.normal(0, 0.04)),
+        "jaw": float(0.79 - 0.055 * feminine + rng.normal(0, 0.04)),
         "chin": float(1.43 - 0.02 * feminine + rng.normal(0, 0.05)),
-        "sag": float(np.clip(_ramp(looks, 34, 64) + rng.normal(0, 0.15), 0, 1.2)),
+        "sag": float(np.clip(_ramp(looks, 29, 64) ** 0.8 + rng.normal(0, 0.15), 0, 1.2)),
     }
 
 
 def _features(rng: np.random.Generator, feminine: float, looks: float) -> dict:
-    old = _ramp(looks, 25, 65)
+    old = _ramp(looks, 27, 65) ** 0.8
     return {
         "eye": float(1.0 + 0.07 * feminine - 0.18 * old + rng.normal(0, 0.08)),
         "eye_gap": float(rng.normal(0.43, 0.02)),
         "eye_tilt": float(rng.normal(0.06, 0.06) - 0.1 * old),
         "lid": float(np.clip(rng.normal(0.5, 0.3) + 0.2 * old, 0, 1.2)),
         "iris": _near((58, 38, 28), rng, 8),
-        "brow": float(np.clip(1 - 0.28 * feminine - 0.2 * old + rng.normal(0, 0.2), 0.35, 1.6)),
+        "brow": float(np.clip(1 - 0.3 * feminine - 0.2 * old + rng.normal(0, 0.2), 0.35, 1.6)),
         "brow_height": float(rng.normal(0.28, 0.025)),
         "nose": float(1 - 0.05 * feminine + 0.08 * old + rng.normal(0, 0.09)),
         "mouth": float(rng.normal(0.37, 0.03)),
@@ -240,8 +240,8 @@ def _extras(rng: np.random.Generator, feminine: float, looks: float) -> dict:
     beard = feminine < -0.3 and rng.random() < 0.4
     glasses = rng.random() < 0.24 + 0.1 * _ramp(looks, 35, 60)
     return {
-        "makeup": float(np.clip(0.35 * feminine + rng.normal(0.1, 0.22), 0, 1)),
-        "stubble": float(np.clip(0.14 - 0.17 * feminine + rng.normal(0, 0.09), 0, 0.45) * (1.7 if beard else 1)),
+        "makeup": float(np.clip(0.4 * feminine + rng.normal(0.1, 0.22), 0, 1)),
+        "stubble": float(np.clip(0.18 - 0.2 * feminine + rng.normal(0, 0.09), 0, 0.45) * (1.7 if beard else 1)),
         "moustache": bool(beard and rng.random() < 0.3),
         "glasses": float(rng.uniform(0.35, 1)) if glasses else 0.0,
         "frame": _near(((26, 24, 26), (96, 62, 40), (150, 140, 124), (60, 40, 44))[rng.integers(4)], rng, 8),

@@ -21,6 +21,7 @@ from maskcls.synthetic.appearance import sample_identity, sample_shot
 from maskcls.synthetic.portrait import apply_camera, portrait
 from maskcls.system.processes import exit_with_parent, free_shared_memory, num_cpus
 
+DRAWING_VERSION = 2  # raise it when the pixels change: folders of earlier versions are then not read
 GENDERS = ("male", "female")
 POPULATION_SHARES = np.array([549, 410, 83, 732, 817, 109]) / 2700  # people of the competition by gender and age band
 STEMS: dict[str, int] = {
@@ -58,7 +59,7 @@ class Person:
 def write(
     root: Path,
     *,
-    people: int = 120,
+    people: int = 160,
     eval_people: int = 40,
     height: int = 256,
     width: int = 192,
@@ -192,6 +193,6 @@ def render_person(person: Person, height: int, width: int) -> Iterator[tuple[str
         shot = sample_shot(rng, who)
         image, landmarks = portrait(who, shot, height, width)
         if mask < 2:
-            style: Style = "worn" if mask == 0 else _SLIPS[rng.choice(3, p=[0.48, 0.34, 0.18])]
+            style: Style = "worn" if mask == 0 else _SLIPS[rng.choice(3, p=[0.56, 0.4, 0.04])]
             image = draw_mask(image, landmarks, sample_mask(rng), style, rng)
         yield stem, apply_camera(image, shot)

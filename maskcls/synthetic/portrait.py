@@ -54,7 +54,7 @@ def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
 
 def place(who: Identity, shot: Shot, height: int, width: int) -> Frame:
     """Return where the head of a photo lies in the picture."""
-    unit = 0.2 * height * shot.scale
+    unit = 0.23 * height * shot.scale
     center = (width * 0.5 + shot.shift[0] * height, height * (0.455 + shot.shift[1]))
     return Frame(center, unit, shot.tilt, shot.yaw, shot.pitch)
 

@@ -28,6 +28,7 @@ error_console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=Tru
 
 
 heading = ""  # prefix of the fold names in progress output
+prefix = ""  # of each line, of a process that shares the terminal with others
 
 
 @contextmanager
@@ -39,6 +40,25 @@ def progress_prefix(name: str) -> Iterator[None]:
         yield
     finally:
         heading = previous
+
+
+def share_terminal() -> None:
+    """Print no progress bars: those of several processes would overwrite each other."""
+    global console
+    console = Console(highlight=False, emoji=False, soft_wrap=True, force_terminal=False, width=WIDE)
+
+
+@contextmanager
+def line_prefix(text: str) -> Iterator[None]:
+    """Context manager that puts a prefix before each line of a process that shares the terminal with others."""
+    global console, prefix
+    before = console, prefix
+    share_terminal()
+    prefix = f"{text} "
+    try:
+        yield
+    finally:
+        console, prefix = before
 
 
 def is_main_process() -> bool:
@@ -62,13 +82,20 @@ def escape_value(value: Any) -> Any:
 def info(text: str, style: str = "") -> None:
     """Print a line on rank 0, without interpreting markup."""
     if is_main_process():
-        console.print(escape_controls(redact(text)), style=style or None, markup=False)
+        console.print(escape_controls(prefix + redact(text)), style=style or None, markup=False)
 
 
 @functools.cache
 def info_once(text: str) -> None:
     """Print a message only the first time that this process emits it."""
     info(text, "yellow")
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Print a warning to standard error on rank 0, only the first time that this process emits it."""
+    if is_main_process():
+        error_console.print(escape_controls(prefix + redact(f"warning: {text}")), style="yellow", markup=False)
 
 
 def track(items: Iterable[Any], total: int, what: str = "drawing") -> Iterator[Any]:
@@ -121,9 +148,10 @@ class FoldProgress:
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
         """Print the metrics of an epoch."""
         self.info = f"loss {row['loss']:.3f} F1 {row['f1']:.3f}"
+        train = f"train F1 {row['train_f1']:.3f}  " if "train_f1" in row else ""
         info(
             f"{self.label} epoch {row['epoch']}/{epochs}  loss {row['loss']:.4f}  val loss {row['val_loss']:.4f}  "
-            f"F1 {row['f1']:.3f}  accuracy {row['accuracy']:.3f}  mask {row['mask_f1']:.2f} "
+            f"{train}F1 {row['f1']:.3f}  accuracy {row['accuracy']:.3f}  mask {row['mask_f1']:.2f} "
             f"gender {row['gender_f1']:.2f} age {row['age_f1']:.2f}  {row['images_per_second']:.0f} images/s"
         )
 
@@ -137,7 +165,7 @@ def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], 
     if not is_main_process():
         return
     cells = [[f"{cell:.4f}" if isinstance(cell, float) else cell_text(str(cell)) for cell in row] for row in rows]
-    table = Table(title=escape(escape_controls(redact(title))), title_justify="left", header_style="bold")
+    table = Table(title=escape(escape_controls(prefix + redact(title))), title_justify="left", header_style="bold")
     for i, name in enumerate(head):
         min_width = max((len(word) for row in [head, *cells] for word in row[i].split()), default=1)
         options: Any = {"justify": "left"} if i < left else {"justify": "right", "min_width": min_width}
@@ -180,7 +208,7 @@ def exit_on_error(main: Callable[[], Any]) -> Any:
         sys.exit(1)
     except Exception as error:
         if not isinstance(error, ConfigError | DataError):
-            await_signal()
+            error = await_signal(error)
         print_error(as_user_error(error))
         sys.exit(2)
 

@@ -70,9 +70,9 @@ def open_part_file(path: Path) -> tuple[IO[bytes], Path]:
         file.close()  # another process removed it before it was locked
 
 
-def remove_stale_parts(folder: Path) -> None:
+def remove_stale_parts(folder: Path, pattern: str = "**/.*.part") -> None:
     """Remove the temporary files of killed processes in a folder; those of running processes are locked and kept."""
-    for part in folder.rglob(".*.part"):
+    for part in folder.glob(pattern):
         with contextlib.suppress(OSError, ValueError), open_file(part) as file:
             if flock(file, wait=False) or has_ended(*read_writer(part)):
                 part.unlink()

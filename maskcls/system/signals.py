@@ -65,6 +65,14 @@ def stop_on_signals() -> Iterator[None]:
             signal.signal(number, handlers[number])
 
 
-def await_signal() -> None:
-    """Wait a moment after an error: a signal to the process group may have reached a child process first."""
-    time.sleep(GRACE)
+def await_signal(error: Exception) -> Exception:
+    """Wait a moment after an error and return it: a signal to the process group may have reached a child process first.
+
+    torch raises the error of a killed loader worker in a signal handler, sometimes only here, after that of the broken
+    connection to the worker: then it is returned.
+    """
+    try:
+        time.sleep(GRACE)
+    except RuntimeError as cause:
+        return cause
+    return error

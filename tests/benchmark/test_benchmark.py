@@ -52,7 +52,7 @@ def test_each_contender_runs_once_per_round_in_a_new_random_order() -> None:
 @pytest.mark.parametrize(
     "override,message",
     [
-        ("batch=64", "conflicts with settings=. Set it there"),
+        ("batch_size=64", "conflicts with settings=. Set it there"),
         ("model=resnet18", "conflicts with settings=. Set it there"),
         ("crop.width=64", "conflicts with settings=. Set it there"),
         ("crop=face", "is not supported: the other training loops do not apply it"),
@@ -88,7 +88,7 @@ def test_an_epoch_of_each_contender_takes_all_steps_and_trains(name: str, job: J
 
 
 def test_all_contenders_see_the_same_images(job: Job, tmp_path: Path) -> None:
-    links = {file.resolve() for file in link_images(job, tmp_path / "links").rglob("*.*")}
+    links = {file.resolve() for file in link_images(job.paths, job.labels, tmp_path / "links").rglob("*.*")}
     assert links == {Path(path).resolve() for path in job.paths} and len(job.paths) == 8
     images, labels = next(iter(torch.utils.data.DataLoader(ImageFileDataset(job), batch_size=8)))
     assert images.shape == (8, 3, 32, 24) and labels.tolist() == job.fold.labels[job.fold.train_indices].tolist()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import albumentations
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 import yaml
+from torchvision.transforms import v2
 
 from maskcls.components import augmentation, model
 from maskcls.components.augmentation import albumentations_
@@ -85,6 +88,80 @@ def test_pipelines_of_the_same_words_agree() -> None:
     assert all(np.array_equal(first(image(), seed), second(image(), seed)) for seed in (9, 1, 9))
 
 
+POLICIES = {
+    "randaugment": lambda: v2.RandAugment(2, 9), "trivial": v2.TrivialAugmentWide, "autoaugment": v2.AutoAugment,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_each_policy_equals_torchvisions_after_a_mirror_image(name: str) -> None:
+    augment, policy, mirrored = conf(name).build(), POLICIES[name](), 0
+    for seed in range(40):
+        torch.manual_seed(seed)
+        flip = bool(torch.rand(()) < 0.5)
+        expected = np.asarray(policy(PIL.Image.fromarray(image()[:, ::-1].copy() if flip else image())))
+        assert np.array_equal(augment(image(), seed), expected)
+        mirrored += flip
+    assert 10 < mirrored < 30
+
+
+def built(name: str, **options: Any) -> Any:
+    errors: list[str] = []
+    component = augmentation.registry.check({"name": name, **options}, errors)
+    assert component is not None, errors
+    return component.build()
+
+
+def test_a_policy_follows_its_parameters() -> None:
+    def num_changed(name: str, **options: Any) -> int:
+        augment = built(name, **options)
+        return sum(not np.array_equal(augment(image(), seed), image()) for seed in range(30))
+
+    assert num_changed("randaugment", num_ops=0, hflip=0.0) == 0
+    assert num_changed("randaugment", num_ops=0, hflip=1.0) == 30
+    assert num_changed("randaugment", num_ops=4, magnitude=30, hflip=0.0) > num_changed("randaugment", num_ops=1, hflip=0.0)
+    sheets = {name: built("autoaugment", policy=name)(image(), 1).tobytes() for name in ("imagenet", "cifar10", "svhn")}
+    assert len({*sheets.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"name": "randaugment", "magnitude": 31}, "augmentation.magnitude (randaugment) must be at most 30, got 31"),
+        ({"name": "randaugment", "num_ops": 1.5}, "augmentation.num_ops (randaugment): expected int, got 1.5"),
+        ({"name": "autoaugment", "policy": "imagnet"}, "did you mean 'imagenet'?"),
+        ({"name": "trivial", "magnitude": 3}, "unknown parameter 'magnitude' of augmentation=trivial"),
+    ],
+)
+def test_a_wrong_parameter_of_a_policy_is_a_sentence(options: dict[str, Any], sentence: str) -> None:
+    errors: list[str] = []
+    assert augmentation.registry.check(options, errors) is None
+    assert len(errors) == 1 and sentence in errors[0]
+
+
+@pytest.mark.parametrize("name", ["albumentations", *POLICIES])
+def test_random_erasing_fills_one_box_with_noise_in_its_share_of_the_images(name: str) -> None:
+    options = {"transforms": {}} if name == "albumentations" else {"hflip": 0.0}
+    with_it, without = built(name, erasing=0.5, **options), built(name, **options)
+    plain, erased = np.full((64, 48, 3), 90, np.uint8), 0
+    for seed in range(40):
+        changed = (with_it(plain, seed) != without(plain, seed)).any(2)
+        assert np.array_equal(with_it(plain, seed), with_it(plain, seed))
+        rows, columns = np.nonzero(changed.any(1))[0], np.nonzero(changed.any(0))[0]
+        if len(rows):
+            box = changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            assert box.mean() > 0.95 and 0.01 < box.size / changed.size < 0.36
+            erased += 1
+    assert 10 < erased < 30
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_training_steps_random_numbers_do_not_move(name: str) -> None:
+    augment, state = built(name), torch.get_rng_state()
+    augment(image(), 3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_global_random_states_neither_matter_nor_move() -> None:
     augment = conf("heavy").build()
     np.random.seed(0)
@@ -148,3 +225,15 @@ def test_the_pipelines_own_p_is_a_probability(p: Any) -> None:
     faults: list[str] = []
     assert augmentation.registry.check({"name": "albumentations", "transforms": {}, "p": p}, faults) is None
     assert len(faults) == 1 and faults[0].startswith("augmentation.p (albumentations)")
+
+
+def test_random_erasing_does_not_depend_on_the_mirror_image() -> None:
+    augment = built("albumentations", erasing=0.5, transforms={"HorizontalFlip": {"p": 0.5}})
+    image = np.zeros((64, 48, 3), np.uint8)
+    image[:, 24:] = 255
+    groups = Counter()
+    for seed in range(80):
+        after = augment(image, seed)
+        is_erased = bool(np.any((after != 0) & (after != 255)))
+        groups[bool(after[:, 24:].mean() < after[:, :24].mean()), is_erased] += 1
+    assert min(groups[is_mirrored, is_erased] for is_mirrored in (True, False) for is_erased in (True, False)) > 8

@@ -6,14 +6,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from scipy.optimize import approx_fprime
 from scipy.stats import rankdata
+from sklearn.metrics import f1_score
 
 from maskcls.components import blend
 from maskcls.components.blend import Blend
 from maskcls.core.errors import ConfigError
 from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.metrics import macro_f1
+from maskcls.evaluation.stacking import fit_weights
 
 Case = tuple[FloatArray, IntArray, list[str]]
 
@@ -36,7 +37,7 @@ def build(name: str, data: Case, **params: object) -> Blend:
     return result
 
 
-WORDS = {"mean": {}, "rank": {}, "vote": {}, "weighted": {"weights": [1.0, 2.0, 0.5]}, "fitted": {}}
+WORDS = {"mean": {}, "rank": {}, "vote": {}, "weighted": {"weights": [1.0, 2.0, 0.5]}, "fitted": {}, "greedy": {}}
 
 
 @pytest.mark.parametrize("name", WORDS)
@@ -95,48 +96,34 @@ def test_vote_is_the_majority_and_of_equal_ones_the_more_probable() -> None:
         assert probs[i].argmax() == max(winners, key=lambda label: data[0][:, i, label].mean())
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_the_gradient_of_the_soft_f1_is_that_of_finite_differences(bias: bool) -> None:
-    members, truth, _ = case(photos=60)
-    x = np.random.default_rng(0).normal(0, 0.7, 3 + 18)
-    task = (members.astype(np.float64), np.eye(18)[truth], 0.01, bias)
-    numeric = approx_fprime(x, lambda point: blend.loss(point, *task)[0], 1e-7)
-    np.testing.assert_allclose(blend.loss(x, *task)[1], numeric, atol=1e-6)
-
-
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("shrink", [0.0, 0.001, 0.1])
-def test_fitted_is_never_worse_than_the_mean_in_sample(seed: int, shrink: float) -> None:
-    members, truth, _ = case(seed, photos=120)
-    weights, offsets = blend.fit_weights(members, truth, shrink, True)
-    assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
-    fitted = macro_f1(truth, blend.apply_bias(members, weights, offsets).argmax(1))
-    assert fitted >= macro_f1(truth, members.mean(0).argmax(1))
-
-
 def test_fitted_finds_the_members_that_know_something() -> None:
     members, truth, persons = case(skill=(0.0, 0.25, 0.0), photos=600)
-    weights, _ = blend.fit_weights(members, truth, 0.0, True)
+    weights, _ = fit_weights(members, truth, 0.0, np.eye(18))
     assert weights[1] > 0.8
     honest = macro_f1(truth, build("fitted", (members, truth, persons)).oof.argmax(1))
     assert honest > macro_f1(truth, members.mean(0).argmax(1)) + 0.05
 
 
-def test_a_person_has_no_part_in_what_is_learned_for_its_own_photos() -> None:
-    members, truth, persons = case(skill=(0.0, 0.25, 0.1))
-    made = build("fitted", (members, truth, persons), shrink=0.0)
+LEARNING = {"fitted": {"shrink": 0.0}, "greedy": {}}
+
+
+@pytest.mark.parametrize(("name", "skill"), [("fitted", (0.0, 0.25, 0.1)), ("greedy", (0.02,) * 6)])
+def test_a_person_has_no_part_in_what_is_learned_for_its_own_photos(name: str, skill: tuple[float, ...]) -> None:
+    members, truth, persons = case(skill=skill)
+    made = build(name, (members, truth, persons), **LEARNING[name])
     own = np.array(persons) == "person5"
     moved = np.where(own, (truth + 7) % 18, truth)
-    again = build("fitted", (members, moved, persons), shrink=0.0)
+    again = build(name, (members, moved, persons), **LEARNING[name])
     np.testing.assert_array_equal(again.oof[own], made.oof[own])
     assert (again.oof[~own] != made.oof[~own]).any()  # others may learn from it
 
 
-def test_fitted_to_noise_scores_no_better_than_chance_out_of_fold() -> None:
+@pytest.mark.parametrize("name", LEARNING)
+def test_what_is_learned_from_noise_scores_no_better_than_chance_out_of_fold(name: str) -> None:
     over, inside = [], []
     for seed in range(4):
-        data = case(seed, photos=400, skill=(0.0, 0.0, 0.0))
-        made, truth = build("fitted", data, shrink=0.0), data[1]
+        data = case(seed, photos=400, skill=(0.0,) * 5)
+        made, truth = build(name, data, **LEARNING[name]), data[1]
         random = np.random.default_rng(seed)
         guess = made.oof.argmax(1)
         chance = np.array([macro_f1(random.permutation(truth), guess) for _ in range(60)])
@@ -146,7 +133,43 @@ def test_fitted_to_noise_scores_no_better_than_chance_out_of_fold() -> None:
     assert np.mean(inside) > np.mean(over)  # what an in-sample score would have claimed
 
 
-def test_fitted_refuses_a_single_person() -> None:
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_blend_that_learns_refuses_a_single_person(name: str) -> None:
     members, truth, _ = case()
-    with pytest.raises(ConfigError, match="needs at least 2 people"):
-        build("fitted", (members, truth, ["one"] * len(truth)))
+    with pytest.raises(ConfigError, match=f"blend={name} is cross-fitted by person and needs at least 2 people"):
+        build(name, (members, truth, ["one"] * len(truth)))
+
+
+def select_naively(members: FloatArray, truth: IntArray, rounds: int) -> list[float]:
+    """Return the weights of ensemble selection by its definition: bags of members, scored by scikit-learn."""
+    bags: list[list[int]] = [[]]
+    for _ in range(rounds):
+        grown = [[*bags[-1], i] for i in range(len(members))]
+        means = [np.mean(members[bag].astype(np.float64), axis=0) for bag in grown]
+        keys = [(f1_score(truth, mean.argmax(1), average="macro"), np.log(mean[range(len(truth)), truth]).mean())
+                for mean in means]  # fmt: skip
+        bags.append(grown[max(range(len(grown)), key=lambda i: keys[i])])
+    scores = [f1_score(truth, np.mean(members[bag], axis=0).argmax(1), average="macro") for bag in bags[1:]]
+    best = bags[1:][int(np.argmax(scores))]
+    return [best.count(i) / len(best) for i in range(len(members))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_greedy_is_ensemble_selection_by_its_definition(seed: int) -> None:
+    data = case(seed, photos=120, skill=(0.2, 0.1, 0.15, 0.0))
+    weights = build("greedy", data, rounds=8).weights
+    assert weights == pytest.approx(select_naively(data[0], data[1], 8)) and sum(weights or []) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_greedy_is_never_worse_than_the_best_member_in_sample_and_its_honest_score_is_lower(seed: int) -> None:
+    data = case(seed, skill=(0.03, 0.02, 0.03, 0.02, 0.0, 0.0))
+    made, truth = build("greedy", data), data[1]
+    inside = macro_f1(truth, made(data[0]).argmax(1))
+    assert inside >= max(macro_f1(truth, member.argmax(1)) for member in data[0])
+    assert inside > macro_f1(truth, made.oof.argmax(1))
+
+
+def test_greedy_leaves_out_members_that_know_nothing() -> None:
+    weights = build("greedy", case(skill=(0.0, 0.3, 0.0), photos=600)).weights
+    assert weights is not None and weights[1] > 0.8

@@ -280,13 +280,128 @@ VARIANTS = {
     "no last newline": PLAIN.rstrip().encode(),
     "capitals": PLAIN.replace("male", "Male").replace("worn", "WORN").encode(),
     "spaces in the header": PLAIN.replace("mask,", "mask , ", 1).encode(),
-    "numbers": b"path,mask,gender,age\na.jpg,0,0,29\nsub/b.png,1,1,60\nc.jpg,2,1,30.5\n",
+    "words of other data sets": b"Image Path,Mask_Status,SEX,Age\na.jpg,with_mask,M,29\nsub/b.png,mask_weared_incorrect,F,60\nc.jpg,without_mask,Woman,30.5\n",
+    "Korean words": "filename,마스크,성별,나이\na.jpg,착용,남,29\nsub/b.png,잘못 착용,여자,60\nc.jpg,미착용,여,30.5\n".encode(),
 }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_csv_is_read_however_it_was_written(photos: Path, variant: str) -> None:
     pd.testing.assert_frame_equal(read(photos, VARIANTS[variant]), read(photos, PLAIN))
+
+
+def reading(base: Path, content: str, **more: Any) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table and its notes, without the one on missing people."""
+    told: list[str] = []
+    (base / "my.csv").write_text(content)
+    rows = table(told.append, file=str(base / "my.csv"), **more)
+    return rows, [note.removeprefix(f"{base}/") for note in told if not note.startswith("LEAK")]
+
+
+def test_other_names_are_told_in_one_line(photos: Path) -> None:
+    head = "Filename,sex,status,Age\n"
+    _, told = reading(photos, head + "a.jpg,M,worn,29\nc.jpg,F,no mask,40\n", columns={"mask": "status"})
+    words = "'Filename' as path, 'sex' as gender ('M' as male, 'F' as female), 'status' as mask ('no mask' as none)"
+    (line,) = told
+    assert line.startswith("my.csv: read column ") and all(part in line for part in [*words.split("), "), "'Age' as age"])
+
+
+def test_columns_and_values_can_be_given(photos: Path) -> None:
+    rows, _ = reading(photos, "where,g,m,age,path\na.jpg,1,0,29,x\nc.jpg,2,1,40,y\n", columns={"path": "where", "gender": "G", "mask": "m"},
+                      values={"gender": {"1": "male", "2": "female"}, "mask": {"0": "none", "1": "worn"}})  # fmt: skip
+    assert rows["id"].tolist() == ["a.jpg", "c.jpg"] and rows["gender"].tolist() == [0, 1] and rows["mask"].tolist() == [2, 0]
+    rows, _ = reading(photos, "path,label,person\na.jpg,3,p\nc.jpg,4,p\n", columns={"person": None})
+    assert rows["person"].tolist() == rows["id"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("image,filename,label\na.jpg,c.jpg,3\n", "columns 'image' and 'filename' all match 'path'. Set data.columns={path: image}"),
+        ("path,mask,gender,age\na.jpg,1,F,30\n", "column 'mask' holds numbers that could mean anything. Say which is worn, incorrect or none: data.values={mask: {1: …}}"),
+        ("path,mask,sex,age\na.jpg,worn,1,30\nc.jpg,worn,0.0,30\n", "column 'sex' holds numbers that could mean anything. Say which is male or female: data.values={gender: {0.0: …, 1: …}}"),
+        ("path,mask,gender,age\na.jpg,worn,F,0\nc.jpg,worn,F,2\n", "column 'age' holds only numbers up to 2: expected years"),
+        ("path,ans\na.jpg,0\nc.jpg,2\n", "column 'ans' holds only numbers up to 2: classes from 0 to 17, or one attribute? Set data.columns={label: ans}"),
+        ("path,class,sex,age\na.jpg,with_mask,M,40\n", "column 'class' holds words for mask, not classes. Set data.columns={mask: class}"),
+        ("path,mask,gender\na.jpg,worn,M\n", "missing age. If it has other names for them, set data.columns={age: …}"),
+        ("bild,label\na.jpg,3\n", "missing column 'path', got bild, label. Name it with data.columns={path: <column>}"),
+    ],
+)  # fmt: skip
+def test_what_could_mean_two_things_is_asked_and_never_guessed(photos: Path, content: str, words: str) -> None:
+    assert words in told(photos, content)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("path,label\na.jpg,0\nc.jpg,2\n", "column 'label' holds only classes up to 2, so all people wear a mask"),
+        ("path,label,gender\na.jpg,0,M\nc.jpg,2,M\n", ""),
+        ("path,label\na.jpg,0\nc.jpg,6\n", ""),
+        ("path,mask,gender,years\na.jpg,worn,M,3\nc.jpg,worn,M,7\n", "column 'years' holds only numbers up to 7, read as years, not as age classes"),
+    ],
+)  # fmt: skip
+def test_numbers_that_may_be_no_classes_or_years_are_told(photos: Path, content: str, words: str) -> None:
+    _, told = reading(photos, content)
+    assert any(words in note for note in told) if words else not any("holds only" in note for note in told)
+
+
+def test_numbers_beside_a_label_are_checked_by_it(photos: Path) -> None:
+    assert read(photos, "path,label,mask,gender\na.jpg,3,0,1\n")["label"].tolist() == [3]
+    assert "label 3 conflicts with gender '0'" in told(photos, "path,label,mask,gender\na.jpg,3,0,0\n")
+
+
+def test_a_given_column_that_is_not_there_is_named(photos: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.columns: unknown column 'sx' of .*my\.csv, did you mean 'sex'"):
+        read(photos, "path,mask,sex,age\na.jpg,worn,M,30\n", columns={"gender": "sx"})
+
+
+def test_an_id_is_a_person_only_if_it_repeats(photos: Path) -> None:
+    told: list[str] = []
+    for ids, leaks in (("77", False), ("78", True)):
+        (photos / "my.csv").write_text(f"id,path,label\n{ids[0]},a.jpg,3\n{ids[1]},c.jpg,4\n")
+        rows = table(told.append, file=str(photos / "my.csv"))
+        assert rows["person"].tolist() == list(ids)
+        assert any(note.startswith("LEAK possible: ") and "column 'id' differs in every row" in note for note in told) == leaks
+
+
+def test_paths_may_be_absolute_and_relative_to_either_folder(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other, root = tmp_path_factory.mktemp("other"), tmp_path_factory.mktemp("root")
+    for path in (other / "x" / "d.jpg", other / "y" / "a.jpg", root / "r.jpg", root / "a.jpg"):
+        photo(path)
+    lines = ["path,label", f"{other}/x/d.jpg,1", f"{other}/y/a.jpg,2", "r.jpg,3", "c.jpg,4", f"{photos}/sub/b.png,5", "a.jpg,6"]
+    rows, told = reading(photos, "\n".join(lines), root=str(root))
+    assert rows["id"].tolist() == ["x/d.jpg", "y/a.jpg", "r.jpg", "c.jpg", "sub/b.png", "a.jpg"]
+    assert rows["path"].tolist()[2:] == [f"{root}/r.jpg", f"{photos}/c.jpg", f"{photos}/sub/b.png", f"{root}/a.jpg"]
+    assert told == [f"my.csv: 2 of 6 images lie outside {root} and {photos}: {other}/x/d.jpg and 1 more"]
+    rows, _ = reading(photos / "sub", "path,label\n../a.jpg,1\nb.png,2\n")
+    assert rows["id"].tolist() == ["a.jpg", "b.png"] and Path(rows["path"][0]).samefile(photos / "a.jpg")
+
+
+def test_one_image_by_two_paths_is_named(photos: Path) -> None:
+    assert "line 3: duplicate path" in told(photos, f"path,label\na.jpg,1\n{photos}/a.jpg,2\n")
+    assert "line 3: duplicate path" in told(photos, "path,label\na.jpg,1\nsub/../a.jpg,2\n")
+
+
+def test_images_outside_keep_their_names_apart(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    photo(other / "a.jpg")
+    rows, _ = reading(photos, f"path,label\na.jpg,1\n{other}/a.jpg,2\n")
+    assert rows["id"].tolist() == ["a.jpg", f"{other}/a.jpg"[1:]]
+
+
+def test_a_link_out_of_the_folder_is_refused_and_a_path_out_of_it_is_not(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    photo(other / "d.jpg")
+    (photos / "d.jpg").symlink_to(other / "d.jpg")
+    (photos / "gate").symlink_to(other)
+    assert "links to outside" in told(photos, "path,label\nd.jpg,1\n")
+    assert "links to outside" in told(photos, "path,label\ngate/d.jpg,1\n")
+    assert read(photos, f"path,label\n{other}/d.jpg,1\n")["id"].tolist() == ["d.jpg"]
+
+
+def test_a_path_that_holds_from_here_says_so(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    assert f"It is in the current folder: set root={photos}" in told(photos / "sub", "path,label\nsub/b.png,1\n")
 
 
 def test_labels_stand_for_themselves(photos: Path) -> None:
@@ -318,7 +433,8 @@ def test_a_root_may_lie_elsewhere(photos: Path, tmp_path_factory: pytest.TempPat
         (",60", ",nan", 3, "age must be a number of years from 0 to 120, got 'nan'"),
         (",60", ",", 3, "age must be a number of years from 0 to 120"),
         ("c.jpg", "d.jpg", 4, "d.jpg"),
-        ("c.jpg", "../c.jpg", 4, "is outside"),
+        ("c.jpg", "../d.jpg", 4, "file not found"),
+        ("c.jpg", "/nowhere/c.jpg", 4, "file not found: /nowhere/c.jpg"),
         ("c.jpg", "sub", 4, "file not found"),
         ("c.jpg", "", 4, "file not found"),
     ],

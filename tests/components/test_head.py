@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from maskcls.components.head import Head, single, triple
-from maskcls.components.loss import ce, class_weights
+from maskcls.components.head import Head, single, triple, years
+from maskcls.components.loss import Loss, ce, compute_class_weights
+from maskcls.core.errors import ConfigError
 from maskcls.core.task import CLASSES, decode, encode, marginals
 
 LABELS = torch.arange(18)
@@ -49,7 +50,7 @@ def test_marginals_of_the_outer_product_give_the_parts_back() -> None:
         np.testing.assert_allclose(again, part.numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize("head", [single(), triple()])
+@pytest.mark.parametrize("head", [single(), triple(), years()])
 def test_probabilities_sum_to_one_in_float32_also_from_half_precision(head: Head) -> None:
     probs = head.probabilities(logits(head.outputs).bfloat16())
     assert probs.dtype == torch.float32
@@ -78,11 +79,11 @@ def test_the_objective_of_a_single_head_is_its_loss() -> None:
 def test_each_part_has_class_weights_of_its_own_counts() -> None:
     counts = torch.arange(1.0, 19)
     seen: list[torch.Tensor] = []
-    triple().build_criterion(lambda own: seen.append(own) or ce(own, weights="inverse"), counts)  # type: ignore[func-returns-value]
+    triple().build_criterion(lambda own: seen.append(own) or ce(own, class_weights="inverse"), counts)  # type: ignore[func-returns-value]
     for own, values, size in zip(seen, decode(LABELS.numpy()), (3, 2, 3), strict=True):
         expected = [counts[torch.from_numpy(values == v)].sum().item() for v in range(size)]
         assert own.tolist() == expected
-        assert (class_weights(own, "inverse") * own).sum() / own.sum() == pytest.approx(1)
+        assert (compute_class_weights(own, "inverse") * own).sum() / own.sum() == pytest.approx(1)
 
 
 def test_mixed_targets_reach_the_parts_as_mixtures() -> None:
@@ -90,3 +91,34 @@ def test_mixed_targets_reach_the_parts_as_mixtures() -> None:
     mask, gender, age = triple().marginals(targets)
     for part, expected in ((mask, [0.3, 0, 0.7]), (gender, [0.3, 0.7]), (age, [0.3, 0, 0.7])):
         torch.testing.assert_close(part, torch.tensor([expected]))
+
+
+@pytest.mark.parametrize("weights", [[], [1.0, 2.0]])
+def test_a_wrong_number_of_own_class_weights_is_told(weights: list[float]) -> None:
+    with pytest.raises(ConfigError, match=f"expected 18 weights, got {len(weights)}"):
+        single().build_criterion(ce, torch.ones(18), {"class_weights": weights})
+
+
+@pytest.mark.parametrize(("head", "size"), [(single(), 18), (triple(), 8), (years(), 8)])
+def test_own_class_weights_reach_the_parts_in_order(head: Head, size: int) -> None:
+    given = [float(i) for i in range(1, size + 1)]
+    parts = head.split_class_weights(given)
+    assert [len(part) for part in parts] == head.sizes
+    if head.sizes[-1] == 91:
+        assert parts[2] == [6.0] * 20 + [7.0] * 30 + [8.0] * 41
+    else:
+        assert [*itertools.chain(*parts)] == given
+    seen: list[list[float]] = []
+
+    def build(counts: torch.Tensor, class_weights: list[float]) -> Loss:
+        seen.append(class_weights)
+        return ce(counts, class_weights=class_weights)
+
+    head.build_criterion(build, torch.ones(head.target_size), {"class_weights": given})
+    assert seen == parts
+
+
+@pytest.mark.parametrize(("head", "sizes"), [(single(), "18"), (triple(), r"3 \+ 2 \+ 3"), (years(), r"3 \+ 2 \+ 3")])
+def test_another_number_of_class_weights_is_an_error(head: Head, sizes: str) -> None:
+    with pytest.raises(ConfigError, match=f"loss.class_weights: expected {sizes} weights, got 4"):
+        head.build_criterion(ce, torch.ones(head.target_size), {"class_weights": [1.0, 2.0, 3.0, 4.0]})

@@ -92,7 +92,8 @@ def test_a_run_s_folds_and_scored_labels_are_the_same_with_any_border(border: in
     for k in (0, 1):
         assert np.array_equal(val_indices(moved, k), val_indices(usual, k))
     photos = np.zeros((len(usual), 4, 4, 3), np.uint8)
-    one, two = (Fold.of(made, photos, 0, validate(compose(*tiny)).hardware.build()) for made in (usual, moved))
+    cfg = validate(compose(*tiny))
+    one, two = (Fold.of(made, photos, 0, cfg.hardware.build(), cfg.head.build()) for made in (usual, moved))
     assert np.array_equal(one.labels, two.labels)
     assert np.array_equal(one.targets, two.targets) == (
         not usual["age"].between(min(border, 60), max(border, 60) - 1).any()
@@ -164,7 +165,7 @@ def test_the_sampler_draws_the_oldest_as_often_however_soft_their_ages(
     for soft in (0, 4, 20):
         cfg = validate(compose(*tiny, *words, "sampler=weighted", f"labels.soft={soft}"))
         made = assemble_table(cfg, lambda note: None)
-        fold = Fold.of(made, np.zeros((len(made), 4, 4, 3), np.uint8), 0, cfg.hardware.build())
+        fold = Fold.of(made, np.zeros((len(made), 4, 4, 3), np.uint8), 0, cfg.hardware.build(), cfg.head.build())
         elsewhere = np.roll(fold.targets, 1, axis=1)  # what photos are trained towards says nothing of how often
         batches, _ = training_batches(cfg, replace(fold, targets=elsewhere), cfg.hardware.build())
         drawn = [row for batches.epoch in range(20) for batch in batches for row, _ in batch]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, one_hot
 
-from maskcls.components.loss import ce, class_weights, f1, focal, smooth_labels
+from maskcls.components.loss import ce, compute_class_weights, f1, focal, smooth_labels
 
 EQUAL = torch.ones(18)
 COUNTS = torch.tensor([549.0, 410, 83, 732, 817, 109, 0, 5])
@@ -44,9 +44,9 @@ def test_cross_entropy_equals_torchs() -> None:
 def test_smoothing_equals_torchs(share: float) -> None:
     logits, indices = batch()
     expected = cross_entropy(logits, indices, label_smoothing=share)
-    torch.testing.assert_close(ce(EQUAL, smoothing=share)(logits, hot(indices)), expected)
+    torch.testing.assert_close(ce(EQUAL, label_smoothing=share)(logits, hot(indices)), expected)
     torch.testing.assert_close(
-        ce(EQUAL, smoothing=share)(logits, blurred(12)), cross_entropy(logits, blurred(12), label_smoothing=share)
+        ce(EQUAL, label_smoothing=share)(logits, blurred(12)), cross_entropy(logits, blurred(12), label_smoothing=share)
     )
 
 
@@ -75,12 +75,12 @@ def test_focal_equals_its_formula(gamma: float, seed: int, hard: bool) -> None:
     logits, indices = batch(6, 8, seed)
     targets = hot(indices, 8) if hard else blurred(6, 8, seed)
     for way in ("none", "inverse", "effective"):
-        weight = class_weights(COUNTS, way).double().numpy()  # type: ignore[arg-type]
-        got = focal(COUNTS, gamma=gamma, weights=way)(logits, targets).item()  # type: ignore[arg-type]
+        weight = compute_class_weights(COUNTS, way).double().numpy()  # type: ignore[arg-type]
+        got = focal(COUNTS, gamma=gamma, class_weights=way)(logits, targets).item()  # type: ignore[arg-type]
         assert got == pytest.approx(numpy_focal(logits.numpy(), targets.numpy(), gamma, weight), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"smoothing": 0.1}, {"weights": "inverse"}, {"weights": "effective"}])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"class_weights": "inverse"}, {"class_weights": "effective"}])
 def test_focal_with_gamma_zero_is_cross_entropy(options: dict[str, Any]) -> None:
     logits, indices = batch(classes=8)
     targets = hot(indices, 8)
@@ -96,14 +96,14 @@ def test_focal_weighs_what_is_already_right_less() -> None:
 
 def test_weighted_cross_entropy_is_the_mean_of_weighted_terms() -> None:
     logits, indices = batch(classes=8)
-    weight = class_weights(COUNTS, "effective")
+    weight = compute_class_weights(COUNTS, "effective")
     expected = cross_entropy(logits, indices, weight=weight, reduction="none").mean()
-    torch.testing.assert_close(ce(COUNTS, weights="effective")(logits, hot(indices, 8)), expected)
+    torch.testing.assert_close(ce(COUNTS, class_weights="effective")(logits, hot(indices, 8)), expected)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.9, 0.999, 0.9999])
 def test_effective_weights_follow_cui_et_al(beta: float) -> None:
-    weight = class_weights(COUNTS, "effective", beta).double().numpy()
+    weight = compute_class_weights(COUNTS, "effective", beta).double().numpy()
     n = COUNTS.double().numpy()
     there = n > 0
     effective = np.array([sum(beta**i for i in range(int(count))) for count in n[there]])  # (1 − beta^n) / (1 − beta)
@@ -111,7 +111,7 @@ def test_effective_weights_follow_cui_et_al(beta: float) -> None:
 
 
 def test_inverse_weights_give_each_class_the_same_say() -> None:
-    say = (class_weights(COUNTS, "inverse") * COUNTS)[COUNTS > 0]
+    say = (compute_class_weights(COUNTS, "inverse") * COUNTS)[COUNTS > 0]
     torch.testing.assert_close(say, say[0].expand_as(say))
 
 
@@ -122,14 +122,14 @@ def test_inverse_weights_give_each_class_the_same_say() -> None:
 )  # fmt: skip
 def test_weights_have_mean_one_over_the_photos_and_none_for_absent_classes(counts: Any, way: Any, beta: float) -> None:
     n = torch.tensor(counts).float()
-    weight = class_weights(n, way, beta)
+    weight = compute_class_weights(n, way, beta)
     assert weight.shape == n.shape and weight.dtype == torch.float32 and torch.isfinite(weight).all()
     assert (weight * n).sum().item() / n.sum().item() == pytest.approx(1, rel=1e-4)
     assert ((weight == 0) == (n == 0)).all()
 
 
 def test_without_weights_each_class_weighs_one() -> None:
-    assert class_weights(COUNTS, "none").tolist() == [1.0] * 8
+    assert compute_class_weights(COUNTS, "none").tolist() == [1.0] * 8
 
 
 def numpy_f1(logits: Any, targets: Any, weight: Any) -> float:
@@ -146,9 +146,9 @@ def numpy_f1(logits: Any, targets: Any, weight: Any) -> float:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_f1_equals_its_formula(way: Any, seed: int) -> None:
     logits, _ = batch(20, 8, seed)
-    targets, weight = blurred(20, 8, seed), class_weights(COUNTS, way)
+    targets, weight = blurred(20, 8, seed), compute_class_weights(COUNTS, way)
     expected = numpy_f1(logits.double().numpy(), targets.double().numpy(), weight.double().numpy())
-    assert f1(COUNTS, weights=way)(logits, targets).item() == pytest.approx(expected, abs=1e-5)
+    assert f1(COUNTS, class_weights=way)(logits, targets).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_f1_is_nought_for_a_perfect_batch_and_nearly_one_for_a_wrong_one() -> None:
@@ -158,11 +158,11 @@ def test_f1_is_nought_for_a_perfect_batch_and_nearly_one_for_a_wrong_one() -> No
 
 
 GRADIENTS = {
-    "ce": ce(EQUAL[:5], smoothing=0.1),
+    "ce": ce(EQUAL[:5], label_smoothing=0.1),
     "focal": focal(EQUAL[:5]),
-    "focal 0.5": focal(COUNTS[:5], gamma=0.5, weights="inverse"),
-    "f1": f1(COUNTS[:5], weights="effective"),
-    "f1 smoothed": f1(EQUAL[:5], smoothing=0.1),
+    "focal 0.5": focal(COUNTS[:5], gamma=0.5, class_weights="inverse"),
+    "f1": f1(COUNTS[:5], class_weights="effective"),
+    "f1 smoothed": f1(EQUAL[:5], label_smoothing=0.1),
 }
 
 
@@ -175,7 +175,7 @@ def test_gradients_equal_finite_differences(name: str) -> None:
 
 @pytest.mark.parametrize("name", BUILDERS)
 @pytest.mark.parametrize("size", [0.0, 1e2, 1e4, 1e30])
-@pytest.mark.parametrize("options", [{}, {"weights": "inverse"}, {"smoothing": 0.1}])
+@pytest.mark.parametrize("options", [{}, {"class_weights": "inverse"}, {"label_smoothing": 0.1}])
 def test_losses_and_gradients_stay_finite_at_extreme_logits(name: str, size: float, options: dict[str, Any]) -> None:
     logits = (torch.eye(8) * size).requires_grad_()
     for targets in (torch.eye(8), torch.eye(8).roll(1, 1), torch.full((8, 8), 1 / 8)):
@@ -195,3 +195,12 @@ def test_descent_on_each_loss_learns_the_labels(name: str) -> None:
         BUILDERS[name](EQUAL)(logits, hot(indices)).backward()
         optimizer.step()
     assert torch.equal(logits.argmax(1), indices)
+
+
+def test_own_class_weights_scale_each_class_and_keep_the_mean_of_one() -> None:
+    counts, given = torch.tensor([3.0, 1.0]), [1.0, 5.0]
+    weights = compute_class_weights(counts, given)
+    torch.testing.assert_close(weights, torch.tensor([0.5, 2.5]))  # 3 · 0.5 + 1 · 2.5 = 4 images
+    x, targets = torch.tensor([[0.3, -0.2], [1.0, 2.0]]), torch.eye(2)
+    expected = -(weights * x.log_softmax(1).diagonal()).mean()
+    torch.testing.assert_close(ce(counts, class_weights=given)(x, targets), expected)

@@ -60,7 +60,7 @@ def test_no_photo_is_its_own_partner_and_each_is_a_partner_once(count: int) -> N
     assert (often - expected).abs().max() < 0.12  # any other photo, equally often
 
 
-@pytest.mark.parametrize("mix", [mixing.mixup(), mixing.cutmix(), mixing.halfcut(p=1.0)])
+@pytest.mark.parametrize("mix", [mixing.mixup(), mixing.cutmix(), mixing.halfcut(prob=1.0)])
 def test_a_photo_alone_stays_as_it_is(mix: mixing.Mix) -> None:
     images, targets = (part[:1] for part in batch())
     mixed, soft = mix(images, targets, LABELS[:1])
@@ -73,7 +73,7 @@ def test_half_a_photo_is_joined_with_another_of_its_class_never_with_itself(seed
     images, targets = batch()
     labels = torch.tensor([0, 0, 1, 1, 1, 2, 3, 3, 3, 3, 4, 5])  # of 2, 4 and 5 there is one photo
     torch.manual_seed(seed)
-    mixed, _ = mixing.halfcut(p=1.0, pairs="within")(images, targets, labels)
+    mixed, _ = mixing.halfcut(prob=1.0, pairs="within")(images, targets, labels)
     right = mixed[:, 0, 0, -1].long()
     alone = torch.bincount(labels)[labels] == 1
     assert ((right == torch.arange(COUNT)) == alone).all() and (labels[right] == labels).all()
@@ -84,7 +84,7 @@ def test_half_a_photo_is_joined_with_another_of_its_class_never_with_itself(seed
 def test_halfcut_joins_left_and_right_parts(pairs: str, seed: int) -> None:
     images, targets = batch()
     torch.manual_seed(seed)
-    mixed, soft = mixing.halfcut(p=1.0, cut=[0.4, 0.6], pairs=pairs)(images, targets, LABELS)
+    mixed, soft = mixing.halfcut(prob=1.0, cut=[0.4, 0.6], pairs=pairs)(images, targets, LABELS)
     for i in range(COUNT):
         row = mixed[i, 0, 0]
         other, left = int(row[-1]), int((row == i).sum()) if int(row[-1]) != i else WIDTH
@@ -97,7 +97,7 @@ def test_halfcut_joins_left_and_right_parts(pairs: str, seed: int) -> None:
 
 
 def test_targets_stay_distributions_and_originals_stay_as_they_are() -> None:
-    for mix in (mixing.mixup(), mixing.cutmix(), mixing.halfcut(p=1.0)):
+    for mix in (mixing.mixup(), mixing.cutmix(), mixing.halfcut(prob=1.0)):
         images, targets = batch()
         kept = images.clone(), targets.clone()
         _, soft = mix(images, targets, LABELS)
@@ -109,13 +109,13 @@ def test_a_photo_without_a_partner_stays_as_it_is() -> None:
     images, _ = batch()
     same = torch.zeros(COUNT, dtype=torch.long)
     targets = torch.eye(len(CLASSES))[same]
-    mixed, soft = mixing.halfcut(p=1.0, pairs="between")(images, targets, same)
+    mixed, soft = mixing.halfcut(prob=1.0, pairs="between")(images, targets, same)
     assert torch.equal(mixed, images) and torch.equal(soft, targets)
 
 
 def test_p_is_the_share_of_batches_that_are_mixed() -> None:
     torch.manual_seed(0)
-    mix, (images, targets) = mixing.mixup(p=0.3), batch()
+    mix, (images, targets) = mixing.mixup(prob=0.3), batch()
     mixed = sum(not torch.equal(mix(images, targets, LABELS)[0], images) for _ in range(1000))
     assert abs(mixed / 1000 - 0.3) < 4 * (0.3 * 0.7 / 1000) ** 0.5
 
@@ -125,7 +125,7 @@ def test_partners_are_of_the_training_class_and_not_of_the_largest_target(pairs:
     images, _ = batch()
     misleading = torch.full((COUNT, len(CLASSES)), 0.2 / 17)
     misleading[:, 0] = 0.8  # the largest target is one class for all
-    mixed, _ = mixing.halfcut(p=1.0, pairs=pairs)(images, misleading, LABELS)
+    mixed, _ = mixing.halfcut(prob=1.0, pairs=pairs)(images, misleading, LABELS)
     other = mixed[:, 0, 0, -1].long()
     assert (other != torch.arange(COUNT)).any()
     same = LABELS[other] == LABELS

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import socket
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
-from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from maskcls.components import model
-from maskcls.components.model import set_train_mode, timm_
+from maskcls.components.model import keep_statistics, set_train_mode, timm_, unfreeze
 from maskcls.core.errors import ConfigError
 
 TINY = "test_efficientnet"
@@ -60,14 +59,14 @@ def test_normalisation_is_the_weights_own_or_the_competitions() -> None:
 
 
 def test_drop_rates_reach_the_network() -> None:
-    net = build(drop=0.3, drop_path=0.2)
+    net = build(drop_rate=0.3, drop_path_rate=0.2)
     assert net.drop_rate == 0.3
     assert any(getattr(module, "drop_prob", 0.0) > 0 for module in net.modules())
 
 
 def test_an_argument_that_an_architecture_lacks_is_a_sentence() -> None:
     with pytest.raises(ConfigError, match=r"model.arch=vgg11: not supported with .*drop_path"):
-        timm_(18, 32, 32, arch="vgg11", drop_path=0.1)
+        timm_(18, 32, 32, arch="vgg11", drop_path_rate=0.1)
 
 
 @pytest.mark.parametrize(("arch", "close"), [("resnet19", "resnet1"), ("tf_eficientnet_b4", "tf_efficientnet_b4")])
@@ -102,11 +101,20 @@ def test_the_packages_weights_are_loaded_whole_but_the_last_layer() -> None:
         ("conv_head.weight", "_conv_head.weight"), ("bn2.bias", "_bn1.bias"),
     ):  # fmt: skip
         assert torch.equal(own[mine], given[theirs]), mine
-    assert torch.equal(net.classifier.weight, fresh.classifier.weight), "the last layer is new"
     photo = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         features, other = (n.eval().forward_features(photo) for n in (net, fresh))
     assert torch.isfinite(features).all() and (features - other).abs().mean() > 0.1 * features.abs().mean()
+
+
+@pytest.mark.parametrize("arch", [TINY, "test_resnet", "test_convnext", "test_vit"])
+def test_a_pretrained_network_starts_from_equal_probabilities_and_an_untrained_one_does_not(tmp_path: Path, arch: str) -> None:
+    torch.save(timm.create_model(arch).state_dict(), tmp_path / "w.pth")
+    photo = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    net, fresh = build(arch=arch, pretrained=str(tmp_path / "w.pth")), build(arch=arch)
+    assert net(photo).abs().max() == 0 < fresh(photo).abs().max()
+    net(photo).log_softmax(1)[:, 0].sum().backward()
+    assert net.get_classifier().weight.grad.abs().max() > 0, "its first gradient reaches the classifier"
 
 
 @pytest.mark.parametrize("ending", [".pth", ".pt", ".safetensors"])
@@ -192,25 +200,10 @@ def test_a_package_must_hold_one_file_of_weights(
     assert "weights_of_mine" not in sys.modules, "a package's code is not run to find its file"
 
 
-@pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Return the timeouts with which an unreachable hub is asked; nothing is cached."""
-    asked: list[Any] = []
-
-    def refuse(address: Any, timeout: Any = None, *rest: Any, **more: Any) -> None:
-        asked.append(timeout)
-        raise TimeoutError("timed out")
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    return asked
-
-
 def test_a_hub_that_cannot_be_reached_is_told_at_once_with_the_alternatives(nowhere: list[Any]) -> None:
     with pytest.raises(ConfigError, match="cannot connect to the hub of resnet18's weights") as caught:
         timm_(18, 32, 32, arch="resnet18", pretrained=True)
-    assert all(word in str(caught.value) for word in ("model.pretrained=false", ".safetensors", "package:<name>"))
+    assert all(word in str(caught.value) for word in ("model.pretrained=false", "model.pretrained=auto", ".safetensors", "package:<name>"))
     assert len(nowhere) == 1 and 0 < nowhere[0] <= 10
 
 
@@ -257,6 +250,59 @@ def test_without_patterns_all_is_trained() -> None:
 def test_everything_but_the_last_layer_can_be_frozen() -> None:
     net = build(frozen=["conv_*", "bn*", "blocks"])
     assert {n for n, p in net.named_parameters() if p.requires_grad} == {"classifier.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize("arch", [TINY, "test_resnet", "test_vit", "test_convnext"])
+def test_the_backbone_is_everything_but_the_last_layer(arch: str) -> None:
+    net = build(arch=arch, frozen=["backbone"])
+    trained = {n for n, p in net.named_parameters() if p.requires_grad}
+    last = next(n for n, module in net.named_modules() if module is net.get_classifier())
+    assert trained == {f"{last}.weight", f"{last}.bias"}
+    assert unfreeze(net) and all(p.requires_grad for p in net.parameters()) and not unfreeze(net)
+
+
+def test_one_pattern_needs_no_list() -> None:
+    faults: list[str] = []
+    word = model.registry.check({"name": "timm", "arch": TINY, "frozen": "backbone"}, faults)
+    assert word is not None and word.params["frozen"] == ["backbone"]
+
+
+def losses(grad_checkpointing: bool, precision: torch.dtype | None = None) -> list[Any]:
+    """Return the numbers of three steps: losses, gradients, and finally all weights and statistics."""
+    torch.manual_seed(0)
+    net = set_train_mode(build(grad_checkpointing=grad_checkpointing, drop_rate=0.2, drop_path_rate=0.2))
+    optimizer, found = torch.optim.SGD(net.parameters(), 0.1), []
+    for _ in range(3):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", precision or torch.bfloat16, enabled=precision is not None):
+            loss = net(torch.rand(4, 3, 32, 32)).float().square().mean()
+        with keep_statistics(net) if grad_checkpointing else nullcontext():
+            loss.backward()
+        found += [loss.detach(), *[p.grad.clone() for p in net.parameters()]]
+        optimizer.step()
+    return [*found, *net.state_dict().values()]
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_gradient_checkpointing_gives_the_same_numbers(precision: torch.dtype | None) -> None:
+    plain, saving = losses(False, precision), losses(True, precision)
+    assert len(plain) == len(saving) and all(torch.equal(a, b) for a, b in zip(plain, saving, strict=True))
+
+
+def test_gradient_checkpointing_repeats_the_forward_pass() -> None:
+    net: Any = set_train_mode(build(grad_checkpointing=True))
+    calls: list[int] = []
+    net.blocks[0][0].register_forward_pre_hook(lambda *_: calls.append(1))
+    loss = net(torch.rand(2, 3, 32, 32)).sum()
+    before = len(calls)
+    loss.backward()
+    assert (before, len(calls)) == (1, 2)
+
+
+def test_an_architecture_without_gradient_checkpointing_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"model.grad_checkpointing=true: timm's dla46_c does not support") as caught:
+        build(arch="dla46_c", grad_checkpointing=True)
+    assert len(caught.value.messages) == 1
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import adamp
@@ -13,10 +14,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.optim import Lion, Lookahead, list_optimizers
 from timm.optim.madgrad import MADGRAD
 
 from maskcls.components import optimizer
 from maskcls.core.schema import option_fields
+from maskcls.engine.train_state import TrainState
 from maskcls.ops.adamp import AdamP
 
 PAIRS: dict[str, tuple[dict[str, Any], Any]] = {
@@ -34,6 +37,10 @@ PAIRS: dict[str, tuple[dict[str, Any], Any]] = {
     "madgrad": (
         {"lr": 0.05, "weight_decay": 0.01, "momentum": 0.8},
         lambda p: MADGRAD(p, lr=0.05, momentum=0.8, weight_decay=0.01),
+    ),
+    "timm": (
+        {"opt": "lookahead_lion", "lr": 0.05, "weight_decay": 0.1, "kwargs": {"betas": [0.8, 0.9]}},
+        lambda p: Lookahead(Lion(p, lr=0.05, betas=(0.8, 0.9), weight_decay=0.1)),
     ),
 }
 
@@ -60,6 +67,11 @@ def named(key: str) -> Any:
     return optimizer.registry.builders[key.removesuffix("_package")]
 
 
+def required(key: str) -> dict[str, Any]:
+    """Return the parameters of a pair that have no default."""
+    return {name: PAIRS[key][0][name] for name, (_, default) in option_fields(named(key)).items() if default is ...}
+
+
 def test_every_optimizer_is_held_to_another() -> None:
     assert set(PAIRS) - {"adamp_package"} == set(optimizer.registry.builders)
 
@@ -80,14 +92,14 @@ def test_each_equals_the_published_one(name: str, fused: bool) -> None:
 def test_each_goes_downhill(name: str) -> None:
     params = parameters()
     before = quadratic(params).item()
-    after = walk(named(name)(params, True, lr=0.02, weight_decay=0.0), params, 150)
+    after = walk(named(name)(params, True, **required(name), lr=0.02, weight_decay=0.0), params, 300)
     assert after < 0.05 * before
 
 
 @pytest.mark.parametrize("name", sorted(set(PAIRS) - {"madgrad"}))  # whose average still moves to its last point
 def test_the_rate_is_read_at_each_step(name: str) -> None:
     params = parameters()
-    made = named(name)(params, True, lr=0.02, weight_decay=0.0)
+    made = named(name)(params, True, **required(name), lr=0.02, weight_decay=0.0)
     walk(made, params, 2)
     before = [p.detach().clone() for p in params]
     for group in made.param_groups:
@@ -347,3 +359,88 @@ def test_weights_without_numbers_and_a_rate_in_a_tensor_are_stepped_over_and_rea
     mine, theirs = ([*parameters(), torch.nn.Parameter(torch.zeros(0, 3))] for _ in range(2))
     learn(AdamP(mine, torch.tensor(0.05), weight_decay=0.1), 3), learn(AdamP(theirs, 0.05, weight_decay=0.1), 3)  # type: ignore[arg-type]
     assert_near(mine, theirs)
+
+
+def usable() -> list[str]:
+    """Return the names of timm's optimizers that are accepted, and two with lookahead."""
+    return [*filter(lambda name: not refusal(name), list_optimizers()), "lookahead_adamw", "lookahead_lamb"]
+
+
+def refusal(opt: str, **options: Any) -> str:
+    """Return the message about a timm optimizer, an empty text if it is accepted."""
+    errors: list[str] = []
+    raw = {"name": "timm", "opt": opt, "lr": 0.01, **options}
+    component = optimizer.registry.check(raw, errors)
+    assert (component is None) == bool(errors)
+    return "\n".join(errors)
+
+
+def test_most_of_timms_optimizers_are_accepted_and_the_others_are_known() -> None:
+    refused = {name for name in list_optimizers() if refusal(name)}
+    families = ("adahessian", "kron", "bnb", "fused")
+    assert refused == {name for name in list_optimizers() if name.startswith(families)}
+    assert len(usable()) > 65 and {"lion", "muon", "adan", "lamb", "radam", "nadamw", "adafactorbv"} <= {*usable()}
+
+
+@pytest.mark.parametrize("opt", usable())
+def test_each_timm_optimizer_resumes_to_the_bit(opt: str, tmp_path: Path) -> None:
+    def fresh() -> TrainState:
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3), torch.nn.BatchNorm2d(32), torch.nn.Conv2d(32, 33, 1))
+        groups = [{"params": [*part.parameters()], "weight_decay": 0.01, "lr_scale": scale}
+                  for part, scale in ((net[:2], 0.5), (net[2:], 1.0))]  # fmt: skip
+        component = optimizer.registry.check({"name": "timm", "opt": opt, "lr": 0.01}, [])
+        assert component is not None
+        made = component.build(groups, True)
+        return TrainState(net, made, torch.amp.GradScaler("cpu", enabled=False), 0.01)
+
+    def take(state: TrainState, steps: range) -> None:
+        for i in steps:
+            images = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(i))
+            state.set_lr(1 / (1 + i))
+            state.model(images).square().mean().backward()
+            torch.nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
+            state.optimizer.step()
+            state.optimizer.zero_grad()
+
+    one, two = fresh(), fresh()
+    before = copy.deepcopy(one.model.state_dict())
+    take(one, range(7))  # lookahead moves its slow weights at each sixth
+    one.save(tmp_path / "last.pt")
+    two.load(tmp_path / "last.pt")
+    take(one, range(7, 13)), take(two, range(7, 13))
+    weights = [state.model.state_dict() for state in (one, two)]
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]) and torch.isfinite(value).all()
+        assert not torch.equal(value, before[name]), f"{name} has not moved"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"opt": "lin"}, "optimizer.opt (timm): unknown timm optimizer 'lin', did you mean 'lion'?"),
+        ({"opt": "lookahead_radm"}, "did you mean 'lookahead_radam'?"),
+        ({"opt": "loohahead_adam"}, "did you mean 'lookahead_adam'?"),
+        ({"opt": "adahessian"}, "optimizer.opt (timm): adahessian needs second derivatives"),
+        ({"opt": "bnblion8bit"}, "bnblion8bit needs the package bitsandbytes"),
+        ({"opt": "lookahead_kron"}, "lookahead_kron compiles code for each shape of weights"),
+        ({"opt": "adafactor", "lr": None}, "optimizer.lr (timm): adafactor has no default learning rate"),
+        ({"opt": "lion", "kwargs": {"beta": 0.9}}, "optimizer.kwargs (timm): unknown argument 'beta' of lion, did you mean 'betas'?"),
+        ({"opt": "lion", "kwargs": {"momentum": 0.9}}, "unknown argument 'momentum' of lion"),
+        ({"opt": "lion", "kwargs": {"lr": 0.9}}, "unknown argument 'lr' of lion"),
+        ({"opt": "lion", "kwargs": {"betas": [0.9, 2]}}, "optimizer.kwargs (timm): lion: Invalid beta"),
+        ({"opt": "lion", "kwargs": {"betas": 0.9}}, "optimizer.kwargs (timm): lion: "),
+        ({"opt": "adamw", "kwargs": {"eps": "small"}}, "optimizer.kwargs (timm): adamw: "),
+        ({"opt": "lion", "lr": -1.0, "kwargs": {"x": 1}}, "optimizer.lr (timm) must be greater than 0, got -1.0"),
+    ],
+)  # fmt: skip
+def test_a_wrong_name_or_argument_of_timms_optimizers_is_a_sentence(options: dict[str, Any], sentence: str) -> None:
+    (found,) = refusal(**options).splitlines()
+    assert sentence in found
+
+
+def test_the_learning_rate_is_the_optimizers_own_unless_it_is_given() -> None:
+    for opt, lr, expected in (("lion", None, 1e-4), ("lookahead_muon", None, 0.02), ("lion", 0.5, 0.5)):
+        component = optimizer.registry.check({"name": "timm", "opt": opt, "lr": lr}, [])
+        assert component is not None and component.params["lr"] == expected
+        assert component.build(parameters(), True).param_groups[0]["lr"] == expected

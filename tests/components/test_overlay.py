@@ -29,7 +29,7 @@ def test_a_bare_face_gets_rows_with_masks(table: pd.DataFrame, tmp_path: Path) -
     pd.testing.assert_frame_equal(got.head(35), table)
     new, bare = got.iloc[35:], table[table["mask"] == 2]
     assert len(bare) == 5 and len(new) == 15 and notes == [
-        "overlay: 15 masks were drawn on 5 bare faces; mtcnn found no face in 0 images"
+        "overlay: 15 images were drawn from 5 bare faces; mtcnn found no face in 0 images"
     ]  # fmt: skip
     assert list(new["mask"]) == [0] * 10 + [1] * 5 and list(new["label"]) == [
         label - 12 + 6 * mask for mask, label in zip(new["mask"], [*bare["label"]] * 3, strict=True)
@@ -41,6 +41,21 @@ def test_a_bare_face_gets_rows_with_masks(table: pd.DataFrame, tmp_path: Path) -
     for path, source in zip(new["path"], [*bare["path"]] * 3, strict=True):
         drawn, plain = (cv2.imread(name).astype(int) for name in (path, source))
         assert drawn.shape == plain.shape and 0.02 < (np.abs(drawn - plain).max(2) > 40).mean() < 0.6
+
+
+def test_bare_versions_are_no_masks(table: pd.DataFrame, tmp_path: Path) -> None:
+    got = overlay.masks(table, print, tmp_path, of="train", worn=0, incorrect=1, bare=2).iloc[35:]
+    assert list(got["mask"]) == [1] * 5 + [2] * 10 and not got["scored"].any()
+    assert list(got["label"].iloc[5:]) == [*table.loc[table["mask"] == 2, "label"]] * 2
+
+
+def test_drawn_masks_replace_those_of_the_data_in_training_only(table: pd.DataFrame, tmp_path: Path) -> None:
+    table.loc[table.index[table["mask"] == 2][0], "trained"] = False  # as labels leave out an age
+    got = overlay.masks(table, print, tmp_path, of="train", replace=True)
+    own, drawn = got.head(35), got.iloc[35:]
+    assert (own["trained"] == ((table["mask"] == 2) & table["trained"])).all() and own["trained"].sum() == 4
+    pd.testing.assert_frame_equal(own.drop(columns="trained"), table.drop(columns="trained"))
+    assert len(drawn) == 10 and drawn["trained"].sum() == 8
 
 
 def test_masks_are_drawn_once_and_are_the_same_when_drawn_again(table: pd.DataFrame, tmp_path: Path) -> None:
@@ -68,7 +83,7 @@ def test_photos_without_a_face_are_left_out_and_counted(table: pd.DataFrame, tmp
     notes: list[str] = []
     got = overlay.masks(table, notes.append, tmp_path, of="train", detector="retinaface")
     assert len(got) == 35 + 2 * 3
-    assert notes == ["overlay: 6 masks were drawn on 3 bare faces; retinaface found no face in 2 images"]
+    assert notes == ["overlay: 6 images were drawn from 3 bare faces; retinaface found no face in 2 images"]
 
 
 def test_nothing_half_drawn_is_left_for_the_next_call(table: pd.DataFrame, tmp_path: Path) -> None:

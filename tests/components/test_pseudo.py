@@ -143,6 +143,7 @@ def test_soft_keeps_the_probabilities_of_the_added_rows_alone(table: pd.DataFram
         certain = table_module.train_targets(with_fold_labels(hard, k))
         np.testing.assert_array_equal(targets[: len(table)], certain[: len(table)])
         assert set(certain.max(1)) == {1.0}
+        assert with_fold_labels(hard, k).loc[mine, "age"].isna().all()  # an age in years is a label, too
 
 
 def test_nothing_confident_adds_nothing_and_says_so(table: pd.DataFrame, run: Path) -> None:

@@ -44,9 +44,9 @@ def test_step_equals_torchs_in_epochs_and_batches(every: int, gamma: float) -> N
     def build(optimizer: Any) -> Any:
         return lr_scheduler.StepLR(optimizer, every, gamma)
 
-    epochs = scheduler.step(STEPS, PER_EPOCH, every=every, gamma=gamma)
+    epochs = scheduler.step(STEPS, PER_EPOCH, step_size=every, gamma=gamma)
     np.testing.assert_allclose(factors(epochs), torchs(build, every=PER_EPOCH), rtol=1e-9)
-    batches = scheduler.step(STEPS, PER_EPOCH, every=every, gamma=gamma, unit="batches")
+    batches = scheduler.step(STEPS, PER_EPOCH, step_size=every, gamma=gamma, unit="batches")
     np.testing.assert_allclose(factors(batches), torchs(build), rtol=1e-9)
 
 
@@ -84,7 +84,7 @@ def test_onecycle_equals_torchs(rise: float, start: float, floor: float, steps: 
             final_div_factor=start / floor if floor else 1e18,
         )  # fmt: skip
 
-    got = factors(scheduler.onecycle(steps, PER_EPOCH, rise=rise, start=start, floor=floor), steps)
+    got = factors(scheduler.onecycle(steps, PER_EPOCH, pct_start=rise, start=start, floor=floor), steps)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], LR)
     other, expected = build(optimizer), []
     for step in range(steps):
@@ -103,7 +103,7 @@ def test_onecycle_has_torchs_defaults() -> None:
 @pytest.mark.parametrize("rise", [0.0, 0.01, 1.0])
 @pytest.mark.parametrize("steps", [1, 2, 30])
 def test_onecycle_stays_within_its_bounds_at_the_edges(rise: float, steps: int) -> None:
-    assert all(0 <= rate <= 1 for rate in factors(scheduler.onecycle(steps, PER_EPOCH, rise=rise), steps))
+    assert all(0 <= rate <= 1 for rate in factors(scheduler.onecycle(steps, PER_EPOCH, pct_start=rise), steps))
 
 
 SCORES = [0.1, 0.3, 0.3, 0.2, 0.29, 0.31, 0.3, 0.3, 0.3, 0.1, 0.1, 0.1, 0.1, 0.5, 0.5, 0.4, 0.4, 0.4, 0.4, 0.4]
@@ -119,7 +119,7 @@ def test_plateau_equals_torchs(factor: float, wait: int, floor: float, seed: int
     other = lr_scheduler.ReduceLROnPlateau(
         optimizer, mode="max", factor=factor, patience=wait, threshold=0, min_lr=floor * LR, eps=0
     )
-    schedule = scheduler.plateau(STEPS, PER_EPOCH, factor=factor, wait=wait, floor=floor)
+    schedule = scheduler.plateau(STEPS, PER_EPOCH, factor=factor, patience=wait, floor=floor)
     for epoch in range(len(scores)):
         expected = optimizer.param_groups[0]["lr"] / LR
         assert schedule(epoch * PER_EPOCH, scores[:epoch]) == pytest.approx(expected, rel=1e-9)
@@ -129,7 +129,7 @@ def test_plateau_equals_torchs(factor: float, wait: int, floor: float, seed: int
 
 WARMED = {
     "constant": lambda warmup: scheduler.constant(STEPS, PER_EPOCH, warmup=warmup),
-    "step": lambda warmup: scheduler.step(STEPS, PER_EPOCH, every=4, warmup=warmup),
+    "step": lambda warmup: scheduler.step(STEPS, PER_EPOCH, step_size=4, warmup=warmup),
     "multistep": lambda warmup: scheduler.multistep(STEPS, PER_EPOCH, milestones=[4, 8], warmup=warmup),
     "cosine": lambda warmup: scheduler.cosine(STEPS, PER_EPOCH, warmup=warmup),
     "plateau": lambda warmup: scheduler.plateau(STEPS, PER_EPOCH, warmup=warmup),

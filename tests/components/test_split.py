@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskcls.components import split
+from maskcls.components import sampler, split
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
@@ -29,7 +29,7 @@ from maskcls.core.table import (
 )
 from maskcls.core.task import decode, encode
 from maskcls.data import assemble
-from maskcls.data.assemble import assemble_table, with_content
+from maskcls.data.assemble import assemble_table, fit_batch_size, with_content
 
 BY_IMAGE = (split.stratified_label, split.stratified_age)
 
@@ -103,6 +103,14 @@ def test_folds_depend_on_the_seed_alone(build: Any) -> None:
     assert not build(table, 5, 3).equals(build(table, 5, 4))
 
 
+@pytest.mark.parametrize("build", [split.by_person, *BY_IMAGE, split.holdout])
+def test_a_seed_of_the_split_replaces_the_runs(build: Any) -> None:
+    table = some(30)
+    assert build(table, 5, 7, seed=3).equals(build(table, 5, 8, seed=3))
+    assert not build(table, 5, 7, seed=3).equals(build(table, 5, 7, seed=4))
+    assert build(table, 5, 7, seed=0).equals(build(table, 5, 0))  # by default the run's seed; 0 for holdout
+
+
 @pytest.mark.parametrize("build", BY_IMAGE)
 def test_image_level_folds_hold_each_row_once_and_leak(build: Any) -> None:
     table = some(40)
@@ -149,7 +157,7 @@ def test_a_holdout_that_cannot_be_made_is_a_config_error(share: float) -> None:
 
 @pytest.fixture(scope="module")
 def base() -> Config:
-    return validate(compose("name=t", "model=timm", "model.arch=test_resnet", "batch=4"))
+    return validate(compose("name=t", "model=timm", "model.arch=test_resnet", "batch_size=4"))
 
 
 @pytest.fixture(autouse=True)
@@ -191,6 +199,19 @@ def test_no_person_is_trained_on_and_scored(base: Config, build: Any) -> None:
         assert (seen == 1).all()
 
 
+@pytest.mark.parametrize("build", [split.by_person, split.stratified_label])
+def test_runs_of_different_seeds_share_people_folds_and_evaluation_people(base: Config, build: Any) -> None:
+    def assembled(run_seed: int, **params: int) -> pd.DataFrame:
+        cfg = config(base, some(40), build, seed=run_seed, people=25, eval_fraction=0.2, params=params)
+        return assemble_table(cfg, lambda note: None)
+
+    shared = assembled(0, seed=3)
+    assert shared.equals(assembled(1, seed=3)) and shared["person"].nunique() == 25
+    assert shared.loc[shared["part"] == "eval", "person"].nunique() == 5
+    own = assembled(1)  # the folds differ, the people do not
+    assert not own["fold"].equals(shared["fold"]) and own.drop(columns="fold").equals(shared.drop(columns="fold"))
+
+
 def test_extra_rows_are_trained_on_and_never_scored_and_evaluation_is_neither(base: Config) -> None:
     table = assemble_table(config(base, with_others(some(20))), lambda note: None)
     extra, rest = np.flatnonzero(table["part"] == "extra"), np.flatnonzero(table["part"] == "eval")
@@ -228,9 +249,24 @@ def test_a_training_photo_without_a_label_stops_the_run(base: Config) -> None:
 
 
 def test_a_batch_larger_than_a_fold_is_a_config_error(base: Config) -> None:
-    with pytest.raises(ConfigError, match="batch=113 exceeds the 112 training images of fold 0"):
-        assemble_table(config(base, some(20), batch=113), lambda note: None)
-    assert len(assemble_table(config(base, some(20), batch=112), lambda note: None)) == 140
+    with pytest.raises(ConfigError, match="batch_size=113 exceeds the 112 training images of fold 0"):
+        assemble_table(config(base, some(20), batch_size=113), lambda note: None)
+    assert len(assemble_table(config(base, some(20), batch_size=112), lambda note: None)) == 140
+
+
+def test_a_usual_batch_is_lowered_to_a_small_fold_with_a_note(base: Config) -> None:
+    told: list[str] = []
+    cfg = config(base, some(5), batch_size=32)
+    table = assemble_table(cfg, told.append)
+    assert told[-1] == "batch_size=32 was lowered to 28: a fold has only 28 training images"
+    assert fit_batch_size(table, cfg) == 28 and fit_batch_size(table, dataclasses.replace(cfg, batch_size=8)) == 8
+    by_person = dataclasses.replace(cfg.sampler, name="person", params={"images": 8}, builder=sampler.person)
+    assert fit_batch_size(table, dataclasses.replace(cfg, sampler=by_person)) == 24
+    by_person = dataclasses.replace(by_person, params={"images": 32})
+    with pytest.raises(ConfigError, match="batch_size=32 exceeds the 28 training images"):
+        fit_batch_size(table, dataclasses.replace(cfg, sampler=by_person))
+    with pytest.raises(ConfigError, match="grad_accum_steps=2 exceeds the 1 batches"):
+        assemble_table(dataclasses.replace(cfg, grad_accum_steps=2), told.append)
 
 
 def on_disk(base: Config, folder: Path) -> pd.DataFrame:

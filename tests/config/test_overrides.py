@@ -80,7 +80,9 @@ def test_lists_and_sweeps_of_any_script_stay_lists_and_sweeps() -> None:
 def test_many_values_without_m_are_a_sentence_and_not_a_list() -> None:
     with pytest.raises(ConfigError, match=r"^loss=ce,focal: several values are a sweep\. Add -m to run it$"):
         compose("loss=ce,focal")
-    with pytest.raises(ConfigError, match=r"Add -m to run it\. To pass the value literally, type 'data\.root=\"/a,b\"'$"):
+    with pytest.raises(
+        ConfigError, match=r"Add -m to run it\. To pass the value literally, type 'data\.root=\"/a,b\"'$"
+    ):
         compose("data.root=/a,b")
 
 
@@ -159,13 +161,13 @@ def test_about_keeps_the_command_that_was_typed(tiny: list[str], tmp_path: Path,
 SOUGHT = {
     "lr=1e-3": "'optimizer.lr'", "device=cuda": "'hardware'", "workers=2": "'hardware.workers'",
     "num_workers=2": "'hardware.workers'", "img_size=64": "'crop.height crop.width'", "size=64": "'crop.height crop.width'",
-    "project=x": "'logger.project'", "batch_size=8": "'batch'", "weight_decay=0": "'optimizer.weight_decay'",
+    "project=x": "'logger.project'", "batchsize=8": "'batch_size'", "weight_decay=0": "'optimizer.weight_decay'",
     "momentum=0.9": "'optimizer.momentum' (of optimizer=sgd)", "gpus=1": "'hardware'", "arch=resnet18": "'model.arch'",
-    "pretrained=true": "'model.pretrained'", "label_smoothing=0.1": "'loss.smoothing'", "k_fold=5": "'folds'",
-    "n_splits=5": "'folds'", "Batch_Size=8": "'batch'", "learning_rat=1": "'optimizer.lr'",
+    "pretrained=true": "'model.pretrained'", "label_smoothing=0.1": "'loss.label_smoothing'", "k_fold=5": "'folds'",
+    "n_splits=5": "'folds'", "Batch_Size=8": "'batch_size'", "learning_rat=1": "'optimizer.lr'",
     "trainer.max_epochs=3": "'epochs'", "alpha=1": "'mixing.alpha' (of mixing=mixup)", "los.gamma=1": "'loss'",
     "optimizer.momentum=0.9": "'optimizer.momentum' (of optimizer=sgd)", "loss.gamma=1": "'loss.gamma' (of loss=focal)",
-    "optimizer.batch=8": "'batch'", "crop.size=64": "'crop.height crop.width'", "test_size=0.2": "'split.share' (of split=holdout)",
+    "optimizer.bs=8": "'batch_size'", "crop.size=64": "'crop.height crop.width'", "test_size=0.2": "'split.share' (of split=holdout)",
 }  # fmt: skip
 
 
@@ -175,6 +177,21 @@ def test_the_right_key_is_looked_for_in_all_groups(word: str) -> None:
         validate(compose("name=t", word))
     (sentence,) = caught.value.messages
     assert sentence.startswith("unknown") and sentence.endswith(f"did you mean {SOUGHT[word]}?")
+
+
+RENAMED = {  # keys of earlier versions: the key of today
+    "batch=8": "batch_size", "clip=1": "clip_grad", "accumulate=2": "grad_accum_steps", "exam=0.2": "eval_fraction",
+    "average=2": "average_epochs", "scheduler=plateau scheduler.wait=3": "scheduler.patience",
+    "scheduler=onecycle scheduler.rise=0.2": "scheduler.pct_start", "scheduler=step scheduler.every=2": "scheduler.step_size",
+    "model.drop=0.1": "model.drop_rate", "model.drop_path=0.1": "model.drop_path_rate",
+    "loss.weights=inverse": "loss.class_weights", "loss.smoothing=0.1": "loss.label_smoothing", "mixing=mixup mixing.p=0.5": "mixing.prob",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", RENAMED)
+def test_an_earlier_name_of_a_key_is_answered_with_its_name_of_today(words: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean '{RENAMED[words]}'\\?$"):
+        validate(compose("name=t", *words.split()))
 
 
 @pytest.mark.parametrize("group", [group for group in GROUPS if group in Config.__dataclass_fields__])

@@ -37,6 +37,10 @@ WRONG = {
     "an exit at import": ("raise SystemExit('bye')", "cannot import 'NAME': SystemExit: bye (PLUGIN, line 5)"),
     "no Python": ("def (", "cannot import 'NAME': invalid syntax (PLUGIN, line 5)"),
     "a package that is not installed": ("import not_there", "cannot import 'NAME': No module named 'not_there' (PLUGIN, line 5)"),
+    "an option of a sampler without a star": ("from maskcls.components import sampler\n@sampler.registry.register\ndef mine(labels, power: float = 0.5): ...",
+        "mine: sampler builders take (labels), optionally people, and keyword-only options"),
+    "a sampler of one input too many": ("from maskcls.components import sampler\n@sampler.registry.register\ndef mine(labels, people, more): ...",
+        "mine: sampler builders take (labels), optionally people, and keyword-only options; expected def mine(labels, *, option: type = default)"),
     "two faults": ("@registry.register\ndef mine(): ...\n@registry.register\ndef other(counts, *, a=1): ...", "other: the option 'a' has no type"),
 }  # fmt: skip
 
@@ -66,11 +70,15 @@ def test_a_wrong_plugin_is_a_sentence_each_time_and_registers_nothing(kind: str,
 
 def test_a_right_plugin_of_many_groups_registers(tmp_path: Path) -> None:
     code = """
-    from maskcls.components import crop, optimizer
+    from maskcls.components import crop, optimizer, sampler
     @registry.register
     def mine(counts: torch.Tensor, *, power: float = 2.0, kind: Literal["a", "b"] = "a"): ...
     @optimizer.registry.register
     def slow(*all: Any, lr: float): ...
+    @sampler.registry.register
+    def by_label(labels): ...
+    @sampler.registry.register
+    def by_person(labels, people, *, size: int = 2): ...
     @crop.registry.register
     def odd(*, height: int = 3): ...
     """
@@ -81,6 +89,7 @@ def test_a_right_plugin_of_many_groups_registers(tmp_path: Path) -> None:
             "mine" in GROUPS["loss"].builders
             and "slow" in GROUPS["optimizer"].builders
             and "odd" in GROUPS["crop"].builders
+            and {"by_label", "by_person"} <= GROUPS["sampler"].builders.keys()
         )
     sys.modules.pop(NAME)  # imported anew, it takes its own place
     import_plugins([NAME], GROUPS)

@@ -68,7 +68,7 @@ def test_a_spelling_of_a_column_is_read_and_told(base: Path, column: str) -> Non
     table, told = read_people(base, column)
     assert table["person"].nunique() == PEOPLE
     assert told == (
-        [] if column.strip() == "person" else [f"{base}/my.csv: reading column '{column.strip()}' as person"]
+        [] if column.strip() == "person" else [f"{base}/my.csv: read column '{column.strip()}' as person"]
     )
 
 
@@ -96,10 +96,10 @@ def test_no_misspelt_person_column_makes_other_people(base: Path, data: some.Dat
 
 
 def test_columns_that_are_not_read_are_named(base: Path) -> None:
-    table, told = read(base, "path,label,Split,colour,,person", "0.png,3,EVAL,red,x,a", "1.png,4,,blue,,")
+    table, told = read(base, "path,label,Split,colour,,person", "0.png,3,EVAL,red,x,a", "1.png,14,,blue,,")
     assert table["part"].tolist() == ["eval", "train"] and table["person"].tolist() == ["a", "1.png"]
     assert told == [
-        f"{base}/my.csv: reading column 'Split' as part",
+        f"{base}/my.csv: read column 'Split' as part",
         f"{base}/my.csv: columns not used: colour, (no name)",
         f"{base}/my.csv line 3: 1 of 2 rows have an empty person; each counts as one person",
         f"{base}/my.csv line 3: 1 of 2 rows have an empty part; they are training rows",
@@ -242,6 +242,19 @@ def test_a_set_that_is_drawn_says_that_it_reads_no_variable(drawn: Path, monkeyp
     assert told == ["data=synthetic does not read MASKCLS_DATA, which is set. data=competition does"]
 
 
+@pytest.mark.parametrize(("crop", "add"), [("400,200", "512 data.width=384"), ("380,380", "512 data.width=384"),
+                                           ("600,200", "600 data.width=384")])  # fmt: skip
+def test_a_crop_larger_than_the_drawn_images_says_what_to_add_and_draws_nothing(tmp_path: Path, crop: str, add: str) -> None:
+    height, width = crop.split(",")
+    words = ("crop=center", f"crop.height={height}", f"crop.width={width}", "data.people=6", f"data.root={tmp_path}/drawn")
+    with pytest.raises(ConfigError) as caught:
+        assemble_table(validate(compose(*words)), print)
+    assert str(caught.value) == (
+        f"crop.height × crop.width = {height} × {width} exceeds the image size 256 × 192 of data=synthetic. Add data.height={add}"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_outside_photos_of_other_ages_and_parts_are_counted(base: Path, tmp_path: Path) -> None:
     table, _ = read(base, "path,label", "0.png,3")
     for i, age in enumerate((20, 61, 99)):
@@ -314,7 +327,7 @@ def test_folds_do_not_depend_on_the_order_of_rows(build: Any, count: int, seed: 
 
 @pytest.fixture(scope="module")
 def plain() -> Config:
-    return validate(compose("name=t", "model=timm", "model.arch=test_resnet", "batch=4"))
+    return validate(compose("name=t", "model=timm", "model.arch=test_resnet", "batch_size=4"))
 
 
 def config(base: Config, table: pd.DataFrame, build: Any = split.by_person, **values: Any) -> Config:
@@ -330,12 +343,12 @@ def test_the_table_of_a_run_does_not_depend_on_the_order_of_training_rows(
     monkeypatch.setattr(assemble, "drop_unreadable", lambda cfg, table, note: table)
     table = persons(30, 0)
     shuffled = table.sample(frac=1, random_state=1).reset_index(drop=True)
-    for more in ({}, {"people": 20}, {"exam": 0.3}):
+    for more in ({}, {"people": 20}, {"eval_fraction": 0.3}):
         mine, other = (assemble_table(config(plain, t, build, **more), lambda note: None) for t in (table, shuffled))
         pd.testing.assert_frame_equal(mine, other)
 
 
-@pytest.mark.parametrize("more", [{}, {"people": 9}, {"exam": 0.5}, {"people": 30, "exam": 0.5}])
+@pytest.mark.parametrize("more", [{}, {"people": 9}, {"eval_fraction": 0.5}, {"people": 30, "eval_fraction": 0.5}])
 def test_patches_mend_whoever_is_chosen(plain: Config, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assemble, "drop_unreadable", lambda cfg, table, note: table)
     given = competition_people()
@@ -347,7 +360,7 @@ def test_patches_mend_whoever_is_chosen(plain: Config, more: dict[str, Any], mon
     pd.testing.assert_frame_equal(made[columns], whole.loc[made.index, columns])
     assert (made["trained"] == (whole.loc[made.index, "trained"] & (made["part"] == "train"))).all()
     assert len([note for note in told if note.startswith("labels: ")]) == 1
-    assert made["part"].eq("eval").any() == ("exam" in more)
+    assert made["part"].eq("eval").any() == ("eval_fraction" in more)
 
 
 def test_patches_without_effect_say_why() -> None:
@@ -370,7 +383,10 @@ def doubled(**second: Any) -> list[str]:
     [
         ({"person": "q", "fold": 1}, "LEAK: 1 images belong to several people in several folds"),
         ({"person": "q"}, "1 images belong to several people"),
-        ({"person": "q", "part": "eval", "fold": -1}, "LEAK: 1 images are in both training and the labelled evaluation set"),
+        (
+            {"person": "q", "part": "eval", "fold": -1},
+            "LEAK: 1 images are in both training and the labelled evaluation set",
+        ),
         (
             {"person": "q", "part": "eval", "fold": -1, "scored": False},
             "1 images are in both training and the evaluation set",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 
 from maskcls.components.augmentation import albumentations_
 from maskcls.components.hardware import cpu
-from maskcls.components.sampler import shuffle, weighted
+from maskcls.components.sampler import person, shuffle, weighted
 from maskcls.core.errors import ConfigError, RunError, as_user_error
 from maskcls.data.loader import EpochBatchSampler, SequentialBatchSampler, build_loader, seeded_rng
 
@@ -138,6 +139,27 @@ def test_ranks_share_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
         parts.append(list(epochs(6)))
     for items, one, two in zip(whole, *parts, strict=True):
         assert len(one) == len(two) == 3 and sorted(one + two) == sorted(items)
+
+
+@pytest.mark.parametrize(("images", "ranks"), [(1, 3), (2, 2), (3, 2), (2, 3), (5, 1)])
+def test_ranks_share_each_batch_in_groups_of_one_person(images: int, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = np.repeat(np.arange(30), 6 * images)
+    rows, batch = np.arange(len(people))[::-1], 2 * images * ranks
+
+    def batches() -> list[list[tuple[int, int]]]:
+        return list(EpochBatchSampler(rows, person(people, people[rows], images=images), batch, 0, 0, images))
+
+    whole = batches()
+    monkeypatch.setenv("WORLD_SIZE", str(ranks))
+    parts = []
+    for rank in range(ranks):
+        monkeypatch.setenv("RANK", str(rank))
+        parts.append(batches())
+    for items, *own in zip(whole, *parts, strict=True):
+        assert sorted(itertools.chain(*own)) == sorted(items) and {len(part) for part in own} == {2 * images}
+        for part in own:
+            groups = people[[row for row, _ in part]].reshape(-1, images)
+            assert (groups == groups[:, :1]).all()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -22,7 +22,7 @@ from maskcls.core.errors import DataError
 from maskcls.core.registry import Component
 from maskcls.data import pixel_cache
 from maskcls.data.pixel_cache import allocate, list_entries, load_pixels, lock_path
-from maskcls.system.files import file_lock
+from maskcls.system.files import file_lock, open_part_file
 
 NONE = Component("crop", "none", {}, crop.none)
 CENTER = Component("crop", "center", {"height": 20, "width": 10}, crop.center)
@@ -72,6 +72,17 @@ def test_a_second_call_decodes_nothing(table: pd.DataFrame, root: Path, monkeypa
     monkeypatch.setattr(pixel_cache, "read_cropped", None)
     assert np.array_equal(load_pixels(table, RESIZE, root), first)
     assert file.stat().st_mtime_ns == before and sorted(left(root)) == ["facts.json", "pixels.npy"]
+
+
+def test_a_process_killed_while_it_wrote_the_facts_leaves_nothing(table: pd.DataFrame, root: Path) -> None:
+    load_pixels(table, RESIZE, root)
+    (folder,) = (path.parent for path in root.glob("*/facts.json"))
+    before = sorted(folder.iterdir())
+    for file in before:
+        file.unlink()
+    open_part_file(folder / "facts.json")[0].close()  # its lock ends with the process
+    load_pixels(table, RESIZE, root)
+    assert sorted(folder.iterdir()) == before
 
 
 def test_another_crop_or_a_changed_photo_is_decoded_anew(table: pd.DataFrame, root: Path) -> None:

@@ -53,7 +53,7 @@ PHOTO = np.zeros((1, 32, 24, 3), np.uint8)
 
 def loads(words: list[str], place: Path) -> Any:
     """Load a run and predict a photo."""
-    return load(place).predict(PHOTO).tolist()
+    return load(place).predict_pixels(PHOTO).tolist()
 
 
 def predicts(words: list[str], place: Path) -> Any:

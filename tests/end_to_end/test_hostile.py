@@ -30,6 +30,7 @@ from maskcls.storage import run as run_module
 from maskcls.storage.checkpoint import save_tensors
 from maskcls.storage.provenance import collect_provenance
 from maskcls.storage.run import Run
+from maskcls.storage.trained_model import open_model
 from maskcls.system import console, files
 from maskcls.system.files import atomic_write, check_writable, open_part_file, remove_stale_parts, write_json, write_npz
 from maskcls.system.redaction import redact
@@ -133,7 +134,7 @@ def test_yaml_makes_no_objects(copied: tuple[list[str], Path], tmp_path: Path) -
 
 
 def test_nothing_in_the_package_unpickles_evaluates_or_reaches_a_shell() -> None:
-    """Every call is looked at: the one process that is started (git, for the commit) gets a list of fixed words."""
+    """Every call is looked at: a process that is started gets a list of words."""
     started = []
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -141,12 +142,12 @@ def test_nothing_in_the_package_unpickles_evaluates_or_reaches_a_shell() -> None
                 continue
             name, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
             assert name not in ("eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads"), file
-            assert name != "yaml.load" or given.get("Loader") == "YAML", file
+            assert name != "yaml.load" or given.get("Loader") in ("YAML", "yaml.BaseLoader"), file  # texts alone
             assert given.get("shell", "False") == "False", file
             assert name != "torch.load" or given.get("weights_only") == "True", file
             assert name not in ("np.load", "numpy.load") or given.get("allow_pickle") == "False", file
             started += [file.name] if name.startswith(("subprocess.", "os.exec", "os.spawn")) else []
-    assert set(started) == {"suites.py", "provenance.py", "sync.py"}
+    assert set(started) == {"suites.py", "time_to_score.py", "provenance.py", "sync.py"}
     assert YAML in (yaml.CSafeLoader, yaml.SafeLoader)
 
 
@@ -232,7 +233,7 @@ def test_a_prediction_by_weights_of_other_shapes_is_refused(copied: tuple[list[s
     content["model"][next(iter(content["model"]))] = torch.zeros(3)
     torch.save(content, best)
     with pytest.raises(MaskclsError, match=r"fold0/best\.pt"):
-        Predictor(Run.open(copied[1]), cpu()).predict(np.zeros((1, 32, 24, 3), np.uint8))
+        Predictor(open_model(copied[1]), cpu()).predict_pixels(np.zeros((1, 32, 24, 3), np.uint8))
 
 
 @pytest.mark.parametrize("harm", BREAKS)
@@ -310,6 +311,7 @@ mount -o remount,size=100m disk && "$2" -m maskcls.run $3 > second 2>&1 && cp -r
 """
 
 
+@pytest.mark.slow
 def test_a_small_file_system_that_fills_up_keeps_what_was_earlier_and_grows(
     finished: tuple[list[str], Path], tmp_path: Path
 ) -> None:
@@ -345,6 +347,7 @@ def test_a_small_file_system_that_fills_up_keeps_what_was_earlier_and_grows(
     ).read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_has_begun_and_may_no_longer_be_written_to_is_named(
     finished: tuple[list[str], Path], tmp_path: Path
 ) -> None:
@@ -430,6 +433,7 @@ def test_a_file_that_is_swept_before_it_is_locked_is_begun_again(
 KEY = "0123456789abcdef" * 2 + "deadbeef"
 
 
+@pytest.mark.slow
 def test_a_key_is_in_no_file_and_on_no_terminal(tiny: list[str], tmp_path: Path, command: Command) -> None:
     told = [result := command(*tiny, f"+logger.api_key={KEY}"), command(*tiny, f"WANDB_API_KEY={KEY}"),
             command(*tiny, f"WANDB_API_KEY={KEY},"), command(*tiny, "epochs=1", f"plugins=[{KEY}]", WANDB_API_KEY=KEY)]  # fmt: skip
@@ -446,13 +450,13 @@ def test_a_key_is_in_no_file_and_on_no_terminal(tiny: list[str], tmp_path: Path,
 def test_secrets_are_redacted_by_name_and_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "s3cret-value")
     monkeypatch.setattr(
-        sys, "argv", ["run", f"wandb_api_key={KEY}", "name=s3cret-value", "model.drop=0.2", "+my.Password=abc"]
+        sys, "argv", ["run", f"wandb_api_key={KEY}", "name=s3cret-value", "model.drop_rate=0.2", "+my.Password=abc"]
     )
     assert collect_provenance(cpu().facts())["command"] == [
         "run",
         "wandb_api_key=***",
         "name=***",
-        "model.drop=0.2",
+        "model.drop_rate=0.2",
         "+my.Password=***",
     ]
     assert redact("keys: 3, lr=0.1") == "keys: 3, lr=0.1"
@@ -484,13 +488,13 @@ def test_names_of_files_people_and_folders_are_text_in_the_report(people: Path, 
             f'"{cell}",none,{("male", "female")[i % 2]},{20 + 3 * i},"{i} {EVIL.replace(chr(34), chr(34) * 2)}"'
         )
     (base / "t.csv").write_text("\n".join(rows) + "\n")
-    words = [word for word in TINY if not word.startswith(("data.", "batch"))]
+    words = [word for word in TINY if not word.startswith(("data.", "batch_size"))]
     evil = tmp_path / "c<script>alert(3)"
     run(
         compose(
             *words,
             "epochs=1",
-            "batch=4",
+            "batch_size=4",
             "data=table",
             f"data.file={base}/t.csv",
             f"runs_dir={tmp_path}/runs",

@@ -30,6 +30,7 @@ from maskcls.data.pixel_cache import list_entries, load_pixels
 from maskcls.engine import runner
 from maskcls.engine.runner import run
 from maskcls.storage import provenance
+from maskcls.storage.run import run_content
 from maskcls.system import file_digests as file_digests_module
 from maskcls.system.file_digests import STORE, file_digests, load_store, read_digest
 from maskcls.system.files import write_npz
@@ -252,10 +253,20 @@ OPS: dict[str, Callable[[Path, list[Path], int, int], object]] = {
     "reverse the rows": lambda base, photos, i, j: edit_rows(
         base / "photos/train/train.csv", lambda lines: lines[::-1]
     ),
-    "change a label": lambda base, photos, i, j: edit_rows(base / "photos/train/train.csv", relabel),
     "alter the weights": lambda base, photos, i, j: alter(base / "w.pth"),
     "touch the weights": lambda base, photos, i, j: os.utime(base / "w.pth", (j, j)),
 }
+
+
+def test_a_changed_label_is_another_run(trained: tuple[Path, list[str]]) -> None:
+    base, words = trained
+    restore(base)
+    before = run_content(validate(compose(*words)))
+    edit_rows(base / "photos/train/train.csv", lambda lines: lines[::-1])
+    assert run_content(validate(compose(*words))) == before
+    edit_rows(base / "photos/train/train.csv", relabel)
+    assert run_content(validate(compose(*words))) != before
+    restore(base)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -298,13 +298,13 @@ def test_a_killed_loader_worker_ends_in_a_sentence_and_asking_again_changes_no_b
 
 
 @pytest.mark.slow
-def test_thirty_killed_loader_workers_of_a_five_fold_run_change_no_byte(
+def test_thirty_killed_loader_workers_of_a_run_change_no_byte(
     zygote: Zygote, whole: Callable[..., Whole], drawn: Path, tmp_path: Path
 ) -> None:
-    one, chance = whole(5), random.Random(SEED)
+    one, chance = whole(2), random.Random(SEED)
     for i in range(30):
         (tmp_path / str(i)).mkdir()
-        survive_worker(zygote, drawn, tmp_path / str(i), one, 5, (i + chance.random()) * one.seconds / 30)
+        survive_worker(zygote, drawn, tmp_path / str(i), one, 2, (i + chance.random()) * one.seconds / 30)
 
 
 @pytest.mark.slow

@@ -22,13 +22,15 @@ WORDS = {
     "labels": ["labels=plain", "labels=age58", "labels=soft", "labels=winner", "labels.patches=core", "labels.patches=extended"],
     "crop": ["crop=center", "crop=center crop.clahe=2.0", "crop=face", "crop=face crop.detector=retinaface", "crop=none",
              *[f"crop=region crop.part={part}" for part in ("forehead", "nose_chin", "chin_neck")]],
-    "sampler": ["sampler=shuffle", "sampler=weighted", "sampler=weighted sampler.power=0.5"],
-    "weights": ["loss.weights=inverse", "loss.weights=effective", "loss.smoothing=0.1"],
-    "comforts": ["clip=1.0", "accumulate=2", "ema=0.9", "scheduler.warmup=0.5", "layer_decay=0.8", "precision=bf16", "average=2 epochs=2",
+    "sampler": ["sampler=shuffle", "sampler=weighted", "sampler=weighted sampler.power=0.5", "sampler=person sampler.images=4"],
+    "weights": ["loss.class_weights=inverse", "loss.class_weights=effective", "loss.label_smoothing=0.1"],
+    "comforts": ["clip_grad=1.0", "grad_accum_steps=2", "ema=0.9", "scheduler.warmup=0.5", "layer_decay=0.8", "precision=bf16", "average_epochs=2 epochs=2",
+                 "size_schedule=[0.5,1.0] epochs=2",
                  "model.frozen=[conv_stem]", "select=last"],
-    "optimizer": ["optimizer=sgd", "optimizer=adam", "optimizer=adamp", "optimizer=madgrad"],
+    "optimizer": ["optimizer=sgd", "optimizer=adam", "optimizer=adamp", "optimizer=madgrad",
+                  "optimizer=timm optimizer.opt=lookahead_lion layer_decay=0.8 ema=0.9 clip_grad=1.0"],
     "scheduler": ["scheduler=constant", "scheduler=step", "scheduler=multistep", "scheduler=plateau", "scheduler=onecycle"],
-    "augmentation": ["augmentation=none", "augmentation=team", "augmentation=heavy"],
+    "augmentation": ["augmentation=none", "augmentation=team", "augmentation=heavy", "augmentation=randaugment augmentation.erasing=0.5"],
     "split": ["split=holdout", "split=stratified_label", "split=stratified_age"],
     "tta": ["tta=flip", "tta=scales"],
     "overlay": ["overlay=masks overlay.of=train"],
@@ -59,7 +61,7 @@ def test_each_word_goes_with_each_head_loss_and_mixing(words: str, tiny: list[st
     words = words.format(**places)
     kept = [word for word in tiny if not (words.startswith("crop=") and word.startswith("crop."))]
     small = SMALL.get(words.split()[0], "").split()
-    raw = compose(*kept, "batch=8", "epochs=1", *words.split(), *small)
+    raw = compose(*kept, "batch_size=8", "epochs=1", *words.split(), *small)
     cfg = validate(raw)
     table = assemble_table(cfg, lambda note: None)
     photos = load_pixels(table, cfg.crop, Path(cfg.cache_dir))
@@ -97,7 +99,7 @@ def test_beginning_from_folds_of_other_people_is_refused(tiny: list[str], tmp_pa
 
 
 def test_weights_of_several_epochs_are_averaged_with_statistics_of_their_own(tiny: list[str], tmp_path: Path) -> None:
-    run(compose(*tiny, "epochs=3", "average=2", "select=last", "fold=0"))
+    run(compose(*tiny, "epochs=3", "average_epochs=2", "select=last", "fold=0"))
     (place,) = (tmp_path / "runs").iterdir()
     best = torch.load(place / "fold0" / "best.pt", weights_only=True)
     assert best["epoch"] == [2, 3] and not list(place.rglob("epoch*.pt"))

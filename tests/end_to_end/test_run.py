@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,12 +16,8 @@ import pytest
 import torch
 import yaml
 from conftest import environment
-from hydra.types import RunMode
 
-from maskcls.cli.hydra_app import collect_error
-from maskcls.config import compose as compose_module
 from maskcls.config.compose import compose
-from maskcls.core.errors import MaskclsError, NonFiniteError
 from maskcls.engine.runner import run
 from maskcls.system.safe_reading import read_npz
 
@@ -72,8 +67,8 @@ def test_a_run_leaves_what_it_promises(whole: Path) -> None:
     config = yaml.safe_load((whole / "config.yaml").read_text())
     assert config["loss"] == {
         "name": "ce",
-        "weights": "none",
-        "smoothing": 0.0,
+        "class_weights": "none",
+        "label_smoothing": 0.0,
         "beta": 0.999,
     }  # defaults are filled in
     assert config["data"]["people"] == 14
@@ -111,6 +106,7 @@ def test_asking_again_answers_at_once_without_training(whole: Path, drawn: Path,
     assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_epoch_lines_of_a_killed_run_end_where_it_was_killed_and_asking_again_gives_the_same_bits(
     whole: Path, tiny: list[str], tmp_path: Path
 ) -> None:
@@ -140,8 +136,15 @@ def test_folds_asked_for_one_by_one_fill_one_directory_with_the_same_numbers(
     assert_same(whole, place)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(tiny: list[str], tmp_path: Path) -> None:
-    words = ["model.arch=mobilenetv3_small_050", "crop.height=128", "crop.width=96", "mixing=mixup", "model.drop=0.2"]
+    words = [
+        "model.arch=mobilenetv3_small_050",
+        "crop.height=128",
+        "crop.width=96",
+        "mixing=mixup",
+        "model.drop_rate=0.2",
+    ]
     for workers in (0, 1, 2):
         run(compose(*tiny, *words, f"hardware.workers={workers}", f"runs_dir={tmp_path}/{workers}"))
     places = [only(tmp_path / str(workers)) for workers in (0, 1, 2)]
@@ -168,27 +171,62 @@ def test_patience_stops_a_fold_and_a_resumed_run_does_not_go_on(tiny: list[str],
     assert len((place / "log.jsonl").read_text().splitlines()) == len(rows)
 
 
+def test_the_monitored_score_chooses_the_best_epoch_and_the_last_one(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([0.5, 0.2, 0.21])
+    monkeypatch.setattr("maskcls.engine.training_loop.log_loss", lambda labels, probs: next(losses))
+    run(compose(*tiny, "epochs=6", "monitor=val_loss", "patience=1", "fold=0"))
+    place = only(tmp_path / "runs")
+    assert torch.load(place / "fold0" / "last.pt", weights_only=True)["history"] == [-0.5, -0.2, -0.21]
+    assert torch.load(place / "fold0" / "best.pt", weights_only=True)["epoch"] == [2]
+
+
+@pytest.mark.slow
 def test_a_multirun_gives_a_run_for_each_combination_and_none_is_trained_twice(
     tiny: list[str], tmp_path: Path, command: Command
 ) -> None:
     sweep = ["-m", *tiny, "epochs=1", "loss=ce,focal", "head=single,triple"]
-    assert (first := command(*sweep)).returncode == 0, first.stderr
+    first = command(*sweep)
+    assert first.returncode == 0, first.stderr
     places = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     assert len(places) == 4 and all((place / "metrics.json").exists() for place in places)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.pt")}
     again = command(*sweep)
     assert again.returncode == 0 and "epoch" not in again.stdout
+    for result in (first, again):
+        assert all(f"[{i}/4] loss=" in result.stdout for i in (1, 2, 3, 4)) and "[3/4] loss=focal head=single" in result.stdout
+        table = closing_rows(result.stdout)
+        assert sorted(row[0] for row in table) == sorted(place.name for place in places)
+        scores = [json.loads((tmp_path / "runs" / row[0] / "metrics.json").read_text()) for row in table]
+        assert [row[2].split()[0] for row in table] == [f"{score['oof']['f1']:.4f}" for score in scores]
+        assert [row[3] for row in table] == [f"{score['eval']['f1']:.4f}" for score in scores]
+        assert [row[2] for row in table] == sorted((row[2] for row in table), reverse=True)
+    assert not list((tmp_path / "runs").glob(".sweep-*"))
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.pt")}
 
 
+@pytest.mark.slow
 def test_joblib_runs_the_folds_of_one_run_side_by_side(
     whole: Path, tiny: list[str], tmp_path: Path, command: Command
 ) -> None:
     result = command("-m", *tiny, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "fold=0,1")
     assert result.returncode == 0, result.stderr
     assert_same(whole, only(tmp_path / "runs"))
+    assert "[1/2] fold=0" in result.stdout and "[2/2] fold=1" in result.stdout
+    for k in (0, 1):  # each line of jobs side by side has the number of its job
+        assert result.stdout.count(f"fold {k} epoch") == result.stdout.count(f"[{k + 1}/2] fold {k} epoch") == 2
+    assert [row[:2] for row in closing_rows(result.stdout)] == [[whole.name, "fold=0,1"]]
 
 
+def closing_rows(output: str) -> list[list[str]]:
+    """Return the cells of the table at the end of a sweep's output."""
+    head, _, rest = output.rpartition("differs in")
+    assert head, output
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in rest.splitlines() if line.startswith("│")]
+
+
+@pytest.mark.slow
 def test_two_ranks_share_the_work_and_agree(whole: Path, tiny: list[str], tmp_path: Path) -> None:
     call = [
         sys.executable,
@@ -212,7 +250,7 @@ def test_two_ranks_share_the_work_and_agree(whole: Path, tiny: list[str], tmp_pa
     assert done.stdout.count("out of fold") == 1
 
 
-def test_going_on_over_other_data_is_refused(tiny: list[str], tmp_path: Path, people: Path, command: Command) -> None:
+def test_another_label_is_another_run_and_another_image_is_refused(tiny: list[str], tmp_path: Path, people: Path, command: Command) -> None:
     import shutil
 
     base = tmp_path / "mine"
@@ -224,9 +262,15 @@ def test_going_on_over_other_data_is_refused(tiny: list[str], tmp_path: Path, pe
         "epochs=1",
     ]
     run(compose(*words, "fold=0"))
-    text = (base / "train" / "train.csv").read_text().splitlines()
-    text[1] = text[1].replace(",female,", ",male,") if ",female," in text[1] else text[1].replace(",male,", ",female,")
-    (base / "train" / "train.csv").write_text("\n".join(text) + "\n")
+    text = before = (base / "train" / "train.csv").read_text()
+    row = text.splitlines()[1]
+    text = text.replace(row, row.replace(",female,", ",male,") if ",female," in row else row.replace(",male,", ",female,"))
+    (base / "train" / "train.csv").write_text(text)
+    run(compose(*words, "fold=0"))
+    assert len([*(tmp_path / "runs").glob("t-*")]) == 2
+    (base / "train" / "train.csv").write_text(before)
+    one, other = sorted(next((base / "train" / "images").iterdir()).glob("mask*.*"))[:2]
+    shutil.copy(one, other)
     refused = command(*words, "fold=1")
     assert refused.returncode == 2 and "different data" in refused.stderr and "Traceback" not in refused.stderr
 
@@ -255,15 +299,9 @@ def test_a_sweep_goes_on_past_a_job_that_fails_and_ends_with_two(
     tiny: list[str], tmp_path: Path, command: Command
 ) -> None:
     result = command("-m", *tiny, "epochs=1", "optimizer=sgd", "optimizer.lr=1e30,1e-3")
-    assert result.returncode == 2 and "job 0 failed: fold 0, epoch 1: non-finite loss" in result.stderr
+    assert result.returncode == 2 and "[1/2] failed: fold 0, epoch 1: non-finite loss" in result.stderr
     assert "Traceback" not in result.stderr and "Error executing" not in result.stderr
-    assert sum((place / "metrics.json").exists() for place in (tmp_path / "runs").iterdir() if place.is_dir()) == 1
-
-
-def test_the_sweeper_hears_nought_of_a_job_that_fails_and_never_nan(monkeypatch: pytest.MonkeyPatch) -> None:
-    launcher = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
-    told = SimpleNamespace(mode=RunMode.MULTIRUN, launcher=launcher, job=SimpleNamespace(num=1))
-    monkeypatch.setattr(compose_module.HydraConfig, "get", lambda: told)
-    failed: list[MaskclsError] = []
-    assert collect_error(NonFiniteError("epoch 1: non-finite loss"), failed) == 0.0
-    assert [str(error) for error in failed] == ["epoch 1: non-finite loss"]
+    closing = result.stderr[result.stderr.index("1 of 2 jobs failed") :]
+    assert "[1/2] optimizer.lr=1e+30: fold 0, epoch 1: non-finite loss" in closing and "[2/2]" not in closing
+    (place,) = [place for place in (tmp_path / "runs").iterdir() if (place / "metrics.json").exists()]
+    assert [row[:2] for row in closing_rows(result.stdout)] == [[place.name, "optimizer.lr=0.001"]]

@@ -209,7 +209,7 @@ def test_a_run_without_some_rows_is_the_run_of_a_table_without_them(words: list[
 def test_rows_of_a_csv_and_of_extra_photos_may_lack_their_files(words: list[str], mine: Path, tmp_path: Path) -> None:
     table = data.competition(lambda text: None, root=str(mine))
     train = table[table["part"] == "train"].assign(path=lambda rows: rows["id"])[
-        ["path", "person", "mask", "gender", "age"]
+        ["path", "person", "label"]
     ]
     train.to_csv(mine / "all.csv", index=False)
     (mine / train["path"].iloc[5]).unlink()

@@ -16,7 +16,7 @@ from maskcls.data.pixel_cache import load_pixels
 
 FILES = [
     f"{folder}={file.stem}"
-    for folder in ("tried", "winner")
+    for folder in ("tried", "winner", "debug")
     for file in sorted((resource_dir("experiments") / folder).glob("*.yaml"))
 ]
 
@@ -36,7 +36,7 @@ def outside(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 @pytest.mark.parametrize("word", FILES)
 def test_it_runs(word: str, tiny: list[str], outside: Path) -> None:
     own = ("crop.", "model", "epochs", "name")
-    cfg = validate(compose(word, *[given for given in tiny if not given.startswith(own)], "batch=2"))
+    cfg = validate(compose(word, *[given for given in tiny if not given.startswith(own)], "batch_size=2"))
     table = assemble_table(cfg, lambda note: None)
     numbers = one_step(cfg, table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
     assert np.isfinite(numbers["loss"]) and 0 <= numbers["f1"] <= 1

@@ -22,7 +22,9 @@ SIZE = (32, 24)
 
 def state(*words: str) -> tuple[object, TrainState]:
     """Return a config and the state it builds, of a tiny network."""
-    cfg = validate(compose("name=t", "model=timm", "model.arch=test_efficientnet", "hardware=cpu", "batch=4", *words))
+    cfg = validate(
+        compose("name=t", "model=timm", "model.arch=test_efficientnet", "hardware=cpu", "batch_size=4", *words)
+    )
     return cfg, build_train_state(cfg, cfg.head.build(), cfg.hardware.build(), SIZE, 0)
 
 
@@ -68,7 +70,7 @@ def test_a_restored_state_takes_the_same_steps_to_the_bit(tmp_path: Path) -> Non
 def test_the_moving_average_counts_the_optimizers_steps(
     batches: int, accumulate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cfg, one = state("ema=0.9", f"accumulate={accumulate}")
+    cfg, one = state("ema=0.9", f"grad_accum_steps={accumulate}")
     told: list[int] = []
     monkeypatch.setattr(one.ema, "update", lambda model, step: told.append(step))
     for _ in range(2):
@@ -153,6 +155,20 @@ def test_the_chosen_epochs_are_the_best_or_the_last() -> None:
     assert one.out_of_patience(3) and not one.out_of_patience(4) and not one.out_of_patience(None)
 
 
+@pytest.mark.parametrize(
+    ("scores", "min_delta", "waited"),
+    [
+        ([], 0.0, 0), ([0.1], 0.0, 0), ([0.1, 0.2, 0.2], 0.0, 1), ([-0.9, -0.7, -0.8, -0.75], 0.0, 2),
+        ([0.1, 0.14, 0.18], 0.05, 0), ([0.1, 0.14, 0.14], 0.05, 2), ([-2.0, -1.96, -1.97, -1.95], 0.05, 3),
+    ],
+)  # fmt: skip
+def test_a_gain_must_exceed_the_smallest_one(scores: list[float], min_delta: float, waited: int) -> None:
+    _, one = state()
+    one.history += scores
+    for patience in range(1, 5):
+        assert one.out_of_patience(patience, min_delta) == (waited >= patience)
+
+
 def test_weights_are_averaged_number_by_number(tmp_path: Path) -> None:
     files = []
     for i in range(3):
@@ -179,3 +195,16 @@ def test_of_the_epochs_only_the_wanted_weights_stay(tmp_path: Path) -> None:
     assert {file.name for file in run.fold_dir(1).iterdir()} == {"epoch2.pt", "epoch12.pt", "best.pt", "last.pt"}
     remove_unused_weights(run, 1, ())
     assert {file.name for file in run.fold_dir(1).iterdir()} == {"best.pt", "last.pt"}
+
+
+def test_the_last_step_of_an_epoch_moves_to_lookaheads_slow_weights() -> None:
+    cfg, one = state("optimizer=timm", "optimizer.opt=lookahead_sgd", "optimizer.lr=0.1")
+    for count in range(1, 9):
+        one.step += 1
+        backward_and_step(cfg, one, one.model(torch.randn(4, 3, *SIZE)).square().mean(), count, 8)  # type: ignore[arg-type]
+        slow = [entry.get("lookahead_slow_buff") for entry in one.optimizer.state_dict()["state"].values()]
+        is_slow = all(
+            value is not None and torch.equal(value, parameter)
+            for value, parameter in zip(slow, one.model.parameters(), strict=True)
+        )
+        assert is_slow == (count in (6, 8)), count

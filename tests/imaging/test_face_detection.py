@@ -213,7 +213,7 @@ def test_a_contact_sheet_shows_masks_and_crops(people: Path, tmp_path: Path, mon
         call = ["preview", f"source={people / 'train'}", "images=3", "size=40", "columns=1", f"out={out}"]
         monkeypatch.setattr(sys, "argv", [*call, *words])
         main()
-        tiles = 5 if "overlay=true" in words else 2 if "crop=face" in words else 1
+        tiles = 6 if "overlay=true" in words else 2 if "crop=face" in words else 1
         assert cv2.imread(str(out)).shape == (3 * 40, tiles * 40 + 8, 3)
     listed = next((people / "train" / "images").glob("*/normal.*"))
     (tmp_path / "photos.csv").write_text(f"path\n{listed.relative_to(people)}\n")

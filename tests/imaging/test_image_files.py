@@ -16,7 +16,7 @@ from maskcls.core.errors import DataError
 from maskcls.imaging.image_decoding import image_endings
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.imaging.image_io import inspect_image
-from maskcls.inference.predict import list_images
+from maskcls.inference.photos import list_photos
 
 ENDINGS = sorted({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 OTHERS = {".txt": 2, ".mov": 1, ".heic": 1, "without a suffix": 1}
@@ -73,7 +73,7 @@ def test_predict_and_extra_take_the_same_photos_and_count_the_rest(
 ) -> None:
     images = list(map(str, find_images(folder)[0]))
     said = describe_left_out(Counter(OTHERS))
-    assert list(list_images([str(folder)])["path"]) == images
+    assert list(list_photos([str(folder)])["path"]) == images
     assert f"photos: {folder}: {said}" in capsys.readouterr().out
     notes: list[str] = []
     table = data.competition(lambda text: None, root=str(people))
@@ -82,7 +82,7 @@ def test_predict_and_extra_take_the_same_photos_and_count_the_rest(
     (folder / "none").mkdir()
     (folder / "none" / "a.txt").touch()
     with pytest.raises(DataError, match=r"no images found at .*none': left out 1 file: 1 .txt"):
-        list_images([str(folder / "none")])
+        list_photos([str(folder / "none")])
 
 
 def test_the_contact_sheet_takes_them_too(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,13 +20,15 @@ import timm
 import torch
 import yaml
 from conftest import environment
+from PIL import Image
+from sklearn.metrics import f1_score
 
 from maskcls import load
 from maskcls.components.data import competition
 from maskcls.components.split import by_person
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
-from maskcls.core.errors import DataError, MaskclsError, RunError
+from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
 from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
 from maskcls.engine import runner
 from maskcls.inference.predict import predict
@@ -34,6 +37,7 @@ from maskcls.inference.submission import write_submission
 from maskcls.reporting.comparison import oof_predictions
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.run import Run
+from maskcls.storage.trained_model import open_model
 from maskcls.system.file_digests import file_digests
 from maskcls.system.files import write_text
 
@@ -41,6 +45,8 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 Make = Callable[..., Path]
 COLUMNS = [f"p{i}" for i in range(18)]
 ARCH = "test_efficientnet"
+SCORES = {"f1": 0.5, "accuracy": 0.5, "mask_f1": 0.5, "gender_f1": 0.5, "age_f1": 0.5, "photos": 1}
+METRICS = {"oof": SCORES, "eval": None, "people_on_both_sides": 0}
 
 
 def sheet(table: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -93,7 +99,7 @@ def make(tmp_path: Path, people: Path) -> Make:
         write_text(place / "table.csv", table.drop(columns="path").to_csv(index=False))
         write_text(place / "oof.csv", sheet(table[train], seed).to_csv(index=False, float_format="%.8g"))
         write_text(place / "eval.csv", sheet(table[~train], seed + 50).to_csv(index=False, float_format="%.8g"))
-        write_text(place / "metrics.json", "{}")
+        write_text(place / "metrics.json", json.dumps(METRICS | {"folds": [SCORES | {"fold": k} for k in range(folds)]}))
         for k in range(folds):
             (place / f"fold{k}").mkdir()
             torch.save(content(seed * 10 + k, **changes), place / f"fold{k}" / "best.pt")
@@ -135,11 +141,12 @@ def test_the_submission_of_two_runs_is_the_mean_of_what_they_stored(
     written = pd.read_csv(place / "deep" / "s.csv")
     assert list(written) == ["ImageID", "ans"] and written["ImageID"].tolist() == info(people)
     assert written["ans"].tolist() == mean.argmax(1).tolist()
-    probs = pd.read_csv(place / "deep" / "probabilities.csv")
+    probs = pd.read_csv(place / "deep" / "probabilities-s.csv")
     np.testing.assert_allclose(probs[COLUMNS], mean, atol=1e-6)
     assert [Path(name).name for name in probs["id"]] == info(people)
     shown = capsys.readouterr().out
-    assert "a-1" in shown and "b-2" in shown and "ensemble: mean" in shown and "not fitted to the labels" in shown
+    assert "a-1" in shown and "b-2" in shown and "ensemble" in shown
+    assert "blend=mean: not fitted to the labels" in shown
 
 
 def test_every_blend_predicts_and_returns_its_out_of_fold_score(
@@ -154,14 +161,28 @@ def test_every_blend_predicts_and_returns_its_out_of_fold_score(
         ["blend=rank"],
         ["blend=vote"],
         ["blend=fitted"],
+        ["blend=greedy"],
         ["blend=weighted", "blend.weights=[2,1]"],
     ):
-        score = predict(compose("runs=[a-1,b-2]", "hardware=cpu", *words, config="predict"))
+        score = predict(compose("runs=[a-1,b-2]", "hardware=cpu", "overwrite=true", *words, config="predict"))
         assert 0 < score < 1
     one, two = (pd.read_csv(run / "oof.csv") for run in (a, b))
     guess = (2 * one[COLUMNS].to_numpy() + two[COLUMNS].to_numpy()).argmax(1)
     present = np.union1d(one["label"], guess)
     assert score == pytest.approx(f1_score(one["label"], guess, labels=present, average="macro"))
+
+
+def test_greedy_names_the_members_that_it_chose(
+    make: Make, ask: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, name in enumerate(("a-1", "b-2", "c-3")):
+        make(name, seed)
+    place = ask("runs=[a-1,b-2,c-3]", "blend=greedy", "blend.rounds=1")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("members: ")]
+    chosen = re.fullmatch(r"members: 1\.00 × (.-.); not used: (.-.), (.-.)", line)
+    assert chosen and sorted(chosen.groups()) == ["a-1", "b-2", "c-3"]
+    written = pd.read_csv(place / "submission.csv")["ans"].tolist()
+    assert written == stored(place / "runs" / chosen[1]).argmax(1).tolist()
 
 
 def test_the_order_is_info_csvs_also_where_it_is_another_one_than_the_runs(
@@ -219,10 +240,11 @@ WRONG = {
     "runs=[a-1] photos=nowhere": "no images found at 'nowhere'",
     "runs=[a-1] precision=fp8": "unknown value 'fp8'",
     "runs=[a-1] blend=weighted blend.weights=[1,2]": "expected 1 weights, one per run, got 2",
-    "runs=[a-1] out=probabilities.csv": "the name of another output file",
+    "runs=[a-1] out=.": "out=. is a folder. Set out=<file>",
     "runs=[a-1] outt=x": "unknown key 'outt', did you mean 'out'?",
     "photos=x": "runs has no default. Set runs=…",
-    "runs=[open-2]": "open-2 is not finished",
+    "runs=[a-1,open-2] blend=fitted": "blend=fitted needs predictions out of fold, and open-2 has none",
+    "runs=[a-1/fold2]": "unknown run 'fold2'",
 }
 
 
@@ -252,7 +274,7 @@ def reference(run: Path, files: list[Path], size: tuple[int, int], flip: bool = 
 def test_the_checkpoints_own_preprocessing_is_used_and_nothing_is_downloaded(
     size: tuple[int, int], make: Make, people: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maskcls.storage.pretrained.is_cached", lambda arch: pytest.fail("the hub was asked"))
+    monkeypatch.setattr("maskcls.storage.hub.is_cached", lambda arch: pytest.fail("the hub was asked"))
     run = make("a-1", crop={"name": "resize", "height": size[0], "width": size[1]})
     files = sorted((people / "eval" / "images").iterdir())[:5]
     probs = load(run)(files)
@@ -269,9 +291,33 @@ def test_photos_are_paths_or_arrays(make: Make, people: Path) -> None:
         model(str(files[0])), model(files)[:1], rtol=1e-5
     )  # another size of batch rounds otherwise
     assert model([]).shape == (0, 18)
-    for wrong in ([arrays[0].astype(np.float32)], arrays[0], ["nowhere.jpg"]):
+    np.testing.assert_allclose(model(arrays[0]), model(files)[:1], rtol=1e-5)
+    np.testing.assert_array_equal(model([Image.open(file) for file in files]).argmax(1), model(files).argmax(1))
+    for wrong in ([arrays[0].astype(np.float32)], 3, ["nowhere.jpg"], str(files[0].parent)):
         with pytest.raises(DataError):
             model(wrong)
+
+
+def test_a_loaded_model_has_class_names_and_predicts_them(make: Make, people: Path) -> None:
+    model = load(make("a-1"))
+    files = sorted((people / "eval" / "images").iterdir())[:5]
+    probs = model.predict_proba(files)
+    np.testing.assert_array_equal(probs, model(files))
+    assert model.classes == CLASSES and len(model.classes) == 18
+    assert model.predict(files).tolist() == [CLASSES[i] for i in probs.argmax(1)]
+    assert model.predict([]).shape == (0,)
+
+
+def test_a_loaded_model_says_what_it_is(make: Make, finished: tuple[list[str], Path]) -> None:
+    run = finished[1]
+    score = json.loads((run / "metrics.json").read_text())["oof"]["f1"]
+    assert repr(load(run)) == (
+        f"<maskcls model {run.name}: {ARCH}, 2 folds, crop=resize 32 × 24, out-of-fold macro F1 {score:.3f}>"
+    )
+    assert "1 fold, crop=resize 32 × 24, 1 of 2 folds" in repr(load(run / "fold0"))
+    place = make("a-1")
+    (place / "metrics.json").unlink()
+    assert "no out-of-fold score" in repr(load(place))
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
@@ -327,10 +373,11 @@ def test_any_photos_are_described_in_words(
         shutil.copy(file, folder / name)
     single = files[3]
     place = ask("runs=[a-1]", f"photos=[{folder},{folder}/*.jpg,{single}]", "tta=flip", f"cache_dir={drawn}/cache")
-    table = pd.read_csv(place / "photos.csv")
+    table = pd.read_csv(place / "predictions-mine-and-2-more.csv")
     assert table["photo"].tolist() == [str(folder / "deep/y.JPG"), str(folder / "x.jpg"), str(single)]
     expected = reference(run, [Path(name) for name in table["photo"]], (32, 24), flip=True)
-    np.testing.assert_allclose(pd.read_csv(place / "probabilities.csv")[COLUMNS], expected, atol=1e-5)
+    probs = pd.read_csv(place / "probabilities-mine-and-2-more.csv")
+    np.testing.assert_allclose(probs[COLUMNS], expected, atol=1e-5)
     assert table["ans"].tolist() == expected.argmax(1).tolist()
     np.testing.assert_allclose(table["probability"], expected.max(1), atol=1e-5)
     for row in table.itertuples():
@@ -366,7 +413,7 @@ def test_a_real_run_predicts_again_what_it_stored(
     runner.run(compose(*tiny, "epochs=1", "tta=flip"))
     (run,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     whole = Run.open(run)
-    probs = Predictor(whole, validate(compose(*tiny)).hardware.build())(
+    probs = Predictor(open_model(run), validate(compose(*tiny)).hardware.build())(
         [people / name for name in whole.eval_table["id"]]
     )
     np.testing.assert_allclose(probs, stored(run), atol=1e-5)
@@ -478,3 +525,78 @@ def test_runs_of_photos_of_the_same_names_are_not_compared(make: Make, tmp_path:
     assert not one.has_same_rows(oof_predictions([[Run.open(file.parent)]]))
     with pytest.raises(RunError, match="scored on different images"):
         oof_predictions([[Run.open(tmp_path / "runs" / name)] for name in ("a-1", "b-2")])
+
+
+@pytest.fixture
+def labelled(people: Path, tmp_path: Path) -> pd.DataFrame:
+    """Return the evaluation photos with their labels, which are copied to mine/ and listed in mine/list.csv."""
+    (tmp_path / "mine").mkdir()
+    table = pd.read_csv(people / "eval" / "labels.csv")
+    for name in table["ImageID"]:
+        shutil.copy(people / "eval" / "images" / name, tmp_path / "mine" / name)
+    table = pd.DataFrame({"path": table["ImageID"], "label": table["ans"], "person": table["path"]})
+    table.to_csv(tmp_path / "mine" / "list.csv", index=False)
+    return table
+
+
+def test_labelled_photos_are_scored_and_the_file_can_be_scored_again(
+    labelled: pd.DataFrame, make: Make, ask: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from maskcls.cli import score
+
+    run = make("a-1")
+    ask("runs=[a-1]", "photos=mine/list.csv", f"cache_dir={tmp_path}/cache")
+    shown = " ".join(capsys.readouterr().out.split())
+    expected = reference(run, [tmp_path / "mine" / name for name in labelled["path"]], (32, 24)).argmax(1)
+    table = pd.read_csv("predictions-list.csv")
+    assert table["photo"].tolist() == labelled["path"].tolist() and table["ans"].tolist() == expected.tolist()
+    f1 = f1_score(labelled["label"], expected, average="macro", zero_division=0)
+    assert f"photos: {len(labelled)} images with labels" in shown and f"│ a-1 │ {f1:.4f} │" in shown
+    assert "no interval: 4 people" in shown and "worn male <30" in shown and "LEAK" not in shown
+    monkeypatch.setattr(sys, "argv", ["maskcls score", "predictions-list.csv", "mine/list.csv"])
+    score.main()
+    assert f"│ predictions-list.csv │ {f1:.4f} │" in " ".join(capsys.readouterr().out.split())
+
+
+def test_photos_that_the_run_was_trained_on_are_a_leak(
+    make: Make, ask: Callable[..., Path], people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make("a-1")
+    files = sorted((people / "train" / "images").rglob("mask*.jpg"))[:3]
+    pd.DataFrame({"path": [file.name for file in files], "label": 1}).to_csv("mine.csv", index=False)
+    for file in files:
+        shutil.copy(file, tmp_path / file.name)
+    ask("runs=[a-1]", "photos=mine.csv", f"cache_dir={tmp_path}/cache")
+    shown = capsys.readouterr().out
+    assert "LEAK: 3 of these 3 images are training images of a-1. This is not a score on new people" in shown
+    assert "no interval: there is no column person" in shown
+
+
+def test_a_list_of_photos_without_labels_is_only_predicted(
+    labelled: pd.DataFrame, make: Make, ask: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make("a-1")
+    labelled[["path"]].to_csv("mine/names.csv", index=False)
+    ask("runs=[a-1]", f"photos=[mine/names.csv,mine,{tmp_path}/mine]", f"cache_dir={tmp_path}/cache")
+    table = pd.read_csv("predictions-names-and-2-more.csv")
+    assert table["photo"].tolist() == labelled["path"].tolist()  # each once
+    assert "with labels" not in capsys.readouterr().out
+    pd.DataFrame({"path": ["no.jpg"]}).to_csv("mine/names.csv", index=False)
+    with pytest.raises(DataError, match=r"names\.csv line 2: file not found: mine/no\.jpg"):
+        ask("runs=[a-1]", "photos=mine/names.csv")
+    pd.DataFrame({"path": ["mine/" + labelled["path"][0]]}).to_csv("mine/names.csv", index=False)
+    with pytest.raises(DataError, match=r"It is in the current folder: .* or move the CSV there"):  # predict has no root
+        ask("runs=[a-1]", "photos=mine/names.csv")
+
+
+def test_files_of_another_prediction_are_kept(make: Make, ask: Callable[..., Path], tmp_path: Path) -> None:
+    make("a-1", 1), make("b-2", 2)
+    ask("runs=[a-1]")
+    before = (tmp_path / "submission.csv").read_bytes()
+    ask("runs=[a-1]")  # equal content
+    with pytest.raises(ConfigError, match=r"these predictions are in submission-2\.csv and probabilities-2\.csv"):
+        ask("runs=[b-2]")
+    assert (tmp_path / "submission.csv").read_bytes() == before
+    ask("runs=[b-2]", "overwrite=true")
+    assert (tmp_path / "submission.csv").read_bytes() == (tmp_path / "submission-2.csv").read_bytes() != before

@@ -39,7 +39,7 @@ from maskcls.reporting.comparison import RunScores, format_difference, format_sc
 from maskcls.reporting.figure_style import LIGHT
 from maskcls.storage.run import Run
 
-SMALLER = ("model=timm", "model.arch=test_efficientnet", "epochs=1", "folds=2", "batch=16", "crop.height=64", "crop.width=48",
+SMALLER = ("model=timm", "model.arch=test_efficientnet", "epochs=1", "folds=2", "batch_size=16", "crop.height=64", "crop.width=48",
            "crop.out=[32,24]")  # fmt: skip
 TEAM = ReproduceConfig(("team",), "smoke", (0,), ("baseline", "age58", "folds", "oof"), ())
 
@@ -141,10 +141,10 @@ def test_a_rung_that_fails_is_told_and_the_others_go_on(
 ) -> None:
     perform = run_experiment
 
-    def failing(cfg: object) -> float:
+    def failing(cfg: object, *rest: object) -> float:
         if cfg.labels.name == "age58" or cfg.labels.params.get("border") == 58:  # type: ignore[attr-defined]
             raise NonFiniteError("the loss is nan")
-        return perform(cfg)  # type: ignore[arg-type]
+        return perform(cfg, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(execution, "run_experiment", failing)
     with pytest.raises(RunError, match=r"1 rungs failed(.|\n)*team=age58: the loss is nan"):
@@ -154,6 +154,7 @@ def test_a_rung_that_fails_is_told_and_the_others_go_on(
     assert "not run" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_seeds_are_runs_of_their_own_and_compared_in_pairs(given: tuple[str, ...]) -> None:
     reproduce(replace(TEAM, seeds=(0, 1), rungs=("baseline", "age58", "oof"), overrides=given))
     one, held = (only(records(given) / "team" / f"{name}.json") for name in ("oof", "age58"))
@@ -180,6 +181,7 @@ def test_asking_for_one_rung_later_keeps_its_difference_and_a_record_of_other_ru
     assert json.loads((records(given) / "team" / "age58.json").read_text()) == {}
 
 
+@pytest.mark.slow
 def test_what_the_user_gives_at_a_scale_wins(people: Path, tmp_path: Path) -> None:
     def plan(*more: str, rung: str = "focal", scale: str = "small") -> Config:
         want = ReproduceConfig(
@@ -233,10 +235,11 @@ def test_scores_are_what_scikit_learn_says(given: tuple[str, ...]) -> None:
     assert outcome.oof.f1() == [pytest.approx(f1)]
 
 
+@pytest.mark.slow
 def test_runs_scored_on_different_rows_are_not_compared(
     given: tuple[str, ...], command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    unlabelled = (*given, "exam=null")
+    unlabelled = (*given, "eval_fraction=null")
     reproduce(replace(TEAM, rungs=("baseline", "age58", "focal", "folds", "oof"), overrides=unlabelled))
     outcomes = {name: RunScores.of([[Run.open(place(given) / next(iter(only(records(given) / "team" / f"{name}.json")["runs"])))]], name == "oof")
                 for name in ("age58", "focal", "folds", "oof")}  # fmt: skip
@@ -261,6 +264,7 @@ def test_a_gap_is_read_with_its_interval() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_leak_is_measured_and_explained(
     given: tuple[str, ...], command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
@@ -364,7 +368,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say(people: int, of_one: floa
     for _ in range(tries):
         truth, guesses, persons = world(people, random)
         mine, below = ([person_counts(truth, guess, persons.tolist())] for guess in guesses)
-        for i, (value, ends) in enumerate([(one, confidence_interval(mine)), (apart, confidence_interval(mine, below))]):
+        for i, (value, ends) in enumerate(
+            [(one, confidence_interval(mine)), (apart, confidence_interval(mine, below))]
+        ):
             assert ends
             held[i] += ends[0] <= value <= ends[1]
     expected = np.array([of_one, of_two])  # of 2,000 samples: what interval's docstring tells
@@ -395,9 +401,9 @@ def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_f
     from maskcls.data.assemble import assemble_table
     from maskcls.data.selection import select_people
 
-    base = (f"data.root={people}", "data=competition", "batch=4", "folds=2")
+    base = (f"data.root={people}", "data=competition", "batch_size=4", "folds=2")
     tables = [
-        assemble_table(validate(compose("name=t", *base, "exam=0.3", f"seed={seed}")), lambda note: None)
+        assemble_table(validate(compose("name=t", *base, "eval_fraction=0.3", f"seed={seed}")), lambda note: None)
         for seed in (0, 1)
     ]
     exams = [set(table.loc[table["part"] == "eval", "person"]) for table in tables]

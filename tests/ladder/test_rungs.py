@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from maskcls.core.errors import ConfigError
 from maskcls.data.assemble import assemble_table
 from maskcls.data.pixel_cache import load_pixels
 from maskcls.ladder.rungs import check_single_run
+from maskcls.ladder.scales import SHIPPED
 
 PUBLISHED = {
     "team": {
@@ -45,8 +47,10 @@ PUBLISHED = {
         "resnet50_madgrad": "F1 0.7206, accuracy 73.70", "clahe": "F1 0.7493, accuracy 79.29", "face": "F1 0.7582, accuracy 80.10",
         "effnet_b4_madgrad": "F1 0.7681, accuracy 80.87", "finetuned": "F1 0.7716, accuracy 81.24",
     },
+    "best": {"strong": "–", "fast": "–", "gpu": "–"},  # this project's own
 }  # fmt: skip
 WORDS = [f"{ladder}={word}" for ladder, rungs in PUBLISHED.items() for word in rungs]
+SHIPPED_WEIGHTS = ("best=strong", "best=fast")  # they start from the weights of an installed package
 KEYS = ["rung", "change", "published", "command", "ours"]
 FURTHER = {
     "answer": {"single", "ensemble"},
@@ -54,6 +58,9 @@ FURTHER = {
     "members": None,
     "init": None,
     "choice": None,
+    "score": None,
+    "seconds": None,
+    "hardware": None,
 }
 
 
@@ -150,6 +157,35 @@ def test_a_rung_is_checked_and_differs_from_its_parent_in_what_its_file_states(w
     assert all(any(key.startswith(f"{group}.") for key in changed) for group in groups), "overridden without effect"
 
 
+@pytest.mark.parametrize("word", [word for word in WORDS if "members" not in head(word) and word not in SHIPPED_WEIGHTS])
+def test_without_a_hub_the_command_of_a_rung_works_or_says_what_to_add(
+    word: str, nowhere: list[Any], tmp_path: Path
+) -> None:
+    init = [override for override in begun(word, tmp_path) if override.startswith("model.init")]
+    cfg = validate(OmegaConf.merge(composed(word), OmegaConf.from_dotlist(init)))
+    assert cfg.model.params["pretrained"] is True, "the recipe's own weights"
+    expected = "model.init: .*best.pt does not exist" if init else "cannot connect .* model.pretrained=auto"
+    with pytest.raises(ConfigError, match=expected):
+        cfg.model.build(18, 64, 64)
+    auto = OmegaConf.from_dotlist([*init, "model.pretrained=auto"])
+    cfg = validate(OmegaConf.merge(composed(word), auto))
+    assert cfg.model.params["pretrained"] is False and len(cfg.notes) == (0 if init else 1)
+
+
+OTHERS = [path for name in ("tried", "winner") for path in sorted((resource_dir("experiments") / name).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_the_command_of_another_experiment_works_without_a_hub(
+    path: Path, nowhere: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (command,) = re.findall(r"^# .*: python -m maskcls\.run (\S+=\S+)$", path.read_text(), re.MULTILINE)
+    assert command == f"{path.parent.name}={path.stem}"
+    monkeypatch.setenv("MASKCLS_OUTSIDE", str(tmp_path))
+    cfg = validate(compose(command))
+    assert cfg.notes or cfg.model.params["pretrained"] == SHIPPED
+
+
 @pytest.mark.parametrize("word", [*WORDS, "search=focal"])
 def test_a_rung_that_one_run_is_not_is_refused_with_the_command_that_does_it(word: str, tmp_path: Path) -> None:
     raw = compose(word)
@@ -186,7 +222,7 @@ def test_a_rung_learns(word: str, tiny: list[str], tmp_path: Path) -> None:
         *[word for word in tiny if not word.startswith(own)],
         "crop.height=64",
         "crop.width=48",
-        "batch=2",
+        "batch_size=2",
     ]
     cfg: Config = validate(compose(word, *given))
     if cfg.model.params.get("init"):

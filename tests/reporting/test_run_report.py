@@ -249,6 +249,18 @@ def test_little_is_enough(tmp_path: Path) -> None:
     assert sorted(file.stem for file in (run.path / "plots").iterdir()) == ["calibration", "classes", "confusion"]
 
 
+@pytest.mark.parametrize(("monitor", "text"), [("f1", "by the F1 of"), ("val_loss", "by the cross entropy of")])
+def test_the_page_names_the_score_that_selected_the_epochs(
+    monitor: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stubbed(monkeypatch)
+    table = photos(tmp_path / "data", 8).assign(fold=0)
+    run, metrics = finished(tmp_path, table, np.eye(18, dtype=np.float32)[table["label"]])
+    run.create({"monitor": monitor})
+    write_report(run, metrics, table)
+    assert f"was selected {text} its own validation rows" in run.report_path.read_text(encoding="utf-8")
+
+
 def test_what_is_divided_by_nothing_is_a_dash() -> None:
     truth, probs = np.array([0, 0]), np.eye(18, dtype=np.float32)[[0, 1]]
     rows = class_rows({"per_class": class_report(truth, probs), "confusion": confusion_counts(truth, probs).tolist()})
@@ -271,7 +283,7 @@ def test_closing_table_is_narrow_and_complete(plain: Any, capsys: pytest.Capture
 
 def test_one_fold_has_no_mean_and_no_ensemble(plain: Any) -> None:
     metrics = plain[1] | {"folds": plain[1]["folds"][:1]}
-    assert [name for name, _ in summary_rows(metrics)] == ["fold 0", "out of fold", "evaluation"]
+    assert [name for name, _ in summary_rows(metrics, SCORES)] == ["fold 0", "out of fold", "evaluation"]
 
 
 def test_other_ranks_print_nothing(

@@ -31,7 +31,7 @@ from maskcls.system.safe_reading import read_npz
 
 def loads(place: Path) -> Any:
     """Load a run and predict a photo."""
-    return load(place).predict(np.zeros((1, 32, 24, 3), np.uint8))
+    return load(place).predict_pixels(np.zeros((1, 32, 24, 3), np.uint8))
 
 
 def cells(place: Path, name: str, row: int | slice, column: str, value: object) -> Path:

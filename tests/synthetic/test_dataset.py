@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
+from maskcls.components.data import synthetic_dir
 from maskcls.imaging.face_masks import STYLES, draw_mask, sample_mask
 from maskcls.imaging.landmarks import Landmarks
 from maskcls.synthetic.appearance import sample_identity, sample_shot
-from maskcls.synthetic.dataset import Person, render_person, sample_population, write
+from maskcls.synthetic.dataset import DRAWING_VERSION, Person, render_person, sample_population, write
 from maskcls.synthetic.portrait import apply_camera, portrait
 
+MEANS = [144.9, 139.3, 104.0, 139.4]  # grey levels of four people in this version
 STEMS = {"mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal"}
 
 
@@ -129,6 +131,13 @@ def test_a_broken_write_leaves_no_set(tmp_path: Path) -> None:
         track=lambda items, total: (seen.append(total) or item for item in items),
     )
     assert seen == [3, 3, 3] and (tmp_path / "set" / "train" / "train.csv").exists()
+
+
+def test_a_change_of_the_pixels_is_another_version() -> None:
+    people = [Person("1", gender, age, (0, 1 + age)) for gender, age in ((0, 21), (1, 44), (0, 60), (1, 60))]
+    means = [np.mean([image.mean() for _, image in render_person(person, 64, 48)]) for person in people]
+    assert DRAWING_VERSION == 2 and means == pytest.approx(MEANS, abs=0.25)
+    assert synthetic_dir("data", 30, 8, 64, 48, 3).name == "people-30+8-64x48-seed3-v2"
 
 
 def sitting(seed: int) -> tuple[np.ndarray, Landmarks]:

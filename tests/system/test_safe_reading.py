@@ -31,6 +31,7 @@ from maskcls.storage.run_files import (
     read_records,
     read_table,
 )
+from maskcls.storage.trained_model import open_model
 from maskcls.system.safe_reading import FormatError, read_csv, read_json, read_npz, read_tensors, read_yaml
 
 
@@ -121,11 +122,17 @@ def test_a_checkpoint_that_is_compressed_or_of_the_form_without_an_archive_is_re
 def test_any_closing_is_shown_or_refused(
     data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path
 ) -> None:
-    from maskcls.reporting.summary import summary_rows
+    from maskcls.reporting.summary import age_note, score_names, summary_rows
 
     content = data.draw(changed(json.loads((finished[1] / "metrics.json").read_text())))
     (tmp_path / "metrics.json").write_text(json.dumps(content))
-    passes_or_says(lambda: list(summary_rows(read_metrics(tmp_path / "metrics.json"))))
+
+    def show() -> None:
+        metrics = read_metrics(tmp_path / "metrics.json")
+        list(summary_rows(metrics, score_names(metrics)))
+        age_note(metrics)
+
+    passes_or_says(show)
 
 
 @FEW
@@ -157,7 +164,7 @@ def test_any_config_loads_or_is_refused(
         (tmp_path / "config.yaml").write_text(
             yaml.dump(content, allow_unicode=data.draw(some.booleans())), errors="ignore"
         )
-    passes_or_says(lambda: Predictor(Run.open(tmp_path), cpu()))
+    passes_or_says(lambda: Predictor(open_model(tmp_path), cpu()))
 
 
 @FEW

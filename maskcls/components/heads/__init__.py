@@ -1,0 +1,1 @@
+"""Classifier heads, one module per kind of age: as a class, as years."""

@@ -1,0 +1,1 @@
+"""Experiment loggers, one module per service."""

@@ -1,0 +1,201 @@
+"""CSV files of predicted and true classes, joined by the names of the images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from maskcls.core.csv_reader import Row, parse_age, parse_category, raise_errors, read_rows
+from maskcls.core.csv_values import are_codes, find_meaning
+from maskcls.core.errors import DataError, and_others
+from maskcls.core.table import Note
+from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, FloatArray, IntArray, bin_age, encode
+from maskcls.storage.predictions import PROB_COLUMNS, YEARS_COLUMNS, check_probs
+from maskcls.storage.run import Run
+from maskcls.system.safe_reading import FormatError
+
+NAME_COLUMNS = ("ImageID", "id", "path", "photo")
+ANSWER_COLUMNS, TRUTH_COLUMNS = ("ans", "guess", "label"), ("label", "ans")  # the first that a file has
+ATTRIBUTES = ("mask", "gender", "age")
+OTHER_COLUMNS = ("person", "part", "scored")
+IGNORED = ("fold", "content", "probability", "race", "plain", *YEARS_COLUMNS)
+CLASS_CODES = {text: i for i, name in enumerate(CLASSES) for text in (str(i), f"{i}.0", name)}
+AGE_CODES = {name: i for i, name in enumerate(AGES)}
+UNKNOWN = ("", "-1", "-1.0")  # a true class that is not known
+NUM_SHOWN = 10  # names in one message
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """The rows of a CSV of predicted or true classes."""
+
+    source: Path
+    columns: str  # what was read, for messages
+    names: list[str]
+    classes: IntArray  # (N,)
+    probs: FloatArray | None = None  # (N, 18)
+    persons: list[str] | None = None
+    parts: list[str] | None = None
+
+    def select(self, indices: Sequence[int]) -> ScoreFile:
+        """Return some of the rows, in this order."""
+        lists = {key: values and [values[i] for i in indices] for key, values in
+                 (("names", self.names), ("persons", self.persons), ("parts", self.parts))}  # fmt: skip
+        rows = np.asarray(indices, dtype=np.int64)
+        return replace(self, classes=self.classes[rows], probs=None if self.probs is None else self.probs[rows],
+                       **lists)  # type: ignore[arg-type]  # fmt: skip
+
+
+def read_answers(source: Path, note: Note) -> ScoreFile:
+    """Read predictions: p0 … p17, or else a class number or name in ans, guess or label, or mask, gender and age."""
+    rows, names = read_named_rows(source, note)
+    if PROB_COLUMNS[0] in rows[0].cells:
+        probs = parse_probs(source, rows)
+        return ScoreFile(source, "probabilities", names, probs.argmax(1), probs)
+    classes, column = parse_classes(source, rows, ANSWER_COLUMNS)
+    raise_errors([f"{row.location}: no prediction" for row, label in zip(rows, classes, strict=True) if label < 0])
+    return ScoreFile(source, column, names, np.array(classes, np.int64))
+
+
+def read_truth(source: Path, note: Note) -> ScoreFile:
+    """Read true classes: a class number or name in label or ans, or mask, gender and age; and person, if present.
+
+    A run's folder stands for its table.csv. Rows without a class, or that the run does not score, are left out.
+    """
+    source = Run(source).table_path if source.is_dir() else source
+    rows, names = read_named_rows(source, note)
+    classes, column = parse_classes(source, rows, TRUTH_COLUMNS)
+    cells = rows[0].cells
+    person_column = "person" if "person" in cells else "path" if {"path", "ImageID"} <= cells.keys() else None
+    persons = person_column and [row.cells[person_column] or name for row, name in zip(rows, names, strict=True)]
+    parts = [row.cells["part"] for row in rows] if "part" in cells else None
+    truth = ScoreFile(source, column, names, np.array(classes, np.int64), None, persons or None, parts)
+    is_used = [label >= 0 and row.cells.get("scored", "").lower() != "false"
+               for row, label in zip(rows, classes, strict=True)]  # fmt: skip
+    if not any(is_used):
+        raise DataError(f"{source}: no row has a true class")
+    if unused := len(rows) - sum(is_used):
+        note(f"{source}: {unused} of {len(rows)} rows have no true class or are not scored")
+    return truth.select(np.flatnonzero(is_used).tolist())
+
+
+def read_named_rows(source: Path, note: Note) -> tuple[list[Row], list[str]]:
+    """Return the rows of a CSV and the name of the image in each."""
+    columns = dict.fromkeys((*NAME_COLUMNS, *ANSWER_COLUMNS, *ATTRIBUTES, *OTHER_COLUMNS, *PROB_COLUMNS))
+    rows = read_rows(source, (), tuple(columns), IGNORED, note)
+    if not rows:
+        raise DataError(f"{source} has a header but no rows")
+    cells = rows[0].cells
+    column = next((name for name in NAME_COLUMNS if name in cells), None)
+    if column is None:
+        raise DataError(f"{source}: no column with image names ({', '.join(NAME_COLUMNS)}), got {', '.join(cells)}")
+    raise_errors([f"{row.location}: {column} is empty" for row in rows if not row.cells[column]])
+    names = [str(PurePosixPath(row.cells[column].replace("\\", "/"))) for row in rows]
+    if duplicates := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{source}: {len(duplicates)} images have several rows: {and_others(duplicates, NUM_SHOWN)}")
+    return rows, names
+
+
+def parse_probs(source: Path, rows: Sequence[Row]) -> FloatArray:
+    """Return the probabilities (N, 18) of some rows."""
+    if missing := [name for name in PROB_COLUMNS if name not in rows[0].cells]:
+        raise DataError(f"{source}: the probabilities p0 … p{len(CLASSES) - 1} lack {and_others(missing)}")
+    try:
+        probs = np.array([[row.cells[name] for name in PROB_COLUMNS] for row in rows]).astype(np.float32)
+        check_probs(probs)
+    except FormatError as error:
+        raise DataError(f"{source}: {error}") from error
+    except ValueError as error:
+        raise DataError(f"{source}: a probability is not a number ({error})") from error
+    return probs
+
+
+def parse_classes(source: Path, rows: Sequence[Row], columns: Sequence[str]) -> tuple[list[int], str]:
+    """Return the class of each row (−1: unknown) from the first of `columns` or the attributes, and what was read."""
+    cells, errors = rows[0].cells, list[str]()
+    column = next((name for name in columns if name in cells), None)
+    if column is None and not set(ATTRIBUTES) <= cells.keys():
+        expected = f"{' or '.join(columns)}, or {', '.join(ATTRIBUTES)}"
+        raise DataError(f"{source}: no column with classes (expected {expected}), got {', '.join(cells)}")
+    if column is None and are_codes([row.cells["age"] for row in rows]):
+        raise DataError(f"{source}: column age holds only numbers up to {len(AGES) - 1}: expected years or age classes")
+    classes = [parse_class(row, column, errors) for row in rows]
+    raise_errors(errors)
+    return classes, f"column {column}" if column else f"columns {', '.join(ATTRIBUTES)}"
+
+
+def parse_class(row: Row, column: str | None, errors: list[str]) -> int:
+    """Return the class in a column, or of the attributes, −1 if it is empty; add a message for an invalid one."""
+    if column is None:
+        return parse_attributes(row, errors)
+    value = row.cells[column].lower()
+    if value not in CLASS_CODES and value not in UNKNOWN:
+        errors.append(f"{row.location}: {column} must be a class from 0 to {len(CLASSES) - 1}, got {value!r}")
+    return CLASS_CODES.get(value, -1)
+
+
+def parse_attributes(row: Row, errors: list[str]) -> int:
+    """Return the class of mask, gender and age (in years or as an age class), −1 if all are empty."""
+    if not any(row.cells[name] for name in ATTRIBUTES):
+        return -1
+    age = parse_age(row.cells["age"])
+    words = [find_meaning(name, row.cells[name], {}) for name in ("mask", "gender")]
+    codes = [
+        None if words[0] is None else MASKS.index(words[0]), None if words[1] is None else GENDERS.index(words[1]),
+        parse_category(row.cells["age"], AGE_CODES) if age is None else int(bin_age(age)),
+    ]  # fmt: skip
+    known = [code for code in codes if code is not None]
+    if len(known) < len(codes):
+        wrong = [name for name, code in zip(ATTRIBUTES, codes, strict=True) if code is None]
+        errors += [f"{row.location}: unknown {name} {row.cells[name]!r}" for name in wrong]
+        return -1
+    return int(encode(*known))
+
+
+def join_files(answers: ScoreFile, truth: ScoreFile, skip_missing: bool, note: Note) -> tuple[ScoreFile, ScoreFile]:
+    """Return the rows of the images in both files, in the truth's order; DataError for images without an answer."""
+    answer_keys, truth_keys = match_names(answers, truth, note)
+    if truth.parts is not None:
+        answered = set(answer_keys)
+        parts = {part for part, key in zip(truth.parts, truth_keys, strict=True) if key in answered}
+        indices = [i for i, part in enumerate(truth.parts) if part in parts]
+        truth, truth_keys = truth.select(indices), [truth_keys[i] for i in indices]
+    positions = {key: i for i, key in enumerate(answer_keys)}
+    missing = [name for name, key in zip(truth.names, truth_keys, strict=True) if key not in positions]
+    if missing:
+        message = (f"{answers.source}: {len(missing)} of the {len(truth.names)} images of {truth.source} have no "
+                   f"answer: {and_others(missing, NUM_SHOWN)}")  # fmt: skip
+        if not skip_missing:
+            raise DataError(f"{message}. Set missing=skip to score the others")
+        note(message)
+    extra = set(answer_keys) - set(truth_keys)
+    if names := [name for name, key in zip(answers.names, answer_keys, strict=True) if key in extra]:
+        note(f"{answers.source}: {len(names)} of {len(answers.names)} images have no true class in {truth.source} "
+             f"and are not scored: {and_others(names, NUM_SHOWN)}")  # fmt: skip
+    indices = [i for i, key in enumerate(truth_keys) if key in positions]
+    return answers.select([positions[truth_keys[i]] for i in indices]), truth.select(indices)
+
+
+def match_names(answers: ScoreFile, truth: ScoreFile, note: Note) -> tuple[list[str], list[str]]:
+    """Return comparable names: full paths if any is in both files, else as few of their last parts as are unique."""
+    if set(answers.names) & set(truth.names):
+        return answers.names, truth.names
+    for depth in range(1, max(name.count("/") for name in [*answers.names, *truth.names]) + 2):
+        ours, theirs = ([last_parts(name, depth) for name in file.names] for file in (answers, truth))
+        answered = set(ours)
+        shared = [key for key in theirs if key in answered]
+        if len(answered) == len(ours) and len(set(shared)) == len(shared) > 0:
+            note(f"images are joined by the last {depth} parts of their paths" if depth > 1
+                 else "images are joined by file name, without folders")  # fmt: skip
+            return ours, theirs
+    raise DataError(f"{answers.source} and {truth.source} have no image in common: the first are "
+                    f"{answers.names[0]} and {truth.names[0]}")  # fmt: skip
+
+
+def last_parts(name: str, depth: int) -> str:
+    """Return the last parts of a path."""
+    return "/".join(name.split("/")[-depth:])

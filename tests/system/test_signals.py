@@ -1,0 +1,32 @@
+"""Errors and signals that come together."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+
+from maskcls.core.errors import WORKER_KILLED
+from maskcls.system import signals
+from maskcls.system.console import exit_on_error
+
+
+def test_the_error_of_a_killed_worker_that_comes_last_is_the_one_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tell(number: int, frame: Any) -> None:  # as torch's handler of SIGCHLD
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    def break_off() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(signals, "GRACE", 5)
+    before = signal.signal(signal.SIGALRM, tell)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            exit_on_error(break_off)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert stop.value.code == 2 and WORKER_KILLED in " ".join(capsys.readouterr().err.split())
