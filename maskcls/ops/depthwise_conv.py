@@ -1,4 +1,4 @@
-"""Fast CPU gradient for the weights of 5 × 5 depthwise convolutions.
+"""Fast and safe CPU gradients for the weights of depthwise convolutions.
 
 oneDNN 3.12, which torch calls, has a fast kernel for depthwise weight gradients of up to 3 columns; wider ones use its
 kernel for general groups, which takes about ten times as long (a quarter of a step of EfficientNet-B4). Here the
@@ -7,6 +7,10 @@ for an output gradient shifted sideways. Images of fewer rows than the kernel, t
 are slow in all of oneDNN's kernels (10 ms instead of 0.3) and are padded with zeros. Only the order of summation
 differs. Lower precision uses torch's own gradient, and so does timm's Conv2dSame, which pads its input itself (the
 layers of stride 2 in networks named tf_…).
+
+In bfloat16, the gradient of a depthwise convolution of stride 2 reads memory that nobody has written if the images
+have a single column (kernels of 3, 5 and 7, channels last; oneDNN 3.12). Such images get a second column of zeros,
+which changes no output.
 """
 
 from __future__ import annotations
@@ -23,10 +27,13 @@ MIN_SIZE = (5, 3)  # rows and columns: oneDNN is slow for fewer rows than the ke
 
 
 def use_fast_depthwise(model: Network) -> Network:
-    """Give the model's 5 × 5 depthwise convolutions the fast gradient, in place; return the model."""
+    """Give the model's depthwise convolutions the fast or the safe gradient, in place; return the model."""
     for module in model.modules():
-        if type(module) is nn.Conv2d and is_supported(module) and torch.backends.mkldnn.is_available():
-            module.__class__ = Depthwise5
+        if type(module) is nn.Conv2d and torch.backends.mkldnn.is_available():
+            if is_supported(module):
+                module.__class__ = Depthwise5
+            elif module.groups > 1 and module.stride == (2, 2):
+                module.__class__ = DepthwiseStride2
     return model
 
 
@@ -67,7 +74,29 @@ class Depthwise5(nn.Conv2d):
             return self._conv_forward(images, self.weight, self.bias)
         if is_plain_step(self.weight, images) and is_supported(self):
             return Convolution.apply(images, self.weight, self.stride[0])
-        return self._conv_forward(images, self.weight, self.bias)
+        return self._conv_forward(second_column(self, images), self.weight, self.bias)
+
+
+class DepthwiseStride2(nn.Conv2d):
+    """A convolution of stride 2 with groups, whose gradient in bfloat16 is right for images of one column, too."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Convolve images (N, C, H, W)."""
+        if torch.jit.is_scripting():
+            return self._conv_forward(images, self.weight, self.bias)
+        return self._conv_forward(second_column(self, images), self.weight, self.bias)
+
+
+def second_column(conv: nn.Conv2d, images: Tensor) -> Tensor:
+    """Return images of one column with a column of zeros to the right, others as they are.
+
+    A kernel of `2 × padding + 1` columns and stride 2 has one column of output for both.
+    """
+    if not torch.is_autocast_enabled("cpu") or type(images) is not Tensor or torch.jit.is_tracing():
+        return images
+    is_single = images.dim() == 4 and images.shape[3] == 1 and conv.stride == (2, 2) and conv.padding_mode == "zeros"
+    has_padding = isinstance(conv.padding, tuple) and conv.kernel_size[1] == 2 * conv.padding[1] + 1
+    return pad(images, (0, 1)) if is_single and has_padding and conv.dilation == (1, 1) else images
 
 
 class Convolution(torch.autograd.Function):

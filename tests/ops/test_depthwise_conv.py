@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -261,3 +262,36 @@ def test_generated_layers_and_photos_give_torchs_numbers(data: st.DataObject) ->
     images = images.to(theirs.weight.dtype)
     mine = use_fast_depthwise(copy.deepcopy(theirs))
     assert_same(gradients(mine, images), gradients(theirs, images))
+
+
+def poison() -> None:
+    """Fill freed memory with NaN, which the next tensors find there."""
+    waste = [torch.full((size,), float("nan")) for size in (64, 256, 1000, 5000, 20000) for _ in range(60)]
+    random.Random(0).shuffle(waste)
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_gradients_in_bfloat16_of_images_of_one_column_read_no_foreign_memory(kernel: int, height: int) -> None:
+    plain = nn.Conv2d(96, 96, kernel, 2, kernel // 2, groups=96, bias=False).to(memory_format=torch.channels_last)
+    layer = use_fast_depthwise(copy.deepcopy(plain))
+    images = torch.randn(8, 96, height, 1, generator=torch.Generator().manual_seed(0))
+    images = images.contiguous(memory_format=torch.channels_last)
+    expected = gradients(plain, images)
+    for _ in range(3):
+        layer.weight.grad = None
+        with torch.autocast("cpu", torch.bfloat16):
+            out = layer(images.clone().requires_grad_())
+        grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
+        poison()
+        out.backward(grad)
+        assert layer.weight.grad is not None
+        torch.testing.assert_close(layer.weight.grad, expected[2], rtol=0.05, atol=0.1)
+    torch.testing.assert_close(out.float(), expected[0], rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("changes", [{"padding": 1}, {"kernel_size": 4}, {"dilation": 2}, {"padding_mode": "reflect"}])
+def test_a_column_is_only_added_where_it_changes_no_output(changes: dict[str, Any]) -> None:
+    layer = use_fast_depthwise(conv(2, **changes))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert depthwise_conv.second_column(layer, images := torch.zeros(1, CHANNELS, 9, 1)) is images
