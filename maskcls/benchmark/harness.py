@@ -100,6 +100,11 @@ def check_overrides(overrides: Sequence[str]) -> None:
             raise ConfigError(f"benchmark: {override} is not supported: the other training loops do not apply it")
 
 
+def without_paths(words: Iterable[str]) -> list[str]:
+    """Return overrides without the places of files, which differ between machines and change no result."""
+    return [word for word in words if not re.match(r"(data|extra)\.(root|file)=|runs_dir=|cache_dir=|out=", word)]
+
+
 def check_time_overrides(overrides: Sequence[str]) -> None:
     """Raise ConfigError for an override under which the time to a score would not be that of one whole new run."""
     for override in overrides:

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from maskcls.benchmark.baselines import link_images
-from maskcls.benchmark.harness import check_time_overrides, merge_overrides
+from maskcls.benchmark.harness import check_time_overrides, merge_overrides, without_paths
 from maskcls.benchmark.timm_training import SETTINGS, TimmJob, predict
 from maskcls.components.hardware import auto
 from maskcls.config.compose import compose
@@ -91,7 +91,8 @@ def measure_time_to_score(options: BenchmarkOptions, overrides: list[str]) -> di
     ratios = {name: compare(results[OURS], results[name]) for name in others}
     facts = {"train_images": len(race.train), "train_people": race.train["person"].nunique(),
              "eval_images": len(race.evaluation), "eval_people": race.evaluation["person"].nunique()}  # fmt: skip
-    settings = {"timm_epochs": options.timm_epochs, "overrides": list(race.overrides), "config": race.cfg.to_dict()}
+    settings = {"timm_epochs": options.timm_epochs, "overrides": without_paths(race.overrides),
+                "config": race.cfg.hashed_items()}  # fmt: skip
     print_results(results, ratios, facts["eval_people"])
     return {**facts, "contenders": results, "ratios": ratios, **settings}
 

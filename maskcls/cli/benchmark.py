@@ -28,10 +28,12 @@ def main(options: BenchmarkOptions, overrides: list[str]) -> None:
     if options.kind == "size":
         print(json.dumps(SUITES["size"](options, overrides)))
         return
+    from maskcls.benchmark.harness import without_paths
+
     machine = machine_info()
     console.info(format_machine(machine), "bold")
     suite = SUITES[options.kind](options, overrides)
-    result = {"kind": options.kind, "machine": machine, "command": sys.argv[1:], **suite}
+    result = {"kind": options.kind, "machine": machine, "command": without_paths(sys.argv[1:]), **suite}
     name = re.sub(r"\W+", "-", f"{machine['gpu'] or machine['cpu']} {machine['cores']} cores").lower()
     suffix = "" if options.kind == "speed" else f"-{options.kind}"
     path = Path(options.out or f"experiments/results/bench/{name}{suffix}.json")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskcls.benchmark.harness import check_time_overrides
+from maskcls.benchmark.harness import check_time_overrides, without_paths
 from maskcls.benchmark.time_to_score import (
     Curve,
     compare,
@@ -124,3 +124,8 @@ def test_data_without_labelled_evaluation_people_are_refused(people: Path, tmp_p
     rows[["path", "label", "person"]].to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(ConfigError, match="needs labelled evaluation people"):
         prepare(tmp_path, [*SMALL, "data=table", f"data.file={tmp_path}/t.csv"], 1)
+
+
+def test_a_result_names_no_place_of_a_machine() -> None:
+    words = ["best=fast", "data=competition", "data.root=/a/b", "extra.file=x.csv", "runs_dir=r", "cache_dir=c", "out=o.json"]
+    assert without_paths(words) == ["best=fast", "data=competition"]
