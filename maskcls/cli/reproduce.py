@@ -16,14 +16,14 @@ from typing import Literal
 from maskcls.cli.arguments import options_command
 from maskcls.core.schema import NonNegativeInt
 
-Ladder = Literal["team", "workflow", "madgrad", "best"]
+Ladder = Literal["team", "workflow", "madgrad", "tried", "winner", "best"]
 
 
 @dataclass(frozen=True)
 class ReproduceOptions:
     """Options of `maskcls reproduce`."""
 
-    ladder: tuple[Ladder, ...] = ("team", "workflow", "madgrad")  # ladders to reproduce
+    ladder: tuple[Ladder, ...] = ("team", "workflow", "madgrad", "tried")  # ladders to reproduce
     scale: Literal["smoke", "small", "full"] = "smoke"  # smoke (minutes), small (a CPU), full (as published)
     rungs: tuple[str, ...] = ()  # rungs to train, such as focal,folds; by default all
     seeds: tuple[NonNegativeInt, ...] = (0,)  # seeds of each rung

@@ -70,22 +70,45 @@ def holdout(
         seed: seed of the choice of people
     """
     persons = person_strata(table)
-    strata, num_val = persons["stratum"].to_numpy(), round(share * len(persons))
-    if not 0 < num_val < len(persons):
+    held = hold_out(persons["stratum"].to_numpy(), share, seed, "people")
+    return table["person"].map(dict.fromkeys(persons.index[held], 0)).fillna(-1).astype(int)
+
+
+@registry.register
+def holdout_images(
+    table: pd.DataFrame, folds: int, run_seed: int, *, share: Proportion = 0.2, seed: NonNegativeInt = 0
+) -> pd.Series:
+    """Return one fold, 0, with a fraction of the images, as the competition's baseline; −1 marks those only trained on.
+
+    People are in both training and validation. The images are stratified on the 18 classes.
+
+    Args:
+        share: fraction of the images in the validation set
+        seed: seed of the choice of images
+    """
+    labels = sort_rows(table)["label"]
+    held = labels.index[hold_out(labels.to_numpy(), share, seed, "images")]
+    return pd.Series(np.where(table.index.isin(held), 0, -1), table.index)
+
+
+IMAGE_LEVEL_SPLITS = (stratified_label, stratified_age, holdout_images)
+
+
+def hold_out(strata: IntArray, share: float, seed: int, unit: str) -> IntArray:
+    """Return the positions of a fraction of the rows, stratified where the strata are large enough."""
+    num_val = round(share * len(strata))
+    if not 0 < num_val < len(strata):
         raise ConfigError(
-            f"split.share={share} selects {num_val} of {len(persons)} people for validation. "
-            "Both sides need at least one person"
+            f"split.share={share} selects {num_val} of {len(strata)} {unit} for validation. "
+            f"Both sides need at least one {'person' if unit == 'people' else 'image'}"
         )
     counts = np.bincount(strata)
-    strata = np.where(counts[strata] < 2, counts.argmax(), strata)  # a stratum of one person cannot be split
+    strata = np.where(counts[strata] < 2, counts.argmax(), strata)  # a stratum of one row cannot be split
     if min(num_val, len(strata) - num_val) < len(np.unique(strata)):
-        strata = np.zeros_like(strata)  # too few people for one of each stratum on each side
+        strata = np.zeros_like(strata)  # too few rows for one of each stratum on each side
     splitter = StratifiedShuffleSplit(1, test_size=num_val, random_state=seed)
-    _, val_indices = next(splitter.split(strata, strata))
-    return table["person"].map(dict.fromkeys(persons.index[val_indices], 0)).fillna(-1).astype(int)
-
-
-IMAGE_LEVEL_SPLITS = (stratified_label, stratified_age)
+    held: IntArray = next(splitter.split(strata, strata))[1]
+    return held
 
 
 def image_folds(table: pd.DataFrame, strata: pd.Series, folds: int, seed: int) -> pd.Series:

@@ -134,7 +134,9 @@ def file_plugins(file: Path) -> Iterator[str]:
         with contextlib.suppress(OSError, ValueError, yaml.YAMLError):  # Hydra reports a file that cannot be read
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
             defaults, plugins = (content.get(key) for key in ("defaults", "plugins")) if content else ((), ())
-            parents = [file.parent / f"{entry}.yaml" for entry in defaults or () if isinstance(entry, str)]
+            entries = [entry for entry in defaults or () if isinstance(entry, str)]
+            parents = [(file.parent.parent if entry[0] == "/" else file.parent) / f"{entry.lstrip('/')}.yaml"
+                       for entry in entries if entry]  # fmt: skip
             files += [parent for parent in parents if parent not in seen]
             yield from map(str, plugins or ())
 

@@ -28,8 +28,9 @@ def train_runs(planned_runs: Sequence[PlannedRun], group: str | None = None) -> 
     errors: list[str] = []
     remaining = [planned for planned in unique_runs if not try_run(planned.is_done, planned, errors)]
     remaining = [planned for planned in remaining if not any(error.startswith(f"{planned}: ") for error in errors)]
+    finished = [planned for planned in unique_runs if planned not in remaining]
     console.info(f"{len(unique_runs) - len(remaining) - len(errors)} of {len(unique_runs)} runs are finished")
-    expected, started_at = estimate_time(remaining) if remaining else 0.0, time.monotonic()
+    expected, started_at = estimate_time(remaining, finished) if remaining else 0.0, time.monotonic()
     for i, planned in enumerate(remaining):
         elapsed = format_duration(time.monotonic() - started_at)
         progress = f"{planned} ({i + 1}/{len(remaining)})"

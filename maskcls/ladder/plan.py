@@ -20,7 +20,9 @@ from maskcls.imaging.image_io import read_image
 from maskcls.ladder.rungs import Rung, load_rungs
 from maskcls.ladder.scales import SCALES, rescale_milestones, scale_overrides
 from maskcls.storage.run import Run
+from maskcls.system import console
 
+NO_PSEUDO = "pseudo=none"  # until the run that the pseudo-labels come from is finished
 EVAL_FRACTION = 0.2  # of the people, at a smaller scale, if the data has no labelled evaluation set
 
 
@@ -52,20 +54,21 @@ class PlannedRun:
     rung: Rung
     seed: int
     overrides: tuple[str, ...]
-    initial: PlannedRun | None  # the run whose weights this one starts from
+    initial: PlannedRun | None  # the run that this one continues from, by weights or by pseudo-labels
 
     def __str__(self) -> str:
         return f"{self.rung.ladder}={self.rung.name}" + (f" seed={self.seed}" if self.seed else "")
 
     def config(self) -> Config:
-        """Return the validated config; raise RunError if the run whose weights it starts from is not finished."""
+        """Return the validated config; raise RunError if the run that it continues from is not finished."""
         if self.initial is None:
             return compose_config(self.overrides)
         if not (initial := Run.of(self.initial.config())).is_done:
             raise RunError(
-                f"{self.rung.name} starts from the weights of {self.initial.rung.name}, whose run is not finished"
+                f"{self.rung.name} continues from {self.initial.rung.name}, whose run is not finished"
             )
-        return compose_config((*self.overrides, f"model.init={initial.path}"))
+        own = [override for override in self.overrides if override != NO_PSEUDO]
+        return compose_config((*own, *self.rung.initial_overrides(str(initial.path))))
 
     def log_context(self, group: str | None) -> LogContext:
         """Return what a logger shows besides the config: the group and the rung."""
@@ -122,10 +125,10 @@ def plan_runs(options: ReproduceConfig, dataset: DatasetInfo) -> list[PlannedRun
     for ladder in options.ladders:
         for seed in options.seeds:
             runs: dict[str, PlannedRun] = {}
-            for rung in load_rungs(ladder):
+            for rung in select_rungs(ladder):
                 try:
                     runs[rung.name] = PlannedRun(
-                        rung, seed, rung_overrides(rung, seed, options, dataset), runs.get(rung.init or "")
+                        rung, seed, rung_overrides(rung, seed, options, dataset), runs.get(rung.initial or "")
                     )
                     compose_config(runs[rung.name].overrides)
                 except MaskclsError as error:
@@ -135,6 +138,25 @@ def plan_runs(options: ReproduceConfig, dataset: DatasetInfo) -> list[PlannedRun
     if errors:
         raise ConfigError(*(f"{name_rungs(names)}: {message}" for message, names in errors.items()))
     return planned_runs
+
+
+def select_rungs(ladder: str) -> list[Rung]:
+    """Return the rungs of a ladder whose requirements are met; name the others."""
+    rungs = load_rungs(ladder)
+    for rung in rungs:
+        if not has_requirements(rung):
+            console.info_once(missing_requirement(rung))
+    return [rung for rung in rungs if has_requirements(rung)]
+
+
+def has_requirements(rung: Rung) -> bool:
+    """Return True if the environment variable that a rung needs is set."""
+    return not rung.requires or bool(os.environ.get(rung.requires))
+
+
+def missing_requirement(rung: Rung) -> str:
+    """Return the message that a rung is not run."""
+    return f"{rung.ladder}={rung.name} is not run: it needs the environment variable {rung.requires}"
 
 
 def name_rungs(names: Sequence[str]) -> str:
@@ -155,6 +177,7 @@ def required_rungs(ladder: str, names: Sequence[str]) -> set[str]:
 def rung_overrides(rung: Rung, seed: int, options: ReproduceConfig, dataset: DatasetInfo) -> tuple[str, ...]:
     """Return the overrides of a rung at a scale; those of the user come last and win."""
     base = [f"{rung.ladder}={rung.name}", *smoke_data_overrides(options), *(["model.init=null"] if rung.init else [])]
+    base += [NO_PSEUDO] if rung.pseudo else []
     scale = SCALES[options.scale]
     if scale.people and scale.people < dataset.num_people:
         base.append(f"people={scale.people}")

@@ -17,7 +17,9 @@ from maskcls.ladder.plan import (
     PlannedRun,
     ReproduceConfig,
     compose_config,
+    has_requirements,
     inspect_dataset,
+    missing_requirement,
     plan_runs,
     required_rungs,
 )
@@ -74,6 +76,9 @@ def check_config(cfg: ReproduceConfig) -> None:
     errors += [unknown_message("key", key, known) for key in unknown]
     errors += [f"seed: set seeds={','.join(map(str, cfg.seeds))} for all rungs"] if "seed" in keys else []
     errors += ["fold: a rung trains all folds. Remove fold"] if "fold" in keys else []
+    errors += [f"{key}: the rungs of winner set it. Remove {key}" for key in keys if key.startswith("pseudo")]
+    required = [rung for name in cfg.ladders for rung in load_rungs(name) if rung.name in cfg.rungs]
+    errors += [missing_requirement(rung) for rung in required if not has_requirements(rung)]
     if errors:
         raise ConfigError(*errors)
 
@@ -93,7 +98,8 @@ def record_rungs(
     rung_runs = {rung.name: finished_runs(planned_runs, rung, options.seeds) for rung in load_rungs(ladder)}
     scores: dict[str, RunScores] = {}
     given = [override for override in options.overrides if not IGNORED_OVERRIDES.match(override)]
-    scale = {"name": options.scale, "tells": SCALES[options.scale].description}
+    scale = {"name": options.scale, "tells": SCALES[options.scale].description,
+             "stand_ins": SCALES[options.scale].substitutes}  # fmt: skip
     settings = {"data": {"name": dataset.name, "photo": list(dataset.image_size)}, "scale": scale, "given": given}
     errors = []
     for rung in load_rungs(ladder):
@@ -104,6 +110,8 @@ def record_rungs(
             errors.append(f"{ladder}={rung.name}: {error}")
     for rung in load_rungs(ladder):
         if rung.name not in scores:
+            if not has_requirements(rung):
+                continue  # it may have been run where they are there
             delete_record(results_dir, rung, record_key(settings))
             continue
         parent = scores.get(rung.parent or "")

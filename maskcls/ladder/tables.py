@@ -6,22 +6,23 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
+from maskcls.ladder.figure import LEAK
 from maskcls.ladder.results import load_results
 from maskcls.ladder.rungs import Rung, load_rungs
+from maskcls.ladder.steps import judge_steps, summarize_steps
 from maskcls.reporting.comparison import Record, format_difference, format_score_ci
 from maskcls.system import console
 
 BRIEF = (
     "rung\n", "published\nF1, accuracy", "out of fold\nF1, accuracy", "evaluation, one fold\nF1, accuracy",
-    "evaluation, ensemble\nF1, accuracy", "F1 vs. parent\n[95 %]", "\nseeds", "\nseconds",
+    "evaluation, ensemble\nF1, accuracy", "F1 vs. parent\n[95 %]", "\nstep", "\nseeds", "\nseconds",
 )  # fmt: skip
 HEAD = (
     "rung", "published\nF1", "published\naccuracy", "out-of-fold\nF1", "out-of-fold\naccuracy",
     "evaluation F1\none fold", "evaluation F1\nensemble", "evaluation\naccuracy", "F1 vs. parent\n[95 %]",
-    "seeds", "seconds",
+    "step", "seeds", "seconds",
 )  # fmt: skip
-NOT_RUN = ["not run", *[""] * 7]
-LEAK = "†"
+NOT_RUN = ["not run", *[""] * 8]
 NOTES = (
     "Published scores are on hidden people of the competition, ours on other images: compare the steps between rungs, "
     "not the scores themselves.",
@@ -34,17 +35,19 @@ NOTES = (
 
 def table_rows(ladder: str, records: Mapping[str, Record]) -> list[list[str]]:
     """Return the rows of the table, lowest rung first."""
-    return [[rung.name, *published_cells(rung), *(score_cells(records[rung.name]) if rung.name in records else NOT_RUN)]
+    verdicts = judge_steps(ladder, records)
+    return [[rung.name, *published_cells(rung),
+             *(score_cells(records[rung.name], verdicts[rung.name]) if rung.name in records else NOT_RUN)]
             for rung in load_rungs(ladder)]  # fmt: skip
 
 
 def published_cells(rung: Rung) -> list[str]:
-    """Return the cells of published F1 and accuracy."""
+    """Return the cells of published F1, or of the statement about it, and accuracy."""
     f1, accuracy = rung.published.get("f1"), rung.published.get("accuracy")
-    return ["–" if f1 is None else f"{f1:.3f}", "–" if accuracy is None else f"{accuracy / 100:.3f}"]
+    return [rung.claim or "–" if f1 is None else f"{f1:.3f}", "–" if accuracy is None else f"{accuracy / 100:.3f}"]
 
 
-def score_cells(record: Record) -> list[str]:
+def score_cells(record: Record, verdict: str) -> list[str]:
     """Return the cells of our scores of a rung."""
     scores, mark = record["scores"], f" {LEAK}" if record["leak"] else ""
     oof, single, ensemble = (scores.get(kind) for kind in ("oof", "single", "ensemble"))
@@ -56,6 +59,7 @@ def score_cells(record: Record) -> list[str]:
         format_score_ci(ensemble, spread=record["seeds"] > 1) if has_ensemble(record) else "",
         f"{primary['accuracy']:.3f}" if primary else "",
         parent_difference(record),
+        verdict,
         str(record["seeds"]),
         f"{sum(record['runs'].values()):,.0f}",
     ]
@@ -63,18 +67,18 @@ def score_cells(record: Record) -> list[str]:
 
 def terminal_rows(ladder: str, records: Mapping[str, Record]) -> list[list[str]]:
     """Return the rows of the narrower table for the terminal, with intervals of the differences only."""
-    lines = []
+    lines, verdicts = [], judge_steps(ladder, records)
     for rung in load_rungs(ladder):
         line, record = [rung.name, ", ".join(published_cells(rung))], records.get(rung.name)
         if record is None:
-            lines.append([*line, "not run", *[""] * 5])
+            lines.append([*line, "not run", *[""] * 6])
             continue
         kinds = [record["scores"].get(kind) for kind in ("oof", "single", "ensemble" if has_ensemble(record) else "")]
         pairs = [f"{kind['f1']:.3f}, {kind['accuracy']:.3f}" if kind else "" for kind in kinds]
         pairs[0] += f" {LEAK}" if record["leak"] else ""
         pairs[1] += f" ± {kinds[1]['f1_sd']:.3f}" if kinds[1] and "f1_sd" in kinds[1] else ""
         seconds = f"{sum(record['runs'].values()):,.0f}"
-        lines.append([*line, *pairs, parent_difference(record), str(record["seeds"]), seconds])
+        lines.append([*line, *pairs, parent_difference(record), verdicts[rung.name], str(record["seeds"]), seconds])
     return lines
 
 
@@ -89,10 +93,11 @@ def parent_difference(record: Record) -> str:
     return f"{format_difference(record['difference'])} vs. {record['parent']}" if record["difference"] else ""
 
 
-def captions(records: Mapping[str, Record]) -> list[str]:
-    """Return the captions of a table: data, scale, overrides, machine, leak, and notes on how to read it."""
+def captions(ladder: str, records: Mapping[str, Record]) -> list[str]:
+    """Return the captions of a table: data, scale, overrides, machine, leak, steps, and notes on how to read it."""
+    notes = [f"{rung.name}: {rung.note}." for rung in load_rungs(ladder) if rung.note]
     if not records:
-        return []
+        return notes
     first = next(iter(records.values()))
     scores = next((r["scores"]["single"] for r in records.values() if r["scores"].get("single")), None)
     eval_set = "no labelled evaluation set"
@@ -113,7 +118,7 @@ def captions(records: Mapping[str, Record]) -> list[str]:
         else []
     )
     is_published = any(record["published"] for record in records.values())
-    return [*lines, *NOTES[not is_published :]]
+    return [*lines, *summarize_steps(judge_steps(ladder, records)), *notes, *NOTES[not is_published :]]
 
 
 def describe_machines(records: Mapping[str, Record]) -> str:
@@ -140,7 +145,7 @@ def print_tables(folder: Path, ladder: str) -> None:
     """Print the tables of a ladder."""
     for key, records in load_tables(folder, ladder).items():
         console.print_table(format_title(ladder, key), BRIEF, terminal_rows(ladder, records))
-        for line in captions(records):
+        for line in captions(ladder, records):
             console.info(line, "dim")
 
 
@@ -149,7 +154,7 @@ def markdown_tables(folder: Path, ladder: str) -> str:
     parts = []
     for key, records in load_tables(folder, ladder).items():
         lines = [[cell.replace("\n", " ") for cell in HEAD], ["---"] * len(HEAD), *table_rows(ladder, records)]
-        notes = "\n".join(f"- {escape(line, quote=False)}" for line in captions(records))
+        notes = "\n".join(f"- {escape(line, quote=False)}" for line in captions(ladder, records))
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         parts.append(f"**{format_title(ladder, key)}**\n\n{table}" + (f"\n\n{notes}" if notes else ""))
     return "\n\n".join(parts)

@@ -1,70 +1,179 @@
-"""Estimated training time of planned runs."""
+"""Estimated training time of planned runs, from steps that are measured and from runs that are finished."""
 
 from __future__ import annotations
 
 import contextlib
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-import torch
+import numpy as np
+import pandas as pd
 
 from maskcls.core.config import Config
 from maskcls.core.errors import MaskclsError
 from maskcls.core.table import eval_indices, num_folds, train_indices, val_indices
 from maskcls.data.assemble import assemble_table
+from maskcls.engine.experiment import Fold
 from maskcls.engine.sanity_check import cropped_size
 from maskcls.engine.train_state import build_train_state
+from maskcls.engine.training_loop import build_train_loader, build_train_step, train_one_epoch
+from maskcls.inference.forward import predict_probs
 from maskcls.ladder.plan import PlannedRun, compose_config
+from maskcls.storage.run import Run
 from maskcls.system import console
 from maskcls.system.console import format_duration
 
-PREDICTION_SPEEDUP = 3  # images predicted in the time of training on one
+ROUND_SECONDS = 2.0  # of steps or predictions that are timed together
+MAX_BATCHES = 8  # of a round
+MAX_SECONDS = 20.0  # of all rounds of a kind
+MAX_SHARE = 0.1  # of the estimated run
+STEADY = 0.05  # spread of the last three rounds, as a fraction of their median
+NUM_CHECKED = 3  # finished runs that the estimate is checked against
 
 
-def count_images(cfg: Config) -> tuple[int, float]:
-    """Return the number of folds and of trained images of a run, a predicted image counted as a fraction."""
-    table = assemble_table(cfg, lambda note: None)
-    folds, num_images = num_folds(table), 0.0
-    for k in range(folds):
-        num_predicted = len(val_indices(table, k)) * (cfg.epochs + 1) + len(eval_indices(table))
-        num_images += len(train_indices(table, k)) * cfg.epochs + num_predicted / PREDICTION_SPEEDUP
-    return folds, num_images
+@dataclass(frozen=True)
+class Speed:
+    """Images per second."""
+
+    training: float
+    prediction: float
 
 
-def measure_throughput(cfg: Config, measured: dict[str, float]) -> float:
-    """Return the training speed of the model in images/s, measured on one step after a warm-up step."""
-    (height, width), hardware = cropped_size(cfg), cfg.hardware.build()
-    image_size = (height or 224, width or 224)
-    key = f"{sorted(cfg.model.params.items(), key=str)} {image_size}"
-    if key not in measured:
-        state = build_train_state(cfg, cfg.head.build(), hardware, image_size, 0)
-        images = torch.rand(8, 3, *image_size, device=hardware.device)
-        for _ in range(2):
-            started_at = time.perf_counter()
-            state.model.train()(images).sum().backward()
-            float(next(state.model.parameters()).detach().sum())  # waits for a GPU
-            measured[key] = len(images) / (time.perf_counter() - started_at)
-    return measured[key]
+@dataclass(frozen=True)
+class Work:
+    """Folds, epochs and estimated seconds of a run."""
+
+    folds: int
+    epochs: int
+    seconds: float
 
 
-def estimate_time(planned_runs: Sequence[PlannedRun]) -> float:
-    """Print the planned work and return the estimated seconds on this machine.
+class Probe:
+    """A model in training on some batches of random images, as a run trains it."""
 
-    Runs with errors are left out; their training reports the error.
-    """
-    measured: dict[str, float] = {}
-    seconds, folds, epochs = 0.0, 0, 0
-    for planned in console.track(planned_runs, len(planned_runs), "estimating"):
-        with contextlib.suppress(MaskclsError, RuntimeError):
+    def __init__(self, cfg: Config, table: pd.DataFrame, num_batches: int) -> None:
+        height, width = cropped_size(cfg)
+        image_size, rows = (height or 224, width or 224), table.iloc[train_indices(table, 0)]
+        rows = rows.iloc[np.resize(np.arange(len(rows)), num_batches * cfg.batch_size)].reset_index(drop=True)
+        pixels = np.random.default_rng(0).integers(0, 256, (len(rows), *image_size, 3), np.uint8)
+        self.cfg, self.hardware, self.head = cfg, cfg.hardware.build(), cfg.head.build()
+        self.fold = Fold.of(rows, pixels, 0, self.hardware, self.head)
+        self.state = build_train_state(cfg, self.head, self.hardware, image_size, 0)
+        self.step = build_train_step(cfg, self.state, self.fold, self.head, self.hardware, num_batches)
+        self.sampler, self.loader = build_train_loader(cfg, self.fold, self.hardware)
+
+    def train(self) -> float:
+        """Return the images per second of the training steps, as an epoch takes them."""
+        self.state.step, started_at = 0, time.perf_counter()
+        losses, _ = train_one_epoch(self.cfg, self.state, self.step, self.loader, len(self.sampler), self.hardware)
+        float(losses.sum())  # waits for the device
+        return len(self.fold.train_indices) / (time.perf_counter() - started_at)
+
+    def predict(self) -> float:
+        """Return the images per second of predictions."""
+        fold, started_at = self.fold, time.perf_counter()
+        predict_probs(
+            self.state.eval_model, self.head, fold.unchanged, fold.train_indices, self.hardware, self.cfg.precision,
+            self.cfg.tta.build(),
+        )  # fmt: skip
+        return len(fold.train_indices) / (time.perf_counter() - started_at)
+
+
+def measure_speed(cfg: Config, table: pd.DataFrame) -> Speed:
+    """Return the speed of training steps and of predictions on random images, each measured until it is steady."""
+    probe = Probe(cfg, table, 1)
+    probe.train()  # libraries choose their kernels
+    first = probe.train()
+    budget = min(MAX_SECONDS, MAX_SHARE * estimate_work(cfg, table, Speed(first, first)).seconds)
+    num_batches = round(ROUND_SECONDS * first / cfg.batch_size)
+    if num_batches > 1 and budget > ROUND_SECONDS:
+        probe = Probe(cfg, table, min(MAX_BATCHES, num_batches))
+        probe.train()  # starts the workers
+    return Speed(measure_until_steady(probe.train, budget), measure_until_steady(probe.predict, budget))
+
+
+def measure_until_steady(measure: Callable[[], float], seconds: float) -> float:
+    """Return the median of the last three measurements as soon as they agree, or of all when the time is spent."""
+    values, started_at = [measure()], time.monotonic()
+    while time.monotonic() - started_at < seconds:
+        values.append(measure())
+        last = values[-3:]
+        if len(last) == 3 and max(last) - min(last) < STEADY * statistics.median(last):
+            return statistics.median(last)
+    return statistics.median(values)
+
+
+def speed_key(cfg: Config) -> str:
+    """Return what the speed of a config depends on; configs that share it are measured once."""
+    names = [getattr(cfg, group).name for group in ("head", "loss", "optimizer", "augmentation", "mixing", "tta")]
+    model = {key: value for key, value in cfg.model.params.items() if key not in ("pretrained", "init", "normalize")}
+    return str((names, model, cropped_size(cfg), cfg.batch_size, cfg.precision, cfg.ema, cfg.hardware.params))
+
+
+def estimate_work(cfg: Config, table: pd.DataFrame, speed: Speed) -> Work:
+    """Return the work of a run at a speed, with the predictions of validation and evaluation images at its end."""
+    folds = num_folds(table)
+    epochs = sum(epoch_seconds(table, k, speed) for k in range(folds)) * cfg.epochs
+    num_predicted = sum(len(val_indices(table, k)) for k in range(folds)) + folds * len(eval_indices(table))
+    return Work(folds, folds * cfg.epochs, epochs + num_predicted / speed.prediction)
+
+
+def epoch_seconds(table: pd.DataFrame, k: int, speed: Speed) -> float:
+    """Return the seconds of an epoch of fold k: training and validation."""
+    return len(train_indices(table, k)) / speed.training + len(val_indices(table, k)) / speed.prediction
+
+
+class Estimator:
+    """Estimates of runs; each kind of step is measured once."""
+
+    def __init__(self) -> None:
+        self.speeds: dict[str, Speed] = {}
+        self.num_failed = 0
+
+    def speed(self, cfg: Config, table: pd.DataFrame) -> Speed:
+        """Return the speed of a config, measured at the first call."""
+        key = speed_key(cfg)
+        if key not in self.speeds:
+            self.speeds[key] = measure_speed(cfg, table)
+        return self.speeds[key]
+
+    def work(self, planned: PlannedRun) -> Work | None:
+        """Return the work of a run; None if it cannot be measured, and its training reports why."""
+        try:
             cfg = compose_config(planned.overrides)
-            run_folds, num_images = count_images(cfg)
-            seconds, folds, epochs = (
-                seconds + num_images / measure_throughput(cfg, measured),
-                folds + run_folds,
-                epochs + run_folds * cfg.epochs,
-            )
+            table = assemble_table(cfg, lambda note: None)
+            return estimate_work(cfg, table, self.speed(cfg, table))
+        except Exception:  # each library has its own exception types
+            self.num_failed += 1
+            return None
+
+    def factor(self, finished: Sequence[PlannedRun]) -> float | None:
+        """Return the median of measured by estimated seconds of the epochs of finished runs of this machine."""
+        factors: list[float] = []
+        for planned in finished:
+            with contextlib.suppress(MaskclsError, RuntimeError):
+                cfg = planned.config()
+                run = Run.of(cfg)
+                if len(factors) < NUM_CHECKED and run.provenance().get("hardware") == cfg.hardware.build().facts():
+                    table, rows = assemble_table(cfg, lambda note: None), run.history()
+                    expected = sum(epoch_seconds(table, row["fold"], self.speed(cfg, table)) for row in rows)
+                    factors.append(sum(row["seconds"] for row in rows) / expected)
+        return statistics.median(factors) if factors else None
+
+
+def estimate_time(remaining: Sequence[PlannedRun], finished: Sequence[PlannedRun] = ()) -> float:
+    """Print the planned work and return the estimated seconds on this machine."""
+    estimator = Estimator()
+    works = [estimator.work(planned) for planned in console.track(remaining, len(remaining), "estimating")]
+    known = [work for work in works if work]
+    total, factor = sum(work.seconds for work in known), estimator.factor(finished)
+    remarks = [f", {factor:.2f} times the measured steps, as in finished runs"] if factor else []
+    remarks += [f", without {estimator.num_failed} runs that cannot be measured"] if estimator.num_failed else []
+    total *= factor or 1.0
     console.info(
-        f"to train: {len(planned_runs)} runs, {folds} folds, {epochs} epochs; "
-        f"about {format_duration(seconds)} on this machine"
+        f"to train: {len(remaining)} runs, {sum(work.folds for work in known)} folds, "
+        f"{sum(work.epochs for work in known)} epochs; about {format_duration(total)} on this machine{''.join(remarks)}"
     )
-    return seconds
+    return total

@@ -109,6 +109,6 @@ def test_without_a_command_all_are_listed_and_a_wrong_one_has_a_suggestion(
 
 def test_the_choices_of_options_are_those_of_the_package() -> None:
     for kind in (ReproduceOptions, TableOptions):
-        assert get_args(get_args(get_type_hints(kind)["ladder"])[0]) == LADDERS
+        assert get_args(get_args(get_type_hints(kind)["ladder"])[0]) == tuple(LADDERS)
     assert get_args(get_type_hints(ReproduceOptions)["scale"]) == tuple(SCALES)
     assert get_args(get_type_hints(BenchmarkOptions)["kind"]) == tuple(SUITES)

@@ -103,7 +103,7 @@ def test_folds_depend_on_the_seed_alone(build: Any) -> None:
     assert not build(table, 5, 3).equals(build(table, 5, 4))
 
 
-@pytest.mark.parametrize("build", [split.by_person, *BY_IMAGE, split.holdout])
+@pytest.mark.parametrize("build", [split.by_person, *BY_IMAGE, split.holdout, split.holdout_images])
 def test_a_seed_of_the_split_replaces_the_runs(build: Any) -> None:
     table = some(30)
     assert build(table, 5, 7, seed=3).equals(build(table, 5, 8, seed=3))
@@ -121,6 +121,21 @@ def test_image_level_folds_hold_each_row_once_and_leak(build: Any) -> None:
     counts = pd.crosstab(key, numbers)
     large = counts.sum(axis=1) >= 5
     assert (counts.max(axis=1) - counts.min(axis=1))[large].max() <= 1
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+def test_a_holdout_of_images_takes_its_share_of_each_class_and_leaks(share: float) -> None:
+    table = some(60).sample(frac=1, random_state=0)
+    numbers = split.holdout_images(table, 5, 0, share=share)
+    assert numbers.index.equals(table.index) and set(numbers) == {-1, 0}
+    assert (numbers == 0).sum() == round(share * len(table))
+    counts = pd.crosstab(table["label"], numbers)
+    assert ((counts[0] - share * counts.sum(axis=1)).abs() < 1).all()
+    assert (numbers.groupby(table["person"]).nunique() > 1).mean() > 0.4
+    by_id = pd.Series(numbers.to_numpy(), table["id"]).sort_index()
+    other = some(60)
+    again = split.holdout_images(other, 5, 7, share=share)
+    assert by_id.equals(pd.Series(again.to_numpy(), other["id"]).sort_index()), "the order of rows and the run's seed do not matter"
 
 
 def test_more_folds_than_people_is_a_config_error() -> None:
@@ -153,6 +168,8 @@ def test_holdout_manages_with_a_rare_person(rare: int) -> None:
 def test_a_holdout_that_cannot_be_made_is_a_config_error(share: float) -> None:
     with pytest.raises(ConfigError, match=r"selects [08] of 8 people for validation"):
         split.holdout(persons([(0, 0, 7)] * 4 + [(1, 1, 7)] * 4), 5, 0, share=share)
+    with pytest.raises(ConfigError, match="Both sides need at least one image"):
+        split.holdout_images(persons([(0, 0, 2)]), 5, 0, share=share / 4)
 
 
 @pytest.fixture(scope="module")

@@ -311,7 +311,7 @@ def persons(count: int, seed: int) -> pd.DataFrame:
     return table.assign(part="train", age=np.nan)
 
 
-SPLITS = [split.by_person, split.holdout, split.stratified_label, split.stratified_age]
+SPLITS = [split.by_person, split.holdout, split.holdout_images, split.stratified_label, split.stratified_age]
 
 
 @QUICK

@@ -31,7 +31,7 @@ WORDS = {
                   "optimizer=timm optimizer.opt=lookahead_lion layer_decay=0.8 ema=0.9 clip_grad=1.0"],
     "scheduler": ["scheduler=constant", "scheduler=step", "scheduler=multistep", "scheduler=plateau", "scheduler=onecycle"],
     "augmentation": ["augmentation=none", "augmentation=team", "augmentation=heavy", "augmentation=randaugment augmentation.erasing=0.5"],
-    "split": ["split=holdout", "split=stratified_label", "split=stratified_age"],
+    "split": ["split=holdout", "split=holdout_images", "split=stratified_label", "split=stratified_age"],
     "tta": ["tta=flip", "tta=scales"],
     "overlay": ["overlay=masks overlay.of=train"],
     "extra": ["extra=folder extra.root={outside}", "extra=folder extra.root={outside} overlay=masks"],

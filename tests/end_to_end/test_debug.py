@@ -1,4 +1,4 @@
-"""What the first team tried, and the winner's recipe: each file composes, differs as it says, and takes a training step."""
+"""The debug experiments: each file composes, differs from the default, and takes a training step."""
 
 from __future__ import annotations
 
@@ -14,27 +14,12 @@ from maskcls.config.validation import validate
 from maskcls.data.assemble import assemble_table
 from maskcls.data.pixel_cache import load_pixels
 
-FILES = [
-    f"{folder}={file.stem}"
-    for folder in ("tried", "winner", "debug")
-    for file in sorted((resource_dir("experiments") / folder).glob("*.yaml"))
-]
-
-
-@pytest.fixture
-def outside(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder of outside faces named by age and gender, as MASKCLS_OUTSIDE says."""
-    folder = tmp_path / "outside"
-    folder.mkdir()
-    for i, photo in enumerate(sorted(people.glob("train/images/*/normal.*"))[:6]):
-        (folder / f"{60 + i}_{i % 2}_{i}{photo.suffix}").write_bytes(photo.read_bytes() + b"\0" * (i + 1))
-    monkeypatch.setenv("MASKCLS_OUTSIDE", str(folder))
-    return folder
+FILES = [f"debug={file.stem}" for file in sorted((resource_dir("experiments") / "debug").glob("*.yaml"))]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("word", FILES)
-def test_it_runs(word: str, tiny: list[str], outside: Path) -> None:
+def test_it_runs(word: str, tiny: list[str]) -> None:
     own = ("crop.", "model", "epochs", "name")
     cfg = validate(compose(word, *[given for given in tiny if not given.startswith(own)], "batch_size=2"))
     table = assemble_table(cfg, lambda note: None)
@@ -43,7 +28,7 @@ def test_it_runs(word: str, tiny: list[str], outside: Path) -> None:
 
 
 @pytest.mark.parametrize("word", FILES)
-def test_it_differs_from_the_default_and_bears_its_name(word: str, outside: Path) -> None:
+def test_it_differs_from_the_default_and_bears_its_name(word: str) -> None:
     plain, tried = validate(compose("name=t")), validate(compose(word))
     assert tried.hashed_items() != plain.hashed_items()
     assert tried.name.startswith(word.split("=")[0])
