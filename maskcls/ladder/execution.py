@@ -31,10 +31,11 @@ def train_runs(planned_runs: Sequence[PlannedRun], group: str | None = None) -> 
     finished = [planned for planned in unique_runs if planned not in remaining]
     console.info(f"{len(unique_runs) - len(remaining) - len(errors)} of {len(unique_runs)} runs are finished")
     expected, started_at = estimate_time(remaining, finished) if remaining else 0.0, time.monotonic()
+    about = f" of about {format_duration(expected)}" if expected else ""
     for i, planned in enumerate(remaining):
         elapsed = format_duration(time.monotonic() - started_at)
         progress = f"{planned} ({i + 1}/{len(remaining)})"
-        console.info(f"\n{progress}: {planned.rung.change}; {elapsed} of about {format_duration(expected)}", "bold")
+        console.info(f"\n{progress}: {planned.rung.change}; {elapsed}{about}", "bold")
         with console.progress_prefix(progress):
             try_run(functools.partial(train_run, planned, group), planned, errors)
     return errors

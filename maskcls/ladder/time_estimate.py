@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ MAX_BATCHES = 8  # of a round
 MAX_SECONDS = 20.0  # of all rounds of a kind
 MAX_SHARE = 0.1  # of the estimated run
 STEADY = 0.05  # spread of the last three rounds, as a fraction of their median
+MIN_STEPS = 50  # of training; a shorter run takes less time than its measurement
 NUM_CHECKED = 3  # finished runs that the estimate is checked against
 
 
@@ -130,7 +132,7 @@ class Estimator:
 
     def __init__(self) -> None:
         self.speeds: dict[str, Speed] = {}
-        self.num_failed = 0
+        self.num_short = self.num_failed = 0
 
     def speed(self, cfg: Config, table: pd.DataFrame) -> Speed:
         """Return the speed of a config, measured at the first call."""
@@ -140,12 +142,15 @@ class Estimator:
         return self.speeds[key]
 
     def work(self, planned: PlannedRun) -> Work | None:
-        """Return the work of a run; None if it cannot be measured, and its training reports why."""
+        """Return the work of a run, without seconds if it is short; None if it cannot be measured."""
         try:
             cfg = compose_config(planned.overrides)
             table = assemble_table(cfg, lambda note: None)
+            if len(train_indices(table, 0)) * num_folds(table) * cfg.epochs < MIN_STEPS * cfg.batch_size:
+                self.num_short += 1
+                return estimate_work(cfg, table, Speed(math.inf, math.inf))
             return estimate_work(cfg, table, self.speed(cfg, table))
-        except Exception:  # each library has its own exception types
+        except Exception:  # each library has its own exception types; the training reports it
             self.num_failed += 1
             return None
 
@@ -168,12 +173,15 @@ def estimate_time(remaining: Sequence[PlannedRun], finished: Sequence[PlannedRun
     estimator = Estimator()
     works = [estimator.work(planned) for planned in console.track(remaining, len(remaining), "estimating")]
     known = [work for work in works if work]
-    total, factor = sum(work.seconds for work in known), estimator.factor(finished)
+    total = sum(work.seconds for work in known)
+    factor = estimator.factor(finished) if total else None
     remarks = [f", {factor:.2f} times the measured steps, as in finished runs"] if factor else []
+    remarks += [f", without {estimator.num_short} runs of less than {MIN_STEPS} steps"] if estimator.num_short else []
     remarks += [f", without {estimator.num_failed} runs that cannot be measured"] if estimator.num_failed else []
     total *= factor or 1.0
+    duration = f"; about {format_duration(total)} of training and validation on this machine" if total else ""
     console.info(
         f"to train: {len(remaining)} runs, {sum(work.folds for work in known)} folds, "
-        f"{sum(work.epochs for work in known)} epochs; about {format_duration(total)} on this machine{''.join(remarks)}"
+        f"{sum(work.epochs for work in known)} epochs{duration}{''.join(remarks)}"
     )
     return total

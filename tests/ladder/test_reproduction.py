@@ -398,6 +398,9 @@ def test_an_estimate_counts_the_work_and_is_checked_against_finished_runs(
     speed = Speed(100.0, 400.0)
     monkeypatch.setattr(time_estimate, "measure_speed", lambda cfg, table: measured.append(cfg.name) or speed)
     steps = [step for step in plan_runs(want, inspect_dataset(want)) if step.rung.name in want.rungs]
+    assert time_estimate.estimate_time(steps) == 0 and not measured
+    assert "without 2 runs of less than 50 steps" in capsys.readouterr().out
+    monkeypatch.setattr(time_estimate, "MIN_STEPS", 0)
     baseline = assemble_table(compose_config(steps[0].overrides), lambda note: None)
     images, evals = ((baseline["part"] == part).sum() for part in ("train", "eval"))
     val = (baseline["fold"] == 0).sum()
