@@ -1,6 +1,6 @@
 """Reproduction of the published ladders: train the missing runs of each rung, compare with the published scores.
 
-maskcls reproduce                    three ladders on synthetic people, scale=smoke: minutes, checks that every rung runs
+maskcls reproduce                    three ladders on synthetic people, scale=smoke: minutes, shows that every rung runs
 maskcls reproduce ladder=team scale=small data=competition data.root=../mask-data
 maskcls reproduce ladder=team scale=full data=competition data.root=../mask-data seeds=0,1,2 keep=true
 maskcls reproduce ladder=best rungs=fast scale=full eval_fraction=0.2 data=competition data.root=../mask-data keep=true
