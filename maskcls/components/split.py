@@ -70,8 +70,8 @@ def holdout(
         seed: seed of the choice of people
     """
     persons = person_strata(table)
-    held = hold_out(persons["stratum"].to_numpy(), share, seed, "people")
-    return table["person"].map(dict.fromkeys(persons.index[held], 0)).fillna(-1).astype(int)
+    val_indices = draw_holdout(persons["stratum"].to_numpy(), share, seed, "people")
+    return table["person"].map(dict.fromkeys(persons.index[val_indices], 0)).fillna(-1).astype(int)
 
 
 @registry.register
@@ -87,14 +87,14 @@ def holdout_images(
         seed: seed of the choice of images
     """
     labels = sort_rows(table)["label"]
-    held = labels.index[hold_out(labels.to_numpy(), share, seed, "images")]
-    return pd.Series(np.where(table.index.isin(held), 0, -1), table.index)
+    val_rows = labels.index[draw_holdout(labels.to_numpy(), share, seed, "images")]
+    return pd.Series(np.where(table.index.isin(val_rows), 0, -1), table.index)
 
 
 IMAGE_LEVEL_SPLITS = (stratified_label, stratified_age, holdout_images)
 
 
-def hold_out(strata: IntArray, share: float, seed: int, unit: str) -> IntArray:
+def draw_holdout(strata: IntArray, share: float, seed: int, unit: str) -> IntArray:
     """Return the positions of a fraction of the rows, stratified where the strata are large enough."""
     num_val = round(share * len(strata))
     if not 0 < num_val < len(strata):
@@ -107,8 +107,8 @@ def hold_out(strata: IntArray, share: float, seed: int, unit: str) -> IntArray:
     if min(num_val, len(strata) - num_val) < len(np.unique(strata)):
         strata = np.zeros_like(strata)  # too few rows for one of each stratum on each side
     splitter = StratifiedShuffleSplit(1, test_size=num_val, random_state=seed)
-    held: IntArray = next(splitter.split(strata, strata))[1]
-    return held
+    val_indices: IntArray = next(splitter.split(strata, strata))[1]
+    return val_indices
 
 
 def image_folds(table: pd.DataFrame, strata: pd.Series, folds: int, seed: int) -> pd.Series:
