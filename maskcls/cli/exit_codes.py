@@ -8,14 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from maskcls.system.console import error_console, exit_on_error, is_main_process
-from maskcls.system.signals import exit_code, stop_on_signals
+from maskcls.system.signals import exit_code, report_killed_workers_once, stop_on_signals
 from maskcls.system.streams import prepare_streams
-
-
-def report_unraisable(unraised: Any) -> None:
-    """Report an unraisable exception, except torch's about a killed loader worker, which is reported already."""
-    if "DataLoader worker" not in str(unraised.exc_value):
-        sys.__unraisablehook__(unraised)
 
 
 def run_command(main: Callable[[], Any]) -> Callable[[], Any]:
@@ -23,7 +17,7 @@ def run_command(main: Callable[[], Any]) -> Callable[[], Any]:
 
     @functools.wraps(main)
     def guarded() -> Any:
-        sys.unraisablehook = report_unraisable
+        report_killed_workers_once()
         prepare_streams()
         try:
             with stop_on_signals():

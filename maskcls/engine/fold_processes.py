@@ -22,7 +22,7 @@ from maskcls.engine.fold import train_fold
 from maskcls.storage.run import Run
 from maskcls.system import console
 from maskcls.system.processes import exit_with_parent
-from maskcls.system.signals import UNWINDING, await_signal, exit_code, stop_on_signals
+from maskcls.system.signals import UNWINDING, await_signal, exit_code, report_killed_workers_once, stop_on_signals
 
 
 def train_in_processes(experiment: Experiment, folds: Sequence[int], num_processes: int, log: LogFn) -> None:
@@ -77,6 +77,7 @@ def fold_worker(cfg: Config, run: Run, table: pd.DataFrame, k: int, threads: int
     exit_with_parent()
     torch.set_num_threads(threads)
     console.share_terminal()
+    report_killed_workers_once()
     try:
         with stop_on_signals():
             pixels = load_pixels(table, cfg.crop, Path(cfg.cache_dir))

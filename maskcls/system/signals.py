@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -63,6 +64,19 @@ def stop_on_signals() -> Iterator[None]:
     finally:
         for number in caught if math.isinf(since) else ():
             signal.signal(number, handlers[number])
+
+
+def report_killed_workers_once() -> None:
+    """Silence torch's error of a killed loader worker where Python cannot raise it, as in a finalizer.
+
+    That error, or the signal that killed the worker too, is reported already. Other such errors are printed as ever.
+    """
+
+    def report(unraised: Any) -> None:
+        if "DataLoader worker" not in str(unraised.exc_value):
+            sys.__unraisablehook__(unraised)
+
+    sys.unraisablehook = report
 
 
 def await_signal(error: Exception) -> Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import Any
 
 import pytest
@@ -30,3 +31,18 @@ def test_the_error_of_a_killed_worker_that_comes_last_is_the_one_that_is_told(
     finally:
         signal.signal(signal.SIGALRM, before)
     assert stop.value.code == 2 and WORKER_KILLED in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("printed", [False, True], ids=["of a killed worker", "another"])
+def test_an_error_in_a_finalizer_is_printed_unless_it_is_that_of_a_killed_worker(
+    printed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Batches:
+        def __del__(self) -> None:
+            raise RuntimeError("a bug" if printed else "DataLoader worker (pid 7) is killed by signal: Terminated. ")
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    signals.report_killed_workers_once()
+    batches = Batches()
+    del batches
+    assert ("RuntimeError: a bug" in capsys.readouterr().err) is printed
