@@ -46,6 +46,9 @@ $(LOWEST)/.stamp: setup.cfg pyproject.toml
 coverage: $(STAMP) ## run the fast tests and show which lines none of them reaches
 	$(PY) -m coverage erase
 	$(MAKE) test MEASURED='-m coverage run'
+	$(MAKE) coverage-report
+
+coverage-report: $(STAMP) ## show again which lines the last `make coverage` did not reach
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 
@@ -61,4 +64,4 @@ clean: ## remove builds and caches of tools; the environment, data/, cache/ and 
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find maskcls tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help env run reproduce test test-all test-lowest coverage lint wheel clean
+.PHONY: help env run reproduce test test-all test-lowest coverage coverage-report lint wheel clean
