@@ -169,8 +169,8 @@ def test_the_experiments_page_holds_the_tables_of_the_ladders() -> None:
 
 
 def commands() -> list[str]:
-    """Return the run commands of README, without their comments."""
-    text = (TOP / "README.md").read_text()
+    """Return the run commands of README and of the page of experiments, without their comments."""
+    text = (TOP / "README.md").read_text() + (TOP / "experiments" / "README.md").read_text()
     return re.findall(r"^(?:\$ )?python -m maskcls\.run ([^#\n]+)", text, re.MULTILINE)
 
 
