@@ -95,7 +95,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
     """Raise ConfigError for an override of a setting's values, or one that only some contenders would apply."""
     for override in overrides:
         if re.match(r"(model|crop\.height|crop\.width|batch_size)=", override):
-            raise ConfigError(f"benchmark: {override} conflicts with settings=. Set it there")
+            raise ConfigError(f"benchmark: {override} conflicts with settings=. Set it in settings=")
         if re.match(rf"({'|'.join(NOT_APPLIED)})=", override):
             raise ConfigError(f"benchmark: {override} is not supported: the other training loops do not apply it")
 

@@ -22,7 +22,7 @@ from maskcls.components import augmentation, crop
 from maskcls.config.compose import compose
 from maskcls.config.override_grammar import accept_text, parse
 from maskcls.core.csv_reader import read_rows, spell_as_on_disk
-from maskcls.core.errors import ConfigError, DataError, unknown_message
+from maskcls.core.errors import ConfigError, DataError, unknown_message, write_error_message
 from maskcls.core.schema import ImageSide, NonNegativeInt, PositiveInt
 from maskcls.imaging.contact_sheet import contact_sheet
 from maskcls.imaging.face_detection import FaceDetector, check_detector
@@ -63,10 +63,10 @@ def select_images(source: Path, match: str, limit: int) -> list[str]:
     else:
         names = [row.cells["path"] for row in read_rows(source, ("path",))]
         files = [source.parent / spell_as_on_disk(source.parent, name) for name in names]
-    files = [path for path in files if path.match(match)]
-    if not files:
-        raise DataError(f"{source}: no images match {match!r}")
-    return [str(files[i]) for i in np.linspace(0, len(files) - 1, min(limit, len(files))).astype(int)]
+    matching = [path for path in files if path.match(match)]
+    if not matching:
+        raise DataError(f"none of the {len(files)} images in {source} matches match={match}. Change match")
+    return [str(matching[i]) for i in np.linspace(0, len(matching) - 1, min(limit, len(matching))).astype(int)]
 
 
 def mask_versions(detector: str, seed: int) -> Versions:
@@ -140,5 +140,5 @@ def main(options: PreviewOptions, overrides: list[str]) -> None:
     paths = select_images(Path(options.source), options.match, options.images)
     sheet = contact_sheet([versions(read_image(path)) for path in paths], options.size, options.columns)
     if not cv2.imwrite(options.out, sheet[..., ::-1]):
-        raise DataError(f"cannot write {options.out}")
+        raise DataError(write_error_message(options.out))
     console.info(f"{len(paths)} images written to {options.out}")

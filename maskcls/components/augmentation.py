@@ -194,7 +194,7 @@ def build_transform(name: str, params: Mapping[str, Any]) -> Any:
     if not isinstance(params, Mapping):
         raise ValueError(f"{name}: expected a mapping {{argument: value}}, got {params!r}")
     if name in BUILT_IN:
-        raise ValueError(f"{name} is not needed, {BUILT_IN[name]}. Remove it")
+        raise ValueError(f"{name} is not needed. Remove it: {BUILT_IN[name]}")
     classes = {key: value for key, value in vars(albumentations).items() if inspect.isclass(value)
                and issubclass(value, albumentations.BasicTransform | albumentations.BaseCompose)}  # fmt: skip
     if name not in classes:

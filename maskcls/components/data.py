@@ -65,21 +65,21 @@ def check_data_dir(value: str | None) -> str:
     """Return an existing data root, by default the environment variable MASKCLS_DATA."""
     value = value or os.environ.get("MASKCLS_DATA")
     if not value:
-        raise ValueError("not set. Set data.root=<folder> or the environment variable MASKCLS_DATA")
+        raise ValueError("expected a folder, got none. Set data.root=<folder> or the environment variable MASKCLS_DATA")
     return check_dir(value)
 
 
 def check_dir(value: str) -> str:
     """Return the path of an existing folder."""
     if not os.path.isdir(value):
-        raise ValueError(f"{value!r} is not an existing folder")
+        raise ValueError(f"expected an existing folder, got {value!r}")
     return value
 
 
 def check_file(value: str) -> str:
     """Return the path of an existing file."""
     if not os.path.isfile(value):
-        raise ValueError(f"{value!r} is not an existing file")
+        raise ValueError(f"expected an existing file, got {value!r}")
     return value
 
 

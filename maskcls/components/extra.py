@@ -115,7 +115,8 @@ def folder(
     if len(selected) < len(rows):
         note(f"extra.ages: {len(rows) - len(selected)} images with ages outside {low:g} to {high:g} were left out")
     if not selected:
-        raise DataError(f"extra.root: no match among {len(paths)} images in {root}. Check extra.pattern and extra.ages")
+        what = f"extra: none of the {len(paths)} images in {root} matches extra.pattern and extra.ages"
+        raise DataError(f"{what}. Change one of them")
     return append_images(table, to_table(selected, base, links), root, note)
 
 

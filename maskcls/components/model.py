@@ -97,7 +97,7 @@ def create_network(arch: str, is_from_hub: bool, outputs: int, **rates: float) -
         with hub_access(arch, is_from_hub):
             return timm.create_model(arch, pretrained=is_from_hub, num_classes=outputs, **options)
     except TypeError as error:
-        raise ConfigError(f"model.arch={arch}: not supported with {', '.join(options)} ({error})") from error
+        raise ConfigError(f"model.arch={arch} does not accept {', '.join(options)} ({error})") from error
 
 
 def zero_classifier(model: nn.Module) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 import PIL
 
 from maskcls import imaging
-from maskcls.core.errors import ConfigError, DataError
+from maskcls.core.errors import ConfigError, DataError, write_error_message
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeInt
 from maskcls.core.table import Note
@@ -125,7 +125,7 @@ def draw_masks(
             drawn = draw_version(image, face.landmarks, version.rstrip("0123456789"), rng)
             file = part / f"{file_stem(name)}-{version}.jpg"
             if not cv2.imwrite(str(file), drawn[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
-                raise DataError(f"cannot write {file}. Free disk space and run the same command")
+                raise DataError(write_error_message(file))
 
     with ThreadPoolExecutor(num_cpus()) as pool:
         for _ in console.track(pool.map(draw_image, bare["id"], bare["path"]), len(bare), "drawing masks"):

@@ -73,7 +73,8 @@ def check_same_eval(run: Run, evaluation: pd.DataFrame, note: Note) -> int:
     if num_other := len(run_eval.index.symmetric_difference(data_eval.index)):
         raise RunError(f"pseudo.run: the evaluation set of {run.path} differs from this data's in {num_other} images")
     if not data_eval.index.is_unique:
-        raise DataError("pseudo.run: ids of the evaluation set are not unique")
+        repeated = data_eval.index[data_eval.index.duplicated()][0]
+        raise DataError(f"pseudo.run: id {repeated!r} occurs more than once in the evaluation set. Remove one")
     if not run_eval["content"].any():
         note(f"pseudo: {run.id} was written by an older version, so its evaluation images are compared by name only")
     elif changed := int((run_eval["content"] != data_eval["content"].reindex(run_eval.index)).sum()):

@@ -87,7 +87,7 @@ def missing_column_message(source: Path, name: str, header: Sequence[str], key: 
 def read_lines(source: Path) -> list[tuple[str, list[str]]]:
     """Return (location, cells) of the lines of a CSV without empty ones; the first is the header."""
     if not source.is_file():
-        raise DataError(f"file not found: {source}")
+        raise DataError(f"{source} {'is not a regular file' if os.path.exists(source) else 'does not exist'}")
     try:
         text = unicodedata.normalize("NFC", source.read_bytes().decode("utf-8-sig"))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=detect_delimiter(text))
@@ -146,7 +146,7 @@ def missing_path_message(kind: str, base: Path, name: str) -> str:
         return f"path {name!r} is absolute. Make it relative to {base}"
     if name and not is_below_root(name):
         return f"path {name!r} is outside {base}"
-    return f"{kind} not found: {base / name}"
+    return f"{kind} {base / name} does not exist"
 
 
 def spell_as_on_disk(base: Path, name: str) -> str:

@@ -104,7 +104,7 @@ def find_codes(source: Path, sheet: Sheet, given: Values, group: str) -> list[st
                       else f"Write {', '.join(names)} or {last}")  # fmt: skip
             errors.append(f"{column_name(source, sheet, column)} holds numbers that could mean anything. {remedy}")
     if are_codes(distinct(sheet, "age")):
-        errors.append(f"{column_name(source, sheet, 'age')} holds only numbers up to {len(AGES) - 1}: expected years. "
+        errors.append(f"{column_name(source, sheet, 'age')}: expected years, got only numbers up to {len(AGES) - 1}. "
                       "Age classes can be read from a column label, the class from 0 to 17")  # fmt: skip
     return errors
 
@@ -114,7 +114,7 @@ def find_doubtful_label(source: Path, sheet: Sheet, group: str) -> list[str]:
     values, column = distinct(sheet, "label"), sheet.renamed.get("label", "label")
     where = column_name(source, sheet, "label")
     if values and all(find_meaning("mask", value, {}) for value in values):
-        return [f"{where} holds words for mask, not classes. {column_remedy(group, 'mask', column)}"]
+        return [f"{where}: expected classes, got words for mask. {column_remedy(group, 'mask', column)}"]
     if "label" in sheet.renamed and "label" not in sheet.given and are_codes(values):
         return [f"{where} holds only numbers up to {max(map(int, values))}: classes from 0 to {len(CLASSES) - 1}, or "
                 f"one attribute? {column_remedy(group, 'label', column)} if they are classes"]  # fmt: skip

@@ -16,6 +16,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import BrokenExecutor
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 OS_ERRNOS = (
@@ -76,8 +77,10 @@ def as_user_error(error: BaseException) -> MaskclsError:
         return RunError("the current folder was deleted. Change to another folder and run the same command")
     if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
         return RunError(f"cannot encode {error.object!r} in this locale ({error.encoding}). Set PYTHONUTF8=1")
-    if isinstance(error, ImportError) and not (error.name or "maskcls").startswith("maskcls"):
-        return RunError(f"cannot import a package ({error}). Reinstall it")
+    if isinstance(error, ImportError) and error.name and not error.name.startswith("maskcls"):
+        module = error.name.partition(".")[0]
+        package = packages_distributions().get(module, [module])[0]
+        return RunError(f"cannot import {error.name} ({error}). Reinstall package {package}")
     if isinstance(error, BrokenExecutor):
         return RunError(WORKER_KILLED)
     if isinstance(error, RuntimeError):
@@ -100,6 +103,11 @@ def disk_full_hint(error: OSError) -> str:
     folder = next(parent for parent in Path(error.filename).absolute().parents if parent.is_dir())
     free = shutil.disk_usage(folder).free / 1e6
     return f" ({free:.1f} MB free). Free disk space and run the same command; finished work is kept"
+
+
+def write_error_message(path: str | Path) -> str:
+    """Return the message for a file that a library could not write without naming a reason."""
+    return f"cannot write {path}. Check its folder, permissions and free disk space, then run the same command"
 
 
 def and_others(names: Sequence[str], limit: int = 3) -> str:

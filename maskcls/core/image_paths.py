@@ -43,7 +43,7 @@ def missing_file_message(name: str, bases: Sequence[Path]) -> str:
     places = [str(base / name) for base in bases] if is_below_root(name) else [str(locate(name, bases).file)]
     is_here = is_below_root(name) and is_file(Path(name))
     hint = f". It is in the current folder: set root={Path.cwd()} or move the CSV there" if is_here else ""
-    return f"file not found: {' or '.join(dict.fromkeys(places))}{hint}"
+    return f"file {' or '.join(dict.fromkeys(places))} does not exist{hint}"
 
 
 def is_file(path: Path) -> bool:

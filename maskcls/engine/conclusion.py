@@ -43,7 +43,8 @@ def check_started(run: Run) -> None:
     folds = range(num_folds(run.table))
     missing = [str(k) for k in folds if not run.fold_is_done(k) and not run.state_path(k).is_file()]
     if missing:
-        what = f"{run.path}: no completed epoch in fold{'s' * (len(missing) > 1)} {and_others(missing, 9)}"
+        folds_have = "folds {} have" if len(missing) > 1 else "fold {} has"
+        what = f"{run.path}: {folds_have.format(and_others(missing, 9))} no completed epoch"
         raise RunError(
             f"{what}. Run it again to train, or predict with the others: maskcls predict runs='[{run.path}]'"
         )

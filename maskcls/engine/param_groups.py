@@ -38,11 +38,13 @@ def group_by_depth(cfg: Config, model: nn.Module) -> list[Any]:
 def classifier(cfg: Config, model: nn.Module) -> set[nn.Parameter]:
     """Return the trainable parameters of the classifier; ConfigError if there are none."""
     if not hasattr(model, "pretrained_cfg"):
-        raise ConfigError(f"head_lr: model={cfg.model.name} has no pretrained_cfg that names its classifier")
+        what = f"head_lr={cfg.head_lr} needs a pretrained_cfg of model={cfg.model.name} that names its classifier"
+        raise ConfigError(f"{what}. Remove head_lr")
     prefixes = classifier_prefixes(model)
     found = {p for name, p in model.named_parameters() if name.startswith(prefixes) and p.requires_grad}
     if not found:
-        raise ConfigError(f"head_lr={cfg.head_lr}: model.frozen contains the classifier")
+        message = f"head_lr={cfg.head_lr} has no effect: model.frozen freezes the classifier. Remove one of them"
+        raise ConfigError(message)
     return found
 
 

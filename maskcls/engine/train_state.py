@@ -138,8 +138,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, content: Any) -> None:
     before = [hyperparameters(group) for group in optimizer.param_groups]
     optimizer.load_state_dict(content)
     groups = zip(before, optimizer.param_groups, strict=True)
-    if any(group.get(key) != value for fresh, group in groups for key, value in fresh.items()):
-        raise FormatError("its optimizer has different hyperparameters")
+    for key, value, got in ((k, v, group.get(k)) for fresh, group in groups for k, v in fresh.items()):
+        if got != value:
+            raise FormatError(f"optimizer {key}: expected {value}, got {got}")
     check_moments(getattr(optimizer, "_base_optimizer", optimizer))  # Lookahead's state is that of its base
 
 
@@ -148,11 +149,12 @@ def check_moments(optimizer: torch.optim.Optimizer) -> None:
     for parameter, state in optimizer.state.items():
         for name in MOMENTS & state.keys() if not isinstance(optimizer, NvNovoGrad) else ():  # which has one number
             if state[name] is not None and state[name].shape != parameter.shape:
-                raise FormatError(f"{name} of its optimizer differs in shape from its weight")
+                got = tuple(state[name].shape)
+                raise FormatError(f"optimizer {name}: expected shape {tuple(parameter.shape)}, got {got}")
         for key, value in state.items():
             is_array = isinstance(value, torch.Tensor) and value.dim() > 0 and key not in FACTORS
             if is_array and value.shape != parameter.shape:
-                raise FormatError(f"expected {key} of shape {tuple(parameter.shape)}, got {tuple(value.shape)}")
+                raise FormatError(f"optimizer {key}: expected shape {tuple(parameter.shape)}, got {tuple(value.shape)}")
 
 
 def hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,7 +165,8 @@ def hyperparameters(group: Mapping[str, Any]) -> dict[str, Any]:
 def check_history(history: Any) -> list[float]:
     """Return the scores of the completed epochs."""
     check_plain(history)
-    scores = history if isinstance(history, list) else [None]
-    if not all(isinstance(score, float) and -math.inf < score <= 1 for score in scores):
-        raise FormatError("its history is not a list of scores")
-    return list(history)
+    scores = history if isinstance(history, list) else [history]
+    wrong = [score for score in scores if not isinstance(score, float) or not -math.inf < score <= 1]
+    if wrong or not isinstance(history, list):
+        raise FormatError(f"history: expected a list of scores up to 1, got {repr((wrong or scores)[0])[:40]}")
+    return history

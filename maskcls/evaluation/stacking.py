@@ -31,7 +31,7 @@ def cross_fit(
     names = np.asarray(person_ids, dtype=str)
     num_groups = min(folds, len(np.unique(names)))
     if num_groups < 2:
-        raise ConfigError(f"{name} is cross-fitted by person and needs at least 2 people, got fewer")
+        raise ConfigError(f"{name} is cross-fitted by person and needs at least 2 people, got {num_groups}")
     oof = np.empty(members.shape[1:], np.float32)
     for train, val in GroupKFold(num_groups).split(names, groups=names):
         oof[val] = combine(members[:, val], *fit(members[:, train], labels[train]))

@@ -57,7 +57,8 @@ def read_answers(source: Path, note: Note) -> ScoreFile:
         probs = parse_probs(source, rows)
         return ScoreFile(source, "probabilities", names, probs.argmax(1), probs)
     classes, column = parse_classes(source, rows, ANSWER_COLUMNS)
-    raise_errors([f"{row.location}: no prediction" for row, label in zip(rows, classes, strict=True) if label < 0])
+    empty = [row.location for row, label in zip(rows, classes, strict=True) if label < 0]
+    raise_errors([f"{location}: expected a class, got an empty cell" for location in empty])
     return ScoreFile(source, column, names, np.array(classes, np.int64))
 
 
@@ -92,7 +93,7 @@ def read_named_rows(source: Path, note: Note) -> tuple[list[Row], list[str]]:
     cells = rows[0].cells
     column = next((name for name in NAME_COLUMNS if name in cells), None)
     if column is None:
-        raise DataError(f"{source}: no column with image names ({', '.join(NAME_COLUMNS)}), got {', '.join(cells)}")
+        raise DataError(f"{source}: expected a column {' or '.join(NAME_COLUMNS)}, got columns {', '.join(cells)}")
     raise_errors([f"{row.location}: {column} is empty" for row in rows if not row.cells[column]])
     names = [str(PurePosixPath(row.cells[column].replace("\\", "/"))) for row in rows]
     if duplicates := [name for name, count in Counter(names).items() if count > 1]:
@@ -103,14 +104,14 @@ def read_named_rows(source: Path, note: Note) -> tuple[list[Row], list[str]]:
 def parse_probs(source: Path, rows: Sequence[Row]) -> FloatArray:
     """Return the probabilities (N, 18) of some rows."""
     if missing := [name for name in PROB_COLUMNS if name not in rows[0].cells]:
-        raise DataError(f"{source}: the probabilities p0 … p{len(CLASSES) - 1} lack {and_others(missing)}")
+        raise DataError(f"{source}: expected columns p0 … p{len(CLASSES) - 1}, got none named {and_others(missing)}")
     try:
         probs = np.array([[row.cells[name] for name in PROB_COLUMNS] for row in rows]).astype(np.float32)
         check_probs(probs)
     except FormatError as error:
         raise DataError(f"{source}: {error}") from error
     except ValueError as error:
-        raise DataError(f"{source}: a probability is not a number ({error})") from error
+        raise DataError(f"{source}: expected numbers as probabilities ({error})") from error
     return probs
 
 
@@ -119,10 +120,10 @@ def parse_classes(source: Path, rows: Sequence[Row], columns: Sequence[str]) -> 
     cells, errors = rows[0].cells, list[str]()
     column = next((name for name in columns if name in cells), None)
     if column is None and not set(ATTRIBUTES) <= cells.keys():
-        expected = f"{' or '.join(columns)}, or {', '.join(ATTRIBUTES)}"
-        raise DataError(f"{source}: no column with classes (expected {expected}), got {', '.join(cells)}")
+        expected = f"a column {' or '.join(columns)}, or columns {', '.join(ATTRIBUTES)}"
+        raise DataError(f"{source}: expected {expected}, got columns {', '.join(cells)}")
     if column is None and are_codes([row.cells["age"] for row in rows]):
-        raise DataError(f"{source}: column age holds only numbers up to {len(AGES) - 1}: expected years or age classes")
+        raise DataError(f"{source}: column age: expected years or age classes, got only numbers up to {len(AGES) - 1}")
     classes = [parse_class(row, column, errors) for row in rows]
     raise_errors(errors)
     return classes, f"column {column}" if column else f"columns {', '.join(ATTRIBUTES)}"
@@ -192,7 +193,7 @@ def match_names(answers: ScoreFile, truth: ScoreFile, note: Note) -> tuple[list[
             note(f"images are joined by the last {depth} parts of their paths" if depth > 1
                  else "images are joined by file name, without folders")  # fmt: skip
             return ours, theirs
-    raise DataError(f"{answers.source} and {truth.source} have no image in common: the first are "
+    raise DataError(f"{answers.source} and {truth.source} have no image in common. Their first images are "
                     f"{answers.names[0]} and {truth.names[0]}")  # fmt: skip
 
 

@@ -30,13 +30,13 @@ def load_checkpoint(path: Path) -> Any:
 def load_weights(model: nn.Module, state_dict: Any) -> None:
     """Load weights by name; FormatError for weights of another type and for non-finite values."""
     if not isinstance(state_dict, Mapping):
-        raise FormatError("the weights have no names")
+        raise FormatError(f"expected weights by name, got {type(state_dict).__name__}")
     for name, expected in model.state_dict().items():
         tensor = state_dict.get(name)
         if not isinstance(tensor, torch.Tensor) or tensor.shape != expected.shape:
             continue  # load_state_dict reports it
         if tensor.layout != torch.strided or tensor.is_floating_point() != expected.is_floating_point():
-            raise FormatError(f"{name} is {tensor.dtype}, expected {expected.dtype}")
+            raise FormatError(f"{name}: expected {expected.dtype}, got {tensor.dtype}")
         if not torch.isfinite(tensor).all():
             raise FormatError(f"{name} has non-finite values")
     model.load_state_dict(state_dict)
@@ -123,8 +123,8 @@ def load_fold_checkpoint(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} is not a maskcls checkpoint: missing keys {', '.join(missing)}")
     with wrap_read_errors(path):
         check_plain({key: value for key, value in content.items() if key not in ("model", "members")})
-        if not isinstance(content.get("members", []), list):
-            raise FormatError("members is not a list")
+        if not isinstance(members := content.get("members", []), list):
+            raise FormatError(f"members: expected a list, got {type(members).__name__}")
         check_normalization(content["mean"], content["std"])
     if content["classes"] != list(CLASSES):
         message = f"{path} was trained for other classes or another order of classes: {content['classes']}"

@@ -131,9 +131,8 @@ class FoldPredictions:
         arrays = read_npz(path)
         with wrap_read_errors(path):
             val, rest = (read_pair(arrays, prefix, path) for prefix in ("", "eval_"))
-            for name, ndim in (("epochs", 0), ("epoch", 1)):
-                if name not in arrays or arrays[name].dtype.kind not in "iu" or arrays[name].ndim != ndim:
-                    raise FormatError(f"{name} is not {'a list of integers' if ndim else 'an integer'}")
+            for name, expected, ndim in (("epochs", "an integer", 0), ("epoch", "a list of integers", 1)):
+                read_array(arrays, name, np.integer, (None,) * ndim, expected)
             return cls(val, rest, int(arrays["epochs"]), arrays["epoch"].tolist(), "concluded" in arrays)
 
     def write(self, path: Path) -> None:
@@ -151,20 +150,34 @@ def read_pair(arrays: dict[str, npt.NDArray[Any]], prefix: str, path: Path) -> P
     """Return the arrays ids and probs of an npz; FormatError for another type, shape or range."""
     import pandas as pd
 
-    ids, probs = f"{prefix}ids", f"{prefix}probs"
-    if not {ids, probs} <= set(arrays):
-        raise FormatError(f"{ids} or {probs} is missing")
-    if arrays[ids].dtype.kind != "U" or arrays[ids].ndim != 1:
-        raise FormatError(f"{ids} is not a list of text")
-    if arrays[probs].dtype != np.float32 or arrays[probs].shape != (len(arrays[ids]), len(CLASSES)):
-        raise FormatError(f"{probs} is not float32 of {len(arrays[ids])} × {len(CLASSES)}")
-    check_ids(pd.Series(arrays[ids], dtype=str))
-    check_probs(arrays[probs])
-    ages = arrays.get(f"{prefix}ages")
-    if ages is not None and (ages.dtype != np.float32 or ages.shape != (len(arrays[ids]), len(YEARS_COLUMNS))):
-        raise FormatError(f"{prefix}ages is not float32 of {len(arrays[ids])} × {len(YEARS_COLUMNS)}")
+    ids = read_array(arrays, f"{prefix}ids", np.str_, (None,), "a list of text")
+    probs = read_matrix(arrays, f"{prefix}probs", (len(ids), len(CLASSES)))
+    check_ids(pd.Series(ids, dtype=str))
+    check_probs(probs)
+    ages = None
+    if f"{prefix}ages" in arrays:
+        ages = read_matrix(arrays, f"{prefix}ages", (len(ids), len(YEARS_COLUMNS)))
     check_ages(ages)
-    return Predictions(arrays[ids], arrays[probs], path, ages)
+    return Predictions(ids, probs, path, ages)
+
+
+def read_matrix(arrays: dict[str, npt.NDArray[Any]], name: str, shape: tuple[int, int]) -> FloatArray:
+    """Return a float32 array of an npz; FormatError if it is missing or of another type or shape."""
+    return read_array(arrays, name, np.float32, shape, f"float32 of {shape[0]} × {shape[1]}")
+
+
+def read_array(
+    arrays: dict[str, npt.NDArray[Any]], name: str, kind: type[Any], shape: tuple[int | None, ...], expected: str
+) -> npt.NDArray[Any]:
+    """Return an array of an npz; FormatError if it is missing, or of another type or shape (None: any length)."""
+    if name not in arrays:
+        raise FormatError(f"expected an array {name}, got {', '.join(arrays) or 'none'}")
+    array = arrays[name]
+    fits = len(shape) == array.ndim and all(n in (None, size) for n, size in zip(shape, array.shape, strict=True))
+    if not fits or not np.issubdtype(array.dtype, kind) or not array.dtype.isnative:
+        size = " × ".join(map(str, array.shape)) or "one value"
+        raise FormatError(f"{name}: expected {expected}, got {array.dtype} of {size}")
+    return array
 
 
 def mean_and_sd(moments: npt.NDArray[Any]) -> FloatArray:
@@ -186,7 +199,9 @@ def check_probs(probs: npt.NDArray[Any]) -> None:
     with np.errstate(invalid="ignore", over="ignore"):
         valid = (probs >= 0).all(1) & (np.abs(probs.sum(1, dtype=np.float64) - 1) <= TOLERANCE)  # False for NaN, inf
     if not valid.all():
-        raise FormatError(f"row {int(np.flatnonzero(~valid)[0]) + 1} does not hold probabilities that sum to one")
+        i = int(np.flatnonzero(~valid)[0])
+        got = f"a sum of {probs[i].sum(dtype=np.float64):g}" if (probs[i] >= 0).all() else f"{probs[i].min():g}"
+        raise FormatError(f"row {i + 1}: expected probabilities that sum to 1, got {got}")
 
 
 def check_ages(ages: npt.NDArray[Any] | None) -> None:
@@ -195,4 +210,6 @@ def check_ages(ages: npt.NDArray[Any] | None) -> None:
         return
     valid = (np.isfinite(ages) & (ages >= 0)).all(1)
     if not valid.all():
-        raise FormatError(f"row {int(np.flatnonzero(~valid)[0]) + 1} does not hold an age and its standard deviation")
+        i = int(np.flatnonzero(~valid)[0])
+        got = f"{ages[i, 0]:g} and {ages[i, 1]:g}"
+        raise FormatError(f"row {i + 1}: expected an age and its standard deviation in years, got {got}")

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from maskcls.core.errors import ConfigError
-from maskcls.storage.weight_matching import choose_state_dict, match_weights, package_dir, read_content
+from maskcls.storage.weight_matching import choose_state_dict, compare_shapes, match_weights, package_dir, read_content
 from maskcls.system import console
 from maskcls.system.safe_reading import FormatError
 
@@ -58,7 +58,9 @@ def load_from_run(model: nn.Module, file: Path, arch: str) -> None:
     wrong = [key for key in own if key not in fits and not key.startswith(head) and not key.endswith("batches_tracked")]
     wrong += [key for key in loaded if key not in own and not key.startswith(head)]
     if wrong:
-        raise ConfigError(f"model.init: {file} is not a checkpoint of {arch}: {wrong[0]} differs")
+        name = wrong[0]
+        what = compare_shapes(name, own[name], loaded.get(name)) if name in own else f"{name} (expected none)"
+        raise ConfigError(f"model.init: {file} is not a checkpoint of {arch}: {what}")
     if unused := sorted({key for key in (*own, *loaded) if key.startswith(head)} - set(fits)):
         names = ", ".join(unused)
         console.info_once(f"model.init: {names} of {file} not used: the classifier keeps its initialization")

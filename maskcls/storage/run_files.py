@@ -70,12 +70,12 @@ def read_table(path: Path) -> pd.DataFrame:
         check_ids(table["id"])
         fold, label, scored = table["fold"], table["label"], table["scored"]
         is_train = table["part"] == "train"
-        reject_rows(table, table["person"] == "", "no person")
-        reject_rows(table, ~table["part"].isin(PARTS), f"part must be one of {', '.join(PARTS)}")
-        reject_rows(table, (label < -1) | (label >= len(CLASSES)), f"label must be −1 to {len(CLASSES) - 1}")
-        reject_rows(table, (label < 0) & (is_train | scored), "no label")
-        reject_rows(table, fold < -1, "fold is below −1")
-        reject_rows(table, is_train & scored & (fold < 0), "scored but in no fold")
+        reject_rows(table, table["person"] == "", "person", "text")
+        reject_rows(table, ~table["part"].isin(PARTS), "part", " or ".join(PARTS))
+        reject_rows(table, (label < -1) | (label >= len(CLASSES)), "label", f"−1 to {len(CLASSES) - 1}")
+        reject_rows(table, (label < 0) & (is_train | scored), "label", "≥ 0 in a scored or training row")
+        reject_rows(table, fold < -1, "fold", "≥ −1")
+        reject_rows(table, is_train & scored & (fold < 0), "fold", "≥ 0 in a scored training row")
         if not (is_train & scored).any():
             raise FormatError("no validation rows")
         if (count := int(fold.max()) + 1) != (present := fold[fold >= 0].nunique()):
@@ -83,20 +83,22 @@ def read_table(path: Path) -> pd.DataFrame:
     return table if "content" in table else table.assign(content="")
 
 
-def reject_rows(table: pd.DataFrame, bad: pd.Series[bool], what: str) -> None:
-    """Raise FormatError for the first bad row."""
+def reject_rows(table: pd.DataFrame, bad: pd.Series[bool], column: str, expected: str) -> None:
+    """Raise FormatError for the first row with a bad value of a column."""
     if bad.any():
         index = int(np.flatnonzero(bad)[0])
-        raise FormatError(f"row {index + 1}, {table['id'].iloc[index][:40]!r}: {what}")
+        name, value = (table[key].iloc[index] for key in ("id", column))
+        raise FormatError(f"row {index + 1}, {name[:40]!r}: {column}: expected {expected}, got {str(value)[:20]!r}")
 
 
 def check_normalization(mean: Any, std: Any) -> None:
     """Raise FormatError unless mean and std are three numbers each, and std is positive."""
     for name, values in (("mean", mean), ("std", std)):
         if not isinstance(values, list | tuple) or len(values) != 3 or not all(type(v) in (int, float) for v in values):
-            raise FormatError(f"{name} is not three numbers")
+            raise FormatError(f"{name}: expected three numbers, got {repr(values)[:40]}")
         if not np.isfinite(values).all() or (name == "std" and min(values) <= 0):
-            raise FormatError(f"{name} contains {min(values)}")
+            expected = "numbers > 0" if name == "std" else "finite numbers"
+            raise FormatError(f"{name}: expected {expected}, got {', '.join(map(str, values))}")
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

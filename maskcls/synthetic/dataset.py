@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from maskcls.core.errors import DataError, write_error_message
 from maskcls.imaging.face_masks import Image, Style, draw_mask, sample_mask
 from maskcls.synthetic.appearance import sample_identity, sample_shot
 from maskcls.synthetic.portrait import apply_camera, portrait
@@ -75,7 +76,7 @@ def write(
     """
     root = Path(root).absolute()
     if root.exists() and any(root.iterdir()):
-        raise FileExistsError(f"{root} already exists")
+        raise FileExistsError(f"{root} is not empty. Choose another folder")
     trained, evaluated = sample_population(people, eval_people, seed)
     part = root.parent / f".{root.name}.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -94,7 +95,7 @@ def write(
 def sample_population(people: int, eval_people: int, seed: int) -> tuple[list[Person], list[Person]]:
     """Return the people of train and of eval, with the competition's shares of gender and age."""
     if people < 1 or eval_people < 0:
-        raise ValueError(f"at least one person is needed, not {people} and {eval_people}")
+        raise ValueError(f"expected people ≥ 1 and eval_people ≥ 0, got {people} and {eval_people}")
     rng = np.random.default_rng(seed)
     total = people + eval_people
     groups = np.concatenate([_deal(rng, people, 5), _deal(rng, eval_people, 2)])
@@ -180,7 +181,7 @@ def _draw(job: tuple[Person, Path, bool], height: int, width: int) -> None:
         name = _alias(person, stem) if hidden else f"{stem}.{person.ending}"
         quality = [] if name.endswith("png") else [cv2.IMWRITE_JPEG_QUALITY, 92]
         if not cv2.imwrite(str(folder / name), image[..., ::-1], quality):
-            raise OSError(f"cannot write {folder / name}")
+            raise DataError(write_error_message(folder / name))
     if person.junk:
         (folder / f"._mask1.{person.ending}").write_bytes(_JUNK)
 

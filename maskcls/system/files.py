@@ -24,7 +24,8 @@ def replace_between_markers(path: Path, markers: tuple[str, str], content: str) 
     begin, end = markers
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if begin not in text or end not in text:
-        raise ConfigError(f"{path}: expected the markers {begin} and {end}")
+        got = "a file without them" if path.is_file() else "no file"
+        raise ConfigError(f"{path}: expected the markers {begin} and {end}, got {got}. Add them where the text belongs")
     before, rest = text.split(begin, 1)
     write_text(path, f"{before}{begin}\n{content}\n{end}{rest.split(end, 1)[1]}")
 
@@ -84,9 +85,10 @@ def check_writable(**folders: str) -> None:
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{key}: cannot create {folder}: {error.strerror}") from error
+            what = f"{key}: cannot create {folder} ({error.strerror})"
+            raise RunError(f"{what}. Choose another folder with {key}=…") from error
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise RunError(f"{key}: no permission to write to {folder}. Choose another folder with {key}=…")
+            raise RunError(f"{key}: {folder} is not writable. Choose another folder with {key}=…")
 
 
 def write_text(path: Path, text: str) -> None:

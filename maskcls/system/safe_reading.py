@@ -88,7 +88,8 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object as a dict; raise FormatError for a duplicate key."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        raise FormatError("duplicate key")
+        names = [key for key, _ in pairs]
+        raise FormatError(f"duplicate key {next(key for key in names if names.count(key) > 1)!r}")
     return content
 
 
@@ -142,15 +143,15 @@ def check_plain(content: Any, *, keys: type = str, leaves: tuple[type, ...] = ()
         if depth > DEPTH or num_seen + len(pending) > VALUES:
             raise FormatError(f"expected at most {VALUES} values, nested at most {DEPTH} levels")
         if isinstance(value, dict):
-            if not all(isinstance(key, str | keys) for key in value):
-                raise FormatError("expected text as keys")
+            if wrong := [key for key in value if not isinstance(key, str | keys)]:
+                raise FormatError(f"expected text as keys, got {type(wrong[0]).__name__}")
             pending += [(item, depth + 1) for item in value.values()]
         elif isinstance(value, list | tuple):
             pending += [(item, depth + 1) for item in value]
         elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-            raise FormatError("expected integers of at most 64 bits")
+            raise FormatError(f"expected integers of at most 64 bits, got one of {value.bit_length()}")
         elif value is not None and not isinstance(value, (str, int, float, *leaves)):
-            raise FormatError(f"unexpected value of type {type(value).__name__}")
+            raise FormatError(f"expected text, numbers, lists and mappings, got {type(value).__name__}")
 
 
 def read_npz(path: Path) -> dict[str, Any]:
@@ -167,9 +168,9 @@ def check_archive(file: IO[bytes]) -> None:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise FormatError("unexpected compressed members")
-    if sum(member.file_size for member in members) > size:
-        raise FormatError("its members claim more bytes than the file has")
+        raise FormatError("expected uncompressed members, got compressed ones")
+    if (claimed := sum(member.file_size for member in members)) > size:
+        raise FormatError(f"expected members of at most {size} bytes, as the file has, got {claimed}")
     file.seek(0)
 
 
@@ -191,7 +192,7 @@ def read_csv(path: Path, types: Mapping[str, Any], optional: Mapping[str, Any] =
     content = read_bytes(path)
     header = content[:HEADER].partition(b"\n")[0]
     if len(header) == HEADER or b'"' in header:
-        raise FormatError("expected column names in the first line")
+        raise FormatError(f"expected column names without quotes in the first line, in less than {HEADER} bytes")
     names = header.decode("utf-8").rstrip("\r").split(",")
     for name in (*types, *(name for name in optional if name in names)):
         if names.count(name) != 1:

@@ -52,9 +52,9 @@ def test_each_contender_runs_once_per_round_in_a_new_random_order() -> None:
 @pytest.mark.parametrize(
     "override,message",
     [
-        ("batch_size=64", "conflicts with settings=. Set it there"),
-        ("model=resnet18", "conflicts with settings=. Set it there"),
-        ("crop.width=64", "conflicts with settings=. Set it there"),
+        ("batch_size=64", "conflicts with settings=. Set it in settings="),
+        ("model=resnet18", "conflicts with settings=. Set it in settings="),
+        ("crop.width=64", "conflicts with settings=. Set it in settings="),
         ("crop=face", "is not supported: the other training loops do not apply it"),
         ("ema=0.9", "is not supported: the other training loops do not apply it"),
     ],

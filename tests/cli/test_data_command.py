@@ -59,7 +59,7 @@ def test_help_tells_columns_words_and_the_order_of_classes(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(["out=x.png"], "out: expected a name that ends in .html, got 'x.png'"), (["data=tabel"], "unknown data 'tabel', did you mean 'table'?"),
-     (["data=table", "data.file=no.csv"], "data.file (table): 'no.csv' is not an existing file"), (["exampels=3"], "did you mean 'examples'?")],
+     (["data=table", "data.file=no.csv"], "data.file (table): expected an existing file, got 'no.csv'"), (["exampels=3"], "did you mean 'examples'?")],
 )  # fmt: skip
 def test_a_wrong_word_is_told(
     arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

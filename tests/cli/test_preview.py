@@ -38,6 +38,7 @@ def test_the_versions_are_those_of_the_component() -> None:
     [
         ("augmentation=triv", "unknown augmentation 'triv', did you mean 'trivial'?"),
         ("augmentation=trivial augmentation.hflp=0.5", "unknown parameter 'hflp' of augmentation=trivial, did you mean 'hflip'?"),
+        ("match=*/no.*", "matches match=*/no.*. Change match"), ("out=no/folder.png match=*/normal.*", "cannot write no/folder.png. Check its folder"),
         ("augmentation=trivial crop.margin=1", "unknown key 'crop.margin'. Set crop, too"),
     ],
 )  # fmt: skip

@@ -172,7 +172,7 @@ def test_paths_of_another_root_are_joined_by_as_few_parts_as_are_unique(
     text = call("moved.csv", "truth.csv")
     assert "joined by the last 2 parts of their paths" in text and "1.0000" in text
     answers.assign(photo="y" + answers.index.astype(str)).to_csv("others.csv", index=False)
-    assert refuse("others.csv", "truth.csv").startswith("others.csv and truth.csv have no image in common: the first")
+    assert refuse("others.csv", "truth.csv").startswith("others.csv and truth.csv have no image in common. Their first images are ")
 
 
 def test_without_people_or_with_few_there_is_no_interval_and_the_reason(
@@ -188,15 +188,15 @@ def test_without_people_or_with_few_there_is_no_interval_and_the_reason(
 
 WRONG = {
     "id,ans\na,18": "ans must be a class from 0 to 17, got '18'",
-    "id,ans\na,": "no prediction",
+    "id,ans\na,": "line 2: expected a class, got an empty cell",
     "id,mask,gender,age\na,0,male,30": "line 2: unknown mask '0'",
-    "id,mask,gender,age\na,worn,male,2": "column age holds only numbers up to 2",
-    "name,ans\na,1": "no column with image names",
-    "id,reply\na,1": "no column with classes",
-    "id,p0,p1\na,0.5,0.5": "lack p2, p3, p4 and 13 more",
+    "id,mask,gender,age\na,worn,male,2": "column age: expected years or age classes, got only numbers up to 2",
+    "name,ans\na,1": "expected a column ImageID or id or path or photo, got columns name, ans",
+    "id,reply\na,1": "expected a column ans or guess or label, or columns mask, gender, age, got columns id, reply",
+    "id,p0,p1\na,0.5,0.5": "expected columns p0 … p17, got none named p2, p3, p4 and 13 more",
     "id": "has a header but no rows",
-    "id," + ",".join(PROBS) + "\na" + ",0.5" * 18: "row 1 does not hold probabilities that sum to one",
-    "id," + ",".join(PROBS) + "\na" + ",x" * 18: "a probability is not a number",
+    "id," + ",".join(PROBS) + "\na" + ",0.5" * 18: "row 1: expected probabilities that sum to 1, got a sum of 9",
+    "id," + ",".join(PROBS) + "\na" + ",x" * 18: "expected numbers as probabilities",
 }
 
 
@@ -208,7 +208,7 @@ def test_a_wrong_file_is_a_sentence(content: str, truth: pd.DataFrame, refuse: C
 
 def test_a_third_file_is_refused(truth: pd.DataFrame, refuse: Call) -> None:
     assert "expected key=value, got 'c.csv'" in refuse("a.csv", "truth.csv", "c.csv")
-    assert "file not found: a.csv" in refuse("a.csv", "truth.csv")
+    assert "a.csv does not exist" in refuse("a.csv", "truth.csv")
     assert "truth has no default" in refuse("a.csv")
 
 

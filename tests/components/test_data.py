@@ -173,7 +173,7 @@ def test_evaluation_ids_alone_are_enough(root: Path) -> None:
         (PEOPLE[2][3], "003397_nobody", 4, "003397_nobody"),
         (PEOPLE[2][3], "../images/" + PEOPLE[2][3], 4, "is outside"),
         (PEOPLE[2][3], "/tmp", 4, "is absolute. Make it relative to"),
-        (PEOPLE[2][3], "", 4, "folder not found"),
+        (PEOPLE[2][3], "", 4, "does not exist"),
         (PEOPLE[2][3], PEOPLE[1][3], 4, f"duplicate path '{PEOPLE[1][3]}'"),
     ],
 )
@@ -320,9 +320,9 @@ def test_columns_and_values_can_be_given(photos: Path) -> None:
         ("image,filename,label\na.jpg,c.jpg,3\n", "columns 'image' and 'filename' all match 'path'. Set data.columns={path: image}"),
         ("path,mask,gender,age\na.jpg,1,F,30\n", "column 'mask' holds numbers that could mean anything. Say which is worn, incorrect or none: data.values={mask: {1: …}}"),
         ("path,mask,sex,age\na.jpg,worn,1,30\nc.jpg,worn,0.0,30\n", "column 'sex' holds numbers that could mean anything. Say which is male or female: data.values={gender: {0.0: …, 1: …}}"),
-        ("path,mask,gender,age\na.jpg,worn,F,0\nc.jpg,worn,F,2\n", "column 'age' holds only numbers up to 2: expected years"),
+        ("path,mask,gender,age\na.jpg,worn,F,0\nc.jpg,worn,F,2\n", "column 'age': expected years, got only numbers up to 2"),
         ("path,ans\na.jpg,0\nc.jpg,2\n", "column 'ans' holds only numbers up to 2: classes from 0 to 17, or one attribute? Set data.columns={label: ans}"),
-        ("path,class,sex,age\na.jpg,with_mask,M,40\n", "column 'class' holds words for mask, not classes. Set data.columns={mask: class}"),
+        ("path,class,sex,age\na.jpg,with_mask,M,40\n", "column 'class': expected classes, got words for mask. Set data.columns={mask: class}"),
         ("path,mask,gender\na.jpg,worn,M\n", "missing age. If it has other names for them, set data.columns={age: …}"),
         ("bild,label\na.jpg,3\n", "missing column 'path', got bild, label. Name it with data.columns={path: <column>}"),
     ],
@@ -433,10 +433,10 @@ def test_a_root_may_lie_elsewhere(photos: Path, tmp_path_factory: pytest.TempPat
         (",60", ",nan", 3, "age must be a number of years from 0 to 120, got 'nan'"),
         (",60", ",", 3, "age must be a number of years from 0 to 120"),
         ("c.jpg", "d.jpg", 4, "d.jpg"),
-        ("c.jpg", "../d.jpg", 4, "file not found"),
-        ("c.jpg", "/nowhere/c.jpg", 4, "file not found: /nowhere/c.jpg"),
-        ("c.jpg", "sub", 4, "file not found"),
-        ("c.jpg", "", 4, "file not found"),
+        ("c.jpg", "../d.jpg", 4, "d.jpg does not exist"),
+        ("c.jpg", "/nowhere/c.jpg", 4, "file /nowhere/c.jpg does not exist"),
+        ("c.jpg", "sub", 4, "does not exist"),
+        ("c.jpg", "", 4, "does not exist"),
     ],
 )
 def test_a_broken_row_of_a_table_names_file_and_line(photos: Path, old: str, new: str, line: int, words: str) -> None:
@@ -474,7 +474,7 @@ def test_a_row_with_a_cell_too_many_does_not_shift_the_others(photos: Path) -> N
     try:
         rows = read(photos, trailing)
     except DataError as error:
-        assert "file not found" not in str(error) and "my.csv" in str(error)
+        assert "does not exist" not in str(error) and "my.csv" in str(error)
     else:
         pd.testing.assert_frame_equal(rows, read(photos, PLAIN))
 

@@ -65,7 +65,7 @@ def test_drop_rates_reach_the_network() -> None:
 
 
 def test_an_argument_that_an_architecture_lacks_is_a_sentence() -> None:
-    with pytest.raises(ConfigError, match=r"model.arch=vgg11: not supported with .*drop_path"):
+    with pytest.raises(ConfigError, match=r"model.arch=vgg11 does not accept .*drop_path"):
         timm_(18, 32, 32, arch="vgg11", drop_path_rate=0.1)
 
 

@@ -11,7 +11,7 @@ import pytest
 from maskcls.components import pseudo
 from maskcls.components.labels import plain
 from maskcls.core import table as table_module
-from maskcls.core.errors import RunError
+from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.table import OWN_LABEL, has_train_label, train_labels, with_fold_labels
 from maskcls.core.task import encode
@@ -187,6 +187,13 @@ def test_what_has_no_folds_of_its_own_is_refused(table: pd.DataFrame, run: Path)
         RunError, match=r"fold1/oof\.npz is missing\. Set pseudo\.run to a finished run with all of its folds"
     ):
         asked(table, run=str(run))
+
+
+def test_an_id_that_occurs_twice_in_the_evaluation_set_is_named(table: pd.DataFrame, run: Path) -> None:
+    name = table.loc[table["part"] == "eval", "id"].iloc[3]
+    double = pd.concat([table, table[table["id"] == name]], ignore_index=True)
+    with pytest.raises(DataError, match=f"pseudo.run: id '{name}' occurs more than once in the evaluation set"):
+        asked(double, run=str(run))
 
 
 def test_broken_predictions_are_refused(table: pd.DataFrame, run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -109,6 +110,7 @@ def test_a_broken_package_of_a_detector_is_a_sentence(code: str, tmp_path: Path)
 
 
 def test_a_package_that_cannot_be_imported_is_a_sentence_and_a_module_of_ours_a_trace() -> None:
-    assert isinstance(as_user_error(ModuleNotFoundError("No module named 'cv2'", name="cv2")), RunError)
+    missing = as_user_error(ModuleNotFoundError("No module named 'cv2'", name="cv2"))
+    assert isinstance(missing, RunError) and re.search(r"^cannot import cv2 .*Reinstall package opencv-\S+$", str(missing))
     with pytest.raises(ImportError):
         as_user_error(ImportError("cannot import name 'x'", name="maskcls.cli"))

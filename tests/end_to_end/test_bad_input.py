@@ -40,7 +40,7 @@ WRONG = {
     "model.pretrained=nowhere.pth": "model.pretrained (timm): 'nowhere.pth' does not exist",
     "model.pretrained=package:nothing_here": "package 'nothing_here' is not installed",
     "model.frozen=[blok]": "model.frozen: unknown parameter 'blok'",
-    "data=competition data.root=/nowhere/at/all": "'/nowhere/at/all' is not an existing folder",
+    "data=competition data.root=/nowhere/at/all": "expected an existing folder, got '/nowhere/at/all'",
     "data=competition data.root=null": "MASKCLS_DATA",
     "data=table": "data.file (table) has no default",
     "augmentation=team augmentation.transforms.Rotat.p=1": "unknown albumentations transform 'Rotat', did you mean 'Rotate'?",

@@ -104,7 +104,7 @@ def test_what_cannot_be_concluded_is_a_sentence(
     assert not one.fold_is_done(0), "nothing is concluded by half"
     one.state_path(1).unlink()
     with pytest.raises(
-        RunError, match=r"no completed epoch in fold 1\. Run it again to train, or predict with the others"
+        RunError, match=r"fold 1 has no completed epoch\. Run it again to train, or predict with the others"
     ):
         conclude(str(one.path), "runs", [])
     one.state_path(1).touch()

@@ -75,7 +75,7 @@ def test_frozen_parameters_are_in_the_groups_only_if_they_are_trained_later(word
 
 
 def test_a_classifier_that_is_frozen_or_unknown_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"head_lr=0\.3: model\.frozen contains the classifier"):
+    with pytest.raises(ConfigError, match=r"head_lr=0\.3 has no effect: model\.frozen freezes the classifier"):
         begin("head_lr=0.3", "model.frozen=[classifier]")
     from maskcls.components import model
 
@@ -83,5 +83,5 @@ def test_a_classifier_that_is_frozen_or_unknown_is_a_sentence(monkeypatch: pytes
         return nn.Sequential(nn.Flatten(), nn.Linear(3 * height * width, outputs))
 
     monkeypatch.setitem(model.registry.builders, "plain", plain)
-    with pytest.raises(ConfigError, match="head_lr: model=plain has no pretrained_cfg"):
+    with pytest.raises(ConfigError, match=r"head_lr=0\.3 needs a pretrained_cfg of model=plain .*\. Remove head_lr"):
         begin("head_lr=0.3", "model.name=plain")

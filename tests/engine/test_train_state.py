@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -120,6 +121,26 @@ def test_an_optimizers_state_of_other_weights_is_refused(name: str, tmp_path: Pa
     _, two = state(f"optimizer={name}")
     with pytest.raises(RunError, match=r"last.pt does not fit this run \(.* shape "):
         two.load(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize(("changed", "message"), [
+    ({"history": "none"}, "history: expected a list of scores up to 1, got 'none'"),
+    ({"history": [0.5, 7.0]}, "history: expected a list of scores up to 1, got 7.0"),
+    ({"optimizer": {"weight_decay": 7.0}}, "optimizer weight_decay: expected "),
+])  # fmt: skip
+def test_a_wrong_value_of_a_saved_state_is_named(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
+    _, one = state()
+    one.save(tmp_path / "last.pt")
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    for key, value in changed.items():
+        if key == "optimizer":
+            content[key]["param_groups"][0] |= value
+        else:
+            content[key] = value
+    torch.save(content, tmp_path / "last.pt")
+    with pytest.raises(RunError) as caught:
+        state()[1].load(tmp_path / "last.pt")
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

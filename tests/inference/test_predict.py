@@ -583,7 +583,7 @@ def test_a_list_of_photos_without_labels_is_only_predicted(
     assert table["photo"].tolist() == labelled["path"].tolist()  # each once
     assert "with labels" not in capsys.readouterr().out
     pd.DataFrame({"path": ["no.jpg"]}).to_csv("mine/names.csv", index=False)
-    with pytest.raises(DataError, match=r"names\.csv line 2: file not found: mine/no\.jpg"):
+    with pytest.raises(DataError, match=r"names\.csv line 2: file mine/no\.jpg does not exist"):
         ask("runs=[a-1]", "photos=mine/names.csv")
     pd.DataFrame({"path": ["mine/" + labelled["path"][0]]}).to_csv("mine/names.csv", index=False)
     with pytest.raises(DataError, match=r"It is in the current folder: .* or move the CSV there"):  # predict has no root

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from maskcls.core.errors import MaskclsError
-from maskcls.storage.predictions import PROB_COLUMNS, YEARS_COLUMNS, FoldPredictions, Predictions
+from maskcls.storage.predictions import PROB_COLUMNS, YEARS_COLUMNS, FoldPredictions, Predictions, check_probs
+from maskcls.system.safe_reading import FormatError
 
 IDS = np.array(["a/1.jpg", "b/2.jpg", "c/3.jpg"])
 
@@ -77,7 +78,7 @@ def test_what_is_not_an_age_is_refused(value: float, column: int, tmp_path: Path
     bad.write(tmp_path / "oof.csv")
     FoldPredictions(some(0, True), bad, 1, [1]).write(tmp_path / "oof.npz")
     for read in (lambda: Predictions.read(tmp_path / "oof.csv"), lambda: FoldPredictions.read(tmp_path / "oof.npz")):
-        with pytest.raises(MaskclsError, match=r"row 2 does not hold an age and its standard deviation|could not convert string to float"):
+        with pytest.raises(MaskclsError, match=r"row 2: expected an age and its standard deviation in years, got |could not convert string to float"):
             read()
 
 
@@ -85,5 +86,37 @@ def test_what_is_not_an_age_is_refused(value: float, column: int, tmp_path: Path
 def test_ages_of_another_shape_or_type_are_refused(ages: np.ndarray, tmp_path: Path) -> None:
     one = Predictions(IDS, some(0, False).probs, ages=ages)
     FoldPredictions(one, some(0, True), 1, [1]).write(tmp_path / "oof.npz")
-    with pytest.raises(MaskclsError, match="ages is not float32 of 3 × 2"):
+    with pytest.raises(MaskclsError, match=r"ages: expected float32 of 3 × 2, got float(32|64) of [23] × [23]"):
         FoldPredictions.read(tmp_path / "oof.npz")
+
+
+@pytest.mark.parametrize(("changed", "message"), [
+    ({"eval_probs": None}, "expected an array eval_probs, got ids, probs, eval_ids, epochs, epoch"),
+    ({"ids": np.arange(3)}, "ids: expected a list of text, got int64 of 3"),
+    ({"probs": np.zeros((3, 18))}, "probs: expected float32 of 3 × 18, got float64 of 3 × 18"),
+    ({"probs": np.zeros((3, 18), ">f4")}, "probs: expected float32 of 3 × 18, got >f4 of 3 × 18"),
+    ({"epochs": np.ones(2, int)}, "epochs: expected an integer, got int64 of 2"),
+    ({"epoch": np.array(1.0)}, "epoch: expected a list of integers, got float64 of one value"),
+])  # fmt: skip
+def test_a_wrong_array_is_named_with_what_it_should_be(
+    changed: dict[str, np.ndarray | None], message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "oof.npz"
+    FoldPredictions(some(0, False), some(1, False), 1, [1]).write(file)
+    arrays = {**np.load(file), **changed}
+    np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
+    with pytest.raises(MaskclsError) as caught:
+        FoldPredictions.read(file)
+    assert f"({message})" in str(caught.value)
+
+
+@pytest.mark.parametrize(("row", "got"), [
+    (np.full(18, 0.5), "a sum of 9"), (np.append(1.5, np.append(-0.5, np.zeros(16))), "-0.5"), (np.full(18, np.nan), "nan"),
+    (np.append(np.inf, np.zeros(17)), "a sum of inf"),
+])  # fmt: skip
+def test_rows_that_are_not_probabilities_are_shown(row: np.ndarray, got: str) -> None:
+    probs = some(0, False).probs.copy()
+    probs[1] = row
+    with pytest.raises(FormatError) as caught:
+        check_probs(probs)
+    assert str(caught.value) == f"row 2: expected probabilities that sum to 1, got {got}"

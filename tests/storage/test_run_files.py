@@ -44,9 +44,9 @@ def cells(place: Path, name: str, row: int | slice, column: str, value: object) 
 @pytest.mark.parametrize(
     ("column", "value", "why"),
     [
-        ("fold", 10**9, "not numbered from 0"), ("fold", 10**30, "Overflow"), ("fold", -2, "below −1"), ("fold", "x", "x"),
-        ("fold", -1, "in no fold"), ("label", 999, "must be −1 to 17"), ("label", -7, "must be −1 to 17"), ("label", -1, "no label"),
-        ("label", 1.5, "int64"), ("id", "", "id is empty"), ("person", "", "no person"), ("part", "test", "part"),
+        ("fold", 10**9, "not numbered from 0"), ("fold", 10**30, "Overflow"), ("fold", -2, "fold: expected ≥ −1, got '-2'"), ("fold", "x", "x"),
+        ("fold", -1, "fold: expected ≥ 0 in a scored training row"), ("label", 999, "label: expected −1 to 17, got '999'"), ("label", -7, "expected −1 to 17"), ("label", -1, "≥ 0 in a scored"),
+        ("label", 1.5, "int64"), ("id", "", "id is empty"), ("person", "", "person: expected text, got ''"), ("part", "test", "expected train or eval or extra"),
         ("scored", "maybe", "bool"), ("scored", "", "bool"),
     ],
 )  # fmt: skip

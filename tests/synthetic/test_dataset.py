@@ -110,7 +110,7 @@ def test_same_bytes_for_any_number_of_workers(tmp_path: Path) -> None:
     write(tmp_path / "other", workers=1, seed=1, **size)
     assert digest(tmp_path / "one") == digest(tmp_path / "two") != digest(tmp_path / "other")
     assert not list(tmp_path.glob(".*"))
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError, match=r"is not empty\. Choose another folder"):
         write(tmp_path / "one", **size)
 
 

@@ -100,7 +100,22 @@ def test_an_archive_that_is_compressed_or_claims_more_than_it_has_is_refused(tmp
     entry = raw.index(b"PK\1\2")
     raw[entry + 20 : entry + 28] = (10**9).to_bytes(4, "little") * 2
     file.write_bytes(raw)
-    assert "claim more bytes" in said_of(lambda: read_npz(file))
+    assert "bytes, as the file has, got 1000000000" in said_of(lambda: read_npz(file))
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ('{"a": {"b": 1, "c": 2, "b": 3}}', "duplicate key 'b'"),
+    ('{"a": ' + "9" * 40 + "}", "expected integers of at most 64 bits, got one of 133"),
+])  # fmt: skip
+def test_a_refused_json_says_what_it_has(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(text)
+    assert message in said_of(lambda: read_json(tmp_path / "a.json"))
+
+
+def test_a_refused_yaml_says_what_it_has(tmp_path: Path) -> None:
+    for text, message in (("1: 2", "expected text as keys, got int"), ("a: 2020-01-01", "and mappings, got date")):
+        (tmp_path / "a.yaml").write_text(text)
+        assert message in said_of(lambda: read_yaml(tmp_path / "a.yaml"))
 
 
 def test_a_checkpoint_that_is_compressed_or_of_the_form_without_an_archive_is_refused(tmp_path: Path) -> None:
