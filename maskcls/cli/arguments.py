@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import itertools
@@ -15,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from maskcls.cli.exit_codes import run_command
 from maskcls.config.override_grammar import accept_text, parse
 from maskcls.core.config import Config
-from maskcls.core.errors import ConfigError, unknown_message
+from maskcls.core.errors import ConfigError, nearest, suggestion_message
 from maskcls.core.schema import build_schema, validate_params
 
 RENAMED = {"photos": "images", "people": "num_people", "dir": "cache_dir", "json": "out"}  # flags of earlier versions
@@ -54,8 +53,9 @@ def parse_arguments(kind: type[Any], arguments: Sequence[str], overrides: bool =
         if overrides and key not in names:
             others.append(key + sign + text)
             is_parameter = key.partition(".")[0] in names  # crop.margin beside crop
-            close = [] if is_parameter else difflib.get_close_matches(key, names, 1, 0.75)
-            errors += [unknown_message("key", key, close)] if close and key not in Config.__dataclass_fields__ else []
+            close = None if is_parameter else nearest(key, names, cutoff=0.75)
+            if close and key not in Config.__dataclass_fields__:
+                errors.append(suggestion_message("key", key, f"'{close}'"))
         else:
             values[key] = parse_value(key, text, hints.get(key, str))
     params = None if errors else validate_params(build_schema(kind.__name__, option_schema(kind)), values, errors)

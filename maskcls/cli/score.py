@@ -34,12 +34,13 @@ class ScoreOptions:
 def main(options: ScoreOptions) -> None:
     """Read both files, join them, and print the scores."""
     from maskcls.evaluation.metrics import class_report
-    from maskcls.inference.score_files import join_files, read_answers, read_truth
+    from maskcls.inference.score_files import join_files, read_labels, read_predictions
     from maskcls.reporting.score_table import as_probs, print_class_scores, print_scores, score_predictions
 
     if options.out and (Path(options.out).suffix != ".json" or Path(options.out).is_dir()):  # or one of the tables
         raise ConfigError(f"out={options.out}: expected the name of a .json file")
-    answers, truth = read_answers(Path(options.answers), console.info), read_truth(Path(options.truth), console.info)
+    answers = read_predictions(Path(options.answers), console.info)
+    truth = read_labels(Path(options.truth), console.info)
     answers, truth = join_files(answers, truth, options.missing == "skip", console.info)
     console.info(f"answers: {answers.columns} of {answers.source}; truth: {truth.columns} of {truth.source}")
     preds = answers.classes if answers.probs is None else answers.probs

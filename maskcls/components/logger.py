@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from maskcls.components.loggers.base import LogContext, Logger
 from maskcls.components.loggers.csv_logger import CsvLogger
 from maskcls.components.loggers.mlflow_logger import MLflow
-from maskcls.components.loggers.several import Several
+from maskcls.components.loggers.several import LoggerCollection
 from maskcls.components.loggers.tensorboard_logger import TensorBoard
 from maskcls.components.loggers.wandb_logger import MODES, Wandb
 from maskcls.core.errors import ConfigError, unknown_message
@@ -113,7 +113,7 @@ def several(
     if unused := options.keys() - set(names):
         name = sorted(unused)[0]
         raise ConfigError(f"logger.options.{name}: logger.names=[{','.join(names)}] does not contain {name}")
-    return Several(build_loggers(note, context, names, options))
+    return LoggerCollection(build_loggers(note, context, names, options))
 
 
 def build_loggers(

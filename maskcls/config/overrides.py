@@ -13,7 +13,7 @@ import yaml
 from hydra.core.override_parser.types import ValueType
 
 from maskcls.config.override_grammar import accept_text, exact_line, parse
-from maskcls.core.errors import ConfigError, unknown_message
+from maskcls.core.errors import ConfigError, nearest, suggestion_message, unknown_message
 
 FLAGS_WITH_FOLDER = ("--config-dir", "-cd")
 SWEEPS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
@@ -99,10 +99,9 @@ def parse_override(argument: str, options: Mapping[str, set[str]], sweeps: bool)
 def unknown_option(group: str, name: str, options: Mapping[str, set[str]]) -> str:
     """Return the message for an unknown option, with the nearest option or the group that has it."""
     others = [other for other in options if name in options[other]]
-    message = unknown_message(group, name, options[group])
-    if "did you mean" in message or not others:
-        return message
-    return f"unknown {group} '{name}', did you mean {others[0]}={name}?"
+    if others and not nearest(name, options[group]):
+        return suggestion_message(group, name, f"{others[0]}={name}")
+    return unknown_message(group, name, options[group])
 
 
 def list_options(base: Path) -> dict[str, set[str]]:

@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from maskcls.core.errors import nearest
 from maskcls.core.registry import Registry
 from maskcls.core.schema import option_fields
 
 # Keys and their names in other libraries and in earlier versions. Parameters of a group are found without an entry.
-FOREIGN = {
+ALIASES = {
     "augmentation": "aug augment augmentations transform train_transform",
     "average_epochs": "average swa",
     "batch_size": "batch batchsize bs train_batch_size per_device_train_batch_size",
@@ -60,11 +61,11 @@ FOREIGN = {
     "size_schedule": "crop.schedule progressive_resize progressive_resizing",
     "split.share": "test_size val_ratio val_size",
 }
-TARGETS = {name: key for key, names in FOREIGN.items() for name in names.split()}
+KEY_OF_ALIAS = {name: key for key, names in ALIASES.items() for name in names.split()}
 
 
 @dataclass(frozen=True)
-class Keys:
+class KeySuggester:
     """Keys of a config: the top-level keys, and the groups among them with their chosen options."""
 
     top: Collection[str]
@@ -74,7 +75,7 @@ class Keys:
     def describe_unknown(self, key: str, value: Any) -> str:
         """Return the message for an unknown top-level key, with a suggestion."""
         match, is_section = self.find(key), isinstance(value, Mapping)
-        for name in value if is_section and not difflib.get_close_matches(key, self.top, 1, 0.75) else ():
+        for name in value if is_section and not nearest(key, self.top, cutoff=0.75) else ():
             if name != "name" and (inner := self.find_exact(str(name))):  # such as trainer.max_epochs
                 key, match = f"{key}.{name}", inner
         hint = f"did you mean {match}?" if match else f"expected one of {', '.join(sorted(self.top))}"
@@ -83,7 +84,7 @@ class Keys:
     def find_elsewhere(self, path: str) -> str | None:
         """Return the quoted keys elsewhere that exactly match an unknown parameter (`group.name`)."""
         group, _, name = path.partition(".")
-        found = self.find_exact(path) if path in TARGETS else " or ".join(self.owners(name, [group]))
+        found = self.find_exact(path) if path in KEY_OF_ALIAS else " or ".join(self.owners(name, [group]))
         return found or self.find_exact(name)
 
     def find(self, key: str) -> str | None:
@@ -92,7 +93,7 @@ class Keys:
         if exact := self.find_exact(name):
             return exact
         options = [build for registry in self.groups.values() for build in registry.builders.values()]
-        names = {*self.top, *TARGETS, *(parameter for build in options for parameter in option_fields(build))}
+        names = {*self.top, *KEY_OF_ALIAS, *(parameter for build in options for parameter in option_fields(build))}
         close = difflib.get_close_matches(name, sorted(names), n=5, cutoff=0.5)
         close.sort(key=lambda other: (-difflib.SequenceMatcher(None, other, name).ratio(), other not in self.top))
         return next(filter(None, map(self.find_exact, close)), None)
@@ -101,7 +102,7 @@ class Keys:
         """Return the quoted keys that exactly match a name."""
         if name in self.top:
             return f"'{name}'"
-        target = TARGETS.get(name, "")
+        target = KEY_OF_ALIAS.get(name, "")
         group, _, parameter = target.partition(".")
         if group in self.top and parameter.isidentifier():
             return " or ".join(self.owners(parameter, [group])) or None

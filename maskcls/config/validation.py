@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from maskcls.config.auto_weights import resolve_auto
 from maskcls.config.groups import GROUPS, chosen_option
 from maskcls.config.plugins import import_plugins
-from maskcls.config.suggestions import Keys
+from maskcls.config.suggestions import KeySuggester
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, explain_unresolved
 from maskcls.core.registry import Component
@@ -83,7 +83,7 @@ def check_config(raw: DictConfig | Mapping[str, Any], kind: type[ConfigT]) -> Co
     groups = {key: GROUPS[key] for key, hint in hints.items() if hint is Component}
     rest = {key: value for key, value in raw_values.items() if key not in groups}
     values = validate_params(schema, {key: value for key, value in rest.items() if key in hints}, errors) or {}
-    keys = Keys(hints, groups, {group: chosen_option(raw_values.get(group)) for group in groups})
+    keys = KeySuggester(hints, groups, {group: chosen_option(raw_values.get(group)) for group in groups})
     errors += [keys.describe_unknown(key, value) for key, value in rest.items() if key not in hints]
     components = {group: registry.check(raw_values.get(group), errors, keys.find_elsewhere)
                   for group, registry in groups.items()}  # fmt: skip

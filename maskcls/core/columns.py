@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from maskcls.core.errors import DataError, unknown_message
+from maskcls.core.errors import DataError, nearest, suggestion_message, unknown_message
 from maskcls.core.table import Note
 
 SIMILARITY_CUTOFF = 0.8  # of two names; above it one is taken for a misspelling of the other
@@ -97,7 +96,7 @@ def check_unused(
     unused = [column for column in header if column not in names and column not in ignored]
     missing = [name for name in names if name not in header and name not in settled]
     misspelt = [(column, find_misspelt(column, missing)) for column in unused]
-    errors = [f"{source}: unknown column '{column}', did you mean '{name}'? Rename it or remove it"
+    errors = [f"{source}: {suggestion_message('column', column, repr(name))} Rename it or remove it"
               for column, name in misspelt if name]  # fmt: skip
     if errors:
         raise DataError(*errors)
@@ -109,5 +108,4 @@ def find_misspelt(column: str, names: Sequence[str]) -> str | None:
     """Return the name that a column resembles, None if it resembles none."""
     if "person" in names and "person" in squeeze(column):
         return "person"
-    close = difflib.get_close_matches(squeeze(column), names, n=1, cutoff=SIMILARITY_CUTOFF)
-    return close[0] if close else None
+    return nearest(squeeze(column), names, SIMILARITY_CUTOFF)

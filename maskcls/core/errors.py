@@ -124,15 +124,24 @@ def explain_unresolved(error: Exception) -> str:
     return f"config: {text}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name most similar to `name`, None if none is similar."""
-    return next(iter(difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.5)), None)
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """Return the known name most similar to `name`, None if none has a similarity of at least `cutoff` (0 to 1)."""
+    return next(iter(difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=cutoff)), None)
 
 
 def unknown_message(kind: str, name: str, known: Iterable[str], owner: str = "") -> str:
     """Return the message for an unknown name (of an owner): with the nearest known name, else with all of them."""
     names = sorted(known)
-    close = nearest(name, names)
-    expected = f", expected one of {', '.join(names)}" if names else ""
-    subject = f"unknown {kind} '{name}'" + (f" of {owner}" if owner else "")
-    return subject + (f", did you mean '{close}'?" if close else expected)
+    if close := nearest(name, names):
+        return suggestion_message(kind, name, f"'{close}'", owner)
+    return unknown_subject(kind, name, owner) + (f", expected one of {', '.join(names)}" if names else "")
+
+
+def suggestion_message(kind: str, name: str, suggestion: str, owner: str = "") -> str:
+    """Return the message for an unknown name (of an owner) with what is probably meant."""
+    return f"{unknown_subject(kind, name, owner)}, did you mean {suggestion}?"
+
+
+def unknown_subject(kind: str, name: str, owner: str = "") -> str:
+    """Return what is unknown, and of what owner."""
+    return f"unknown {kind} '{name}'" + (f" of {owner}" if owner else "")

@@ -20,9 +20,9 @@ from maskcls.core.csv_reader import (
 )
 from maskcls.core.csv_values import unknown_value
 from maskcls.core.errors import DataError
-from maskcls.core.identities import unify_ids
 from maskcls.core.image_paths import locate, missing_file_message
 from maskcls.core.missing_files import report_missing
+from maskcls.core.person_ids import unify_ids
 from maskcls.core.table import COLUMNS, Note
 from maskcls.core.task import bin_age, encode
 
@@ -63,7 +63,7 @@ def build_table(rows: list[dict[str, Any]], bases: Sequence[Path], links: bool) 
     """Return rows with an id as the table: ids in Unicode NFC, labels from mask, gender and age.
 
     Images below one of the folders `bases` must not be links to outside, unless `links` allows it.
-    Spellings of one person's id are unified (identities.unify_ids); an image without a person is its own person.
+    Spellings of one person's id are unified (person_ids.unify_ids); an image without a person is its own person.
     """
     if not rows:
         raise DataError(f"{bases[0]} contains no images")

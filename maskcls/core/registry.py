@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from maskcls.core.errors import ConfigError, unknown_message
+from maskcls.core.errors import ConfigError, suggestion_message, unknown_message
 from maskcls.core.schema import build_schema, option_fields, validate_params
 
 Builder = Callable[..., Any]
@@ -88,7 +88,7 @@ class Registry:
         allowed = option_fields(build)
         for key in [key for key in params if key not in allowed]:
             if other := find_key(f"{self.group}.{key}"):
-                errors.append(f"unknown parameter '{key}' of {self.group}={name}, did you mean {other}?")
+                errors.append(suggestion_message("parameter", key, other, f"{self.group}={name}"))
                 del params[key]
         values = validate_params(build_schema(name, allowed), params, errors, self.group, name)
         return None if values is None else Component(self.group, name, values, build, self.identities.get(name))

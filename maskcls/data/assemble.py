@@ -14,8 +14,8 @@ from maskcls.components.sampler import group_size
 from maskcls.core.config import Config
 from maskcls.core.csv_reader import raise_errors
 from maskcls.core.errors import ConfigError, DataError, and_others
-from maskcls.core.identities import note_doubtful_ids, note_duplicate_images
 from maskcls.core.missing_files import SkipMissing
+from maskcls.core.person_ids import note_doubtful_ids, note_duplicate_images
 from maskcls.core.registry import Component
 from maskcls.core.table import Note, count_split_people, num_folds, train_indices
 from maskcls.data.image_check import inspect_images

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskcls.imaging.landmarks import FaceFrame, Landmarks, Point
-from maskcls.imaging.raster import Box, Floats, coverage, curve, enclose, fill, quantize, ribbon, shade, shift
+from maskcls.imaging.raster import Box, Floats, bounding_box, coverage, curve, fill, quantize, ribbon, shade, shift
 
 Style = Literal["worn", "nose", "chin", "ear"]
 MaskShape = Literal["surgical", "fold", "cup", "cloth"]
@@ -67,7 +67,7 @@ def draw_mask(
     )
     canvas = image.astype(np.float32)
     polygon = face.to_pixels(outline)
-    box = enclose(canvas.shape, polygon, 2)
+    box = bounding_box(canvas.shape, polygon, 2)
     if not canvas[box].size:
         return image.copy()
     light = illumination(canvas, box, polygon)

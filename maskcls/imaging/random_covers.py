@@ -10,8 +10,20 @@ import numpy as np
 from maskcls.imaging.face_masks import Image
 from maskcls.imaging.landmarks import FaceFrame, Landmarks
 from maskcls.imaging.random_cloth import smooth_noise
-from maskcls.imaging.random_masks import lay_cloth
-from maskcls.imaging.raster import Floats, coverage, curve, enclose, fill, mirror, oval, quantize, ribbon, shade, shift
+from maskcls.imaging.random_masks import fill_with_cloth
+from maskcls.imaging.raster import (
+    Floats,
+    bounding_box,
+    coverage,
+    curve,
+    fill,
+    mirror,
+    oval,
+    quantize,
+    ribbon,
+    shade,
+    shift,
+)
 
 
 def draw_random_cover(image: Image, landmarks: Landmarks, rng: np.random.Generator) -> Image:
@@ -25,7 +37,7 @@ def draw_random_cover(image: Image, landmarks: Landmarks, rng: np.random.Generat
 
 def _skin(canvas: Floats, face: FaceFrame) -> Floats:
     """Return the median RGB color of the cheeks."""
-    box = enclose(canvas.shape, face.to_pixels([(-0.6, 0.4), (0.6, 0.75)]), 1)
+    box = bounding_box(canvas.shape, face.to_pixels([(-0.6, 0.4), (0.6, 0.75)]), 1)
     return np.median(canvas[box].reshape(-1, 3), 0) if canvas[box].size else np.full(3, 140, np.float32)
 
 
@@ -50,7 +62,7 @@ def _draw_object(canvas: Floats, face: FaceFrame, rng: np.random.Generator) -> N
     """Draw an object in front of the mouth: a cup, a phone or a microphone."""
     x, y = rng.normal(0, 0.2), rng.uniform(0.7, 1.5)
     shape = oval(x, y, rng.uniform(0.15, 0.45), rng.uniform(0.2, 0.6), rng.uniform(-1, 1))
-    lay_cloth(canvas, face, shape[:: rng.choice([1, 5])], 1.0, rng)
+    fill_with_cloth(canvas, face, shape[:: rng.choice([1, 5])], 1.0, rng)
 
 
 def _draw_scarf(canvas: Floats, face: FaceFrame, rng: np.random.Generator) -> None:
@@ -58,7 +70,7 @@ def _draw_scarf(canvas: Floats, face: FaceFrame, rng: np.random.Generator) -> No
     top, dip, wide = face.chin + rng.uniform(-0.08, 0.15), rng.uniform(0, 0.25), rng.uniform(1.1, 1.6)
     edge = [(-wide, -dip - 0.1), (-0.5, -dip / 3), (0, 0), (0.5, -dip / 3), (wide, -dip - 0.1)]
     ring = np.concatenate([curve(edge, closed=False), [(wide, 1.2), (-wide, 1.2)]]) + np.array([0, top])
-    lay_cloth(canvas, face, ring.astype(np.float32), 1.0, rng)
+    fill_with_cloth(canvas, face, ring.astype(np.float32), 1.0, rng)
 
 
 def _draw_beard(canvas: Floats, face: FaceFrame, rng: np.random.Generator) -> None:
@@ -66,7 +78,7 @@ def _draw_beard(canvas: Floats, face: FaceFrame, rng: np.random.Generator) -> No
     low, wide, top = face.chin + rng.uniform(0, 0.3), rng.uniform(0.6, 1), rng.uniform(0.55, 0.85)
     cheek = [(wide * 0.8, top + 0.2), (wide, top), (wide * 0.95, 1.2)]
     polygon = face.to_pixels(curve(mirror([(0, 0.8), (0.3, 0.85), *cheek, (0.5, low - 0.1), (0, low)])))
-    box = enclose(canvas.shape, polygon, 0.2 * face.unit)
+    box = bounding_box(canvas.shape, polygon, 0.2 * face.unit)
     part = canvas[box]
     if not part.size:
         return

@@ -11,7 +11,7 @@ import numpy as np
 from maskcls.imaging.face_masks import OUTLINES, Image, Style, hanging_outline, illumination
 from maskcls.imaging.landmarks import FaceFrame, Landmarks
 from maskcls.imaging.random_cloth import draw_cloth, sample_color
-from maskcls.imaging.raster import Floats, coverage, curve, enclose, fill, quantize, ribbon, shade, shift
+from maskcls.imaging.raster import Floats, bounding_box, coverage, curve, fill, quantize, ribbon, shade, shift
 
 WHITE = np.array([236, 236, 234], np.float32)
 
@@ -20,13 +20,13 @@ def draw_random_mask(image: Image, landmarks: Landmarks, style: Style, rng: np.r
     """Return a copy of an RGB image (H, W, 3) with a random mask, worn or worn incorrectly."""
     face, canvas = FaceFrame(landmarks), image.astype(np.float32)
     if style == "ear":
-        outline, corners = _swing(*hanging_outline(face, image.shape[1], rng), rng)
+        outline, corners = _rotate_outline(*hanging_outline(face, image.shape[1], rng), rng)
     else:
         outline, corners = _random_outline(face, style, rng)
     if rng.random() < 0.75:
         _draw_loops(canvas, face, corners, style, rng)
     opacity = 1.0 if rng.random() < 0.93 else rng.uniform(0.55, 0.85)  # a few are sheer
-    lay_cloth(canvas, face, outline, opacity, rng)
+    fill_with_cloth(canvas, face, outline, opacity, rng)
     return quantize(canvas)
 
 
@@ -56,7 +56,7 @@ def _random_outline(face: FaceFrame, style: Style, rng: np.random.Generator) -> 
     return ring.astype(np.float32), ends.astype(np.float32)
 
 
-def _swing(outline: Floats, corners: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _rotate_outline(outline: Floats, corners: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return a hanging outline and its corners, turned and scaled about its upper end."""
     angle, size, pivot = rng.normal(0, 0.3), rng.uniform(0.8, 1.35), corners.mean(0)
     turn = size * np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))])
@@ -79,10 +79,10 @@ def _draw_loops(canvas: Floats, face: FaceFrame, corners: Floats, style: Style, 
         fill(canvas, line, color * rng.uniform(0.75, 1), opacity=0.9, soft=0.35)
 
 
-def lay_cloth(canvas: Floats, face: FaceFrame, outline: Floats, opacity: float, rng: np.random.Generator) -> None:
+def fill_with_cloth(canvas: Floats, face: FaceFrame, outline: Floats, opacity: float, rng: np.random.Generator) -> None:
     """Draw random cloth inside an outline in face coordinates, with its shadow and the light of the face."""
     polygon = face.to_pixels(outline)
-    box = enclose(canvas.shape, polygon, 2)
+    box = bounding_box(canvas.shape, polygon, 2)
     if not canvas[box].size:
         return
     light = illumination(canvas, box, polygon) ** rng.uniform(0.4, 1.3) * rng.uniform(0.85, 1.12)

@@ -60,7 +60,7 @@ def shift(points: Floats, x: float, y: float) -> Floats:
     return points + np.array([x, y], np.float32)
 
 
-def enclose(shape: tuple[int, ...], polygon: Floats, margin: float) -> Box:
+def bounding_box(shape: tuple[int, ...], polygon: Floats, margin: float) -> Box:
     """Return the bounding box of a polygon with a margin, clipped to the image; it may be empty."""
     (left, top), (right, bottom) = polygon.min(0).tolist(), polygon.max(0).tolist()
     x = [min(max(int(k), 0), shape[1]) for k in (left - margin, right + margin + 2)]
@@ -91,7 +91,7 @@ def fill(
     clip: Floats | None = None,
 ) -> None:
     """Fill a polygon with a color or an image; `clip` limits it to another polygon."""
-    box = enclose(canvas.shape, polygon, 3 * soft + 1)
+    box = bounding_box(canvas.shape, polygon, 3 * soft + 1)
     part = canvas[box]
     if not part.size:
         return
@@ -106,7 +106,7 @@ def shade(canvas: Floats, polygon: Floats, gain: float, soft: float = 0.0, clip:
     """Multiply the pixels in a polygon by `gain`; an invisible change is skipped."""
     if abs(gain - 1) < 0.015:
         return
-    box = enclose(canvas.shape, polygon, 3 * soft + 1)
+    box = bounding_box(canvas.shape, polygon, 3 * soft + 1)
     part = canvas[box]
     if not part.size:
         return

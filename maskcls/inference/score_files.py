@@ -50,7 +50,7 @@ class ScoreFile:
                        **lists)  # type: ignore[arg-type]  # fmt: skip
 
 
-def read_answers(source: Path, note: Note) -> ScoreFile:
+def read_predictions(source: Path, note: Note) -> ScoreFile:
     """Read predictions: p0 … p17, or else a class number or name in ans, guess or label, or mask, gender and age."""
     rows, names = read_named_rows(source, note)
     if PROB_COLUMNS[0] in rows[0].cells:
@@ -62,7 +62,7 @@ def read_answers(source: Path, note: Note) -> ScoreFile:
     return ScoreFile(source, column, names, np.array(classes, np.int64))
 
 
-def read_truth(source: Path, note: Note) -> ScoreFile:
+def read_labels(source: Path, note: Note) -> ScoreFile:
     """Read true classes: a class number or name in label or ans, or mask, gender and age; and person, if present.
 
     A run's folder stands for its table.csv. Rows without a class, or that the run does not score, are left out.

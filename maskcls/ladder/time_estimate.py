@@ -30,7 +30,7 @@ ROUND_SECONDS = 2.0  # of steps or predictions that are timed together
 MAX_BATCHES = 8  # of a round
 MAX_SECONDS = 20.0  # of all rounds of a kind
 MAX_SHARE = 0.1  # of the estimated run
-STEADY = 0.05  # spread of the last three rounds, as a fraction of their median
+MAX_SPREAD = 0.05  # spread of the last three rounds, as a fraction of their median
 MIN_STEPS = 50  # of training; a shorter run takes less time than its measurement
 NUM_CHECKED = 3  # finished runs that the estimate is checked against
 
@@ -44,7 +44,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Work:
+class RunEstimate:
     """Folds, epochs and estimated seconds of a run."""
 
     folds: int
@@ -88,7 +88,7 @@ def measure_speed(cfg: Config, table: pd.DataFrame) -> Speed:
     probe = Probe(cfg, table, 1)
     probe.train()  # libraries choose their kernels
     first = probe.train()
-    budget = min(MAX_SECONDS, MAX_SHARE * estimate_work(cfg, table, Speed(first, first)).seconds)
+    budget = min(MAX_SECONDS, MAX_SHARE * estimate_run(cfg, table, Speed(first, first)).seconds)
     num_batches = round(ROUND_SECONDS * first / cfg.batch_size)
     if num_batches > 1 and budget > ROUND_SECONDS:
         probe = Probe(cfg, table, min(MAX_BATCHES, num_batches))
@@ -102,7 +102,7 @@ def measure_until_steady(measure: Callable[[], float], seconds: float) -> float:
     while time.monotonic() - started_at < seconds:
         values.append(measure())
         last = values[-3:]
-        if len(last) == 3 and max(last) - min(last) < STEADY * statistics.median(last):
+        if len(last) == 3 and max(last) - min(last) < MAX_SPREAD * statistics.median(last):
             return statistics.median(last)
     return statistics.median(values)
 
@@ -114,12 +114,12 @@ def speed_key(cfg: Config) -> str:
     return str((names, model, cropped_size(cfg), cfg.batch_size, cfg.precision, cfg.ema, cfg.hardware.params))
 
 
-def estimate_work(cfg: Config, table: pd.DataFrame, speed: Speed) -> Work:
-    """Return the work of a run at a speed, with the predictions of validation and evaluation images at its end."""
+def estimate_run(cfg: Config, table: pd.DataFrame, speed: Speed) -> RunEstimate:
+    """Return the estimate of a run at a speed, with the predictions of validation and evaluation images at its end."""
     folds = num_folds(table)
     epochs = sum(epoch_seconds(table, k, speed) for k in range(folds)) * cfg.epochs
     num_predicted = sum(len(val_indices(table, k)) for k in range(folds)) + folds * len(eval_indices(table))
-    return Work(folds, folds * cfg.epochs, epochs + num_predicted / speed.prediction)
+    return RunEstimate(folds, folds * cfg.epochs, epochs + num_predicted / speed.prediction)
 
 
 def epoch_seconds(table: pd.DataFrame, k: int, speed: Speed) -> float:
@@ -141,15 +141,15 @@ class Estimator:
             self.speeds[key] = measure_speed(cfg, table)
         return self.speeds[key]
 
-    def work(self, planned: PlannedRun) -> Work | None:
-        """Return the work of a run, without seconds if it is short; None if it cannot be measured."""
+    def estimate(self, planned: PlannedRun) -> RunEstimate | None:
+        """Return the estimate of a run, without seconds if it is short; None if it cannot be measured."""
         try:
             cfg = compose_config(planned.overrides)
             table = assemble_table(cfg, lambda note: None)
             if len(train_indices(table, 0)) * num_folds(table) * cfg.epochs < MIN_STEPS * cfg.batch_size:
                 self.num_short += 1
-                return estimate_work(cfg, table, Speed(math.inf, math.inf))
-            return estimate_work(cfg, table, self.speed(cfg, table))
+                return estimate_run(cfg, table, Speed(math.inf, math.inf))
+            return estimate_run(cfg, table, self.speed(cfg, table))
         except Exception:  # each library has its own exception types; the training reports it
             self.num_failed += 1
             return None
@@ -171,9 +171,9 @@ class Estimator:
 def estimate_time(remaining: Sequence[PlannedRun], finished: Sequence[PlannedRun] = ()) -> float:
     """Print the planned work and return the estimated seconds on this machine."""
     estimator = Estimator()
-    works = [estimator.work(planned) for planned in console.track(remaining, len(remaining), "estimating")]
-    known = [work for work in works if work]
-    total = sum(work.seconds for work in known)
+    estimates = [estimator.estimate(planned) for planned in console.track(remaining, len(remaining), "estimating")]
+    known = [estimate for estimate in estimates if estimate]
+    total = sum(run.seconds for run in known)
     factor = estimator.factor(finished) if total else None
     remarks = [f", {factor:.2f} times the measured steps, as in finished runs"] if factor else []
     remarks += [f", without {estimator.num_short} runs of less than {MIN_STEPS} steps"] if estimator.num_short else []
@@ -181,7 +181,7 @@ def estimate_time(remaining: Sequence[PlannedRun], finished: Sequence[PlannedRun
     total *= factor or 1.0
     duration = f"; about {format_duration(total)} of training and validation on this machine" if total else ""
     console.info(
-        f"to train: {len(remaining)} runs, {sum(work.folds for work in known)} folds, "
-        f"{sum(work.epochs for work in known)} epochs{duration}{''.join(remarks)}"
+        f"to train: {len(remaining)} runs, {sum(run.folds for run in known)} folds, "
+        f"{sum(run.epochs for run in known)} epochs{duration}{''.join(remarks)}"
     )
     return total

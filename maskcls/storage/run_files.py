@@ -26,7 +26,7 @@ NUMBERS = ("loss", "val_loss", "f1", "seconds")  # of an epoch, shown in the rep
 MAX_BAD_LINES = 1000  # in log.jsonl; each killed process leaves one
 
 
-def check_shape(content: Any, kind: type[BaseModel]) -> None:
+def check_schema(content: Any, kind: type[BaseModel]) -> None:
     """Raise FormatError for the first value that does not fit the schema."""
     try:
         kind.model_validate(content)
@@ -38,12 +38,12 @@ def check_shape(content: Any, kind: type[BaseModel]) -> None:
 
 def read_metrics(path: Path) -> dict[str, Any]:
     """Read the closing metrics of a run."""
-    return read_shape(path, Metrics)
+    return read_with_schema(path, Metrics)
 
 
 def read_about(path: Path) -> dict[str, Any]:
     """Read facts about machine, software and command, none if there is no file."""
-    return read_shape(path, About) if os.path.lexists(path) else {}
+    return read_with_schema(path, About) if os.path.lexists(path) else {}
 
 
 def read_records(path: Path) -> dict[str, Any]:
@@ -51,15 +51,15 @@ def read_records(path: Path) -> dict[str, Any]:
     records = read_json(path) if os.path.lexists(path) else {}
     with wrap_read_errors(path):
         for record in records.values():
-            check_shape(record, Record)
+            check_schema(record, Record)
     return records
 
 
-def read_shape(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
+def read_with_schema(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
     """Read a JSON object and check it against a schema."""
     content = read_json(path)
     with wrap_read_errors(path):
-        check_shape(content, kind)
+        check_schema(content, kind)
     return content
 
 

@@ -29,12 +29,12 @@ class Match:
     """Tensors of a file under the names of a network, and how they were matched."""
 
     tensors: dict[str, Tensor]
-    how: str
+    method: str
     unused: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         unused = f"; {len(self.unused)} not used: {first_names(self.unused)}" if self.unused else ""
-        return f"{len(self.tensors)} tensors loaded {self.how}{unused}"
+        return f"{len(self.tensors)} tensors loaded {self.method}{unused}"
 
 
 def first_names(names: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from maskcls.imaging.raster import Floats, Frame, curve, enclose, fill, mirror, ribbon, shade, shift
+from maskcls.imaging.raster import Floats, Frame, bounding_box, curve, fill, mirror, ribbon, shade, shift
 from maskcls.synthetic.appearance import Identity, Shot
 
 
@@ -102,7 +102,7 @@ def _torso(canvas: Floats, who: Identity, shot: Shot, body: Frame) -> None:
 def _cloth(canvas: Floats, who: Identity, shot: Shot, body: Frame, polygon: Floats) -> Floats:
     """Return the clothes' colour at every pixel of the picture; only the torso's box is painted."""
     paint = np.zeros_like(canvas)
-    box = enclose(canvas.shape, polygon, 2)
+    box = bounding_box(canvas.shape, polygon, 2)
     u, v = body.grid(box)
     cloth = np.empty((*u.shape, 3), np.float32)
     cloth[:] = who.cloth

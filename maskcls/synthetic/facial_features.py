@@ -147,7 +147,7 @@ def mouth(canvas: Floats, who: Identity, shot: Shot, face: Frame) -> None:
     shade(canvas, face.to_pixels(oval(0, y + full * 1.5 + 0.08 + gap, wide * 0.55, 0.04)), 0.86, 0.035 * unit)
 
 
-def folds(canvas: Floats, who: Identity, shot: Shot, face: Frame, ring: Floats) -> None:
+def wrinkles(canvas: Floats, who: Identity, shot: Shot, face: Frame, ring: Floats) -> None:
     """Paint what age and a smile fold: cheeks, forehead, corners of eyes and mouth, bags, hollow temples and jowls."""
     unit, w, s = face.unit, who.wrinkles, max(0.0, shot.smile)
 
@@ -190,7 +190,7 @@ def folds(canvas: Floats, who: Identity, shot: Shot, face: Frame, ring: Floats) 
     shade(canvas, face.to_pixels(oval(0, who.chin - 0.16, 0.16, 0.08)), 1.07, 0.05 * unit, ring)
 
 
-def spectacles(canvas: Floats, who: Identity, face: Frame) -> None:
+def glasses(canvas: Floats, who: Identity, face: Frame) -> None:
     """Paint the person's glasses, if any."""
     if not who.glasses:
         return

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskcls.imaging.landmarks import Landmarks
-from maskcls.imaging.raster import Floats, Frame, coverage, curve, enclose, fill, mirror, oval, quantize, shade
+from maskcls.imaging.raster import Floats, Frame, bounding_box, coverage, curve, fill, mirror, oval, quantize, shade
 from maskcls.synthetic.appearance import Identity, Shot
 from maskcls.synthetic.clothing import backdrop, dress
-from maskcls.synthetic.facial_features import brows, eyes, folds, mouth, nose, spectacles
+from maskcls.synthetic.facial_features import brows, eyes, glasses, mouth, nose, wrinkles
 from maskcls.synthetic.hair import hair_behind, hair_colours, hair_front
 
 Image = NDArray[np.uint8]
@@ -27,7 +27,7 @@ def portrait(who: Identity, shot: Shot, height: int, width: int) -> tuple[Image,
     dress(canvas, who, shot, face)
     _head(canvas, who, shot, face)
     hair_front(canvas, who, face, colours)
-    spectacles(canvas, who, face)
+    glasses(canvas, who, face)
     return quantize(canvas), landmarks(who, shot, face)
 
 
@@ -98,7 +98,7 @@ def _head(canvas: Floats, who: Identity, shot: Shot, face: Frame) -> None:
     fill(canvas, ring, skin, soft=0.4)
     _complexion(canvas, who, face, ring)
     _beard(canvas, who, face, ring)
-    folds(canvas, who, shot, face, ring)
+    wrinkles(canvas, who, shot, face, ring)
     nose(canvas, who, face)
     mouth(canvas, who, shot, face)
     eyes(canvas, who, shot, face)
@@ -151,7 +151,7 @@ def _beard(canvas: Floats, who: Identity, face: Frame, ring: Floats) -> None:
 
 def _lighten(canvas: Floats, shot: Shot, face: Frame, ring: Floats) -> None:
     """Lets the light fall on the head as on an egg, redder where it is dark."""
-    box = enclose(canvas.shape, ring, 2)
+    box = bounding_box(canvas.shape, ring, 2)
     if not canvas[box].size:
         return
     u, v = face.grid(box)

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from maskcls.core.errors import ConfigError, RunError
-from maskcls.system.locks import flock, has_ended, hold_marker, mark_part, read_writer
+from maskcls.system.locks import flock, has_ended, hold_marker, part_file_prefix, read_writer
 from maskcls.system.safe_reading import open_file
 
 
@@ -63,7 +63,7 @@ def atomic_write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
 def open_part_file(path: Path) -> tuple[IO[bytes], Path]:
     """Return a new file `.name.*.part` in the same folder, locked until it is closed or its process ends."""
     while True:
-        handle, name = tempfile.mkstemp(prefix=mark_part(path.name), suffix=".part", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=part_file_prefix(path.name), suffix=".part", dir=path.parent)
         file = os.fdopen(handle, "wb")
         flock(file, wait=True)
         if os.fstat(file.fileno()).st_nlink:

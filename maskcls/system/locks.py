@@ -106,12 +106,12 @@ def has_ended(pid: str, host: str) -> bool:
     return False
 
 
-def mark_part(name: str) -> str:
+def part_file_prefix(name: str) -> str:
     """Return the prefix of a temporary file's name; process id and host replace the lock without flock."""
     return f".{name}.{os.getpid()}@{socket.gethostname()}."
 
 
 def read_writer(part: Path) -> tuple[str, str]:
-    """Return process id and host from a file name made with `mark_part`, empty texts for other names."""
+    """Return process id and host from a file name made with `part_file_prefix`, empty texts for other names."""
     pid, _, host = part.name.rsplit(".", 2)[0].rpartition("@")
     return pid.rpartition(".")[2], host

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 MIB = 2**20
-LIMITS = {  # bytes; the files of a run on 100,000 images are less than half as large
+MAX_SIZES = {  # bytes; the files of a run on 100,000 images are less than half as large
     ".yaml": MIB // 4, ".json": 4 * MIB, ".jsonl": 8 * MIB, ".csv": 64 * MIB, ".npz": 512 * MIB, ".pt": 16 * 1024 * MIB,
 }  # fmt: skip
-VALUES = 100_000  # in one YAML or JSON file
-DEPTH = 32  # nesting levels
-ALIASES = 100  # in YAML; current runs do not write aliases
-HEADER = 4096  # bytes in the first line of a CSV
-COLUMNS = 64  # in a CSV
+MAX_VALUES = 100_000  # in one YAML or JSON file
+MAX_DEPTH = 32  # nesting levels
+MAX_ALIASES = 100  # in YAML; current runs do not write aliases
+MAX_HEADER = 4096  # bytes in the first line of a CSV
+MAX_COLUMNS = 64  # in a CSV
 YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast, if available
 
 
@@ -58,7 +58,7 @@ def open_file(path: str | Path) -> IO[bytes]:
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise FormatError("it is not a regular file")
-    if (size := os.fstat(file.fileno()).st_size) > (limit := LIMITS.get(Path(path).suffix, LIMITS[".pt"])):
+    if (size := os.fstat(file.fileno()).st_size) > (limit := MAX_SIZES.get(Path(path).suffix, MAX_SIZES[".pt"])):
         file.close()
         raise FormatError(f"expected at most {limit / MIB:g} MiB, got {size / MIB:.1f}")
     return file
@@ -117,10 +117,10 @@ def check_events(text: str) -> None:
             anchored.pop()
         elif isinstance(event, yaml.AliasEvent):
             aliases += 1
-            if anchored[-1:] == [True] or aliases > ALIASES:
+            if anchored[-1:] == [True] or aliases > MAX_ALIASES:
                 raise FormatError("its YAML aliases expand to too many values")
-        if len(anchored) > DEPTH:
-            raise FormatError(f"expected at most {DEPTH} nesting levels")
+        if len(anchored) > MAX_DEPTH:
+            raise FormatError(f"expected at most {MAX_DEPTH} nesting levels")
 
 
 def as_object(content: Any) -> dict[str, Any]:
@@ -140,8 +140,8 @@ def check_plain(content: Any, *, keys: type = str, leaves: tuple[type, ...] = ()
     while pending:
         value, depth = pending.pop()
         num_seen += 1
-        if depth > DEPTH or num_seen + len(pending) > VALUES:
-            raise FormatError(f"expected at most {VALUES} values, nested at most {DEPTH} levels")
+        if depth > MAX_DEPTH or num_seen + len(pending) > MAX_VALUES:
+            raise FormatError(f"expected at most {MAX_VALUES} values, nested at most {MAX_DEPTH} levels")
         if isinstance(value, dict):
             if wrong := [key for key in value if not isinstance(key, str | keys)]:
                 raise FormatError(f"expected text as keys, got {type(wrong[0]).__name__}")
@@ -190,15 +190,15 @@ def read_csv(path: Path, types: Mapping[str, Any], optional: Mapping[str, Any] =
     import pandas as pd
 
     content = read_bytes(path)
-    header = content[:HEADER].partition(b"\n")[0]
-    if len(header) == HEADER or b'"' in header:
-        raise FormatError(f"expected column names without quotes in the first line, in less than {HEADER} bytes")
+    header = content[:MAX_HEADER].partition(b"\n")[0]
+    if len(header) == MAX_HEADER or b'"' in header:
+        raise FormatError(f"expected column names without quotes in the first line, in less than {MAX_HEADER} bytes")
     names = header.decode("utf-8").rstrip("\r").split(",")
     for name in (*types, *(name for name in optional if name in names)):
         if names.count(name) != 1:
             raise FormatError(f"expected one column {name}, got {names.count(name)}")
-    if len(names) > COLUMNS:
-        raise FormatError(f"expected at most {COLUMNS} columns, got {len(names)}")
+    if len(names) > MAX_COLUMNS:
+        raise FormatError(f"expected at most {MAX_COLUMNS} columns, got {len(names)}")
     column_types = {**types, **{name: kind for name, kind in optional.items() if name in names}}
     all_types = {name: column_types.get(name, str) for name in names}  # with usecols, pandas accepts too long rows
     with warnings.catch_warnings():

@@ -45,7 +45,7 @@ def test_marginals_of_the_outer_product_give_the_parts_back() -> None:
     x = logits(8)
     parts = [part.softmax(1) for part in x.split([3, 2, 3], 1)]
     probs = triple().probabilities(x)
-    for got, again, part in zip(triple().marginals(probs), marginals(probs.numpy()), parts, strict=True):
+    for got, again, part in zip(triple().split_targets(probs), marginals(probs.numpy()), parts, strict=True):
         torch.testing.assert_close(got, part)
         np.testing.assert_allclose(again, part.numpy(), atol=1e-6)
 
@@ -58,7 +58,7 @@ def test_probabilities_sum_to_one_in_float32_also_from_half_precision(head: Head
 
 
 def test_targets_of_the_parts_are_the_attributes_of_the_label() -> None:
-    for part, values in zip(triple().marginals(torch.eye(18)), decode(LABELS.numpy()), strict=True):
+    for part, values in zip(triple().split_targets(torch.eye(18)), decode(LABELS.numpy()), strict=True):
         assert part.argmax(1).tolist() == values.tolist() and torch.equal(part.sum(1), torch.ones(18))
 
 
@@ -88,7 +88,7 @@ def test_each_part_has_class_weights_of_its_own_counts() -> None:
 
 def test_mixed_targets_reach_the_parts_as_mixtures() -> None:
     targets = (0.3 * torch.eye(18)[0] + 0.7 * torch.eye(18)[17])[None]
-    mask, gender, age = triple().marginals(targets)
+    mask, gender, age = triple().split_targets(targets)
     for part, expected in ((mask, [0.3, 0, 0.7]), (gender, [0.3, 0.7]), (age, [0.3, 0, 0.7])):
         torch.testing.assert_close(part, torch.tensor([expected]))
 

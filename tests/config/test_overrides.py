@@ -20,7 +20,7 @@ from maskcls.config.compose import compose, wrap_hydra_errors
 from maskcls.config.groups import GROUPS
 from maskcls.config.override_grammar import accept_text, exact_line, parse, split_flags
 from maskcls.config.overrides import to_hydra
-from maskcls.config.suggestions import FOREIGN, TARGETS, Keys
+from maskcls.config.suggestions import ALIASES, KEY_OF_ALIAS, KeySuggester
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
@@ -198,14 +198,14 @@ def test_an_earlier_name_of_a_key_is_answered_with_its_name_of_today(words: str)
 def test_every_bare_name_of_a_parameter_leads_to_its_group(group: str) -> None:
     top = [*Config.__dataclass_fields__]
     for option, build in GROUPS[group].builders.items():
-        keys = Keys(top, {name: registry for name, registry in GROUPS.items() if name in top}, {group: option})
+        keys = KeySuggester(top, {name: registry for name, registry in GROUPS.items() if name in top}, {group: option})
         for name in {*option_fields(build)} - {*top}:
             assert f"'{group}.{name}'" in keys.describe_unknown(name, 1), (option, name)
 
 
 def test_every_foreign_name_leads_to_a_key_that_there_is() -> None:
-    assert not set(TARGETS) & set(Config.__dataclass_fields__)
-    for key in " ".join(FOREIGN).split():
+    assert not set(KEY_OF_ALIAS) & set(Config.__dataclass_fields__)
+    for key in " ".join(ALIASES).split():
         group, _, name = key.partition(".")
         assert group in Config.__dataclass_fields__
         assert not name or any(name in option_fields(build) for build in GROUPS[group].builders.values()), key

@@ -24,8 +24,8 @@ from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError
-from maskcls.core.identities import note_doubtful_ids, note_duplicate_images, unify_ids
 from maskcls.core.image_rows import to_table
+from maskcls.core.person_ids import note_doubtful_ids, note_duplicate_images, unify_ids
 from maskcls.core.registry import Component
 from maskcls.core.task import encode
 from maskcls.data import assemble

@@ -54,7 +54,7 @@ def plain_distribution(predictor: Any, pixels: np.ndarray) -> torch.Tensor:
     found = []
     for model, head in zip(predictor.models, predictor.heads, strict=True):
         images = normalize(torch.from_numpy(pixels), channel_stats(model, torch.device("cpu")))
-        found += [head.split(model(view))[2].double().softmax(1).float() for view in (images, images.flip(3))]
+        found += [head.split_logits(model(view))[2].double().softmax(1).float() for view in (images, images.flip(3))]
     return torch.stack(found).mean(0)
 
 

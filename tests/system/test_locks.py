@@ -18,7 +18,7 @@ from conftest import TINY, environment
 
 from maskcls.system import console
 from maskcls.system.files import file_lock, open_part_file, remove_stale_parts, write_text
-from maskcls.system.locks import ABSENT, has_ended, mark_part, read_writer
+from maskcls.system.locks import ABSENT, has_ended, part_file_prefix, read_writer
 
 ABSENCE = """
 import errno, fcntl, sys
@@ -159,7 +159,7 @@ def test_without_flock_what_is_being_written_is_not_swept(no_flock: None, tmp_pa
 def test_a_parts_name_holds_its_writer(name: str, tmp_path: Path) -> None:
     file, part = open_part_file(tmp_path / name)
     file.close()
-    assert read_writer(part) == (str(os.getpid()), socket.gethostname()) and part.name.startswith(mark_part(name))
+    assert read_writer(part) == (str(os.getpid()), socket.gethostname()) and part.name.startswith(part_file_prefix(name))
 
 
 def test_only_a_process_of_this_host_is_known_to_have_ended() -> None:

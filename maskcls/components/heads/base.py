@@ -48,21 +48,21 @@ class Head:
 
     def class_counts(self, counts: Tensor) -> list[Tensor]:
         """Return each part's images per class from the sum of the training targets, (target_size,)."""
-        return [part[0] for part in self.marginals(counts[None])]
+        return [part[0] for part in self.split_targets(counts[None])]
 
-    def marginals(self, targets: Tensor) -> list[Tensor]:
+    def split_targets(self, targets: Tensor) -> list[Tensor]:
         """Return the targets of each part, (N, its size), from targets (N, 18)."""
         cube = targets.reshape(-1, *SHAPE)
         return [cube.sum([a + 1 for a in range(3) if a not in axes]).flatten(1) if len(axes) < 3 else targets
                 for axes in self.axes]  # fmt: skip
 
-    def split(self, logits: Tensor) -> list[Tensor]:
+    def split_logits(self, logits: Tensor) -> list[Tensor]:
         """Return the logits of each part, (N, its size), in float32."""
         return list(logits.float().split(self.sizes, 1))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return (N, 18) probabilities: the outer product of the parts' softmaxes, in float32."""
-        parts = [part.softmax(1) for part in self.split(logits)]
+        parts = [part.softmax(1) for part in self.split_logits(logits)]
         if len(parts) == 1:
             return parts[0]
         return torch.einsum("nm,ng,na->nmga", *parts).flatten(1)
@@ -106,7 +106,7 @@ class Head:
         losses = [build_loss(part, **own) for part, own in zip(parts, options, strict=True)]
 
         def total(logits: Tensor, targets: Tensor) -> Tensor:
-            parts = zip(self.split(logits), self.marginals(targets), strict=True)
+            parts = zip(self.split_logits(logits), self.split_targets(targets), strict=True)
             terms = [weight * loss(*part) for loss, weight, part in zip(losses, self.weights, parts, strict=True)]
             return torch.stack(terms).sum()
 

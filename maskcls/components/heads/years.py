@@ -95,11 +95,11 @@ class YearsHead(Head):
         mass = np.where(mass.sum(1, keepdims=True) > 0, mass, self.members)
         return np.asarray(mass / mass.sum(1, keepdims=True), np.float32)
 
-    def marginals(self, targets: Tensor) -> list[Tensor]:
+    def split_targets(self, targets: Tensor) -> list[Tensor]:
         """Return the targets of each part, (N, its size)."""
         return list(targets.split(self.sizes, 1))
 
-    def split(self, logits: Tensor) -> list[Tensor]:
+    def split_logits(self, logits: Tensor) -> list[Tensor]:
         """Return the logits of mask, gender and years, (N, its size), in float32."""
         mask, gender, years = logits.float().split([*SHAPE[:2], self.outputs - NUM_OTHERS], 1)
         return [mask, gender, chain_years(years) if self.link == "corn" else years]
@@ -127,7 +127,7 @@ class YearsHead(Head):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return (N, 18) probabilities: the outer product of mask, gender and the years summed over each age class."""
-        mask, gender, years = (part.softmax(1) for part in self.split(logits))
+        mask, gender, years = (part.softmax(1) for part in self.split_logits(logits))
         ages = years @ torch.from_numpy(self.members).to(years).T
         return torch.einsum("nm,ng,na->nmga", mask, gender, ages).flatten(1)
 
@@ -139,7 +139,7 @@ class YearsHead(Head):
     def predict(self, logits: Tensor) -> Tensor:
         """Return (N, 20): 18 probabilities, E[age] in years and E[age²]."""
         years = torch.from_numpy(self.years).to(logits.device, torch.float32)
-        moments = self.split(logits)[2].softmax(1) @ torch.stack([years, years**2], 1)
+        moments = self.split_logits(logits)[2].softmax(1) @ torch.stack([years, years**2], 1)
         return torch.cat([self.probabilities(logits), moments], 1)
 
     def build_criterion(
@@ -150,7 +150,7 @@ class YearsHead(Head):
         if not self.expectation + self.mean + self.variance:
             return total
         return lambda logits, targets: total(logits, targets) + self.weights[2] * self.distribution_terms(
-            self.split(logits)[2].softmax(1), self.marginals(targets)[2]
+            self.split_logits(logits)[2].softmax(1), self.split_targets(targets)[2]
         )
 
     def distribution_terms(self, probs: Tensor, targets: Tensor) -> Tensor:

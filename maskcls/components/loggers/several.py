@@ -11,7 +11,7 @@ from maskcls.storage.run import Run
 
 
 @dataclass(frozen=True)
-class Several:
+class LoggerCollection:
     """Passes everything on to several loggers."""
 
     loggers: Sequence[Logger]
@@ -34,4 +34,4 @@ class Several:
     def of_finished(self) -> Logger | None:
         """Return the loggers that need a finished run again."""
         loggers = [one for logger in self.loggers if (one := logger.of_finished())]
-        return Several(loggers) if loggers else None
+        return LoggerCollection(loggers) if loggers else None

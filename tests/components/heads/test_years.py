@@ -164,7 +164,7 @@ def test_logits_of_zero_mean_that_all_years_are_equally_probable() -> None:
     for link in ("softmax", "corn"):
         head = years(link=link)
         x = torch.zeros(1, head.outputs)
-        torch.testing.assert_close(head.split(x)[2].softmax(1), torch.full((1, 91), 1 / 91))
+        torch.testing.assert_close(head.split_logits(x)[2].softmax(1), torch.full((1, 91), 1 / 91))
 
 
 def test_the_loss_of_corn_is_binary_cross_entropy_of_the_ages_that_reach_a_year() -> None:
@@ -177,7 +177,7 @@ def test_the_loss_of_corn_is_binary_cross_entropy_of_the_ages_that_reach_a_year(
             target = torch.tensor(float(age > 10 + i))
             expected[row] += torch.nn.functional.binary_cross_entropy_with_logits(z[row, i], target)
     targets = torch.from_numpy(head.build_targets(rows_of(ages), np.arange(4)))[:, 5:]
-    torch.testing.assert_close(cross_entropy(head.split(x)[2], targets), expected.mean())
+    torch.testing.assert_close(cross_entropy(head.split_logits(x)[2], targets), expected.mean())
 
 
 def test_extreme_logits_of_corn_are_finite_and_have_gradients() -> None:
