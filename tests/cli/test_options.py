@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import AfterValidator
 
-from maskcls.cli.options import format_override, options_table, print_group, print_options
+from maskcls.cli.options import MARKERS, format_override, options_table, print_group, print_options
 from maskcls.components import loss
 from maskcls.config.option_list import list_group
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Component
 from maskcls.core.schema import PositiveInt, Proportion, describe_type, option_descriptions
+from maskcls.system.files import replace_between_markers
 
 
 def test_all_keys_and_options_are_listed_with_defaults_and_types(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,3 +103,11 @@ def test_an_option_of_a_plugin_is_listed_by_its_docstring(monkeypatch: pytest.Mo
     assert (option.name, option.description) == ("squared", "Squared error")
     (param,) = option.params
     assert (param.name, param.default, param.type, param.description) == ("scale", 1.0, "float", "factor of the loss")
+
+
+def test_a_file_to_write_into_that_lacks_the_markers_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "plain.md").write_text("text\n")
+    for name, got in (("plain.md", "a file without them"), ("none.md", "no file")):
+        with pytest.raises(ConfigError, match=rf"{name}: expected the markers <!-- options.* -->, got {got}\. Add them"):
+            replace_between_markers(tmp_path / name, MARKERS, "table")
+    assert (tmp_path / "plain.md").read_text() == "text\n" and not (tmp_path / "none.md").exists()

@@ -96,6 +96,12 @@ def test_any_number_of_people_works(count: int) -> None:
     assert count < 6 or len({p.group for p in trained}) == 6
 
 
+@pytest.mark.parametrize(("people", "others"), [(0, 3), (4, -1)])
+def test_a_number_of_people_that_cannot_be_is_named(people: int, others: int) -> None:
+    with pytest.raises(ValueError, match=f"expected people ≥ 1 and eval_people ≥ 0, got {people} and {others}"):
+        sample_population(people, others, 1)
+
+
 def test_shares_are_the_competitions() -> None:
     counts = np.bincount([p.group for p in sample_population(2700, 900, 5)[0]], minlength=6)
     assert counts.tolist() == [549, 410, 83, 732, 817, 109]
