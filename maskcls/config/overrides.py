@@ -17,6 +17,7 @@ from maskcls.core.errors import ConfigError, nearest, suggestion_message, unknow
 
 FLAGS_WITH_FOLDER = ("--config-dir", "-cd")
 SWEEPS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
+PLACEHOLDER = re.compile("<the run of [^>]*>")  # in the commands of ladders
 
 
 def resource_dir(name: str) -> Path:
@@ -70,6 +71,8 @@ def to_hydra(arguments: list[str]) -> list[str]:
 def parse_override(argument: str, options: Mapping[str, set[str]], sweeps: bool) -> str:
     """Return an override with its value in Hydra's grammar; raise ConfigError for bad syntax or unknown options."""
     key, sign, value = argument.partition("=")
+    if place := PLACEHOLDER.search(argument):
+        raise ConfigError(f"{argument}: put the directory of that rung's run, such as base-1a2b3c4d, for {place[0]}")
     if not sign and not argument.startswith("~"):
         raise ConfigError(f"expected key=value, got {argument!r}")
     if not key.isascii():

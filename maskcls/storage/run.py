@@ -213,6 +213,9 @@ def find_run(name: str | Path, runs_dir: Path) -> Path:
     for path in (Path(name), runs_dir / name):
         if Run(path).config_path.is_file():
             return path
+    if Path(name).is_absolute() or os.path.lexists(name):
+        found = "has no config.yaml" if os.path.lexists(name) else "does not exist"
+        raise RunError(f"{name} {found}: expected the folder of a run, or its name in {runs_dir}")
     names = [path.parent.name for path in runs_dir.glob("*/config.yaml")]
     message = unknown_message("run", Path(name).name, names)
     raise RunError(message if names else f"{message}: {runs_dir} contains no runs")

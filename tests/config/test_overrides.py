@@ -251,3 +251,9 @@ def test_bash_completes_by_the_script_that_is_installed(typed: str, command: Com
 def test_another_shell_is_a_sentence(word: str, command: Command) -> None:
     result = command("-sc", *filter(None, [word]))
     assert result.returncode == 2 and result.stderr.startswith("unknown shell completion")
+
+
+@pytest.mark.parametrize("text", ["pseudo.run=runs/{}", "runs=[runs/{},b-12345678]", "model.init={}"])
+def test_the_placeholder_of_a_ladders_command_is_named(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"put the directory of that rung's run, .* for <the run of recipe>$"):
+        to_hydra([text.format("<the run of recipe>")])

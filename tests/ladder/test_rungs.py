@@ -151,7 +151,7 @@ def test_the_heads_say_what_the_rungs_are(ladder: str) -> None:
         assert set(others) <= set(rungs) - {word}
         places = [f"runs/<the run of {name}>" for name in others]
         key = "pseudo.run" if "pseudo" in said else "model.init"
-        run, init = f"python -m maskcls.run {ladder}={word}", [f" {key}={place}" for place in places]
+        run, init = f"python -m maskcls.run {ladder}={word}", [f" {key}='{place}'" for place in places]
         wanted = f"python -m maskcls predict runs='[{','.join(places)}]'" if "members" in said else run + "".join(init)
         assert said["command"] == wanted
 

@@ -147,5 +147,5 @@ def test_what_has_no_weights_is_refused(run: Run, tmp_path: Path) -> None:
         load(run.path)
     with pytest.raises(RunError, match=r"fold1 has no weights \(best.pt"):
         load(run.fold_dir(1))
-    with pytest.raises(MaskclsError, match="unknown run 'fold7'"):
+    with pytest.raises(MaskclsError, match=r"/fold7 does not exist: expected the folder of a run, or its name in "):
         load(run.path / "fold7")
