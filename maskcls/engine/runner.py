@@ -104,7 +104,7 @@ def train_run(
         run.create({key: value for key, value in cfg.to_dict().items() if key != "fold"})
         bind_data(cfg, run, table)
         run.write_table(table)
-        run.add_provenance(**collect_provenance(hardware.facts()), notes=cfg.notes)
+        run.add_provenance(**collect_provenance(hardware.facts()), notes=cfg.notes, **context.facts())
     experiment = Experiment(cfg, run, table, pixels, hardware)
     with RunLog(cfg, run, table, logger) as log:
         if shorter:

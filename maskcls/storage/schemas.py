@@ -90,6 +90,8 @@ class About(Part):
     python: str | None = None
     commit: str | None = None
     seconds: NonNegativeFloat | None = None
+    group: str | None = None  # sweep, ladder or search
+    choices: dict[str, str] = {}  # options as typed: {"loss": "smoothing"}, whose section says name: ce
 
 
 class MeasuredScores(Spread):

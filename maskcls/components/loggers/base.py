@@ -19,6 +19,10 @@ class LogContext:
     group: str | None = None
     choices: Mapping[str, str] = field(default_factory=dict)  # {"loss": "smoothing"}: its section says name: ce
 
+    def facts(self) -> dict[str, Any]:
+        """Return what is set, for a run's about.json; a run that is resumed alone keeps its group."""
+        return {key: value for key, value in (("group", self.group), ("choices", dict(self.choices))) if value}
+
 
 class Mistake(NamedTuple):
     """An image with a confident wrong prediction."""
