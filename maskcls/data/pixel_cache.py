@@ -45,8 +45,8 @@ def load_pixels(table: pd.DataFrame, crop: Component, root: Path, note: Note = l
     paths = list(table["path"])
     contents = list(table["content"]) if "content" in table else file_digests(paths, root)
     check_unchanged(paths, contents, root)
-    folder = root / content_hash([contents, crop.name, dict(crop.params), source_code(crop)])
-    path = folder / "pixels.npy"
+    path = pixels_path(contents, crop, root)
+    folder = path.parent
     if not path.exists():
         with (
             wrap_write_errors(folder),
@@ -63,6 +63,11 @@ def load_pixels(table: pd.DataFrame, crop: Component, root: Path, note: Note = l
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, LookupError, TypeError, EOFError) as error:
         raise DataError(f"cannot read {folder} ({error}). Delete it and run again to decode the images") from error
+
+
+def pixels_path(contents: list[str], crop: Component, root: Path) -> Path:
+    """Return the file of the cropped images with these digests of their files, in order; it may not exist."""
+    return root / content_hash([contents, crop.name, dict(crop.params), source_code(crop)]) / "pixels.npy"
 
 
 def source_code(crop: Component) -> list[str]:

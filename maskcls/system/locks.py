@@ -13,6 +13,7 @@ from typing import IO, Any
 from filelock import SoftFileLock, Timeout
 
 from maskcls.system import console
+from maskcls.system.safe_reading import FormatError, open_file
 
 ABSENT = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # Lustre without -o flock, some NFS and FUSE
 
@@ -38,6 +39,22 @@ def flock(file: IO[Any], wait: bool) -> bool:
         f"this file system has no file locks ({reason}); using marker files (*.soft) instead. "
         "Delete a marker file only if the process named in it has ended"
     )
+    return False
+
+
+def is_locked(path: Path) -> bool:
+    """Return True if a process holds a lock file, or its marker; it is neither created nor waited for."""
+    if holder := read_holder(path.with_name(f"{path.name}.soft")):
+        return len(holder) < 2 or not has_ended(*holder[:2])
+    try:
+        import fcntl  # not on Windows
+
+        with open_file(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError, FormatError):
+        return False
     return False
 
 
