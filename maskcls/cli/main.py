@@ -17,6 +17,7 @@ COMMANDS = {
     "reproduce": "train the published ladders of experiments",
     "table": "show the results of the ladders",
     "compare": "compare finished runs",
+    "leaderboard": "show all runs of a folder, and compare any two on a page",
     "leakage": "compare folds of images with folds of people",
     "options": "list config groups, options and parameters",
     "data": "show what a data set holds",

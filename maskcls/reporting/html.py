@@ -25,6 +25,11 @@ def render_template(name: str, values: Mapping[str, Any], **filters: Callable[..
     return engine.get_template(name).render(values)
 
 
+def read_asset(name: str) -> str:
+    """Return the text of a script or style sheet in templates/, to stand in a page."""
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
 def thumbnail(path: str, side: int = 200) -> str | None:
     """Return the data: URI of an image as a small JPEG, None if the image is not readable."""
     import cv2

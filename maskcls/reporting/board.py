@@ -1,0 +1,181 @@
+"""The runs of a folder in the order of their scores, with what a leaderboard shows of each."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from maskcls.core.errors import ConfigError, MaskclsError, unknown_message
+from maskcls.reporting.board_scores import BoardScores, Scored, ScoreReader
+from maskcls.reporting.comparison import Record, format_difference, format_score_ci
+from maskcls.reporting.differing_parameters import Words, differing_parameters
+from maskcls.reporting.summary import leak_warning
+from maskcls.storage.index import IndexedRun
+
+CURVES = {"f1": "validation F1", "val_loss": "validation loss", "loss": "training loss"}
+MAX_POINTS = 100  # of a curve
+MAX_WORD = 60  # characters in the terminal
+SWEEP_FLAGS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
+
+
+@dataclass(frozen=True)
+class BoardRun:
+    """A run on a leaderboard; without scores if it is unfinished or damaged."""
+
+    indexed: IndexedRun
+    scores: BoardScores | None = None
+    words: Words = field(default_factory=dict)  # parameters in which it differs from other runs
+
+    @property
+    def name(self) -> str:
+        """The path below the folder of runs."""
+        return self.indexed.name
+
+    @property
+    def state(self) -> str:
+        """State and detail, such as `stopped at fold 3, epoch 2 of 10; 3 of 5 folds finished`."""
+        link = ": " if self.indexed.state in ("unreadable", "concluded") else " "
+        return link.join(filter(None, [self.indexed.state, self.indexed.detail]))
+
+    @property
+    def group(self) -> str:
+        """The sweep, ladder or search of the run, or else its folder."""
+        facts, folder = self.indexed.facts, PurePosixPath(self.name).parent.as_posix()
+        is_sweep = bool(SWEEP_FLAGS & set(facts.get("command") or ()))
+        return facts.get("group") or (folder if folder != "." else "sweep" if is_sweep else "")
+
+    @property
+    def date(self) -> str:
+        """When its last session began, empty if unknown."""
+        begun = self.indexed.facts.get("begun")
+        return begun[:16].replace("T", " ") if isinstance(begun, str) else ""
+
+    @property
+    def leak(self) -> str:
+        """A warning about people in both training and validation, else an empty text."""
+        count = self.indexed.metrics.get("people_on_both_sides")
+        return f"LEAK: {leak_warning(count)}" if count else ""
+
+    def curves(self) -> dict[str, list[float | None]]:
+        """Return the numbers of each epoch, the mean over the folds that have it, of at most MAX_POINTS epochs."""
+        rows: dict[int, list[dict[str, Any]]] = {}
+        for row in self.indexed.history:
+            rows.setdefault(row["epoch"], []).append(row)
+        epochs = sorted(rows)
+        positions = np.linspace(0, len(epochs) - 1, min(len(epochs), MAX_POINTS)).astype(int)
+        picked = [epochs[i] for i in np.unique(positions)]
+        means = {key: [mean_of(row.get(key) for row in rows[epoch]) for epoch in picked] for key in CURVES}
+        return {"epoch": [float(epoch) for epoch in picked], **means}
+
+
+def mean_of(values: Iterable[Any]) -> float | None:
+    """Return the mean of the finite numbers among some values, with four digits, None without any."""
+    numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
+    return float(f"{sum(numbers) / len(numbers):.4g}") if numbers else None
+
+
+def score_runs(indexed: Iterable[IndexedRun], reader: ScoreReader) -> list[BoardRun]:
+    """Return runs with their scores, the best first, then unfinished and unreadable ones."""
+    runs = [score_run(run, reader) for run in indexed]
+    readable = [run for run in runs if run.indexed.state != "unreadable"]
+    choices = [run.indexed.facts.get("choices") or {} for run in readable]
+    words = differing_parameters([run.indexed.config for run in readable], choices)
+    runs = [replace(run, words=row) for run, row in zip(readable, words, strict=True)] + [
+        run for run in runs if run.indexed.state == "unreadable"
+    ]
+    return sorted(runs, key=lambda run: (run.scores is None, -run.scores.oof.f1 if run.scores else 0.0, run.name))
+
+
+def score_run(indexed: IndexedRun, reader: ScoreReader) -> BoardRun:
+    """Return a run with its scores; unreadable if its predictions are damaged or deleted meanwhile."""
+    if not indexed.is_finished:
+        return BoardRun(indexed)
+    try:
+        return BoardRun(indexed, reader.read(indexed.run))
+    except (MaskclsError, OSError, ValueError, LookupError) as error:
+        return BoardRun(replace(indexed, state="unreadable", detail=" ".join(str(error).split())))
+
+
+def find_baseline(runs: Sequence[BoardRun], name: str | None) -> BoardRun | None:
+    """Return the run to compare with: the named one, or the best; ConfigError if there is no such finished run."""
+    scored = {run.name: run for run in runs if run.scores}
+    if name is None:
+        return next(iter(scored.values()), None)
+    matches = [run for run in scored.values() if name in (run.name, run.indexed.run.id, str(run.indexed.run.path))]
+    if len(matches) > 1:
+        names = ", ".join(run.name for run in matches)
+        raise ConfigError(f"baseline={name}: several runs have this name. Choose one of {names}")
+    if not matches:
+        unfinished = next((run for run in runs if name in (run.name, run.indexed.run.id)), None)
+        what = f"run {name} has no scores ({unfinished.state})" if unfinished else unknown_message("run", name, scored)
+        raise ConfigError(f"baseline: {what}")
+    return matches[0]
+
+
+def difference_to(run: BoardRun, baseline: BoardRun | None) -> Record | None:
+    """Return the paired difference of a run to the baseline, or why there is none; None for the baseline itself."""
+    if baseline is None or baseline.scores is None or run.scores is None or run is baseline:
+        return None
+    return run.scores.compare(baseline.scores)
+
+
+def format_scored(scored: Scored | None, spread: bool = False) -> str:
+    """Return a score as `maskcls compare` shows it."""
+    if scored is None:
+        return ""
+    sd = {} if scored.f1_sd is None else {"f1_sd": scored.f1_sd}
+    return format_score_ci({"f1": scored.f1, "interval": scored.interval, **sd}, spread)
+
+
+def terminal_row(run: BoardRun, baseline: BoardRun | None) -> list[str]:
+    """Return the cells of a run in the terminal."""
+    scores = run.scores
+    difference = "baseline" if run is baseline else format_difference(difference_to(run, baseline))
+    return [
+        run.name, run.group, run.state, format_scored(scores.oof if scores else None) + (" LEAK" if run.leak else ""),
+        format_scored(scores.single if scores else None, spread=True), difference,
+        f"{run.indexed.seconds:.0f}" if run.indexed.history else "", run.date,
+        " ".join(shorten(f"{key}={value}") for key, value in run.words.items()),
+    ]  # fmt: skip
+
+
+TERMINAL_HEAD = ("run", "group", "state", "out-of-fold F1\n[95 %]", "evaluation F1\none fold",
+                 "F1 to the baseline\n[95 %]", "seconds", "begun", "differs in")  # fmt: skip
+
+
+def shorten(word: str) -> str:
+    """Return a word of at most MAX_WORD characters."""
+    return word if len(word) <= MAX_WORD else word[: MAX_WORD - 1] + "…"
+
+
+def page_run(run: BoardRun, href: str | None) -> dict[str, Any]:
+    """Return what the page shows of a run, without its predictions."""
+    scores, metrics = run.scores, run.indexed.metrics
+    row: dict[str, Any] = {
+        "name": run.name, "href": href, "group": run.group, "state": run.indexed.state, "detail": run.indexed.detail,
+        "seconds": round(run.indexed.seconds, 1) if run.indexed.history else None, "date": run.date, "leak": run.leak,
+        "words": run.words, "curves": run.curves() if run.indexed.history else None,
+        "ensemble": (metrics.get("eval") or {}).get("f1"), "maskcls": run.indexed.facts.get("maskcls"),
+    }  # fmt: skip
+    if scores:
+        row |= {"oof": page_score(scores.oof), "single": page_score(scores.single)}
+        row |= {"folds": scores.folds, "data": scores.data}
+    return row
+
+
+def page_score(scored: Scored | None) -> dict[str, Any] | None:
+    """Return the score of a run on some rows for the page."""
+    if scored is None:
+        return None
+    return {"rows": scored.rows.number, "f1": scored.f1, "interval": scored.interval, "sd": scored.f1_sd}
+
+
+def current_time() -> str:
+    """Return the time to the minute."""
+    return time.strftime("%Y-%m-%d %H:%M")
