@@ -175,8 +175,7 @@ function Curves({ runs }) {
     const series = drawn.map((run, i) => ({ label: run.name, stroke: color(`--c${i}`), width: 2, points: { size: 5 }, value: (_, value) => value === null || value === undefined ? "" : value.toPrecision(4) }));
     const lines = uPlot.join(drawn.map(run => [run.curves.epoch, run.curves[key]]));
     const chart = new uPlot({ width: box.current.clientWidth, height: 280, scales: { x: { time: false } },
-      series: [{ label: "epoch" }, ...series], axes: [{ ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] }, axis] }, lines, box.current);
-    chart.setLegend({ idx: lines[0].length - 1 }, false);
+      hooks: { ready: [ready => ready.setLegend({ idx: lines[0].length - 1 }, false)] }, series: [{ label: "epoch" }, ...series], axes: [{ ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] }, axis] }, lines, box.current);
     return () => chart.destroy();
   }, [key, theme, drawn.map(run => run.name).join("\n")]);
   const label = drawn.map(run => `${run.name}: ${run.curves[key].filter(value => value !== null).at(-1)}`).join("; ");
