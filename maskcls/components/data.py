@@ -37,6 +37,7 @@ from maskcls.core.csv_table import (
 )
 from maskcls.core.csv_values import Values, check_values
 from maskcls.core.errors import and_others
+from maskcls.core.group_values import find_groups, group_cells
 from maskcls.core.image_rows import to_table
 from maskcls.core.missing_files import report_missing
 from maskcls.core.registry import Component, Registry
@@ -50,6 +51,7 @@ from maskcls.system.files import content_hash, file_lock
 
 registry = Registry("data")
 CSV_FILES = ("train/train.csv", "eval/info.csv", "eval/labels.csv")
+PERSON_COLUMNS = ("gender", "age", "path")  # of train.csv
 MASK_BY_STEM = {f"mask{i}": 0 for i in range(1, 6)} | {"incorrect_mask": 1, "normal": 2}
 MAX_PEOPLE = 100_000
 PeopleCount = Annotated[int, Field(ge=1, le=MAX_PEOPLE)]
@@ -98,7 +100,8 @@ def competition(
         links: allow images that are symbolic links to outside the folder
     """
     base = Path(str(root))
-    people = read_rows(base / "train" / "train.csv", ("gender", "age", "path"), ignored=("id", "race"), note=note)
+    source = base / "train" / "train.csv"
+    people = read_rows(source, PERSON_COLUMNS, ignored=("id", "race"), note=note, with_groups=True)
     rows = read_train(people, base / "train" / "images", note) + read_evaluation(base, note)
     present = [row for row in rows if row["path"]]
     if missing := [row["person"] for row in rows if not row["path"]]:
@@ -112,6 +115,7 @@ def competition(
 def read_train(people: list[Row], base: Path, note: Note) -> list[dict[str, Any]]:
     """Return the seven image rows of each person of train.csv; `path` is None where the image is missing."""
     errors, rows = find_duplicates(people, "path"), []
+    groups = find_groups([row.cells for row in people], PERSON_COLUMNS)
     for location, cells in people:
         person = str(PurePosixPath(cells["path"]))
         folder = base / spell_as_on_disk(base, person)
@@ -121,7 +125,8 @@ def read_train(people: list[Row], base: Path, note: Note) -> list[dict[str, Any]
         elif not os.path.isdir(folder):
             report_missing(f"{location}: {missing_path_message('folder', base, cells['path'])}", errors, note)
         elif labels:
-            rows += person_images(folder, {"person": person, "part": "train", **labels})
+            known = {"person": person, "part": "train", **labels, **group_cells(cells, groups)}
+            rows += person_images(folder, known)
     raise_errors(errors)
     return rows
 

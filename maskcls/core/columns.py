@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from maskcls.core.errors import DataError, nearest, suggestion_message, unknown_message
+from maskcls.core.group_values import NOT_READ
 from maskcls.core.table import Note
 
 SIMILARITY_CUTOFF = 0.8  # of two names; above it one is taken for a misspelling of the other
@@ -49,7 +50,7 @@ def rename_columns(
             chosen[name] = matches[0]
     if errors:
         raise DataError(*errors)
-    renamed = [f"{column} (not read)" if column in names else column for column in header]
+    renamed = [f"{column} {NOT_READ}" if column in names else column for column in header]
     for name, i in chosen.items():
         renamed[i] = name if i >= 0 else renamed[i]
     return renamed
@@ -90,9 +91,12 @@ def renamed_columns(header: Sequence[str], names: Sequence[str], renamed: Sequen
 
 def check_unused(
     source: Path, header: Sequence[str], names: Sequence[str], ignored: Sequence[str], note: Note,
-    settled: Iterable[str] = (),
+    settled: Iterable[str] = (), groups: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """Report columns that are not read; raise DataError for one that resembles a missing column, unless `settled`."""
+    """Report columns that are not read; raise DataError for one that resembles a missing column, unless `settled`.
+
+    Columns of `groups` are not trained on and not reported as unused: the report shows scores for their values.
+    """
     unused = [column for column in header if column not in names and column not in ignored]
     missing = [name for name in names if name not in header and name not in settled]
     misspelt = [(column, find_misspelt(column, missing)) for column in unused]
@@ -100,7 +104,9 @@ def check_unused(
               for column, name in misspelt if name]  # fmt: skip
     if errors:
         raise DataError(*errors)
-    if unused:
+    if shown := [column for column in groups if column not in ignored]:
+        note(f"{source}: scores are shown for each value of column {', '.join(shown)}, which no training uses")
+    if unused := [column for column in unused if column not in groups]:
         note(f"{source}: columns not used: {', '.join(column or '(no name)' for column in unused)}")
 
 

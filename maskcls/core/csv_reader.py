@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from maskcls.core.columns import Columns, check_unused, rename_columns, renamed_columns
 from maskcls.core.errors import DataError, and_others, nearest
+from maskcls.core.group_values import find_groups
 from maskcls.core.table import Note
 
 MAX_AGE = 120
@@ -36,11 +37,12 @@ class Sheet(NamedTuple):
 
 def read_rows(
     source: Path, columns: Sequence[str], optional: Sequence[str] = (), ignored: Sequence[str] = (),
-    note: Note | None = None,
+    note: Note | None = None, with_groups: bool = False,
 ) -> list[Row]:  # fmt: skip
     """Return the rows of a CSV like `read_sheet`; `note` also reports the columns that have other names."""
     notes: list[str] = []
-    rows, renamed, _ = read_sheet(source, columns, optional, ignored, notes.append)
+    sheet = read_sheet(source, columns, optional, ignored, notes.append, with_groups=with_groups)
+    rows, renamed = sheet.rows, sheet.renamed
     if renamed:
         notes.insert(0, f"{source}: read column " + ", ".join(f"'{old}' as {name}" for name, old in renamed.items()))
     for text in notes if note else ():
@@ -50,12 +52,13 @@ def read_rows(
 
 def read_sheet(
     source: Path, columns: Sequence[str], optional: Sequence[str], ignored: Sequence[str], note: Note,
-    given: Columns | None = None, key: str = "",
+    given: Columns | None = None, key: str = "", with_groups: bool = False,
 ) -> Sheet:  # fmt: skip
     """Return the rows of a CSV as stripped text (ids keep leading zeros) in Unicode NFC.
 
     The delimiter is one of `, ; tab |`. Column names match in any case, with any blanks and punctuation, or by a
-    synonym, or as `given` (the config key `key`) says; `note` reports columns that are neither read nor `ignored`.
+    synonym, or as `given` (the config key `key`) says; `note` reports columns that are neither read nor `ignored`,
+    and, if `with_groups`, those whose values are groups (`find_groups`).
     Raise DataError for a missing file or column, and for a row whose number of cells differs from the header's.
     """
     lines = read_lines(source)
@@ -69,9 +72,10 @@ def read_sheet(
         [f"{where}: expected {len(header)} cells, got {len(row)}" for where, row in rows if len(row) != len(header)]
     )
     filled = [name for i, name in enumerate(names) if name or any(row[i] for _, row in rows)]
-    check_unused(source, filled, [*columns, *optional], ignored, note, given or ())
     renamed = renamed_columns(header, [*columns, *optional], names)
     cells = [Row(where, dict(zip(names, row, strict=True))) for where, row in rows]
+    groups = find_groups([row.cells for row in cells], [*columns, *optional]) if with_groups else []
+    check_unused(source, filled, [*columns, *optional], ignored, note, given or (), groups)
     return Sheet(cells, renamed, frozenset(given or ()))
 
 

@@ -15,6 +15,7 @@ from maskcls.core.columns import Columns
 from maskcls.core.csv_reader import Row, Sheet, find_duplicates, note_blanks, raise_errors, read_sheet
 from maskcls.core.csv_values import Values, describe_low_numbers, describe_reading, translate_values
 from maskcls.core.errors import DataError, and_others, unknown_message
+from maskcls.core.group_values import find_groups, group_cells
 from maskcls.core.image_paths import name_images
 from maskcls.core.image_rows import build_table, is_below, parse_row
 from maskcls.core.table import Note
@@ -68,7 +69,9 @@ def read_table(source: TableSource, note: Note, links: bool) -> pd.DataFrame:
         note(text)
     names = name_images([cells["path"] for _, cells in rows], source.bases)
     errors = find_duplicates(rows, "path", names)
-    parsed = [parse_row(cells, source.bases, source.group, location, errors, note) | {"id": name}
+    groups = find_groups([row.cells for row in rows], ("path", *OPTIONAL)) if source.group == "data" else []
+    parsed = [parse_row(cells, source.bases, source.group, location, errors, note)
+              | {"id": name, **group_cells(cells, groups)}
               for (location, cells), name in zip(rows, names, strict=True)]  # fmt: skip
     raise_errors(errors)
     note_blanks(source.file, rows, note)
@@ -83,7 +86,7 @@ def read_cells(source: TableSource, note: Note) -> tuple[Sheet, list[Row], str |
     """Return a CSV as written, its rows with values as the task names them, and one line about the differences."""
     key = f"{source.group}.columns" if source.group else ""
     optional = [name for name in OPTIONAL if source.group or name != "part"]
-    sheet = read_sheet(source.file, ("path",), optional, (), note, source.columns, key)
+    sheet = read_sheet(source.file, ("path",), optional, (), note, source.columns, key, source.group == "data")
     if not sheet.rows:
         raise DataError(f"{source.file} has a header but no rows")
     cells = sheet.rows[0].cells

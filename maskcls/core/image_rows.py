@@ -23,7 +23,7 @@ from maskcls.core.errors import DataError
 from maskcls.core.image_paths import locate, missing_file_message
 from maskcls.core.missing_files import report_missing
 from maskcls.core.person_ids import unify_ids
-from maskcls.core.table import COLUMNS, Note
+from maskcls.core.table import COLUMNS, Note, group_columns
 from maskcls.core.task import bin_age, encode
 
 
@@ -80,7 +80,9 @@ def build_table(rows: list[dict[str, Any]], bases: Sequence[Path], links: bool) 
     if "label" not in table:
         labels = encode(table["mask"], table["gender"], bin_age(table["age"].fillna(0)))
         table["label"] = np.where(table["mask"] >= 0, labels, -1)
-    return table[COLUMNS].reset_index(drop=True)
+    groups = group_columns(table)
+    table[groups] = table[groups].fillna("")
+    return table[[*COLUMNS, *groups]].reset_index(drop=True)
 
 
 def find_leaving_links(paths: Sequence[str], bases: Sequence[Path]) -> Iterator[str]:

@@ -18,7 +18,13 @@ SOFT_TARGET_COLUMNS = [f"soft{i}" for i in range(len(CLASSES))]  # target probab
 SCORING_COLUMNS = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scored"]
 FOLD_LABEL, FOLD_SOFT = "pseudo{}", "soft{}_{}"  # columns: a row's label and probabilities in a fold
 OWN_LABEL, NOT_TRAINED = -1, -2  # fold labels: the row keeps its label; the fold does not train on the row
+GROUP_PREFIX = "group."  # of the columns that no training uses: scores are shown for each of their values
 Note = Callable[[str], None]  # reports a remark about the data
+
+
+def group_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns by whose values the report groups images, such as group.race."""
+    return [name for name in table.columns if name.startswith(GROUP_PREFIX)]
 
 
 def with_fold_labels(table: pd.DataFrame, k: int) -> pd.DataFrame:
@@ -87,8 +93,8 @@ def eval_indices(table: pd.DataFrame) -> np.ndarray:
 
 
 def table_digest(table: pd.DataFrame) -> str:
-    """Return 8 hexadecimal digits of a table's rows and image contents, without the paths of the files."""
-    training = table[sorted(set(table.columns) - {*SCORING_COLUMNS, "content", "path"})]
+    """Return 8 hexadecimal digits of a table's rows and image contents, without paths and the report's groups."""
+    training = table[sorted(set(table.columns) - {*SCORING_COLUMNS, "content", "path", *group_columns(table)})]
     numbers = training.select_dtypes(["number", "bool"])
     texts = table[[*SCORING_COLUMNS, "content", *training.columns.difference(numbers.columns)]]
     digest = hashlib.sha256(texts.to_csv(index=False, lineterminator="\n").encode())

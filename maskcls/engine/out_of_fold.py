@@ -16,6 +16,7 @@ from maskcls.core.table import count_split_people, eval_indices, num_folds
 from maskcls.core.task import AGE_THRESHOLDS, CLASSES, FloatArray, IntArray
 from maskcls.engine.experiment import Experiment
 from maskcls.engine.fold import check_rows
+from maskcls.engine.reliability import measure_reliability
 from maskcls.evaluation.error_analysis import age_error
 from maskcls.evaluation.metrics import class_report, compute_scores, confusion_counts, mean_std
 from maskcls.evaluation.stacking import Doubles, decide
@@ -77,12 +78,14 @@ def summarize(experiment: Experiment, notes: Sequence[str]) -> dict[str, Any]:
         plain_scores = {"oof": compute_scores(labels, plain) | size, "eval": score_eval(table, evaluation)}
         decided = {"decision": {"bias": bias.tolist(), "plain": plain_scores}}
     notes = [*notes, *filter(None, [decision.note]), *conclusion_notes(fold_rows, experiment.cfg.epochs)]
+    axes = experiment.cfg.head.build().axes
     return {
         "run": run.id, "folds": fold_rows, "folds_mean": mean_over_folds(fold_rows),
         "oof": compute_scores(labels, probs) | size,
         "eval": score_eval(table, evaluation, bias), "people_on_both_sides": count_split_people(table),
         "select": experiment.cfg.select, "notes": notes, **decided,
         "per_class": class_report(labels, probs), "confusion": confusion_counts(labels, probs).tolist(),
+        **measure_reliability(table, rows, plain, probs, evaluation, bias, axes),
     }  # fmt: skip
 
 

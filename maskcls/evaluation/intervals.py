@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,12 +52,32 @@ def confidence_interval(
 
 def mean_interval(values: npt.NDArray[Any], groups: Sequence[str], level: float = 0.95) -> list[float] | None:
     """Return the interval of the mean of values ≥ 0 (N,) over the people `groups`; None below MIN_PEOPLE people."""
+    sums = person_sums(np.stack([values, np.ones(len(values))], 1), groups)
+    return jackknife_interval(sums, lambda totals: totals[:, 0] / totals[:, 1], level, low=0.0)
+
+
+def person_sums(values: npt.NDArray[Any], groups: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Return the sums (people, K) of the rows of values (N, K) of each person, in the order of first appearance."""
     codes, names = pd.factorize(np.asarray(groups, dtype=object))
-    if len(names) < MIN_PEOPLE:
+    sums = np.zeros((len(names), values.shape[1]))
+    np.add.at(sums, codes, values)
+    return sums
+
+
+def jackknife_interval(
+    sums: npt.NDArray[np.float64], statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[Any]],
+    level: float = 0.95, low: float = -np.inf, high: float = np.inf,
+) -> list[float] | None:  # fmt: skip
+    """Return the interval of a statistic of sums over people, (people, …), clipped to its range; None below MIN_PEOPLE.
+
+    `statistic` maps totals (K, …) to values (K,). The interval is that of `confidence_interval`, for any statistic.
+    """
+    if len(sums) < MIN_PEOPLE:
         return None
-    sums, counts = np.bincount(codes, values), np.bincount(codes)
-    mean, margin = values.mean(), jackknife_margin((sums.sum() - sums) / (counts.sum() - counts), level)
-    return [float(max(mean - margin, 0.0)), float(mean + margin)]
+    total = sums.sum(0, keepdims=True)
+    value, *others = statistic(np.concatenate([total, total - sums]))
+    margin = jackknife_margin(np.array(others), level)
+    return [float(max(value - margin, low)), float(min(value + margin, high))]
 
 
 def jackknife_margin(leave_one_out: npt.NDArray[Any], level: float) -> float:

@@ -105,18 +105,35 @@ def classes(results: RunResults, theme: Theme) -> Figure:
 
 
 def calibration(results: RunResults, theme: Theme) -> Figure:
-    """Return accuracy against confidence, and the number of images in each bin."""
-    table, error = calibration_bins(results.oof)
+    """Return accuracy against confidence with intervals over people, and the images in each bin, before and after
+    temperature scaling if the metrics have it."""
+    parts = reliability_parts(results)
     figure, (top, low) = new_figure(theme, 5.6, 4.8, nrows=2, sharex=True, height_ratios=[3, 1])
-    top.plot([0, 1], [0, 1], color=theme.ink, linestyle="--", linewidth=1, label="perfect")
-    label = f"this run, calibration error {error:.3f}"
-    top.plot(table["sure"], table["right"], "o-", color=theme.good, clip_on=False, label=label)
+    top.plot([0, 1], [0, 1], color=theme.ink, linestyle="--", linewidth=1)
+    for i, (label, rows) in enumerate(parts):
+        color, shift = (theme.good, theme.series[1])[i], (i - (len(parts) - 1) / 2) * 0.046
+        x, accuracy = [row["confidence"] for row in rows], [row["accuracy"] for row in rows]
+        top.plot(x, accuracy, "o-", color=color, clip_on=False, label=label, markersize=5)
+        for row in (row for row in rows if row["interval"]):
+            top.plot([row["confidence"]] * 2, row["interval"], color=color, linewidth=1.4, alpha=0.7)
+        bars = [(row["bin"] + 0.5) / BINS + shift for row in rows]
+        low.bar(bars, [row["photos"] for row in rows], width=0.092 / len(parts), color=color)
     top.set(xlim=(0, 1), ylim=(0, 1))
     set_titles(top, theme, "", "accuracy")
     legend(top, theme, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
-    low.bar((table.index + 0.5) / BINS, table["n"], width=0.092, color=theme.good)
     set_titles(low, theme, f"confidence (n={len(results.oof)}, {BINS} bins)", "images")
     return figure
+
+
+def reliability_parts(results: RunResults) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the label and the bins of each reliability curve."""
+    if stored := results.metrics.get("calibration"):
+        errors = {part: stored["oof"]["class"][part]["calibration_error"] for part in ("before", "after")}
+        return [(f"{part}, error {error:.3f}", stored["bins"][part]) for part, error in errors.items()]
+    table, error = calibration_bins(results.oof)
+    rows = [{"bin": i, "confidence": row.sure, "accuracy": row.right, "photos": row.n, "interval": None}
+            for i, row in table.iterrows()]  # fmt: skip
+    return [(f"this run, calibration error {error:.3f}", rows)]
 
 
 def errors(results: RunResults, theme: Theme) -> Figure | None:

@@ -15,6 +15,7 @@ from maskcls.evaluation.calibration import calibration_bins
 from maskcls.evaluation.error_analysis import count_wrong_attributes
 from maskcls.reporting.figures import RunResults, render_figures
 from maskcls.reporting.html import data_uri, render_template, thumbnail
+from maskcls.reporting.reliability import reliability_context
 from maskcls.reporting.summary import (
     HEADS,
     Numbers,
@@ -76,6 +77,7 @@ def render_report(run: Run, metrics: Numbers, table: pd.DataFrame, oof: pd.DataF
         "epochs": len(run.history()),
         "unlabelled": int((table["part"] == "eval").sum()),
     }
+    values |= reliability_context(metrics)
     return render_template("run_report.html.j2", values, score=format_score)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from maskcls.core.task import AGE_THRESHOLDS
 from maskcls.evaluation.metrics import SCORES
+from maskcls.reporting.reliability import reliability_notes
 from maskcls.storage.run import Run
 from maskcls.system import console
 from maskcls.system.safe_reading import read_json
@@ -35,6 +36,8 @@ def print_summary(run: Run, metrics: Numbers) -> None:
             console.info(note, "bold yellow")
         if note.startswith("decision="):
             console.info(note, "bold")
+    for note in reliability_notes(run, metrics):
+        console.info(note)
     console.info(str(run.path))
     if run.report_path.exists():
         console.info(str(run.report_path))

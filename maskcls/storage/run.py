@@ -15,7 +15,7 @@ import yaml
 
 from maskcls.core.config import Config
 from maskcls.core.errors import RunError, unknown_message
-from maskcls.core.table import SCORING_COLUMNS
+from maskcls.core.table import SCORING_COLUMNS, group_columns
 from maskcls.storage.predictions import FoldPredictions, Predictions
 from maskcls.storage.run_files import read_about, read_history, read_metrics, read_table
 from maskcls.storage.run_paths import Part, RunPaths
@@ -96,7 +96,7 @@ class Run(RunPaths):
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The image table, read once: id, person, label, part, fold, scored, content ("" in runs of older versions)."""
+        """The image table, read once: id, person, label, part, fold, scored, content ("" in older runs), and groups."""
         return read_table(self.table_path)
 
     @property
@@ -143,7 +143,7 @@ class Run(RunPaths):
 
     def write_table(self, table: pd.DataFrame) -> None:
         """Write the image table without paths."""
-        columns = table[[*SCORING_COLUMNS, "content"]]
+        columns = table[[*SCORING_COLUMNS, "content", *group_columns(table)]]
         write_text(self.table_path, columns.to_csv(index=False, lineterminator="\n"))
 
     def bind_data(

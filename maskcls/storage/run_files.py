@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from maskcls.core.table import GROUP_PREFIX
 from maskcls.core.task import CLASSES
 from maskcls.storage.predictions import check_ids
 from maskcls.storage.schemas import About, Metrics, Record
@@ -64,9 +65,9 @@ def read_with_schema(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read table.csv: id, person, label, part, fold, scored, content ("" in runs of older versions)."""
+    """Read table.csv: id, person, label, part, fold, scored, content ("" in runs of older versions), and the groups."""
     with wrap_read_errors(path):
-        table = read_csv(path, TABLE_COLUMNS, {"content": str})
+        table = read_csv(path, TABLE_COLUMNS, {"content": str}, GROUP_PREFIX)
         check_ids(table["id"])
         fold, label, scored = table["fold"], table["label"], table["scored"]
         is_train = table["part"] == "train"

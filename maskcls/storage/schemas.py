@@ -70,6 +70,102 @@ class Decision(Part):
     plain: Plain
 
 
+class CalibrationScores(Part):
+    """Log loss and calibration error, or their differences, with intervals over people."""
+
+    log_loss: float
+    log_loss_interval: Interval | None = None
+    calibration_error: float
+    calibration_error_interval: Interval | None = None
+
+
+class CalibrationView(Part):
+    """The scores of the 18 classes or of one attribute, before and after temperature scaling."""
+
+    before: CalibrationScores
+    after: CalibrationScores
+    difference: CalibrationScores
+
+
+class ReliabilityBin(Part):
+    """The images with a confidence in one of the bins."""
+
+    bin: Index
+    confidence: UnitInterval
+    accuracy: UnitInterval
+    interval: Interval | None = None
+    photos: Index
+
+
+class ReliabilityBins(Part):
+    """The bins before and after temperature scaling."""
+
+    before: list[ReliabilityBin]
+    after: list[ReliabilityBin]
+
+
+class Calibration(Part):
+    """Temperatures, and scores before and after them: out of fold, cross-fitted, and of the evaluation set."""
+
+    temperatures: dict[str, NonNegativeFloat]  # of a fold's model
+    mean_temperatures: dict[str, NonNegativeFloat]  # of the mean of the folds, which predicts new photos
+    oof: dict[str, CalibrationView]
+    eval: dict[str, CalibrationView] | None
+    bins: ReliabilityBins
+
+
+class SetScores(Part):
+    """Coverage and mean size of prediction sets."""
+
+    covered: UnitInterval
+    covered_interval: Interval | None = None
+    size: NonNegativeFloat
+    photos: Index
+
+
+class PredictionSets(Part):
+    """The prediction sets of a promised coverage."""
+
+    coverage: UnitInterval
+    oof: SetScores
+    eval: SetScores | None
+
+
+class GroupScores(Part):
+    """The scores of a group of people; intervals are missing below 20 people."""
+
+    value: str
+    people: Index
+    photos: Index
+    f1: UnitInterval
+    accuracy: UnitInterval
+    calibration_error: UnitInterval
+    covered: UnitInterval
+    f1_interval: Interval | None = None
+    accuracy_interval: Interval | None = None
+    calibration_error_interval: Interval | None = None
+    covered_interval: Interval | None = None
+
+
+class Gap(Part):
+    """The largest gap between two groups by a score, and the share of permutations of people with one as large."""
+
+    worst: str
+    best: str
+    gap: NonNegativeFloat
+    p: UnitInterval
+    permutations: Index
+
+
+class Groups(Part):
+    """The scores of the groups of one column."""
+
+    column: str
+    rows: list[GroupScores]
+    gaps: dict[str, Gap]
+    unknown: Index = 0  # images without a value
+
+
 class Metrics(Part):
     """metrics.json: the closing metrics of a finished run."""
 
@@ -78,6 +174,9 @@ class Metrics(Part):
     eval: EvalScores | None
     people_on_both_sides: Index
     decision: Decision | None = None  # only if a bias was fitted
+    calibration: Calibration | None = None  # these three are missing in runs of older versions
+    sets: PredictionSets | None = None
+    groups: list[Groups] | None = None
 
 
 class About(Part):

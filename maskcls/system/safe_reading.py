@@ -185,8 +185,13 @@ def read_tensors(path: Path, legacy: bool = False) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def read_csv(path: Path, types: Mapping[str, Any], optional: Mapping[str, Any] = MappingProxyType({})) -> pd.DataFrame:
-    """Return the columns of a CSV named in `types`, and those in `optional` if present; raise ValueError if invalid."""
+def read_csv(
+    path: Path, types: Mapping[str, Any], optional: Mapping[str, Any] = MappingProxyType({}), prefix: str | None = None
+) -> pd.DataFrame:
+    """Return the columns of a CSV named in `types`, those in `optional` if present, and as text those with a prefix.
+
+    Raise ValueError if the content is invalid.
+    """
     import pandas as pd
 
     content = read_bytes(path)
@@ -194,6 +199,8 @@ def read_csv(path: Path, types: Mapping[str, Any], optional: Mapping[str, Any] =
     if len(header) == MAX_HEADER or b'"' in header:
         raise FormatError(f"expected column names without quotes in the first line, in less than {MAX_HEADER} bytes")
     names = header.decode("utf-8").rstrip("\r").split(",")
+    prefixed = [name for name in names if prefix and name.startswith(prefix)]
+    optional = {**optional, **dict.fromkeys(prefixed, str)}
     for name in (*types, *(name for name in optional if name in names)):
         if names.count(name) != 1:
             raise FormatError(f"expected one column {name}, got {names.count(name)}")

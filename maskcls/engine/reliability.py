@@ -1,0 +1,106 @@
+"""Calibration, prediction sets and groups of people in the closing metrics of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from maskcls.core.table import GROUP_PREFIX, eval_indices, group_columns
+from maskcls.core.task import CLASSES, FloatArray, IntArray
+from maskcls.evaluation.calibration import compare_calibration, reliability
+from maskcls.evaluation.conformal import DEFAULT_COVERAGE, ConformalSets, PersonScores, leave_one_out_p_values
+from maskcls.evaluation.fairness import group_scores
+from maskcls.evaluation.intervals import mean_interval
+from maskcls.evaluation.stacking import Doubles, decide
+from maskcls.evaluation.temperature import (
+    Axes,
+    cross_fit_temperatures,
+    fit_mean_temperatures,
+    fit_temperatures,
+)
+
+Covered = npt.NDArray[np.bool_]  # (N,): True where a prediction set has the class
+
+
+def measure_reliability(
+    table: pd.DataFrame, rows: pd.DataFrame, plain: FloatArray, probs: FloatArray, evaluation: npt.NDArray[Any],
+    bias: Doubles | None, axes: Axes,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the closing metrics `calibration` (None with one person), `sets` and `groups`.
+
+    `rows` of the table are predicted out of fold, with probabilities `plain` and, after the run's decision, `probs`
+    (N, 18); `evaluation` (folds, M, 18 or more) are the folds' predictions of the evaluation rows, before it.
+    """
+    folds = evaluation[..., : len(CLASSES)].astype(np.float32)
+    sets, covered = measure_sets(table, rows, plain, folds)
+    columns = {name.removeprefix(GROUP_PREFIX): rows[name].tolist() for name in group_columns(rows)}
+    persons = rows["person"].tolist()
+    groups = group_scores(rows["label"].to_numpy(), probs, covered, persons, columns)
+    return {
+        "calibration": measure_calibration(table, rows, probs, folds, bias, axes) if len(set(persons)) > 1 else None,
+        "sets": sets, "groups": groups,
+    }  # fmt: skip
+
+
+def labelled_eval(table: pd.DataFrame) -> tuple[Covered, IntArray, list[str]]:
+    """Return which evaluation rows have labels, (M,), and the labels and people of those."""
+    rows = table.iloc[eval_indices(table)]
+    has_label = rows["scored"].to_numpy(bool)
+    return has_label, rows["label"].to_numpy()[has_label], rows["person"][has_label].tolist()
+
+
+def measure_calibration(
+    table: pd.DataFrame, rows: pd.DataFrame, probs: FloatArray, folds: FloatArray, bias: Doubles | None, axes: Axes
+) -> dict[str, Any]:
+    """Return temperatures, and log loss and calibration error before and after, with intervals over people.
+
+    Out of fold, temperatures are cross-fitted by person; the evaluation set is calibrated as new photos are.
+    """
+    labels, persons = rows["label"].to_numpy(), rows["person"].tolist()
+    after = cross_fit_temperatures(probs, labels, persons, axes)
+    decided, mean = decide(folds, bias), decide(folds.mean(0), bias)
+    single = fit_temperatures(probs, labels, axes)
+    new = fit_mean_temperatures(probs, labels, axes, decided, mean) if len(folds) > 1 and folds.shape[1] else single
+    has_label, truth, people = labelled_eval(table)
+    return {
+        "temperatures": single.to_dict(), "mean_temperatures": new.to_dict(),
+        "oof": compare_calibration(labels, probs, after, persons),
+        "eval": compare_calibration(truth, mean[has_label], new.apply(mean[has_label]), people) if len(truth) else None,
+        "bins": {"before": reliability(labels, probs, persons), "after": reliability(labels, after, persons)},
+    }  # fmt: skip
+
+
+def measure_sets(
+    table: pd.DataFrame, rows: pd.DataFrame, plain: FloatArray, folds: FloatArray
+) -> tuple[dict[str, Any], Covered]:
+    """Return coverage and size of the prediction sets, and which out-of-fold rows (N,) the sets cover.
+
+    A row's set is made from the scores of the other people of its fold, an evaluation row's from all people.
+    """
+    labels, persons, alpha = rows["label"].to_numpy(), rows["person"].to_numpy(object), 1 - DEFAULT_COVERAGE
+    covered, sizes, scores = np.zeros(len(rows), bool), np.zeros(len(rows)), []
+    for k in range(len(folds)):
+        inside = (rows["fold"] == k).to_numpy()
+        part = plain[inside], labels[inside], persons[inside].tolist()
+        scores.append(PersonScores.of(*part))
+        sets = ConformalSets((scores[-1],)).predict(part[0][None], DEFAULT_COVERAGE)
+        covered[inside] = (leave_one_out_p_values(*part) > alpha) | (part[0].argmax(1) == part[1])
+        sizes[inside] = sets.sum(1)
+    has_label, truth, people = labelled_eval(table)
+    result = {"coverage": DEFAULT_COVERAGE, "oof": describe_sets(covered, sizes, persons.tolist()), "eval": None}
+    if len(truth):
+        sets = ConformalSets(tuple(scores)).predict(folds[:, has_label], DEFAULT_COVERAGE)
+        result["eval"] = describe_sets(sets[np.arange(len(truth)), truth], sets.sum(1), people)
+    return result, covered
+
+
+def describe_sets(covered: Covered, sizes: npt.NDArray[Any], person_ids: list[str]) -> dict[str, Any]:
+    """Return the share of images whose set has their class, with its interval over people, and the mean set size."""
+    interval = mean_interval(covered.astype(float), person_ids)
+    return {
+        "covered": float(covered.mean()), "covered_interval": interval and [interval[0], min(interval[1], 1.0)],
+        "size": float(sizes.mean()), "photos": len(covered),
+    }  # fmt: skip

@@ -1,0 +1,186 @@
+"""Temperature scaling of each head: probabilities are sharpened or flattened, and the best value of a head stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+
+from maskcls.core.task import ATTRIBUTES, SHAPE, FloatArray, IntArray, decode
+from maskcls.evaluation.stacking import TINY, Doubles, cross_fit
+
+Axes = tuple[tuple[int, ...], ...]  # of each head, its axes of the (mask, gender, age) cube
+JOINT: Axes = ((0, 1, 2),)  # one head of 18 classes
+LARGEST = 10.0  # temperature; the smallest is its inverse
+NUM_ROUNDS, SETTLED = 10, 1e-3  # of the fixed point in `fit_mean_temperatures`: at most, and change of log T at its end
+MAX_IMAGES = 4000  # without labels that `fit_mean_temperatures` reads, evenly spaced
+NUM_STEPS, TOLERANCE = 200, 1e-7  # of the fit of the classes to the heads' tempered marginals
+FOLDS = 5  # of cross-fitting
+
+
+@dataclass(frozen=True)
+class Temperatures:
+    """A temperature for each head; applied to probabilities, never to logits, so it also fits means of models."""
+
+    axes: Axes
+    values: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the temperatures by the name of their head: mask, gender and age, or class for one of 18 classes."""
+        return dict(zip(head_names(self.axes), self.values, strict=True))
+
+    def apply(self, probs: FloatArray) -> FloatArray:
+        """Return probabilities (N, 18) whose marginal of each head h is softmax(log p_h / temperature).
+
+        A product of heads remains one. Of a mixture of products, such as the mean of folds, the result is the
+        distribution nearest to it (by KL divergence) that has these marginals, found by iterative proportional
+        fitting (Deming & Stephan 1940), so that temperatures of 1 change nothing. The best value of each head stays;
+        of a mixture, the best of the 18 classes may differ where two were about as probable.
+        """
+        cube = np.maximum(probs.astype(np.float64), TINY)
+        cube /= cube.sum(1, keepdims=True)
+        logs = [np.log(part) for part in head_marginals(cube, self.axes)]
+        targets = [temper(part, value) for part, value in zip(logs, self.values, strict=True)]
+        return fit_marginals(cube, targets, self.axes).astype(np.float32)
+
+
+def head_names(axes: Axes) -> list[str]:
+    """Return the name of each head: of its attributes, or class for all of them."""
+    names = list(ATTRIBUTES)
+    return ["class" if len(part) == len(names) else "_".join(names[axis] for axis in part) for part in axes]
+
+
+def head_marginals(probs: npt.NDArray[Any], axes: Axes) -> list[npt.NDArray[Any]]:
+    """Return the marginal of each head, (N, its size), from probabilities (N, 18)."""
+    cube = probs.reshape(-1, *SHAPE)
+    return [cube.sum(other_axes(part)).reshape(len(cube), -1) for part in axes]
+
+
+def head_labels(labels: IntArray, axes: Axes) -> list[IntArray]:
+    """Return the label of each head, (N,), from classes (N,)."""
+    values = decode(labels)
+    return [np.ravel_multi_index([values[axis] for axis in part], [SHAPE[axis] for axis in part]).astype(np.int64)
+            for part in axes]  # fmt: skip
+
+
+def other_axes(part: Sequence[int]) -> tuple[int, ...]:
+    """Return the axes of the (N, mask, gender, age) cube that a head does not have."""
+    return tuple(axis + 1 for axis in range(len(SHAPE)) if axis not in part)
+
+
+def temper(logs: Doubles, temperature: float) -> Doubles:
+    """Return softmax(logs / temperature), (N, K)."""
+    scaled = logs / temperature
+    return np.exp(scaled - log_sum(scaled)[:, None])
+
+
+def log_sum(logs: Doubles) -> Doubles:
+    """Return the log of the sum of exponentials of each row, (N,)."""
+    return np.logaddexp.reduce(logs, axis=1)
+
+
+def fit_marginals(probs: Doubles, targets: Sequence[Doubles], axes: Axes) -> Doubles:
+    """Return probabilities (N, 18) scaled until each head has its target marginal, (N, its size)."""
+    cube = probs.reshape(-1, *SHAPE).copy()
+    for _ in range(NUM_STEPS):
+        change = 0.0
+        for part, target in zip(axes, targets, strict=True):
+            ratio = target / cube.sum(other_axes(part)).reshape(len(cube), -1)
+            change = max(change, float(np.abs(ratio - 1).max(initial=0)))
+            shape = [len(cube), *(size if axis in part else 1 for axis, size in enumerate(SHAPE))]
+            cube *= ratio.reshape(shape)
+        if change < TOLERANCE:
+            break
+    flat = cube.reshape(len(cube), -1)
+    return flat / flat.sum(1, keepdims=True)
+
+
+def fit_temperatures(probs: FloatArray, labels: IntArray, axes: Axes) -> Temperatures:
+    """Return the temperature of each head with the smallest log loss of labels (N,) (Guo et al. 2017).
+
+    `probs` (N, 18) must be of models that were not trained on these people, as those out of fold are.
+    """
+    parts = zip(log_marginals(probs, axes), head_labels(labels, axes), strict=True)
+    return Temperatures(axes, tuple(best_temperature(lambda t, z=z, y=y: tempered_loss(z, y, t)) for z, y in parts))  # type: ignore[misc]
+
+
+def cross_fit_temperatures(probs: FloatArray, labels: IntArray, person_ids: Sequence[str], axes: Axes) -> FloatArray:
+    """Return probabilities (N, 18), each with temperatures that were fitted to other people.
+
+    ConfigError with fewer than two people.
+    """
+
+    def fit(rows: FloatArray, truth: IntArray) -> tuple[Doubles]:
+        return (np.array(fit_temperatures(rows[0], truth, axes).values),)
+
+    def apply(rows: FloatArray, values: Doubles) -> FloatArray:
+        return Temperatures(axes, tuple(values.tolist())).apply(rows[0])
+
+    return cross_fit("calibration", probs[None], labels, person_ids, FOLDS, fit, apply)[0]
+
+
+def fit_mean_temperatures(
+    probs: FloatArray, labels: IntArray, axes: Axes, folds: FloatArray, mean: FloatArray
+) -> Temperatures:
+    """Return temperatures for the mean of the folds' models, from out-of-fold rows and images without labels.
+
+    `probs` (N, 18) and `labels` (N,) are out of fold, each row predicted by one model; `folds` (K, M, 18) and `mean`
+    (M, 18) are the predictions of the K models and of their mean for images that none was trained on.
+
+    A temperature that fits single models does not fit their mean, which is less confident and more often right
+    (Rahaman & Thiery 2021). No labelled row has predictions of the mean, but its log loss is that of the single models
+    less a gain that needs no label: with z_k = log p_k of a model and z = log of the mean, the log loss at temperature
+    T is E[logsumexp(z / T)] − E[z(label)] / T, and E[z(label)] = E[z_k(label)] + E[(z − mean of z_k)(label)]. The first
+    term is known out of fold; the second, the gain at the label, is small and taken as its expectation under the
+    tempered mean itself, to a fixed point.
+
+    On five folds of real faces (head=years, 800 people out of fold, 1,400 images of 200 other people), temperatures
+    of mask, gender and age were 0.94, 1.43 and 1.20 for single models and 0.88, 1.04 and 0.96 by this method for the
+    mean; fitted to the labels of the 1,400 images, 0.89, 1.19 and 0.88.
+    """
+    step = -(-len(mean) // MAX_IMAGES) or 1
+    folds, mean = folds[:, ::step], mean[::step]
+    parts = zip(log_marginals(probs, axes), head_labels(labels, axes), log_marginals(mean, axes),
+                zip(*(log_marginals(fold, axes) for fold in folds), strict=True), strict=True)  # fmt: skip
+    return Temperatures(axes, tuple(mean_temperature(*part) for part in parts))
+
+
+def mean_temperature(single: Doubles, labels: IntArray, mean: Doubles, folds: Sequence[Doubles]) -> float:
+    """Return the temperature of the mean of models for one head, all given as log-probabilities (rows, K)."""
+    gain = mean - np.mean(folds, axis=0)
+    temperature = 1.0
+    for _ in range(NUM_ROUNDS):
+        expected = float((temper(mean, temperature) * gain).sum(1).mean())
+
+        def loss(t: float, expected: float = expected) -> float:
+            spread = np.mean([log_sum(fold / t).mean() for fold in folds])
+            change = spread - log_sum(mean / t).mean() + expected / t
+            return float(tempered_loss(single, labels, t) - change)
+
+        previous, temperature = temperature, best_temperature(loss)
+        if abs(np.log(temperature / previous)) < SETTLED:
+            break
+    return temperature
+
+
+def log_marginals(probs: FloatArray, axes: Axes) -> list[Doubles]:
+    """Return the log of each head's marginal, (N, its size)."""
+    return [np.log(np.maximum(part, TINY)) for part in head_marginals(probs.astype(np.float64), axes)]
+
+
+def tempered_loss(logs: Doubles, labels: IntArray, temperature: float) -> float:
+    """Return the log loss of log-probabilities (N, K) at a temperature."""
+    at_label = logs[np.arange(len(logs)), labels] / temperature
+    return float((log_sum(logs / temperature) - at_label).mean())
+
+
+def best_temperature(loss: Callable[[float], float]) -> float:
+    """Return the temperature with the smallest loss, between 1 / LARGEST and LARGEST."""
+    bound = float(np.log(LARGEST))
+    result = minimize_scalar(lambda x: loss(float(np.exp(x))), bounds=(-bound, bound), method="bounded",
+                             options={"xatol": 1e-4})  # fmt: skip
+    return float(np.exp(result.x))

@@ -1,0 +1,93 @@
+"""Calibration, prediction sets and groups of people as rows of tables, for the report and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from maskcls.evaluation.intervals import MIN_PEOPLE
+from maskcls.storage.run import Run
+
+Numbers = Mapping[str, Any]
+VIEWS = {"class": "18 classes", "mask": "mask", "gender": "gender", "age": "age class"}
+GROUP_HEADS = {"f1": "F1", "accuracy": "accuracy", "calibration_error": "calibration error", "covered": "in its set"}
+SIGNIFICANCE = 0.05
+
+
+def reliability_context(metrics: Numbers) -> dict[str, Any]:
+    """Return the template values of calibration, sets and groups, empty for metrics of older versions."""
+    calibration, groups = metrics.get("calibration"), metrics.get("groups") or []
+    num_tests = sum(len(part["gaps"]) for part in groups)
+    return {
+        "temperatures": temperature_rows(calibration) if calibration else [],
+        "calibration_tables": list(calibration_tables(calibration)) if calibration else [],
+        "sets": metrics.get("sets"),
+        "groups": [part | {"rows": list(group_rows(part)), "gaps": list(describe_gaps(part))} for part in groups],
+        "group_heads": list(GROUP_HEADS.values()), "min_people": MIN_PEOPLE, "num_tests": num_tests,
+        "significance": SIGNIFICANCE / max(num_tests, 1),
+        "further": [part["column"] for part in groups[1:]],
+    }  # fmt: skip
+
+
+def temperature_rows(calibration: Numbers) -> list[tuple[str, float, float]]:
+    """Return name, temperature of a fold's model and of the folds' mean of each head."""
+    means = calibration["mean_temperatures"]
+    return [(VIEWS.get(name, name), value, means[name]) for name, value in calibration["temperatures"].items()]
+
+
+def calibration_tables(calibration: Numbers) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
+    """Yield the title of each part, and its rows: a view with its scores before and after, and their differences."""
+    for part, title in (("oof", "out of fold"), ("eval", "evaluation set")):
+        if views := calibration[part]:
+            yield title, [(VIEWS.get(name, name), calibration_cells(view)) for name, view in views.items()]
+
+
+def calibration_cells(view: Numbers) -> list[str]:
+    """Return before, after and difference of log loss and of calibration error, with intervals."""
+    parts = (("before", ".4f"), ("after", ".4f"), ("difference", "+.4f"))
+    return [format_interval(view[part], name, digits) for name in ("log_loss", "calibration_error")
+            for part, digits in parts]  # fmt: skip
+
+
+def format_interval(scores: Numbers, name: str, digits: str) -> str:
+    """Return a score with its interval in brackets, if it has one."""
+    interval, value = scores.get(f"{name}_interval"), f"{scores[name]:{digits}}".replace("-", "−")
+    if interval is None:
+        return value
+    low, high = (f"{bound:{digits}}".replace("-", "−") for bound in interval)
+    return f"{value} [{low}, {high}]"
+
+
+def group_rows(part: Numbers) -> Iterator[dict[str, Any]]:
+    """Yield name, numbers and cells of each group; a cell is its text and whether it is the worst of a score."""
+    for row in part["rows"]:
+        worst = [part["gaps"].get(name, {}).get("worst") == row["value"] for name in GROUP_HEADS]
+        cells = [format_interval(row, name, ".3f") for name in GROUP_HEADS]
+        yield {**row, "cells": list(zip(cells, worst, strict=True))}
+
+
+def describe_gaps(part: Numbers) -> Iterator[str]:
+    """Yield a line for the largest gap of each score: both groups, the gap, and how often chance has one as large."""
+    values = {row["value"]: row for row in part["rows"]}
+    for name, gap in part["gaps"].items():
+        worst, best = ((value, values[value][name]) for value in (gap["worst"], gap["best"]))
+        yield (f"{GROUP_HEADS[name]}: worst {worst[0]} ({worst[1]:.3f}), best {best[0]} ({best[1]:.3f}), gap "
+               f"{gap['gap']:.3f}; {describe_chance(gap)}")  # fmt: skip
+
+
+def describe_chance(gap: Numbers) -> str:
+    """Return how often permuted groups have a gap as large."""
+    return f"p = {gap['p']:.4f}, from {gap['permutations']:,} permutations of people"
+
+
+def reliability_notes(run: Run, metrics: Numbers) -> Iterator[str]:
+    """Yield lines for the terminal: what calibration would gain, and the worst group by accuracy of each column."""
+    if calibration := metrics.get("calibration"):
+        before, after = (calibration["oof"]["class"][part]["calibration_error"] for part in ("before", "after"))
+        yield (f"calibration error out of fold {before:.3f}, after temperature scaling {after:.3f}: "
+               f"maskcls predict runs='[{run.id}]' calibrate=true")  # fmt: skip
+    for part in metrics.get("groups") or ():
+        if gap := part["gaps"].get("accuracy"):
+            difference = f"{gap['gap']:.3f} below {gap['best']} (p = {gap['p']:.4f})"
+            yield f"accuracy by {part['column']}: worst {gap['worst']}, {difference}"
+
