@@ -19,11 +19,13 @@ if "GOMP_SPINCOUNT" not in os.environ and getattr(os, "getloadavg", lambda: (0.0
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def load(run: str | Path, runs_dir: str | Path = "runs") -> Predictor:
+def load(run: str | Path, runs_dir: str | Path = "runs", calibrated: bool = False) -> Predictor:
     """Return a trained model as a function: images → probabilities (N, 18) float32, in the order of `model.classes`.
 
     Images are paths, PIL images or uint8 RGB arrays, one or many. `model.predict(images)` returns names of classes,
     and `model.predict_ages(images)` of a model with head=years the expected age and its standard deviation, (N, 2).
+    `model.sets(images, coverage=0.9)` of a finished run returns the classes that each image may have. `calibrated`
+    scales the probabilities of a finished run by temperatures fitted out of fold; the predicted classes stay.
 
     `run` is the folder of a run or its name in `runs_dir`, the folder of a fold or a checkpoint file; RunError for any
     other. A run that is not finished has the folds and epochs that are trained so far, and a line reports which. The
@@ -31,4 +33,4 @@ def load(run: str | Path, runs_dir: str | Path = "runs") -> Predictor:
     """
     from maskcls.inference import predictor
 
-    return predictor.load(run, runs_dir)
+    return predictor.load(run, runs_dir, calibrated)

@@ -18,6 +18,9 @@ from maskcls.config.validation import to_container, validate
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Component
 from maskcls.data.pixel_cache import load_pixels
+from maskcls.evaluation.calibration import compare_view
+from maskcls.evaluation.temperature import Temperatures
+from maskcls.inference.calibration import finished_runs, fit_calibration
 from maskcls.inference.ensemble import blend_models, member_weights, mix_ages, print_labelled_scores
 from maskcls.inference.evaluation_set import (
     check_run,
@@ -27,13 +30,16 @@ from maskcls.inference.evaluation_set import (
     stored_predictions,
 )
 from maskcls.inference.photos import list_photos, name_output
-from maskcls.inference.predictor import Predictor, restore_component
+from maskcls.inference.predictor import Predictor
+from maskcls.inference.restoring import restore_component
 from maskcls.inference.submission import write_labels, write_submission
+from maskcls.reporting.reliability import describe_calibration
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.trained_model import TrainedModel, open_model
 from maskcls.system import console, distributed
 from maskcls.system.file_digests import file_digests
 
+CALIBRATE = "calibrate=true"
 PLACEHOLDERS = {"data": {"name": "synthetic"}, "tta": {"name": "none"}}  # validated instead of the runs' own
 
 
@@ -52,6 +58,7 @@ class PredictConfig:
     photos: str | list[str] | None
     out: str | None
     overwrite: bool
+    calibrate: bool
     runs_dir: str
     cache_dir: str
     precision: Literal["fp32", "bf16", "fp16"] | None
@@ -78,12 +85,15 @@ def predict(raw: DictConfig | Mapping[str, Any]) -> float | None:
     hardware = cfg.hardware.build()
     distributed.init_process_group(hardware.device)
     models = [open_model(name, cfg.runs_dir) for name in cfg.runs]
+    if cfg.calibrate:
+        finished_runs(models, CALIBRATE)  # before any work
     ensemble, score = blend_models(cfg.blend, models)
+    temperatures = fit_calibration(models, CALIBRATE, ensemble.oof, ensemble) if cfg.calibrate else None
     tta = None if "tta" in unset else cfg.tta
     if tta and any(tta != restore_component(model, "tta") for model in models):
         console.info(f"tta={tta.name} applies to the predictions; out-of-fold scores use each run's own tta", "yellow")
     if images is None:
-        predict_eval(cfg, models, ensemble, tta, hardware, out, use_run_data="data" in unset)
+        predict_eval(cfg, models, ensemble, temperatures, tta, hardware, out, use_run_data="data" in unset)
     else:
         found = [compute_predictions(model, images, cfg, tta, hardware) for model in models]
         members = np.stack([one.probs for one in found])
@@ -91,13 +101,14 @@ def predict(raw: DictConfig | Mapping[str, Any]) -> float | None:
         if (images["label"] >= 0).any():
             images = images.assign(content=file_digests(list(images["path"]), Path(cfg.cache_dir)))
         print_labelled_scores("photos", images, models, cfg.blend, members, probs)
-        write_labels(Predictions(images["id"].to_numpy(str), probs, ages=ages), out, cfg.overwrite)
+        predictions = Predictions(images["id"].to_numpy(str), probs, ages=ages)
+        write_labels(apply_temperatures(predictions, images, temperatures), out, cfg.overwrite)
     return score
 
 
 def predict_eval(
-    cfg: PredictConfig, models: Sequence[TrainedModel], ensemble: Blend, tta: Component | None, hardware: Hardware,
-    out: Path, use_run_data: bool,
+    cfg: PredictConfig, models: Sequence[TrainedModel], ensemble: Blend, temperatures: Temperatures | None,
+    tta: Component | None, hardware: Hardware, out: Path, use_run_data: bool,
 ) -> None:  # fmt: skip
     """Write the submission of the evaluation set, from stored predictions where they apply."""
     cache = Path(cfg.cache_dir)
@@ -112,7 +123,25 @@ def predict_eval(
     members = np.stack([one.probs for one in found])
     probs, ages = ensemble(members), mix_ages(found, member_weights(cfg.blend, ensemble))
     print_labelled_scores("evaluation", table, models, cfg.blend, members, probs)
-    write_submission(Predictions(table["id"].to_numpy(str), probs, out, ages), out, cfg.overwrite)
+    predictions = Predictions(table["id"].to_numpy(str), probs, out, ages)
+    write_submission(apply_temperatures(predictions, table, temperatures), out, cfg.overwrite)
+
+
+def apply_temperatures(
+    predictions: Predictions, table: pd.DataFrame, temperatures: Temperatures | None
+) -> Predictions:
+    """Return calibrated predictions of the rows of a table, with the same classes; print what it changes on labels."""
+    if temperatures is None:
+        return predictions
+    calibrated = predictions.calibrate(temperatures.apply)
+    if (has_label := (table["label"] >= 0).to_numpy()).any():
+        rows = table[has_label]
+        scores = compare_view(
+            rows["label"].to_numpy(np.int64), predictions.probs[has_label], calibrated.probs[has_label],
+            rows["person"].tolist(),
+        )  # fmt: skip
+        console.info(f"{CALIBRATE}: {describe_calibration(scores)}, on {len(rows)} images with labels")
+    return calibrated
 
 
 def compute_predictions(

@@ -14,36 +14,23 @@ from torch import nn
 
 from maskcls.components.crop import Crop
 from maskcls.components.hardware import Hardware, auto
-from maskcls.config.groups import GROUPS
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.task import CLASSES, FloatArray
 from maskcls.data.pixel_cache import Pixels
+from maskcls.evaluation.conformal import ConformalSets, check_coverage
 from maskcls.evaluation.stacking import decide
+from maskcls.evaluation.temperature import Temperatures
+from maskcls.inference.calibration import build_sets, fit_calibration
 from maskcls.inference.forward import predict_columns
 from maskcls.inference.image_inputs import ImageInput, as_image, list_inputs
+from maskcls.inference.restoring import check_component, restore_component
 from maskcls.storage.checkpoint import MAX_MESSAGE, check_shapes, load_weights, split_members
 from maskcls.storage.predictions import Predictions
-from maskcls.storage.run import Run
 from maskcls.storage.trained_model import TrainedModel, open_model
 from maskcls.system import console
 
 NO_WEIGHTS = {"pretrained": False, "init": None}  # the checkpoint has the weights
-
-
-def restore_component(source: Run | TrainedModel, group: str) -> Component:
-    """Return the component of a group in a run's or checkpoint's config; those of older versions have no tta."""
-    return check_component(group, source.config.get(group, {"name": "none"}), source.config_path)
-
-
-def check_component(group: str, raw: Any, path: Path) -> Component:
-    """Return a component from a file of a run; RunError if it is unknown or invalid."""
-    errors: list[str] = []
-    component = GROUPS[group].check(raw, errors)
-    if component is None:  # the plugins of a run are not imported: the run may be untrusted
-        hint = "If the run uses plugins, set plugins=[…] or import them first"
-        raise RunError(*[f"{path}: {error}"[:MAX_MESSAGE] for error in errors], hint)
-    return component
 
 
 class Predictor:
@@ -65,6 +52,8 @@ class Predictor:
         self.crop: Crop | None = None
         self.image_size: tuple[int, int] = (0, 0)
         self.models: list[nn.Module] = []
+        self.temperatures: Temperatures | None = None  # that calibrate its probabilities
+        self.conformal: ConformalSets | None = None  # built when sets are first asked for
 
     def checkpoints(self) -> Iterable[tuple[dict[str, Any], Path]]:
         """Yield content and path of each network: one per fold, or several with ensemble_epochs."""
@@ -103,22 +92,46 @@ class Predictor:
 
     def predict_images(self, images: ImageInput | Iterable[ImageInput]) -> Predictions:
         """Return the mean predictions of the folds for images; their ids are numbers."""
+        pixels = self.crop_images(images)
+        if pixels is None:
+            return Predictions.of_columns(np.zeros(0, str), np.zeros((0, self.heads[0].num_columns)))
+        return self.predict_rows(np.arange(len(pixels)).astype(str), pixels)
+
+    def sets(self, images: ImageInput | Iterable[ImageInput], coverage: float = 0.9) -> list[tuple[str, ...]]:
+        """Return the classes that each image may have, most probable first, of a finished run.
+
+        The set of a random image of a new person has its class with about the probability `coverage` or a larger one
+        (see evaluation.conformal). ConfigError for a coverage outside (0, 1), and without a finished run.
+        """
+        check_coverage(coverage)
+        if self.conformal is None:
+            self.conformal = build_sets(self.source)
+        pixels = self.crop_images(images)
+        if pixels is None:
+            return []
+        folds = self.predict_folds(pixels)[..., : len(CLASSES)].astype(np.float32)
+        order, names = np.argsort(-folds.mean(0), axis=1, kind="stable"), np.array(CLASSES)
+        pairs = zip(order, self.conformal.predict(folds, coverage), strict=True)
+        return [tuple(names[ranked[inside[ranked]]].tolist()) for ranked, inside in pairs]
+
+    def crop_images(self, images: ImageInput | Iterable[ImageInput]) -> Pixels | None:
+        """Return cropped images, (N, H, W, 3), None for no images; DataError for sizes that differ."""
         self.crop = self.crop or self.crop_component.build()
         cropped = [self.crop(as_image(image, i)) for i, image in enumerate(list_inputs(images))]
         if len(sizes := {image.shape for image in cropped}) > 1:
             raise DataError(f"crop={self.crop_component.name}: images must have one size, got {sorted(sizes)}")
-        ids = np.arange(len(cropped)).astype(str)
-        if not cropped:
-            return Predictions.of_columns(ids, np.zeros((0, self.heads[0].num_columns)))
-        return self.predict_rows(ids, np.stack(cropped))
+        return np.stack(cropped) if cropped else None
 
     def predict_proba(self, images: ImageInput | Iterable[ImageInput]) -> FloatArray:
         """Return the probabilities (N, 18), like calling the model; the name is scikit-learn's."""
         return self(images)
 
     def predict(self, images: ImageInput | Iterable[ImageInput]) -> npt.NDArray[np.str_]:
-        """Return the name of the most probable class of each image, (N,); `predict_proba(…).argmax(1)` its number."""
-        return np.array(CLASSES)[self(images).argmax(1)]
+        """Return the name of the most probable class of each image, (N,); `predict_proba(…).argmax(1)` its number.
+
+        Temperatures change no class: with calibrated=True it is the class that is best without them.
+        """
+        return np.array(CLASSES)[self.predict_images(images).preds]
 
     def predict_pixels(self, pixels: Pixels) -> FloatArray:
         """Return the mean probabilities (N, 18) of the folds for cropped images, (N, H, W, 3), with the run's bias."""
@@ -126,22 +139,24 @@ class Predictor:
 
     def predict_rows(self, ids: npt.NDArray[np.str_], pixels: Pixels) -> Predictions:
         """Return the mean predictions of the folds for cropped images with ids, with the run's bias."""
-        mean = Predictions.of_columns(ids, self.predict_columns(pixels))
-        return replace(mean, probs=decide(mean.probs, self.source.bias))
+        mean = Predictions.of_columns(ids, self.predict_folds(pixels).mean(0))
+        decided = replace(mean, probs=decide(mean.probs, self.source.bias))
+        return decided.calibrate(self.temperatures.apply) if self.temperatures else decided
 
-    def predict_columns(self, pixels: Pixels) -> npt.NDArray[np.float64]:
-        """Return the mean of the heads' columns over the folds for cropped images, (N, 18), or (N, 20) with ages."""
+    def predict_folds(self, pixels: Pixels) -> npt.NDArray[np.float64]:
+        """Return the heads' columns of each fold for cropped images, (folds, N, 18), or (folds, N, 20) with ages."""
         image_size, indices = (pixels.shape[1], pixels.shape[2]), np.arange(len(pixels))
         if image_size != self.image_size:
             self.models = [self.build_model(content, file, image_size) for content, file in self.checkpoints()]
             self.image_size = image_size
-        data, total = self.hardware.to_device_memory(pixels), np.zeros((len(pixels), self.heads[0].num_columns))
-        shares = [1 / len(fold) for fold in self.contents for _ in fold]
-        for model, head, share in zip(self.models, self.heads, shares, strict=True):
-            total += share * predict_columns(
+        data = self.hardware.to_device_memory(pixels)
+        folds = np.zeros((len(self.files), len(pixels), self.heads[0].num_columns))
+        members = [(k, 1 / len(fold)) for k, fold in enumerate(self.contents) for _ in fold]
+        for model, head, (k, share) in zip(self.models, self.heads, members, strict=True):
+            folds[k] += share * predict_columns(
                 model, head, data, indices, self.hardware, self.precision, self.tta_views
             )
-        return total / len(self.files)
+        return folds
 
     def build_model(self, content: Mapping[str, Any], file: Path, image_size: tuple[int, int]) -> nn.Module:
         """Return a fold's model with its weights, for images of (height, width)."""
@@ -161,9 +176,14 @@ class Predictor:
         return self.hardware.to_device(model).eval()
 
 
-def load(run: str | Path, runs_dir: str | Path = "runs") -> Predictor:
-    """Return the predictor of a run, a fold's folder or a checkpoint, on the GPU if there is one."""
+def load(run: str | Path, runs_dir: str | Path = "runs", calibrated: bool = False) -> Predictor:
+    """Return the predictor of a run, a fold's folder or a checkpoint, on the GPU if there is one.
+
+    `calibrated` applies temperatures to its probabilities; ConfigError unless it is a finished run.
+    """
     model = open_model(run, runs_dir)
     if model.note:
         console.info(f"{model.name}: {model.note}", "yellow")
-    return Predictor(model, auto(workers=0))
+    predictor = Predictor(model, auto(workers=0))
+    predictor.temperatures = fit_calibration([model], "calibrated=True") if calibrated else None
+    return predictor

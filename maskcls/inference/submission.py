@@ -67,7 +67,8 @@ def has_other_content(path: Path, text: str) -> bool:
 
 def write_labels(predictions: Predictions, out: Path, overwrite: bool = False) -> None:
     """Print and write mask, gender, age and probability of each image, and its expected age if there is one."""
-    preds, confidence = predictions.preds, predictions.probs.max(1).astype(float)
+    preds = predictions.preds
+    confidence = predictions.probs[np.arange(len(preds)), preds].astype(float)
     mask, gender, age = decode(preds)
     labels = {"mask": np.array(MASKS)[mask], "gender": np.array(GENDERS)[gender], "age": np.array(AGES)[age]}
     ids = predictions.ids.astype(object)

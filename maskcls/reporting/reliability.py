@@ -44,9 +44,17 @@ def calibration_tables(calibration: Numbers) -> Iterator[tuple[str, list[tuple[s
 
 def calibration_cells(view: Numbers) -> list[str]:
     """Return before, after and difference of log loss and of calibration error, with intervals."""
-    parts = (("before", ".4f"), ("after", ".4f"), ("difference", "+.4f"))
+    parts = (("before", ".3f"), ("after", ".3f"), ("difference", "+.3f"))
     return [format_interval(view[part], name, digits) for name in ("log_loss", "calibration_error")
             for part, digits in parts]  # fmt: skip
+
+
+def describe_calibration(view: Numbers) -> str:
+    """Return log loss and calibration error before and after in one phrase."""
+    before, after = view["before"], view["after"]
+    pairs = [f"{text} {before[name]:.3f} → {after[name]:.3f}"
+             for name, text in (("log_loss", "log loss"), ("calibration_error", "calibration error"))]  # fmt: skip
+    return ", ".join(pairs)
 
 
 def format_interval(scores: Numbers, name: str, digits: str) -> str:
@@ -83,9 +91,8 @@ def describe_chance(gap: Numbers) -> str:
 def reliability_notes(run: Run, metrics: Numbers) -> Iterator[str]:
     """Yield lines for the terminal: what calibration would gain, and the worst group by accuracy of each column."""
     if calibration := metrics.get("calibration"):
-        before, after = (calibration["oof"]["class"][part]["calibration_error"] for part in ("before", "after"))
-        yield (f"calibration error out of fold {before:.3f}, after temperature scaling {after:.3f}: "
-               f"maskcls predict runs='[{run.id}]' calibrate=true")  # fmt: skip
+        scores = describe_calibration(calibration["oof"]["class"])
+        yield f"temperature scaling, out of fold: {scores}; maskcls predict runs='[{run.id}]' calibrate=true"
     for part in metrics.get("groups") or ():
         if gap := part["gaps"].get("accuracy"):
             difference = f"{gap['gap']:.3f} below {gap['best']} (p = {gap['p']:.4f})"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ class Predictions:
     probs: FloatArray
     source: Path | str = "predictions"  # the file, for messages
     ages: FloatArray | None = None  # (N, 2): expected age and its standard deviation, in years
+    classes: IntArray | None = None  # (N,): the predicted classes, if they are not the most probable ones
 
     @classmethod
     def of_columns(cls, ids: npt.NDArray[np.str_], columns: npt.NDArray[Any]) -> Predictions:
@@ -78,8 +79,12 @@ class Predictions:
 
     @property
     def preds(self) -> IntArray:
-        """The most probable class of each image, (N,)."""
-        return self.probs.argmax(1)
+        """The predicted class of each image, (N,): the most probable one, before a calibration."""
+        return self.probs.argmax(1) if self.classes is None else self.classes
+
+    def calibrate(self, apply: Callable[[FloatArray], FloatArray]) -> Predictions:
+        """Return the predictions with other probabilities, `apply(probs)`, and the same predicted classes."""
+        return replace(self, probs=apply(self.probs), classes=self.preds)
 
     def select(self, ids: Sequence[str]) -> FloatArray:
         """Return the probabilities (N, 18) of `ids` in their order; DataError for a missing or duplicate id."""
@@ -89,7 +94,8 @@ class Predictions:
         """Return the predictions of `ids` in their order; DataError for a missing or duplicate id."""
         positions = self.find(ids)
         ages = None if self.ages is None else self.ages[positions]
-        return Predictions(self.ids[positions], self.probs[positions], self.source, ages)
+        classes = None if self.classes is None else self.classes[positions]
+        return Predictions(self.ids[positions], self.probs[positions], self.source, ages, classes)
 
     def find(self, ids: Sequence[str]) -> IntArray:
         """Return the positions (N,) of `ids`; DataError for a missing or duplicate id."""

@@ -1,0 +1,96 @@
+"""Temperatures and prediction sets for new photos, from what finished runs predicted out of fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from maskcls.core.errors import ConfigError
+from maskcls.core.table import content_differs, num_folds
+from maskcls.core.task import FloatArray
+from maskcls.evaluation.conformal import ConformalSets, PersonScores
+from maskcls.evaluation.stacking import decide
+from maskcls.evaluation.temperature import JOINT, Axes, Temperatures, fit_mean_temperatures, fit_temperatures
+from maskcls.inference.restoring import restore_component
+from maskcls.storage.run import Run
+from maskcls.storage.trained_model import TrainedModel
+from maskcls.system import console
+
+Combine = Callable[[FloatArray], FloatArray]  # probabilities of members (M, N, 18) → (N, 18)
+
+
+def finished_runs(models: Sequence[TrainedModel], option: str) -> list[Run]:
+    """Return the runs of some models; ConfigError, naming the option, for one without predictions out of fold."""
+    for model in models:
+        if model.run is None or not model.has_oof:
+            what = f"{option} needs predictions out of fold, and {model.name} has none ({model.note})"
+            raise ConfigError(f"{what}. Name a finished run")
+    return [model.run for model in models if model.run]
+
+
+def fit_calibration(
+    models: Sequence[TrainedModel], option: str, oof: FloatArray | None = None, combine: Combine | None = None
+) -> Temperatures:
+    """Return the temperatures for new photos of one model, or of several with an ensemble's out-of-fold rows (N, 18).
+
+    The heads are those of the models, or one of 18 classes if they differ. Without an evaluation set, of which no label
+    is used, the temperatures are those of single folds.
+    """
+    runs = finished_runs(models, option)
+    rows, join = runs[0].val_table, combine or (lambda members: members[0])
+    labels, ids = rows["label"].to_numpy(np.int64), rows["id"].tolist()
+    probs = runs[0].predictions("oof").select(ids) if oof is None else oof
+    axes, folds = common_axes(models), predict_eval_folds(runs, join)
+    if folds is None:
+        found = fit_temperatures(probs, labels, axes)
+    else:
+        mean = join(np.stack([decided_eval(run, None) for run in runs]))
+        found = fit_mean_temperatures(probs, labels, axes, folds, mean)
+    values = ", ".join(f"{name} {value:.2f}" for name, value in found.to_dict().items())
+    console.info(f"{option}: temperatures {values}, from {len(rows)} images of {rows['person'].nunique()} people")
+    return found
+
+
+def common_axes(models: Sequence[TrainedModel]) -> Axes:
+    """Return the axes of the models' heads, those of one head of 18 classes if they differ."""
+    heads = {restore_component(model, "head").build().axes for model in models}
+    return heads.pop() if len(heads) == 1 else JOINT
+
+
+def predict_eval_folds(runs: Sequence[Run], join: Combine) -> FloatArray | None:
+    """Return the combined predictions of each fold for the evaluation set, (K, M, 18); None with one fold, or without
+    an evaluation set that the runs share."""
+    count, first = num_folds(runs[0].table), runs[0].eval_table
+    if count == 1:
+        return None
+    if first.empty or not all(has_same_eval(runs[0], run) for run in runs[1:]):
+        what = "no evaluation set that the runs share" if len(runs) > 1 else f"{runs[0].id} has no evaluation set"
+        console.info(f"{what}: the temperatures are those of single folds, and their mean is less confident", "yellow")
+        return None
+    return np.stack([join(np.stack([decided_eval(run, k) for run in runs])) for k in range(count)])
+
+
+def has_same_eval(run: Run, other: Run) -> bool:
+    """Return True if two runs have the same evaluation images."""
+    first, second = (one.eval_table.set_index("id")["content"] for one in (run, other))
+    return set(first.index) == set(second.index) and not content_differs(first, second.reindex(first.index)).any()
+
+
+def decided_eval(run: Run, k: int | None) -> FloatArray:
+    """Return the predictions of fold k, or of the mean of the folds, for the evaluation set, with the run's bias."""
+    ids = run.eval_table["id"].tolist()
+    return run.predictions("eval").select(ids) if k is None else decide(
+        run.fold_predictions(k).eval.select(ids), run.bias
+    )  # fmt: skip
+
+
+def build_sets(model: TrainedModel) -> ConformalSets:
+    """Return the prediction sets of a finished run, from its folds' predictions without a decision."""
+    (run,) = finished_runs([model], "sets")
+    table, folds = run.table.set_index("id"), []
+    for k in range(num_folds(run.table)):
+        val = run.fold_predictions(k).val
+        rows = table.loc[val.ids.tolist()]
+        folds.append(PersonScores.of(val.probs, rows["label"].to_numpy(np.int64), rows["person"].tolist()))
+    return ConformalSets(tuple(folds))
