@@ -171,14 +171,14 @@ def largest_gaps(groups: PersonGroups) -> dict[str, dict[str, Any]]:
     """
     if len(groups.names) < 2:
         return {}
-    scores, rng = scores_of_totals(groups.totals(groups.codes)), np.random.default_rng(0)
-    count = int(np.clip(MAX_WORK // len(groups.codes), MIN_PERMUTATIONS, NUM_PERMUTATIONS))
-    draws = [scores_of_totals(groups.totals(groups.permuted_codes(rng))) for _ in range(count)]
+    num_groups, rng = len(groups.names), np.random.default_rng(0)
+    count = max(MIN_PERMUTATIONS, min(NUM_PERMUTATIONS, MAX_WORK // len(groups.codes)))
+    draws = scores_of_totals(np.concatenate([groups.totals(groups.permuted_codes(rng)) for _ in range(count)]))
     gaps = {}
-    for name, values in scores.items():
+    for name, values in scores_of_totals(groups.totals(groups.codes)).items():
         ranked = np.argsort(values if LARGER_IS_BETTER[name] else -values, kind="stable")
         gap = float(np.ptp(values))
-        num_larger = sum(np.ptp(draw[name]) >= gap - 1e-12 for draw in draws)
+        num_larger = (np.ptp(draws[name].reshape(count, num_groups), axis=1) >= gap - 1e-12).sum()
         gaps[name] = {"worst": groups.names[ranked[0]], "best": groups.names[ranked[-1]], "gap": gap,
                       "p": (1 + int(num_larger)) / (1 + count), "permutations": count}  # fmt: skip
     return gaps
