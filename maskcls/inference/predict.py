@@ -20,7 +20,6 @@ from maskcls.core.registry import Component
 from maskcls.data.pixel_cache import load_pixels
 from maskcls.evaluation.calibration import compare_view
 from maskcls.evaluation.temperature import Temperatures
-from maskcls.inference.calibration import finished_runs, fit_calibration
 from maskcls.inference.ensemble import blend_models, member_weights, mix_ages, print_labelled_scores
 from maskcls.inference.evaluation_set import (
     check_run,
@@ -33,7 +32,8 @@ from maskcls.inference.photos import list_photos, name_output
 from maskcls.inference.predictor import Predictor
 from maskcls.inference.restoring import restore_component
 from maskcls.inference.submission import write_labels, write_submission
-from maskcls.reporting.reliability import describe_calibration
+from maskcls.inference.uncertainty import finished_runs, fit_calibration
+from maskcls.reporting.reliability_tables import describe_calibration
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.trained_model import TrainedModel, open_model
 from maskcls.system import console, distributed

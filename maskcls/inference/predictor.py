@@ -21,10 +21,10 @@ from maskcls.data.pixel_cache import Pixels
 from maskcls.evaluation.conformal import ConformalSets, check_coverage
 from maskcls.evaluation.stacking import decide
 from maskcls.evaluation.temperature import Temperatures
-from maskcls.inference.calibration import build_sets, fit_calibration
 from maskcls.inference.forward import predict_columns
 from maskcls.inference.image_inputs import ImageInput, as_image, list_inputs
 from maskcls.inference.restoring import check_component, restore_component
+from maskcls.inference.uncertainty import build_sets, fit_calibration
 from maskcls.storage.checkpoint import MAX_MESSAGE, check_shapes, load_weights, split_members
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.trained_model import TrainedModel, open_model

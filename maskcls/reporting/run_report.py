@@ -15,7 +15,7 @@ from maskcls.evaluation.calibration import calibration_bins
 from maskcls.evaluation.error_analysis import count_wrong_attributes
 from maskcls.reporting.figures import RunResults, render_figures
 from maskcls.reporting.html import data_uri, render_template, thumbnail
-from maskcls.reporting.reliability import reliability_context
+from maskcls.reporting.reliability_tables import reliability_context
 from maskcls.reporting.summary import (
     HEADS,
     Numbers,

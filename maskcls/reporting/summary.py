@@ -9,7 +9,7 @@ import numpy as np
 
 from maskcls.core.task import AGE_THRESHOLDS
 from maskcls.evaluation.metrics import SCORES
-from maskcls.reporting.reliability import reliability_notes
+from maskcls.reporting.reliability_tables import reliability_notes
 from maskcls.storage.run import Run
 from maskcls.system import console
 from maskcls.system.safe_reading import read_json
