@@ -65,7 +65,7 @@ def test_the_competitions_race_is_read_and_changes_no_digest(mixed: Path, people
     assert run.table["group.race"].tolist() == table["group.race"].tolist()
     run.table_path.write_text(run.table_path.read_text().replace("group.race", "group.race,group.race", 1))
     with pytest.raises(RunError, match=r"expected one column group\.race, got 2"):
-        Run(tmp_path / "r-0").table  # noqa: B018
+        Run(tmp_path / "r-0").table
 
 
 def test_a_column_of_ones_own_table_is_named_and_kept(people: Path, tmp_path: Path) -> None:
