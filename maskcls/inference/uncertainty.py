@@ -45,7 +45,8 @@ def fit_calibration(
     if folds is None:
         found = fit_temperatures(probs, labels, axes)
     else:
-        mean = join(np.stack([decided_eval(run, None) for run in runs]))
+        images = runs[0].eval_table["id"].tolist()
+        mean = join(np.stack([decided_eval(run, None, images) for run in runs]))
         found = fit_mean_temperatures(probs, labels, axes, folds, mean)
     values = ", ".join(f"{name} {value:.2f}" for name, value in found.to_dict().items())
     console.info(f"{option}: temperatures {values}, from {len(rows)} images of {rows['person'].nunique()} people")
@@ -68,7 +69,8 @@ def predict_eval_folds(runs: Sequence[Run], join: Combine) -> FloatArray | None:
         what = "no evaluation set that the runs share" if len(runs) > 1 else f"{runs[0].id} has no evaluation set"
         console.info(f"{what}: the temperatures are those of single folds, and their mean is less confident", "yellow")
         return None
-    return np.stack([join(np.stack([decided_eval(run, k) for run in runs])) for k in range(count)])
+    images = first["id"].tolist()
+    return np.stack([join(np.stack([decided_eval(run, k, images) for run in runs])) for k in range(count)])
 
 
 def has_same_eval(run: Run, other: Run) -> bool:
@@ -77,9 +79,8 @@ def has_same_eval(run: Run, other: Run) -> bool:
     return set(first.index) == set(second.index) and not content_differs(first, second.reindex(first.index)).any()
 
 
-def decided_eval(run: Run, k: int | None) -> FloatArray:
-    """Return the predictions of fold k, or of the mean of the folds, for the evaluation set, with the run's bias."""
-    ids = run.eval_table["id"].tolist()
+def decided_eval(run: Run, k: int | None, ids: Sequence[str]) -> FloatArray:
+    """Return the predictions (M, 18) of fold k, or of the mean of the folds, for evaluation images, with the bias."""
     return run.predictions("eval").select(ids) if k is None else decide(
         run.fold_predictions(k).eval.select(ids), run.bias
     )  # fmt: skip
