@@ -10,7 +10,7 @@ from maskcls.components.data import without_drawing
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.table import content_differs
-from maskcls.inference.restoring import restore_component
+from maskcls.inference.run_components import restore_component
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.run import Run
 from maskcls.storage.trained_model import TrainedModel

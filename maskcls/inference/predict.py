@@ -30,7 +30,7 @@ from maskcls.inference.evaluation_set import (
 )
 from maskcls.inference.photos import list_photos, name_output
 from maskcls.inference.predictor import Predictor
-from maskcls.inference.restoring import restore_component
+from maskcls.inference.run_components import restore_component
 from maskcls.inference.submission import write_labels, write_submission
 from maskcls.inference.uncertainty import finished_runs, fit_calibration
 from maskcls.reporting.reliability_tables import describe_calibration

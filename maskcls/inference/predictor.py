@@ -23,7 +23,7 @@ from maskcls.evaluation.stacking import decide
 from maskcls.evaluation.temperature import Temperatures
 from maskcls.inference.forward import predict_columns
 from maskcls.inference.image_inputs import ImageInput, as_image, list_inputs
-from maskcls.inference.restoring import check_component, restore_component
+from maskcls.inference.run_components import check_component, restore_component
 from maskcls.inference.uncertainty import build_sets, fit_calibration
 from maskcls.storage.checkpoint import MAX_MESSAGE, check_shapes, load_weights, split_members
 from maskcls.storage.predictions import Predictions

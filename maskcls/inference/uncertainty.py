@@ -12,7 +12,7 @@ from maskcls.core.task import FloatArray
 from maskcls.evaluation.conformal import ConformalSets, PersonScores
 from maskcls.evaluation.stacking import decide
 from maskcls.evaluation.temperature import JOINT, Axes, Temperatures, fit_mean_temperatures, fit_temperatures
-from maskcls.inference.restoring import restore_component
+from maskcls.inference.run_components import restore_component
 from maskcls.storage.run import Run
 from maskcls.storage.trained_model import TrainedModel
 from maskcls.system import console

@@ -17,13 +17,13 @@ from maskcls.evaluation.fairness import GENDER_AGE
 from maskcls.evaluation.metrics import log_loss
 from maskcls.reporting.summary import print_summary
 from maskcls.storage.run import Run
-from maskcls.storage.run_files import check_shape
+from maskcls.storage.run_files import check_schema
 from maskcls.storage.schemas import Metrics
 
 
 def test_a_real_run_has_them_and_they_fit_the_schema(finished: tuple[list[str], Path]) -> None:
     metrics = json.loads((finished[1] / "metrics.json").read_text())
-    check_shape(metrics, Metrics)
+    check_schema(metrics, Metrics)
     run = Run(finished[1])
     rows = run.val_table
     probs = run.predictions("oof").select(rows["id"].tolist())
