@@ -14,6 +14,8 @@ COMMANDS = {
     "conclude": "finish a stopped run with its best weights so far",
     "predict": "predict with runs, folds or checkpoints",
     "score": "score a file of predictions against true classes",
+    "export": "write a model for others: ONNX or timm, with a card",
+    "demo": "try photos in the browser",
     "reproduce": "train the published ladders of experiments",
     "table": "show the results of the ladders",
     "compare": "compare finished runs",

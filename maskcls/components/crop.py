@@ -147,6 +147,13 @@ class FaceCrop:
         return resize_image(image[top:bottom, left:right], *self.image_size, self.clahe)
 
 
+def output_size(component: Component) -> tuple[int, int]:
+    """Return the (height, width) of a crop's images; (0, 0) for crop=none, which keeps the size of each image."""
+    params = component.params
+    height, width = params.get("out") or (params.get("height", 0), params.get("width", 0))
+    return height, width
+
+
 def crop_error(crop: Component, info: ImageInfo) -> str | None:
     """Return the reason why an image is too small for a crop, or None."""
     min_height, min_width = crop.params.get("height", 1), crop.params.get("width", 1)

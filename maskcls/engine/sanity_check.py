@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from maskcls.components.augmentation import Augment, check_augmented
+from maskcls.components.crop import output_size
 from maskcls.components.hardware import Hardware
 from maskcls.components.model import set_train_mode
 from maskcls.core.config import Config
@@ -75,9 +76,7 @@ def check_augmentation(augment: Augment | None, height: int, width: int, num_tri
 
 def cropped_size(cfg: Config) -> tuple[int, int]:
     """Return the (height, width) of the model's input; (0, 0) for crop=none, which keeps the size of the images."""
-    crop = cfg.crop.params
-    height, width = crop.get("out") or (crop.get("height", 0), crop.get("width", 0))
-    return height, width
+    return output_size(cfg.crop)
 
 
 def check_init_folds(cfg: Config, table: pd.DataFrame, note: Callable[[str], None] = lambda text: None) -> None:

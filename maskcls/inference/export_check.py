@@ -1,0 +1,103 @@
+"""Comparison of an exported model with torch: probabilities, macro F1, speed, on evaluation images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from maskcls.core.errors import DataError, RunError
+from maskcls.core.task import FloatArray
+from maskcls.evaluation.intervals import confidence_interval, person_counts
+from maskcls.evaluation.metrics import macro_f1
+from maskcls.imaging.image_io import read_image
+from maskcls.inference.evaluation_set import load_own_evaluation
+from maskcls.inference.predictor import Predictor
+from maskcls.storage.trained_model import TrainedModel
+from maskcls.system import console
+
+TOLERANCES = {"onnx": 1e-5, "timm": 1e-6}  # largest difference of a probability in fp32
+BATCH = 32  # images that are decoded and predicted at once
+NOISE_SIZES = ((512, 384), (640, 480), (300, 500), (90, 70))  # of images in place of an evaluation set
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Differences of an exported model to torch; F1 and its loss are None without labelled people."""
+
+    images: int
+    difference: float  # largest of a probability
+    changed: int  # images whose most probable class differs
+    images_per_second: float
+    torch_images_per_second: float
+    f1: float | None = None
+    f1_lost: float | None = None
+    interval: list[float] | None = None  # of f1_lost, over people
+    people: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as plain data."""
+        return asdict(self)
+
+    def describe(self, name: str, threads: int) -> str:
+        """Return the comparison in one line."""
+        line = f"{name} and torch on {self.images} images: largest |Δp| {self.difference:.1e}, {self.changed} other classes"
+        line += f"; {self.images_per_second:.0f} and {self.torch_images_per_second:.0f} images/s on {threads} threads"
+        if self.f1_lost is None:
+            return line
+        interval = "" if self.interval is None else " [{:+.4f}, {:+.4f}]".format(*self.interval)
+        return f"{line}; macro F1 lost {self.f1_lost:+.4f}{interval} of {self.people} people"
+
+
+def load_check_photos(model: TrainedModel, count: int | None, cache: Path) -> pd.DataFrame:
+    """Return evaluation rows of a model's run with paths, `count` spread evenly or all; without any, an empty table."""
+    try:
+        rows = load_own_evaluation(model.run, cache) if model.run else pd.DataFrame()
+    except (DataError, RunError) as error:
+        console.info(f"{error}; the export is compared with torch on images of noise", "yellow")
+        return pd.DataFrame()
+    if rows.empty or count is None or count >= len(rows):
+        return rows
+    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))].reset_index(drop=True)
+
+
+def compare(predictor: Predictor, predict: Callable[[Any], FloatArray], rows: pd.DataFrame) -> Agreement:
+    """Return the differences of `predict`, from photos to probabilities (N, 18), to torch on images of a table."""
+    batches = [rows.iloc[i : i + BATCH]["path"].tolist() for i in range(0, len(rows), BATCH)]
+    images = ([read_image(path) for path in batch] for batch in batches) if batches else iter([noise_images()])
+    seconds, parts = np.zeros(2), []
+    for i, batch in enumerate(console.track(images, max(len(batches), 1), "comparing with torch")):
+        for function in (predict, predictor) if not i else ():
+            function(batch[:1])  # the first call builds what later calls use
+        parts.append([])
+        for j, function in enumerate((predict, predictor)):
+            begun = time.perf_counter()
+            parts[-1].append(function(batch))
+            seconds[j] += time.perf_counter() - begun
+    ours, torch_probs = (np.concatenate(part) for part in zip(*parts, strict=True))
+    speeds = len(ours) / np.maximum(seconds, 1e-9)
+    facts = [float(np.abs(ours - torch_probs).max()), int((ours.argmax(1) != torch_probs.argmax(1)).sum()), *speeds.tolist()]
+    return Agreement(len(ours), *facts, **(score_loss(rows, ours, torch_probs) if len(rows) else {}))
+
+
+def score_loss(rows: pd.DataFrame, probs: FloatArray, reference: FloatArray) -> dict[str, Any]:
+    """Return the macro F1 of labelled rows, how much less it is than that of the reference, and the interval of that."""
+    known = (rows["label"] >= 0).to_numpy()
+    if not known.any():
+        return {}
+    labels, persons = rows["label"].to_numpy(np.int64)[known], rows["person"][known].tolist()
+    preds, others = probs[known].argmax(1), reference[known].argmax(1)
+    f1, other = macro_f1(labels, preds), macro_f1(labels, others)
+    interval = confidence_interval([person_counts(labels, others, persons)], [person_counts(labels, preds, persons)])
+    return {"f1": f1, "f1_lost": other - f1, "interval": interval, "people": len(set(persons))}
+
+
+def noise_images() -> list[np.ndarray]:
+    """Return images of noise in several sizes, for models whose evaluation images are not at hand."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in NOISE_SIZES]

@@ -1,0 +1,106 @@
+"""Smaller ONNX models: half precision, and 8-bit integers calibrated on training images."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskcls.components.data import without_drawing
+from maskcls.core.errors import DataError, RunError
+from maskcls.data.pixel_cache import Pixels
+from maskcls.inference.evaluation_set import check_run
+from maskcls.inference.image_inputs import as_image
+from maskcls.inference.predictor import Predictor, restore_component
+
+NUM_CALIBRATION = 128  # training images that determine the ranges of the activations
+CALIBRATION_BATCH = 16
+LAYERS = ["Conv", "Gemm", "MatMul"]  # all others stay in fp32
+
+
+def as_fp16(graph: Any) -> Any:
+    """Return a network with weights and layers in fp16; normalization and probabilities stay in fp32."""
+    with quiet():
+        from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+        from onnxruntime.transformers.onnx_model import OnnxModel
+
+        kept = [*DEFAULT_OP_BLOCK_LIST, "Cast", "Softmax", "Einsum", "Sub", "Div"]
+        small = OnnxModel(convert_float_to_float16(graph, keep_io_types=True, op_block_list=kept))
+        small.topological_sort(is_deterministic=True)  # the converter appends its casts
+        return small.model
+
+
+def quantize(graph: Any, predictor: Predictor) -> Any:
+    """Return a network with convolutions and linear layers in 8-bit integers (Jacob et al. 2018), weights per channel.
+
+    Ranges of activations are the least and greatest values on training images, chosen evenly among the run's.
+    """
+    import onnx
+
+    pixels = calibration_pixels(predictor)
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        plain, ready, small = (Path(folder) / f"{name}.onnx" for name in ("plain", "ready", "small"))
+        onnx.save(graph, plain)
+        quant_pre_process(plain, ready, skip_symbolic_shape=True)
+        quantize_static(
+            ready, small, Batches(pixels), quant_format=QuantFormat.QDQ, op_types_to_quantize=LAYERS, per_channel=True,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+        )  # fmt: skip
+        return onnx.load(small)
+
+
+class Batches:
+    """Batches of crops, as onnxruntime's calibration reads them: one dict of inputs at a time, then None."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        starts = range(0, len(pixels), CALIBRATION_BATCH)
+        self.batches = iter([{"crops": np.ascontiguousarray(pixels[i : i + CALIBRATION_BATCH])} for i in starts])
+
+    def get_next(self) -> dict[str, Pixels] | None:
+        """Return the next inputs, None after the last."""
+        return next(self.batches, None)
+
+
+def calibration_pixels(predictor: Predictor) -> Pixels:
+    """Return crops of training images of a model's run, (N, H, W, 3); RunError if they are not where it had them."""
+    run = check_run(predictor.source)
+    try:
+        images = without_drawing(restore_component(run, "data")).build(lambda note: None).set_index("id")
+    except DataError as error:
+        raise RunError(f"precision=int8 is calibrated on training images, which cannot be read: {error}") from error
+    ids = run.table.query("part == 'train'")["id"]
+    known = ids[ids.isin(images.index)].tolist()
+    if not known:
+        raise RunError(f"{run.path}: precision=int8 is calibrated on training images, and none is where its config says")
+    chosen = [known[i] for i in np.unique(np.linspace(0, len(known) - 1, NUM_CALIBRATION).astype(int))]
+    rows = images.loc[chosen].reset_index()
+    return np.asarray(crop_rows(rows["path"].tolist(), predictor))
+
+
+def crop_rows(paths: list[str], predictor: Predictor) -> Pixels:
+    """Return the crops of image files, (N, H, W, 3), without the pixel cache: they are few."""
+    crop = predictor.crop_component.build()
+    return np.stack([crop(as_image(path, i)) for i, path in enumerate(paths)])
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Context manager without the warnings and messages of the converters, which advise what is done already."""
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.root.setLevel(level)
