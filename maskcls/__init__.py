@@ -26,6 +26,7 @@ def load(run: str | Path, runs_dir: str | Path = "runs", calibrated: bool = Fals
     and `model.predict_ages(images)` of a model with head=years the expected age and its standard deviation, (N, 2).
     `model.sets(images, coverage=0.9)` of a finished run returns the classes that each image may have. `calibrated`
     scales the probabilities of a finished run by temperatures fitted out of fold; the predicted classes stay.
+    `model.show(image)` shows one image in a notebook, with a bar for each value of mask, gender and age.
 
     `run` is the folder of a run or its name in `runs_dir`, the folder of a fold or a checkpoint file; RunError for any
     other. A run that is not finished has the folds and epochs that are trained so far, and a line reports which. The

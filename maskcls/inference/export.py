@@ -86,8 +86,8 @@ def choose_fold(model: TrainedModel, fold: int | None) -> TrainedModel:
 
 def default_name(options: ExportOptions, model: TrainedModel) -> str:
     """Return the name of an export's folder: of the run, the fold, the format and the precision."""
-    parts = [re.sub(r"[^\w.-]+", "-", model.name), options.format, options.precision if options.precision != "fp32" else ""]
-    return "-".join(filter(None, parts))
+    precision = [options.precision] if options.precision != "fp32" else []
+    return "-".join([re.sub(r"[^\w.-]+", "-", model.name), options.format, *precision])
 
 
 def check_absent(folder: Path, names: tuple[str, ...], overwrite: bool) -> None:

@@ -46,7 +46,8 @@ class Agreement:
 
     def describe(self, name: str, threads: int) -> str:
         """Return the comparison in one line."""
-        line = f"{name} and torch on {self.images} images: largest |Δp| {self.difference:.1e}, {self.changed} other classes"
+        line = f"{name} and torch on {self.images} images: largest |Δp| {self.difference:.1e}, "
+        line += f"{self.changed} images of another class"
         line += f"; {self.images_per_second:.0f} and {self.torch_images_per_second:.0f} images/s on {threads} threads"
         if self.f1_lost is None:
             return line
@@ -70,23 +71,24 @@ def compare(predictor: Predictor, predict: Callable[[Any], FloatArray], rows: pd
     """Return the differences of `predict`, from photos to probabilities (N, 18), to torch on images of a table."""
     batches = [rows.iloc[i : i + BATCH]["path"].tolist() for i in range(0, len(rows), BATCH)]
     images = ([read_image(path) for path in batch] for batch in batches) if batches else iter([noise_images()])
-    seconds, parts = np.zeros(2), []
+    functions: tuple[Callable[[Any], FloatArray], ...] = (predict, predictor)
+    seconds, parts = np.zeros(2), [[], []]  # type: tuple[Any, list[list[FloatArray]]]
     for i, batch in enumerate(console.track(images, max(len(batches), 1), "comparing with torch")):
-        for function in (predict, predictor) if not i else ():
-            function(batch[:1])  # the first call builds what later calls use
-        parts.append([])
-        for j, function in enumerate((predict, predictor)):
+        for j, function in enumerate(functions):
+            if not i:
+                function(batch[:1])  # the first call builds what later calls use
             begun = time.perf_counter()
-            parts[-1].append(function(batch))
+            parts[j].append(function(batch))
             seconds[j] += time.perf_counter() - begun
-    ours, torch_probs = (np.concatenate(part) for part in zip(*parts, strict=True))
+    ours, torch_probs = (np.concatenate(part) for part in parts)
     speeds = len(ours) / np.maximum(seconds, 1e-9)
-    facts = [float(np.abs(ours - torch_probs).max()), int((ours.argmax(1) != torch_probs.argmax(1)).sum()), *speeds.tolist()]
-    return Agreement(len(ours), *facts, **(score_loss(rows, ours, torch_probs) if len(rows) else {}))
+    difference, changed = np.abs(ours - torch_probs).max(), (ours.argmax(1) != torch_probs.argmax(1)).sum()
+    loss = score_loss(rows, ours, torch_probs) if len(rows) else {}
+    return Agreement(len(ours), float(difference), int(changed), *speeds.tolist(), **loss)
 
 
 def score_loss(rows: pd.DataFrame, probs: FloatArray, reference: FloatArray) -> dict[str, Any]:
-    """Return the macro F1 of labelled rows, how much less it is than that of the reference, and the interval of that."""
+    """Return the macro F1 of labelled rows, its loss against that of the reference, and the interval of the loss."""
     known = (rows["label"] >= 0).to_numpy()
     if not known.any():
         return {}

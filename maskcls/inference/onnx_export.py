@@ -34,7 +34,8 @@ def check_exportable(predictor: Predictor, source: Input) -> tuple[int, int]:
         check_crop(component)
     size = output_size(component)
     if not min(size):
-        raise ConfigError(f"crop={component.name} keeps the size of each image, and a file needs one. Train with crop=resize")
+        what = f"crop={component.name} keeps the size of each image, and a file needs one size"
+        raise ConfigError(f"{what}. Train with crop=resize or crop=center")
     return size
 
 

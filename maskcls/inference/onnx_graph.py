@@ -46,7 +46,7 @@ class FoldMean(nn.Module):
         return [*ATTRIBUTES, "class", *(AGE_OUTPUTS if self.heads[0].num_columns > len(CLASSES) else ())]
 
     def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
-        """Return mask (N, 3), gender (N, 2), age (N, 3), class (N, 18) and, of a head over years, age and its sd (N,)."""
+        """Return mask (N, 3), gender (N, 2), age (N, 3), class (N, 18); of a head over years also age and sd (N,)."""
         parts = []
         for model, head, share, stats in zip(self.models, self.heads, self.shares, self.stats, strict=True):
             views = self.views(normalize(crops, stats))
@@ -65,7 +65,7 @@ class FoldMean(nn.Module):
 
 
 def network_graph(network: FoldMean, image_size: tuple[int, int]) -> Any:
-    """Return the network as an ONNX model: input `crops`, uint8 (batch, H, W, 3); ConfigError for a layer without one."""
+    """Return the network as an ONNX model, from uint8 `crops` (batch, H, W, 3); ConfigError for a layer without one."""
     crops = torch.zeros(2, *image_size, 3, dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
@@ -113,7 +113,8 @@ def resize_graph(height: int, width: int) -> Any:
     from onnx import inliner
 
     text = (resources.files("maskcls.inference") / "resize.onnxtxt").read_text(encoding="utf-8")
-    return inliner.inline_local_functions(onnx.parser.parse_model(text.replace("@H", str(height)).replace("@W", str(width))))
+    sized = text.replace("@H", str(height)).replace("@W", str(width))
+    return inliner.inline_local_functions(onnx.parser.parse_model(sized))
 
 
 CENTER = """

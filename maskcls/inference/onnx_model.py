@@ -46,7 +46,7 @@ class OnnxModel:
         return np.concatenate([np.zeros((0, len(CLASSES)), np.float32), *found])
 
     def predict_pixels(self, pixels: Pixels) -> Outputs:
-        """Return the outputs by name for uint8 photos of one size, (N, H, W, 3), or crops of a model with input=crops."""
+        """Return the outputs by name for uint8 photos of one size, (N, H, W, 3), or crops for input=crops."""
         try:
             outputs = self.session.run(None, {self.session.get_inputs()[0].name: pixels})
         except Exception as error:  # onnxruntime's errors share no class

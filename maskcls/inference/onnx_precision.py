@@ -81,7 +81,8 @@ def calibration_pixels(predictor: Predictor) -> Pixels:
     ids = run.table.query("part == 'train'")["id"]
     known = ids[ids.isin(images.index)].tolist()
     if not known:
-        raise RunError(f"{run.path}: precision=int8 is calibrated on training images, and none is where its config says")
+        what = "precision=int8 is calibrated on training images, and none is where its config says"
+        raise RunError(f"{run.path}: {what}")
     chosen = [known[i] for i in np.unique(np.linspace(0, len(known) - 1, NUM_CALIBRATION).astype(int))]
     rows = images.loc[chosen].reset_index()
     return np.asarray(crop_rows(rows["path"].tolist(), predictor))

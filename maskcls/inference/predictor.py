@@ -23,6 +23,7 @@ from maskcls.evaluation.stacking import decide
 from maskcls.evaluation.temperature import Temperatures
 from maskcls.inference.forward import predict_columns
 from maskcls.inference.image_inputs import ImageInput, as_image, list_inputs
+from maskcls.inference.photo_answer import PhotoAnswer
 from maskcls.inference.run_components import check_component, restore_component
 from maskcls.inference.uncertainty import build_sets, fit_calibration
 from maskcls.storage.checkpoint import MAX_MESSAGE, check_shapes, load_weights, split_members
@@ -116,11 +117,21 @@ class Predictor:
 
     def crop_images(self, images: ImageInput | Iterable[ImageInput]) -> Pixels | None:
         """Return cropped images, (N, H, W, 3), None for no images; DataError for sizes that differ."""
-        self.crop = self.crop or self.crop_component.build()
-        cropped = [self.crop(as_image(image, i)) for i, image in enumerate(list_inputs(images))]
+        cropped = [self.crop_photo(as_image(image, i)) for i, image in enumerate(list_inputs(images))]
         if len(sizes := {image.shape for image in cropped}) > 1:
             raise DataError(f"crop={self.crop_component.name}: images must have one size, got {sorted(sizes)}")
         return np.stack(cropped) if cropped else None
+
+    def crop_photo(self, photo: Pixels) -> Pixels:
+        """Return the crop (H, W, 3) of a photo, uint8 RGB, as in training."""
+        self.crop = self.crop or self.crop_component.build()
+        return self.crop(photo)
+
+    def show(self, image: ImageInput) -> PhotoAnswer:
+        """Return the answer to one image; a notebook shows it with a thumbnail, the crop and a bar for each value."""
+        photo = as_image(image, 0)
+        crop = self.crop_photo(photo)
+        return PhotoAnswer(photo, crop, self.predict_pixels(crop[None])[0])
 
     def predict_proba(self, images: ImageInput | Iterable[ImageInput]) -> FloatArray:
         """Return the probabilities (N, 18), like calling the model; the name is scikit-learn's."""

@@ -26,10 +26,11 @@ FILES = ("config.json", "model.safetensors")
 
 def check_single_network(model: TrainedModel) -> None:
     """Raise ConfigError unless a model is one network."""
+    what = f"format=timm holds one network, {model.name}"
     if len(model.files) > 1:
-        raise ConfigError(f"format=timm holds one network, {model.name} has {len(model.files)} folds. Set fold=0, or another")
+        raise ConfigError(f"{what} has {len(model.files)} folds. Set fold=0, or another")
     if model.contents[0].get("members"):
-        raise ConfigError(f"format=timm holds one network, and {model.name} is the mean of several epochs (ensemble_epochs)")
+        raise ConfigError(f"{what} is the mean of several epochs (ensemble_epochs). Use format=onnx")
 
 
 def export_timm(predictor: Predictor, folder: Path) -> dict[str, Any]:
@@ -54,12 +55,13 @@ def timm_config(predictor: Predictor, content: dict[str, Any], size: tuple[int, 
     head, crop, model = predictor.heads[0], predictor.crop_component, predictor.source
     is_single = content["head"]["name"] == "single"
     preprocessing = {
-        "input_size": [3, *size] if min(size) else [3, 224, 224], "interpolation": "box", "crop_pct": 1.0, "crop_mode": "squash",
-        "mean": list(content["mean"]), "std": list(content["std"]), "num_classes": head.outputs,
+        "input_size": [3, *size] if min(size) else [3, 224, 224], "interpolation": "box", "crop_pct": 1.0,
+        "crop_mode": "squash", "mean": list(content["mean"]), "std": list(content["std"]), "num_classes": head.outputs,
     }  # fmt: skip
     facts = {
-        "run": model.name, "folds": 1, "precision": "fp32", "head": dict(content["head"]), "crop": {"name": crop.name, **crop.params},
-        "tta": {"name": "none"}, "decision": model.bias is not None, "classes": list(CLASSES), "maskcls": packages.version("maskcls"),
+        "run": model.name, "folds": 1, "precision": "fp32", "head": dict(content["head"]),
+        "crop": {"name": crop.name, **crop.params}, "tta": {"name": "none"}, "decision": model.bias is not None,
+        "classes": list(CLASSES), "maskcls": packages.version("maskcls"),
     }  # fmt: skip
     return {
         "architecture": arch.partition(".")[0], "num_classes": head.outputs, "model_args": dynamic_size_args(arch),

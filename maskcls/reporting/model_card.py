@@ -31,15 +31,16 @@ def write_card(path: Path, model: TrainedModel, facts: Facts, agreement: Facts, 
     """Write the card of an exported model: `facts` about the file, its `agreement` with torch, the weights' licence."""
     scores = measured_scores(model.run, find_fold(model)) if model.run and model.run.is_done else {}
     body = render_template("model_card.md.j2", card_context(model, facts, agreement, scores) | {"license": license})
-    write_text(path, f"---\n{yaml.safe_dump(front_matter(model, facts, scores, license), sort_keys=False)}---\n\n{body}")
+    head = yaml.safe_dump(front_matter(model, facts, scores, license), sort_keys=False, allow_unicode=True)
+    write_text(path, f"---\n{head}---\n\n{body}\n")
 
 
 def front_matter(model: TrainedModel, facts: Facts, scores: Facts, license: str) -> dict[str, Any]:
     """Return the facts that a hub reads: licence, task, tags, and the scores as a model index."""
     library = {"library_name": "timm"} if "architecture" in facts else {"library_name": "onnx"}
     matter: dict[str, Any] = {
-        "license": license, **library, "pipeline_tag": "image-classification", "tags": ["maskcls", "image-classification"],
-        "metrics": ["f1", "accuracy"],
+        "license": license, **library, "pipeline_tag": "image-classification",
+        "tags": ["maskcls", "image-classification"], "metrics": ["f1", "accuracy"],
     }  # fmt: skip
     if scores:
         name, part = next(iter(scores.items()))
@@ -127,4 +128,5 @@ def describe_weights(model: TrainedModel) -> str:
     pretrained = options.get("pretrained")
     if not pretrained:
         return "random weights"
-    return "pretrained weights of the hub" if pretrained is True else f"pretrained weights ({Path(str(pretrained)).name})"
+    source = "of the hub" if pretrained is True else f"({Path(str(pretrained)).name})"
+    return f"pretrained weights {source}"
