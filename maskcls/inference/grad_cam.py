@@ -30,7 +30,7 @@ def class_map(model: nn.Module, head: Head, crop: Pixels, label: int, device: to
     images = normalize(torch.from_numpy(np.array(crop[None])), channel_stats(model, device))
     with torch.enable_grad():
         features: Tensor = model.forward_features(images)  # type: ignore[operator]
-        if features.dim() != 4:
+        if features.dim() != 4 or features.shape[2:].numel() == 1:
             return None
         logits: Tensor = model.forward_head(features)  # type: ignore[operator]
         score = head.probabilities(logits)[0, label].clamp_min(1e-12).log()

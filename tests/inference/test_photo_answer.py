@@ -1,0 +1,68 @@
+"""The answer to one photo: bars as text, HTML for notebooks; and the map of Grad-CAM."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from maskcls import load
+from maskcls.components.head import single
+from maskcls.core.task import CLASSES, one_hot
+from maskcls.inference.grad_cam import class_map
+from maskcls.inference.photo_answer import PhotoAnswer
+
+GRAY = np.full((40, 30, 3), 128, np.uint8)
+
+
+def test_a_notebook_shows_pictures_and_three_groups_of_bars() -> None:
+    probs = 0.9 * one_hot(4) + 0.1 / 18
+    answer = PhotoAnswer(GRAY, GRAY[:20], probs.astype(np.float32), note="<b>no</b>")
+    html = answer._repr_html_()
+    assert html.count("<img ") == 2 and html.count('class="mk-row"') == 8 and "worn female 30-59" in html
+    assert "&lt;b&gt;no" in html and "<b>no" not in html and "script" not in html
+    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", html)]
+    assert sum(widths) == pytest.approx(300, abs=0.5)
+    assert answer.to_html().count('class="mk-row mk-wide"') == 18
+    assert "worn female 30-59 (91%)" in repr(answer) and repr(answer).count("\n") == 8
+
+
+def test_a_loaded_model_shows_a_photo(finished: tuple[list[str], Path], people: Path) -> None:
+    photo = next((people / "train" / "images").glob("*/normal.*"))
+    model = load(finished[1])
+    answer = model.show(photo)
+    assert answer.crop.shape == (32, 24, 3) and np.array_equal(answer.probs, model(photo)[0])
+    assert [name for name, _ in answer.classes][0] == answer.name and {name for name, _ in answer.classes} == {*CLASSES}
+
+
+class Corner(nn.Module):
+    """A network whose first class is brightness: features are 8 × 8 means of the red channel."""
+
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return (N, 1, H / 8, W / 8)."""
+        return nn.functional.avg_pool2d(images[:, :1], 8).requires_grad_()
+
+    def forward_head(self, features: torch.Tensor) -> torch.Tensor:
+        """Return (N, 18) logits, of which the first grows with the brightness."""
+        return torch.cat([features.flatten(1).sum(1, keepdim=True), torch.zeros(len(features), 17)], 1)
+
+
+def test_grad_cam_points_to_the_part_that_made_the_class() -> None:
+    image = np.zeros((32, 24, 3), np.uint8)
+    image[:8, 16:] = 255
+    found = class_map(Corner(), single(), image, 0, torch.device("cpu"))
+    assert found is not None and found.shape == (4, 3)
+    assert found[0, 2] == 1 and found.sum() == 1
+
+
+def test_features_that_are_no_map_have_no_picture() -> None:
+    flat = Corner()
+    flat.forward_features = lambda images: images.flatten(2).mT  # type: ignore[method-assign]
+    assert class_map(flat, single(), GRAY, 0, torch.device("cpu")) is None
+    assert class_map(Corner(), single(), GRAY[:8, :8], 0, torch.device("cpu")) is None  # one cell
