@@ -127,6 +127,7 @@ def test_every_word_of_the_registry_has_a_file_and_every_file_composes(
         "competition": [f"data.root={people}"],
         "folder": [f"extra.root={tmp_path}"],
         "confident": [f"pseudo.run={tmp_path}"],
+        "distil": [f"pseudo.runs=[{tmp_path}]"],
         "weighted": [],
     }
     for word in files:

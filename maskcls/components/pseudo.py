@@ -1,9 +1,9 @@
-"""Pseudo-labels: confident predictions of a finished run on the evaluation set, as additional training rows."""
+"""Pseudo-labels: predictions of finished runs on the evaluation set, as additional training rows."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -58,8 +58,66 @@ def confident(
     selected = evaluation[evaluation["id"].isin(set().union(*(preds.index for preds in confident)))]
     if selected.empty:
         return table
-    grown = pd.concat([table, to_training_rows(selected, confident, soft)], ignore_index=True)
-    columns = [FOLD_LABEL.format(k) for k in range(folds)]
+    return append_rows(table, to_training_rows(selected, confident, soft))
+
+
+def check_teachers(runs: list[str]) -> list[str]:
+    """Return the folders of finished runs with an evaluation set; ValueError for none, and for any other folder."""
+    if not runs:
+        raise ValueError("expected at least one run, got none. Set pseudo.runs='[runs/a-1234]'")
+    if repeated := [run for i, run in enumerate(runs) if run in runs[:i]]:
+        raise ValueError(f"{repeated[0]!r} is given twice")
+    return [check_has_eval(run) for run in runs]
+
+
+@registry.register
+def distil(
+    table: pd.DataFrame,
+    note: Note,
+    *,
+    runs: Annotated[list[str], AfterValidator(check_teachers)],
+    teachers: Literal["fold", "all"] = "fold",
+) -> pd.DataFrame:
+    """Append all evaluation images with the mean probabilities of several models, the teachers, as targets.
+
+    One network learns what an ensemble predicts (Hinton et al. 2015), at the cost of one. Fold k learns from fold k of
+    each run, which has not seen the people that fold k is scored on; the runs must have the same folds. Training images
+    keep their labels: out of fold, their predictions come from networks that have seen the people of fold k. With
+    `teachers=all`, the mean over all folds teaches: then only scores of people of no fold hold, and a note says so.
+    The rows are like those of pseudo=confident, and RunError is raised for the same reasons.
+
+    Args:
+        runs: finished runs that teach, with the folds of this run
+        teachers: fold: fold k learns from fold k of each run; all: from all folds, so out-of-fold scores are too high
+    """
+    evaluation = table[table["part"] == "eval"]
+    if evaluation.empty:
+        raise DataError("pseudo=distil needs an evaluation set, and the data has none. Set eval_fraction=0.2")
+    sources = [Run(Path(run)) for run in runs]
+    counts = {source.id: check_same_eval(source, evaluation, note) for source in sources}
+    if len(set(counts.values())) > 1:
+        numbers = ", ".join(f"{key} {count}" for key, count in counts.items())
+        raise RunError(f"pseudo.runs have different numbers of folds: {numbers}")
+    folds = range(counts[sources[0].id])
+    by_fold = [[read_eval_predictions(source, k, evaluation)[PROB_COLUMNS] for source in sources] for k in folds]
+    if teachers == "all":
+        by_fold = [[frame for frames in by_fold for frame in frames] for _ in folds]
+        what = "the teachers of a fold have seen its validation people, so out-of-fold scores are too high"
+        note(f"LEAK: pseudo=distil pseudo.teachers=all: {what}; scores of the evaluation set hold")
+    note(f"pseudo=distil: each fold learns {len(evaluation)} evaluation images from {len(by_fold[0])} networks")
+    return append_rows(table, to_training_rows(evaluation, [mean_teacher(frames) for frames in by_fold], soft=True))
+
+
+def mean_teacher(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the mean of tables p0 … p17 with the same index, with its class and confidence."""
+    mean = pd.DataFrame(np.mean([frame.to_numpy() for frame in frames], axis=0), frames[0].index, PROB_COLUMNS)
+    return mean.assign(pred=mean.to_numpy().argmax(1), confidence=mean.max(axis=1))
+
+
+def append_rows(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with pseudo-labelled rows; its own rows keep their labels in each fold."""
+    grown = pd.concat([table, rows], ignore_index=True)
+    columns = [column for column in rows.columns.difference(table.columns) if not column.startswith("soft")]
     return grown.assign(**{column: grown[column].fillna(OWN_LABEL).astype("int64") for column in columns})
 
 

@@ -19,6 +19,7 @@ from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.engine.size_schedule import scaled_size
 from maskcls.engine.train_state import build_train_state
+from maskcls.storage.origins import pseudo_sources
 from maskcls.storage.run import Run
 from maskcls.system import distributed
 
@@ -81,9 +82,9 @@ def cropped_size(cfg: Config) -> tuple[int, int]:
 
 def check_init_folds(cfg: Config, table: pd.DataFrame, note: Callable[[str], None] = lambda text: None) -> None:
     """Raise RunError if model.init or pseudo.run has other folds: it was trained on this run's validation rows."""
-    for key, source in (("model.init", cfg.model.params.get("init")), ("pseudo.run", cfg.pseudo.params.get("run"))):
-        if source is not None:
-            check_folds(key, Path(source), table, note)
+    init = {"model.init": Path(source)} if (source := cfg.model.params.get("init")) else {}
+    for key, path in (init | pseudo_sources(cfg)).items():
+        check_folds(key, path, table, note)
 
 
 def check_folds(key: str, source: Path, table: pd.DataFrame, note: Callable[[str], None]) -> None:

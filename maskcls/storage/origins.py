@@ -21,10 +21,17 @@ def collect_origins(cfg: Config) -> dict[str, str]:
     digests = {key: file_digest(path, cache) for key, path in paths.items() if path is not None}
     if init := model.get("init"):
         digests["model.init"] = joint_digest(sorted(Path(init).glob("fold*/best.pt")), cache)
-    if source := cfg.pseudo.params.get("run"):
-        files = [Run(Path(source)).table_path, *sorted(Path(source).glob("fold*/oof.npz"))]
-        digests["pseudo.run"] = joint_digest(files, cache)
+    for key, source in pseudo_sources(cfg).items():
+        files = [Run(source).table_path, *sorted(source.glob("fold*/oof.npz"))]
+        digests[key] = joint_digest(files, cache)
     return digests
+
+
+def pseudo_sources(cfg: Config) -> dict[str, Path]:
+    """Return the runs whose predictions are labels, by config key."""
+    params = cfg.pseudo.params
+    one = {"pseudo.run": Path(params["run"])} if params.get("run") else {}
+    return one | {f"pseudo.runs[{i}]": Path(run) for i, run in enumerate(params.get("runs") or ())}
 
 
 def find_weights(pretrained: bool | str | None, arch: str) -> Path | None:

@@ -202,10 +202,16 @@ def run_content(cfg: Config) -> dict[str, Any]:
             content[component.group] = component.content
     for group, key in (("model", "init"), ("pseudo", "run")):
         if other := content[group].get(key):
-            source = Run(Path(other))
-            data = [read_text(source.data_path)] if os.path.lexists(source.data_path) else []
-            content[group] = content[group] | {key: [source.id, *data]}
+            content[group] = content[group] | {key: source_content(other)}
+    if teachers := content["pseudo"].get("runs"):
+        content["pseudo"] = content["pseudo"] | {"runs": [source_content(other) for other in teachers]}
     return content
+
+
+def source_content(other: str) -> list[str]:
+    """Return what identifies another run that a run depends on: its name, and the digest of its data."""
+    source = Run(Path(other))
+    return [source.id, *([read_text(source.data_path)] if os.path.lexists(source.data_path) else [])]
 
 
 def find_run(name: str | Path, runs_dir: Path) -> Path:

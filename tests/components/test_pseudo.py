@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.table import OWN_LABEL, has_train_label, train_labels, with_fold_labels
 from maskcls.core.task import encode
+from maskcls.storage.run import Run
 from maskcls.system.files import write_npz, write_text
 from maskcls.system.safe_reading import read_npz
 
@@ -200,3 +202,61 @@ def test_broken_predictions_are_refused(table: pd.DataFrame, run: Path) -> None:
     write_npz(run / "fold0" / "oof.npz", eval_ids=np.array(["photo10"]), eval_probs=np.ones((1, 18)))
     with pytest.raises(RunError, match=r"cannot read .*fold0/oof\.npz"):
         asked(table, run=str(run))
+
+
+def distilled(table: pd.DataFrame, **params: object) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table with the targets of teachers, through the checked option, and its notes."""
+    errors: list[str] = []
+    component = pseudo.registry.check({"name": "distil", **params}, errors)
+    assert isinstance(component, Component), errors
+    notes: list[str] = []
+    return component.build(table, notes.append), notes
+
+
+def targets_of(result: pd.DataFrame, k: int) -> np.ndarray:
+    """Return the targets of the evaluation images in fold k, (N, 18)."""
+    rows = plain(result, print).query("part == 'extra'").reset_index(drop=True)
+    return table_module.train_targets(with_fold_labels(rows, k))
+
+
+def test_a_student_learns_the_mean_of_its_own_fold_of_each_run(table: pd.DataFrame, run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "y-5678"
+    shutil.copytree(run, other)
+    for k in range(2):
+        arrays = read_npz(other / f"fold{k}" / "oof.npz")
+        write_npz(other / f"fold{k}" / "oof.npz", **arrays | {"eval_probs": arrays["eval_probs"][::-1]})
+    result, notes = distilled(table, runs=[str(run), str(other)])
+    pd.testing.assert_frame_equal(result.iloc[: len(table)][table.columns], table)
+    means = []
+    for k in range(2):
+        found = [pseudo.read_eval_predictions(Run(one), k, table[table["part"] == "eval"]) for one in (run, other)]
+        means.append(np.mean([frame[pseudo.PROB_COLUMNS].to_numpy() for frame in found], axis=0))
+        np.testing.assert_allclose(targets_of(result, k), means[k], atol=1e-6)
+    assert len(result) == len(table) + PHOTOS and not any(note.startswith("LEAK") for note in notes)
+    shared, notes = distilled(table, runs=[str(run), str(other)], teachers="all")
+    np.testing.assert_allclose(targets_of(shared, 0), np.mean(means, axis=0), atol=1e-6)
+    assert any(note.startswith("LEAK: pseudo=distil") for note in notes)
+
+
+def test_teachers_of_a_fold_never_saw_its_people(table: pd.DataFrame, run: Path) -> None:
+    before = distilled(table, runs=[str(run)])[0]
+    other = read_npz(run / "fold1" / "oof.npz")
+    write_npz(run / "fold1" / "oof.npz", **other | {"eval_probs": other["eval_probs"][::-1]})
+    after = distilled(table, runs=[str(run)])[0]
+    assert np.array_equal(targets_of(before, 0), targets_of(after, 0))
+    assert not np.array_equal(targets_of(before, 1), targets_of(after, 1))
+
+
+def test_teachers_that_do_not_fit_are_one_sentence(table: pd.DataFrame, run: Path, tmp_path: Path) -> None:
+    for runs, reason in (
+        ([], "at least one run"), ([str(run), str(run)], "given twice"), ([str(tmp_path)], "is not the folder of a"),
+    ):  # fmt: skip
+        errors: list[str] = []
+        assert pseudo.registry.check({"name": "distil", "runs": runs}, errors) is None
+        assert len(errors) == 1 and reason in errors[0]
+    train = table[table["part"] == "train"]
+    with pytest.raises(DataError, match="needs an evaluation set"):
+        distilled(train, runs=[str(run)])
+    changed = table.assign(content=table["content"].where(table["part"] == "train", "other"))
+    with pytest.raises(RunError, match="evaluation images changed"):
+        distilled(changed, runs=[str(run)])

@@ -36,7 +36,8 @@ WORDS = {
     "overlay": ["overlay=masks overlay.of=train"],
     "extra": ["extra=folder extra.root={outside}", "extra=folder extra.root={outside} overlay=masks"],
     "pseudo": ["pseudo=confident pseudo.run={finished} pseudo.threshold=0.0",
-               "pseudo=confident pseudo.run={finished} pseudo.threshold=0.0 pseudo.soft=true"],
+               "pseudo=confident pseudo.run={finished} pseudo.threshold=0.0 pseudo.soft=true",
+               "pseudo=distil pseudo.runs=[{finished}]"],
     "init": ["model.init={finished}"],
 }  # fmt: skip
 SMALL = {"crop=center": "crop.height=32 crop.width=24", "crop=face": "crop.height=32 crop.width=24",

@@ -1,0 +1,193 @@
+"""The demo page: answers by HTTP and in Chromium, two users at once, files that are no photos, other sites."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from conftest import environment
+
+from maskcls import load
+from maskcls.core.errors import ConfigError
+from maskcls.core.task import CLASSES, one_hot
+from maskcls.inference.demo import DemoServer, open_answer
+from maskcls.inference.photo_answer import PhotoAnswer
+
+MAX_BYTES = 200_000
+
+
+def by_color(photo: np.ndarray) -> PhotoAnswer:
+    """Return class 1 for dark photos, 2 for bright ones."""
+    probs = 0.8 * one_hot(1 + int(photo.mean() > 128)) + 0.2 / 18
+    return PhotoAnswer(photo, photo, probs.astype(np.float32), np.eye(4, dtype=np.float32), "a note")
+
+
+@contextlib.contextmanager
+def served(**options: Any) -> Iterator[str]:
+    """Context manager that serves a demo and yields its address."""
+    with DemoServer(("127.0.0.1", 0), "model <x>", options.get("answer", by_color), MAX_BYTES) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.url
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def jpeg(value: int, size: int = 40) -> bytes:
+    """Return a JPEG of one gray value."""
+    return bytes(cv2.imencode(".jpg", np.full((size, size, 3), value, np.uint8))[1])
+
+
+def post(url: str, body: bytes | None, path: str = "predict", **headers: str) -> tuple[int, dict[str, Any]]:
+    """Return status and content of a request."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url + path, body, headers)) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_the_answer_to_a_photo_has_its_class_and_pictures() -> None:
+    with served() as url:
+        status, content = post(url, jpeg(200))
+        assert status == 200 and content["class"] == CLASSES[2] and abs(sum(content["probs"]) - 1) < 1e-4
+        assert content["html"].count("<img ") == 3 and "a note" in content["html"]
+        with urllib.request.urlopen(url) as page:
+            text, headers = page.read().decode(), page.headers
+        assert "model &lt;x&gt;" in text and headers["Cache-Control"] == "no-store"
+        nonce = re.search(r'<script nonce="([^"]+)"', text)
+        assert nonce and f"'nonce-{nonce[1]}'" in headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("body, reason", [
+    (b"", "the file is empty"), (b"hello", "cannot be read as an image"), (jpeg(9)[:200], "cannot be read as an image"),
+    (b"%PDF-1.4 and so on", "cannot be read"), (jpeg(9)[:300] + jpeg(9)[-2:], "cannot be read"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "cannot be read"),
+])  # fmt: skip
+def test_a_file_that_is_no_photo_is_one_sentence(body: bytes, reason: str) -> None:
+    with served() as url:
+        status, content = post(url, body)
+        assert status == 422 and reason in content["error"] and "\n" not in content["error"]
+        assert post(url, jpeg(200))[0] == 200  # and the next one is answered
+
+
+def test_large_files_unknown_pages_and_other_sites_are_refused() -> None:
+    with served() as url:
+        status, content = post(url, b"x" * (MAX_BYTES + 1))
+        assert status == 413 and "the limit is 0.2 MB" in content["error"]
+        assert post(url, jpeg(9), "other")[0] == 404
+        assert post(url, None, "../etc/passwd")[0] == 404
+        for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+            status, content = post(url, jpeg(9), **headers)
+            assert status == 403 and "another site" in content["error"]
+
+
+def test_two_users_at_once_get_their_own_answers() -> None:
+    values = [30, 220] * 12
+    with served() as url, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda value: post(url, jpeg(value))[1]["class"], values))
+    assert answers == [CLASSES[1 + (value > 128)] for value in values]
+
+
+def test_a_port_that_is_taken_is_one_sentence() -> None:
+    with served() as url, pytest.raises(ConfigError, match="Set port=0"):
+        DemoServer(("127.0.0.1", int(url.rstrip("/").rpartition(":")[2])), "m", by_color, 1)
+
+
+def test_a_run_answers_as_it_predicts(finished: tuple[list[str], Path], people: Path) -> None:
+    photo = next((people / "train" / "images").glob("*/normal.*"))
+    name, answer = open_answer(str(finished[1]), "runs")
+    with served(answer=answer) as url:
+        _, content = post(url, photo.read_bytes())
+    assert name == finished[1].name
+    assert np.abs(np.array(content["probs"]) - load(finished[1])(photo)[0]).max() <= 1e-5
+
+
+def test_the_command_serves_on_this_machine_alone_and_keeps_nothing(
+    finished: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "maskcls", "demo", f"run={finished[1]}", "port=0"], cwd=tmp_path, env=environment(),
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert server.stdout is not None
+        line = next(line for line in server.stdout if "http" in line)
+        url = line[line.index("http") : line.index("/: ") + 1]
+        assert url.startswith("http://127.0.0.1:") and post(url, jpeg(90))[0] == 200
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=60)
+    assert server.returncode == 128 + signal.SIGTERM and not os.listdir(tmp_path)
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """Return Chromium, driven by playwright."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        camera = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera])
+        yield chromium
+        chromium.close()
+
+
+DROP = """(bytes) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], "a.jpg", {type: "image/jpeg"}));
+  document.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+}"""
+
+
+@pytest.mark.slow
+def test_chromium_drops_a_photo_a_broken_file_and_takes_one_while_another_user_does(browser: Any, tmp_path: Path) -> None:
+    faults: list[str] = []
+    (tmp_path / "big.jpg").write_bytes(b"x" * (MAX_BYTES + 1))
+    with served() as url:
+        pages = [browser.new_context(permissions=["camera"]).new_page() for _ in range(2)]
+        for page in pages:
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            page.on("console", lambda message: faults.append(message.text) if "Security" in message.text else None)
+            page.goto(url)
+        for page, value in zip(pages, (30, 220), strict=True):
+            page.evaluate(DROP, list(jpeg(value)))
+        for page, name in zip(pages, CLASSES[1:3], strict=True):
+            page.wait_for_selector(".mk")
+            assert page.text_content(".mk strong") == name and page.locator(".mk img").count() == 3
+            assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+        first = pages[0]
+        first.evaluate(DROP, list(b"not a photo"))
+        first.locator("#error", has_text="cannot be read as an image").wait_for()
+        assert first.locator(".mk").count() == 0
+        first.set_input_files("#file", str(tmp_path / "big.jpg"))
+        first.locator("#error", has_text="the limit is 0.2 MB").wait_for()
+        first.click("#camera")
+        first.wait_for_selector("#snap:visible")
+        first.click("#snap")
+        first.wait_for_selector(".mk")
+        assert first.text_content("#error") == ""
+    assert faults == []
