@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from maskcls import __version__
 from maskcls.components.hardware import auto
 from maskcls.core.errors import ConfigError, DataError, RunError
 from maskcls.data.pixel_cache import Pixels
@@ -118,7 +117,7 @@ class DemoHandler(BaseHTTPRequestHandler):
     """Answers of the server; it writes no log, for a photo's time and size are nobody's business."""
 
     server: DemoServer
-    server_version, sys_version, timeout = f"maskcls/{__version__}", "", TIMEOUT
+    server_version, sys_version, timeout = "maskcls", "", TIMEOUT
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing."""

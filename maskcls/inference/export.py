@@ -102,7 +102,8 @@ def check_absent(folder: Path, names: tuple[str, ...], overwrite: bool) -> None:
 def check_agreement(options: ExportOptions, predictor: Predictor, predict: Predict) -> Agreement:
     """Return the differences to torch on evaluation images, printed; RunError if an fp32 export differs by too much."""
     count = options.check or (NUM_CHECKED if options.precision == "fp32" else None)
-    photos = load_check_photos(predictor.source, count, Path(options.cache_dir))
+    is_reduced = options.precision != "fp32"
+    photos = load_check_photos(predictor.source, count, Path(options.cache_dir), for_scores=is_reduced)
     agreement = compare(predictor, predict, photos)
     console.info(agreement.describe(options.format, torch.get_num_threads()))
     largest = TOLERANCES[options.format]

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from maskcls.components.data import without_drawing
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.task import FloatArray
 from maskcls.evaluation.intervals import confidence_interval, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.imaging.image_io import read_image
 from maskcls.inference.evaluation_set import load_own_evaluation
-from maskcls.inference.predictor import Predictor
-from maskcls.storage.trained_model import TrainedModel
+from maskcls.inference.predictor import Predictor, restore_component
+from maskcls.storage.run import Run
+from maskcls.storage.trained_model import TrainedModel, fold_index
 from maskcls.system import console
 
 TOLERANCES = {"onnx": 1e-5, "timm": 1e-6}  # largest difference of a probability in fp32
@@ -55,16 +57,30 @@ class Agreement:
         return f"{line}; macro F1 lost {self.f1_lost:+.4f}{interval} of {self.people} people"
 
 
-def load_check_photos(model: TrainedModel, count: int | None, cache: Path) -> pd.DataFrame:
-    """Return evaluation rows of a model's run with paths, `count` spread evenly or all; without any, an empty table."""
+def load_check_photos(model: TrainedModel, count: int | None, cache: Path, for_scores: bool) -> pd.DataFrame:
+    """Return evaluation rows of a model's run with paths, `count` spread evenly or all; without any, an empty table.
+
+    `for_scores`: the validation rows of a model that is one fold, if no evaluation row has a label.
+    """
     try:
         rows = load_own_evaluation(model.run, cache) if model.run else pd.DataFrame()
+        if for_scores and model.run and len(model.files) == 1 and not (len(rows) and (rows["label"] >= 0).any()):
+            rows = load_val_rows(model.run, fold_index(model.files[0].parent))
     except (DataError, RunError) as error:
         console.info(f"{error}; the export is compared with torch on images of noise", "yellow")
         return pd.DataFrame()
     if rows.empty or count is None or count >= len(rows):
         return rows
     return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))].reset_index(drop=True)
+
+
+def load_val_rows(run: Run, k: int) -> pd.DataFrame:
+    """Return the validation rows of fold k with paths; RunError if their images are not where the run had them."""
+    paths = without_drawing(restore_component(run, "data")).build(lambda note: None).set_index("id")["path"]
+    rows = run.val_table.query("fold == @k").reset_index(drop=True)
+    if not rows["id"].isin(paths.index).all():
+        raise RunError(f"{run.path}: validation images of fold {k} are not where its config.yaml says")
+    return rows.assign(path=paths[rows["id"]].to_numpy())
 
 
 def compare(predictor: Predictor, predict: Callable[[Any], FloatArray], rows: pd.DataFrame) -> Agreement:
