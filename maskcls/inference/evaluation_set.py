@@ -45,13 +45,19 @@ def current_evaluation(run: Run, cache: Path) -> pd.DataFrame:
         return table
 
 
+def image_paths(run: Run) -> pd.Series[str]:
+    """Return the paths of a run's images by id, as its config.yaml names them; DataError if they cannot be read."""
+    table: pd.DataFrame = without_drawing(restore_component(run, "data")).build(lambda note: None)
+    return table.set_index("id")["path"]
+
+
 def load_own_evaluation(run: Run, cache: Path) -> pd.DataFrame:
     """Return a run's evaluation rows with the current path and content of their images.
 
     The run may be untrusted: its config.yaml determines what is read, and messages quote nothing of it.
     """
     try:
-        paths = without_drawing(restore_component(run, "data")).build(lambda note: None).set_index("id")["path"]
+        paths = image_paths(run)
     except DataError:
         what = f"{run.path}: cannot read the images that its config.yaml names"
         raise RunError(f"{what}. Set data=<source> and the source's root or file") from None

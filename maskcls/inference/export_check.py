@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.components.data import without_drawing
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.task import FloatArray
 from maskcls.evaluation.intervals import confidence_interval, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.imaging.image_io import read_image
-from maskcls.inference.evaluation_set import load_own_evaluation
-from maskcls.inference.predictor import Predictor, restore_component
+from maskcls.inference.evaluation_set import image_paths, load_own_evaluation
+from maskcls.inference.predictor import Predictor
 from maskcls.storage.run import Run
 from maskcls.storage.trained_model import TrainedModel, fold_index
 from maskcls.system import console
@@ -76,7 +75,7 @@ def load_check_photos(model: TrainedModel, count: int | None, cache: Path, for_s
 
 def load_val_rows(run: Run, k: int) -> pd.DataFrame:
     """Return the validation rows of fold k with paths; RunError if their images are not where the run had them."""
-    paths = without_drawing(restore_component(run, "data")).build(lambda note: None).set_index("id")["path"]
+    paths = image_paths(run)
     rows = run.val_table.query("fold == @k").reset_index(drop=True)
     if not rows["id"].isin(paths.index).all():
         raise RunError(f"{run.path}: validation images of fold {k} are not where its config.yaml says")

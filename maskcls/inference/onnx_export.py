@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from importlib import metadata as packages
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from maskcls.components.crop import output_size
 from maskcls.core.errors import ConfigError
 from maskcls.core.task import ATTRIBUTES, CLASSES
+from maskcls.inference.export_options import Input, Precision
 from maskcls.inference.onnx_graph import OPSET, FoldMean, check_crop, crop_graph, join, network_graph
 from maskcls.inference.onnx_precision import as_fp16, quantize
 from maskcls.inference.predictor import Predictor
 from maskcls.system.files import atomic_write
 from maskcls.system.packages import import_package
 
-Precision = Literal["fp32", "fp16", "int8"]
-Input = Literal["photos", "crops"]
 FILE = "model.onnx"
 
 

@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -151,8 +150,3 @@ def join(first: Any, second: Any, name: str) -> Any:
     target = second.graph.input[0].name
     prefixed = onnx.compose.add_prefix(first, "crop_", rename_inputs=False, rename_outputs=False)
     return onnx.compose.merge_models(prefixed, second, io_map=[(name, target)])
-
-
-def output_names(model: Any) -> Sequence[str]:
-    """Return the names of an ONNX model's outputs."""
-    return [output.name for output in model.graph.output]

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from maskcls.components.data import without_drawing
 from maskcls.core.errors import DataError, RunError
 from maskcls.data.pixel_cache import Pixels
-from maskcls.inference.evaluation_set import check_run
-from maskcls.inference.image_inputs import as_image
-from maskcls.inference.predictor import Predictor, restore_component
+from maskcls.imaging.image_io import read_image
+from maskcls.inference.evaluation_set import check_run, image_paths
+from maskcls.inference.predictor import Predictor
 
 NUM_CALIBRATION = 128  # training images that determine the ranges of the activations
 CALIBRATION_BATCH = 16
@@ -75,23 +74,16 @@ def calibration_pixels(predictor: Predictor) -> Pixels:
     """Return crops of training images of a model's run, (N, H, W, 3); RunError if they are not where it had them."""
     run = check_run(predictor.source)
     try:
-        images = without_drawing(restore_component(run, "data")).build(lambda note: None).set_index("id")
+        paths = image_paths(run)
     except DataError as error:
         raise RunError(f"precision=int8 is calibrated on training images, which cannot be read: {error}") from error
     ids = run.table.query("part == 'train'")["id"]
-    known = ids[ids.isin(images.index)].tolist()
+    known = ids[ids.isin(paths.index)].tolist()
     if not known:
         what = "precision=int8 is calibrated on training images, and none is where its config says"
         raise RunError(f"{run.path}: {what}")
     chosen = [known[i] for i in np.unique(np.linspace(0, len(known) - 1, NUM_CALIBRATION).astype(int))]
-    rows = images.loc[chosen].reset_index()
-    return np.asarray(crop_rows(rows["path"].tolist(), predictor))
-
-
-def crop_rows(paths: list[str], predictor: Predictor) -> Pixels:
-    """Return the crops of image files, (N, H, W, 3), without the pixel cache: they are few."""
-    crop = predictor.crop_component.build()
-    return np.stack([crop(as_image(path, i)) for i, path in enumerate(paths)])
+    return np.stack([predictor.crop_photo(read_image(path)) for path in paths[chosen]])
 
 
 @contextlib.contextmanager

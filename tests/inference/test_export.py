@@ -27,6 +27,7 @@ from maskcls.core.errors import ConfigError, MaskclsError
 from maskcls.core.task import ATTRIBUTES, CLASSES, marginals
 from maskcls.engine.runner import run as run_experiment
 from maskcls.imaging.image_io import read_image
+from maskcls.inference.demo import open_answer
 from maskcls.inference.export import export
 from maskcls.inference.export_options import ExportOptions
 from maskcls.inference.onnx_model import OnnxModel
@@ -234,6 +235,15 @@ def test_an_export_that_differs_from_torch_is_not_written(
     monkeypatch.setattr(Predictor, "__call__", lambda self, images: call(self, images) * np.float32(0.999))
     message = options_error(str(finished[1]), format="timm", fold=0, out=str(tmp_path / "t"), cache_dir=str(tmp_path))
     assert "differ from torch by up to" in message and not (tmp_path / "t").exists()
+
+
+@pytest.mark.slow
+def test_the_demo_page_answers_by_an_export(exported: Path, finished: tuple[list[str], Path], people: Path) -> None:
+    name, answer = open_answer(str(exported / "model.onnx"), "runs")
+    (photo, *_) = eval_photos(finished[1], people)
+    found = answer(photo)
+    assert name == "model.onnx" and found.attention is None and found.crop.shape == (32, 24, 3)
+    assert np.abs(found.probs - load(finished[1])(photo)[0]).max() <= 1e-5
 
 
 def test_a_file_that_is_no_export_is_refused(tmp_path: Path) -> None:
