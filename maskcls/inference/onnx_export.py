@@ -73,6 +73,9 @@ def write_model(graph: Any, path: Path, facts: dict[str, Any]) -> None:
 
     graph.producer_name, graph.producer_version = "maskcls", facts["maskcls"]
     graph.doc_string = ""
+    versions = {item.domain: item.version for item in graph.opset_import if item.domain != "maskcls"}  # it is inlined
+    del graph.opset_import[:]
+    graph.opset_import.extend(onnx.helper.make_opsetid(*item) for item in versions.items())
     values = {"maskcls": json.dumps(facts), "run": facts["run"], "classes": json.dumps(facts["classes"])}
     onnx.helper.set_model_props(graph, values)
     onnx.checker.check_model(graph)
