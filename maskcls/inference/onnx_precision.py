@@ -40,8 +40,11 @@ def as_fp16(graph: Any) -> Any:
 def drop_repeated_casts(graph: Any) -> None:
     """Remove the casts that the converter has added once more for a second reader of the same value."""
     seen: set[str] = set()
-    nodes = [node for node in graph.graph.node if not (node.op_type == "Cast" and node.output[0] in seen)
-             and not seen.update(node.output)]  # fmt: skip
+    nodes = []
+    for node in graph.graph.node:
+        if node.op_type != "Cast" or node.output[0] not in seen:
+            nodes.append(node)
+        seen.update(node.output)
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
 
