@@ -21,7 +21,8 @@ from maskcls.imaging.image_decoding import JPEG, decode_image, read_header
 from maskcls.inference.grad_cam import grad_cam
 from maskcls.inference.onnx_model import OnnxModel
 from maskcls.inference.photo_answer import PhotoAnswer
-from maskcls.inference.predictor import Predictor, check_component
+from maskcls.inference.predictor import Predictor
+from maskcls.inference.run_components import check_component
 from maskcls.reporting.html import render_template
 from maskcls.storage.trained_model import open_model
 from maskcls.system.stderr import capture_stderr
