@@ -27,7 +27,7 @@ from maskcls.ladder.tables import markdown_tables
 TOP = Path(__file__).parent.parent
 LEVELS = {
     "core": 1, "ops": 1, "system": 2, "imaging": 3, "evaluation": 3, "storage": 4, "synthetic": 4, "components": 5, "reporting": 5,
-    "config": 6, "data": 6, "inference": 7, "engine": 8, "ladder": 9, "benchmark": 9, "cli": 10, "run": 11, "__main__": 11,
+    "config": 6, "data": 6, "inference": 7, "engine": 8, "ladder": 9, "search": 9, "benchmark": 9, "cli": 10, "run": 11, "__main__": 11,
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from maskcls.core.errors import ConfigError, unknown_message
 
 COMMANDS = {
     "run": "train an experiment, or with -m a sweep",
+    "tune": "search for the best settings",
     "conclude": "finish a stopped run with its best weights so far",
     "predict": "predict with runs, folds or checkpoints",
     "score": "score a file of predictions against true classes",

@@ -83,6 +83,8 @@ def parse_override(argument: str, options: Mapping[str, set[str]], sweeps: bool)
         if key in options:
             raise ConfigError(unknown_option(key, value, options)) from None
         raise
+    if re.match(r"[+~]*space\b", key):
+        raise ConfigError(f"{argument}: only a search file sets space. Set its keys, such as optimizer.lr=1e-4,1e-3")
     if key == "logger" and value.startswith("["):
         raise ConfigError(f"{argument}: for several loggers, use logger=several logger.names={value}")
     override = parse(readable)

@@ -76,6 +76,7 @@ def validate(raw: DictConfig | Mapping[str, Any], kind: type[ConfigT] = Config) 
 def check_config(raw: DictConfig | Mapping[str, Any], kind: type[ConfigT]) -> ConfigT:
     """Return the checked config before model.pretrained=auto is resolved; raise one ConfigError with all errors."""
     raw_values = to_container(raw)
+    raw_values.pop("space", None)  # of a search file: parameters of `maskcls tune`
     import_plugins(raw_values.get("plugins"), GROUPS)
     errors: list[str] = []
     hints = get_type_hints(kind, include_extras=True)

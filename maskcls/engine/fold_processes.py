@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -25,10 +25,13 @@ from maskcls.system.processes import exit_with_parent
 from maskcls.system.signals import UNWINDING, await_signal, exit_code, report_killed_workers_once, stop_on_signals
 
 
-def train_in_processes(experiment: Experiment, folds: Sequence[int], num_processes: int, log: LogFn) -> None:
+def train_in_processes(
+    experiment: Experiment, folds: Sequence[int], num_processes: int, log: LogFn,
+    should_stop: Callable[[Run, int], bool],
+) -> None:  # fmt: skip
     """Train folds in `num_processes` processes that share this one's threads; an error in one is raised here.
 
-    The processes end with this one, however it ends.
+    After `should_stop` no further fold is started. The processes end with this one, however it ends.
     """
     context, remaining = multiprocessing.get_context("spawn"), list(folds)
     threads = max(torch.get_num_threads() // num_processes, 1)
@@ -45,7 +48,8 @@ def train_in_processes(experiment: Experiment, folds: Sequence[int], num_process
                 running[receiver] = (k, process)
             for pipe in wait(list(running)):
                 if not receive(pipe, *running[pipe], log):
-                    del running[pipe]
+                    k, _ = running.pop(pipe)
+                    remaining = [] if should_stop(experiment.run, k) else remaining
     finally:
         for pipe, (_, process) in running.items():
             pipe.close()  # without a reader: a process that sends would wait forever

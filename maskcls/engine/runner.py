@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ from maskcls.system.files import check_writable, file_lock, write_json
 
 NO_CONTEXT = LogContext()
 TrainFn = Callable[[Experiment, LogFn], None]
+StopFn = Callable[[Run, int], bool]  # called after each fold, with its index: True ends the run before the other folds
+
+
+def never_stop(run: Run, k: int) -> bool:
+    """Return False: all folds are trained."""
+    return False
 
 
 def run(raw: DictConfig | Mapping[str, Any], context: LogContext = NO_CONTEXT) -> float:
@@ -46,8 +53,11 @@ def run(raw: DictConfig | Mapping[str, Any], context: LogContext = NO_CONTEXT) -
     return run_experiment(validate(raw), context)
 
 
-def run_experiment(cfg: Config, context: LogContext = NO_CONTEXT) -> float:
-    """Run a validated config, logged with its context; return the macro F1."""
+def run_experiment(cfg: Config, context: LogContext = NO_CONTEXT, should_stop: StopFn = never_stop) -> float:
+    """Run a validated config, logged with its context; return the macro F1.
+
+    If `should_stop` ends the run, it is the macro F1 of fold 0, and the same config trains the other folds later.
+    """
     hardware = cfg.hardware.build()
     distributed.init_process_group(hardware.device)
     try:
@@ -57,7 +67,7 @@ def run_experiment(cfg: Config, context: LogContext = NO_CONTEXT) -> float:
             console.warn_once(note)
         metrics = distributed.broadcast(load_metrics_if_done(cfg, run, context))
         if metrics is None:
-            metrics = train_run(cfg, run, hardware, context)
+            metrics = train_run(cfg, run, hardware, context, should_stop=should_stop)
         if metrics is not None:
             print_summary(run, metrics)
         return score_fold(cfg, run) if metrics is None or cfg.fold is not None else float(metrics["oof"]["f1"])
@@ -86,8 +96,9 @@ def bind_data(cfg: Config, run: Run, table: pd.DataFrame) -> str | None:
 
 
 def train_run(
-    cfg: Config, run: Run, hardware: Hardware, context: LogContext, train: TrainFn | None = None
-) -> dict[str, Any] | None:
+    cfg: Config, run: Run, hardware: Hardware, context: LogContext, train: TrainFn | None = None,
+    should_stop: StopFn = never_stop,
+) -> dict[str, Any] | None:  # fmt: skip
     """Train the folds of a config; return the closing metrics if all folds are finished, else None.
 
     `train` replaces the training of the folds, for a run that is concluded.
@@ -109,7 +120,7 @@ def train_run(
     with RunLog(cfg, run, table, logger) as log:
         if shorter:
             extend_run(shorter, cfg, run, table, log.log)
-        (train or train_folds)(experiment, log.log)
+        (train or partial(train_folds, should_stop=should_stop))(experiment, log.log)
         metrics = finalize_run(experiment, notes, started_at) if console.is_main_process() else None
         log.metrics = metrics or {}
     return distributed.broadcast(metrics)
@@ -149,16 +160,18 @@ def build_table(cfg: Config, run: Run, hardware: Hardware, note: Callable[[str],
     return table
 
 
-def train_folds(experiment: Experiment, log: LogFn) -> None:
-    """Train the folds of the config, one after the other or in parallel processes."""
+def train_folds(experiment: Experiment, log: LogFn, should_stop: StopFn = never_stop) -> None:
+    """Train the folds of the config, one after the other or in parallel processes, until `should_stop`."""
     cfg, num_processes = experiment.cfg, experiment.hardware.folds_at_once
     folds = list(range(experiment.num_folds)) if cfg.fold is None else [cfg.fold]
     remaining = [k for k in folds if not experiment.run.fold_is_done(k)]
     if num_processes > 1 and len(remaining) > 1 and distributed.world_size() == 1:
-        fold_processes.train_in_processes(experiment, remaining, min(num_processes, len(remaining)), log)
+        fold_processes.train_in_processes(experiment, remaining, min(num_processes, len(remaining)), log, should_stop)
         return
     for k in folds:
         train_fold(experiment, k, log)
+        if distributed.broadcast(should_stop(experiment.run, k)):
+            break
 
 
 def finalize_run(experiment: Experiment, notes: list[str], started_at: float) -> dict[str, Any] | None:
@@ -184,5 +197,5 @@ def score_fold(cfg: Config, run: Run) -> float:
         raise RunError(f"{predictions.source} has other images than {run.table_path}. Delete it and run again")
     score = macro_f1(labels[predictions.ids.tolist()].to_numpy(np.int64), predictions.preds)
     hint = f", before decision={cfg.decision.name}, which needs all folds" if cfg.decision.name != "none" else ""
-    console.info(f"{run.path} fold {cfg.fold}: F1 {score:.4f}{hint}")
+    console.info(f"{run.path} fold {cfg.fold or 0}: F1 {score:.4f}{hint}")
     return score

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from maskcls.config.overrides import resource_dir
@@ -94,7 +93,7 @@ def check_single_run(cfg: DictConfig) -> None:
     """Raise ConfigError if the overrides that Hydra composed last cannot be trained as a single run.
 
     This is a rung that blends the runs of other rungs, a rung that continues from another one without model.init or
-    pseudo.run, or a grid of runs without -m.
+    pseudo.run, or a search without a value of any of its parameters.
     """
     hydra = HydraConfig.get()
     for ladder in LADDERS:
@@ -105,10 +104,12 @@ def check_single_run(cfg: DictConfig) -> None:
                 f"{ladder}={rung.name} {reason}. Use {rung.command}, or train everything it needs with "
                 f"maskcls reproduce ladder={ladder} rungs={rung.name} scale=full"
             )
-    grid, search = hydra.sweeper.get("params"), hydra.runtime.choices.get("search")
-    if grid and search and hydra.mode is not RunMode.MULTIRUN:
+    search = hydra.runtime.choices.get("search")
+    searched = {str(key).lstrip("+") for key in [*(hydra.sweeper.get("params") or {}), *(cfg.get("space") or {})]}
+    if search and not searched & {word.partition("=")[0].lstrip("+") for word in hydra.overrides.task}:
         raise ConfigError(
-            f"search={search} is a grid of runs, not a single run. Use python -m maskcls.run -m search={search}"
+            f"search={search} is a search, not a single run. Use python -m maskcls tune search={search}, or "
+            f"python -m maskcls.run -m search={search} for its grid; for one run of it, set its parameters"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY, environment
+from zygote import Zygote
 
 from maskcls.storage.checkpoint import load_checkpoint
 from maskcls.system.processes import num_cpus
@@ -39,40 +39,6 @@ READERS: dict[str, Callable[[Path], object]] = {
     ".html": lambda path: path.read_text().rstrip().endswith("</html>") or pytest.fail(f"{path} is cut off"),
 }  # fmt: skip
 SEED = 20
-
-
-class Zygote:
-    """Forks runs from a process that has imported everything."""
-
-    def __init__(self) -> None:
-        call = [sys.executable, str(Path(__file__).parents[1] / "zygote.py")]
-        self.process = subprocess.Popen(
-            call, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def ask(self, **order: object) -> int:
-        """Send an order and return its answer."""
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-    def start(self, place: Path, words: list[str], at: int | None = None) -> int:
-        """Return the process id of a new run, whose output goes to `log` in its place."""
-        place.mkdir(exist_ok=True)
-        return self.ask(words=words, log=str(place / "log"), at=at)
-
-    def wait(self, pid: int) -> int:
-        """Return the exit code of a run."""
-        return self.ask(wait=pid)
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.communicate(timeout=30)
-
-    def finish(self, place: Path, words: list[str]) -> None:
-        """Run to the end, or fail with what the run said."""
-        assert self.wait(self.start(place, words)) == 0, (place / "log").read_text()[-3000:]
 
 
 @pytest.fixture(scope="session")

@@ -207,7 +207,7 @@ def test_a_rung_that_one_run_is_not_is_refused_with_the_command_that_does_it(wor
         return
     with pytest.raises(ConfigError) as caught:
         check_single_run(raw)
-    assert word in str(caught.value) and said.get("command", "python -m maskcls.run -m search=focal") in str(
+    assert word in str(caught.value) and said.get("command", "python -m maskcls tune search=focal") in str(
         caught.value
     )
     if {"init", "pseudo"} & set(said):

@@ -1,0 +1,1 @@
+"""Searches for the best settings: trials that are runs, shared by any number of processes."""
