@@ -7,7 +7,7 @@ MEASURED =
 PY = $(VENV)/bin/python
 STAMP = $(VENV)/.stamp
 LOWEST = $(VENV)-lowest
-EXTRAS = dev,sweep,faces,weights,deploy
+EXTRAS = dev,sweep,slurm,faces,weights,deploy
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile

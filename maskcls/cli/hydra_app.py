@@ -23,8 +23,7 @@ from maskcls.config.compose import Experiments, parse_overrides, wrap_hydra_erro
 from maskcls.config.override_grammar import split_flags
 from maskcls.config.overrides import SWEEPS, resource_dir, to_hydra
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError, as_user_error
-from maskcls.system.console import print_error
-from maskcls.system.files import open_part_file, remove_stale_parts
+from maskcls.system.console import info, print_error
 from maskcls.system.signals import await_signal
 from maskcls.system.streams import prepare_streams
 
@@ -118,24 +117,18 @@ def prepare_line(flags: list[str], overrides: list[str], config: str) -> list[st
 
 @contextmanager
 def closing_report(sweeps: list[Sweep], report: Callable[[list[JobResult]], None]) -> Iterator[None]:
-    """Context manager that collects the results of a sweep's jobs, reports them, and raises the jobs' errors."""
-    folder = sweeps[0].file.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_stale_parts(folder, ".sweep-*.part")
-    held, path = open_part_file(sweeps[0].file)
-    sweeps[0] = sweep = replace(sweeps[0], file=path)
-    with held:
-        try:
-            yield
-            report([job for job in sweep.results() if not job.error])
-            raise_failures(sweep)
-        finally:
-            path.unlink(missing_ok=True)
+    """Context manager that prints a sweep's state so far, reports its results, and raises the errors of its jobs."""
+    if state := sweeps[0].describe():
+        info(state)
+    yield
+    report([job for job in sweeps[0].results() if not job.error])
+    raise_failures(sweeps[0])
 
 
 def run_job(cfg: Any, task: Callable[[Any, str | None], Any], sweep: Sweep, run_of: RunOf | None) -> Any:
     """Return the result of a job of a sweep, 0, the worst macro F1, if it fails: the other jobs continue."""
     with announce_job(sweep) as job:
+        sweep.begin(job)
         try:
             result = task(cfg, sweep.name)
             sweep.add(replace(job, run=str(run_of(cfg).absolute()) if run_of else None))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +27,9 @@ from maskcls.config.override_grammar import parse
 from maskcls.config.overrides import resource_dir
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.system import console
+from maskcls.system.locks import has_ended
 
+LAUNCHER_EXTRAS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
 RunOf = Callable[[Any], Path]  # the run directory of a composed config, which it checks
 
 
@@ -38,13 +43,19 @@ class JobResult:
     error: str | None = None
 
 
+class JobsFailed(RunError):
+    """Jobs of a sweep that failed, while the others are done."""
+
+    exit_code = 1
+
+
 @dataclass(frozen=True)
 class Sweep:
-    """A multirun; a launcher passes it on to the processes of its jobs, which append their results to its file."""
+    """A multirun; a launcher passes it on to the processes of its jobs, which append to its ledger."""
 
     name: str  # the same for the same command
     fixed: frozenset[str]  # overrides that all jobs share, by key
-    file: Path  # of the running command: a temporary file, which the next sweep removes if this one is killed
+    file: Path  # the ledger, <runs_dir>/<name>.jsonl: one line for each job that begins or ends
     num_jobs: int | None  # None: only the sweeper knows
 
     @classmethod
@@ -55,7 +66,7 @@ class Sweep:
         overrides = [parse(word) for word in arguments if not word.startswith("-")]
         fixed = {override.key_or_group for override in overrides if override and not override.is_sweep_override()}
         fixed -= {key.lstrip("+") for key in config.hydra.sweeper.get("params") or {}}
-        return cls(name, frozenset(fixed), folder / name, None if jobs is None else len(jobs))
+        return cls(name, frozenset(fixed), folder / f"{name}.jsonl", None if jobs is None else len(jobs))
 
     def words(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """Return the overrides of a job that other jobs do not share."""
@@ -66,16 +77,67 @@ class Sweep:
         """Return the number of a job, from 1, and the number of jobs."""
         return f"[{number + 1}/{self.num_jobs}]" if self.num_jobs else f"[{number + 1}]"
 
+    def begin(self, job: JobResult) -> None:
+        """Append that a job begins in this process."""
+        self.append(asdict(job) | {"process": [str(os.getpid()), socket.gethostname()]})
+
     def add(self, result: JobResult) -> None:
         """Append the result of a job, from any process."""
+        self.append(asdict(result))
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Append a line, in one write; a line that a killed process cut off is ended before."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open("ab") as file:
-            file.write(json.dumps(asdict(result)).encode() + b"\n")
+            file.write(b"\n" * is_cut(self.file) + json.dumps(entry).encode() + b"\n")
+
+    def entries(self) -> dict[int, dict[str, Any]]:
+        """Return the latest line of each job by its number."""
+        latest: dict[int, dict[str, Any]] = {}
+        for line in self.file.read_bytes().splitlines() if self.file.exists() else ():
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # half a line of a killed process
+                entry = json.loads(line)
+                latest[int(entry["number"])] = entry
+        return dict(sorted(latest.items()))
 
     def results(self) -> list[JobResult]:
-        """Return the results of the jobs that have ended, in the order of their numbers."""
-        rows = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
-        found = {row["number"]: JobResult(**row | {"words": tuple(row["words"])}) for row in rows}
-        return [found[number] for number in sorted(found)]
+        """Return the latest results of the jobs that have ended, in the order of their numbers."""
+        ended = [entry for entry in self.entries().values() if "process" not in entry]
+        return [JobResult(**entry | {"words": tuple(entry["words"])}) for entry in ended]
+
+    def describe(self) -> str | None:
+        """Return how many jobs are done, running, failed and not begun, None for a sweep that is new."""
+        states = [job_state(entry) for entry in self.entries().values()]
+        if not states:
+            return None
+        if self.num_jobs is not None:
+            states += ["not begun"] * (self.num_jobs - len(states))
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
+        return f"{self.file}: {counts}"
+
+
+def is_cut(path: Path) -> bool:
+    """Return True if a file does not end with a whole line."""
+    return path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+
+
+def job_state(entry: Mapping[str, Any]) -> str:
+    """Return the state of a job from its latest line: running (its process lives), interrupted, done or failed."""
+    if process := entry.get("process"):
+        return "interrupted" if has_ended(*process) else "running"
+    return "failed" if entry.get("error") else "done"
+
+
+def check_launcher(config: DictConfig) -> None:
+    """Raise ConfigError if the package of the chosen launcher is not installed."""
+    module = config.hydra.launcher["_target_"].rpartition(".")[0]
+    name = HydraConfig.get().runtime.choices["hydra/launcher"]
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        extra = LAUNCHER_EXTRAS.get(str(name))
+        remedy = f"pip install 'maskcls[{extra}]'" if extra else "Install its package"
+        raise ConfigError(f"hydra/launcher={name} needs a package that is not installed ({error}). {remedy}") from error
 
 
 def plan_sweep(arguments: Sequence[str], line: Sequence[str], config_name: str, run_of: RunOf) -> Sweep:
@@ -90,6 +152,7 @@ def plan_sweep(arguments: Sequence[str], line: Sequence[str], config_name: str, 
         assert app is not None
         config = app.compose_config(config_name, list(line), run_mode=RunMode.MULTIRUN, with_log_configuration=False)
         HydraConfig.instance().set_config(config)
+        check_launcher(config)
         jobs = list_jobs(app.config_loader, config)
         sweep = Sweep.of(arguments, config, jobs)
         if jobs is not None:
@@ -144,8 +207,8 @@ def announce_job(sweep: Sweep) -> Iterator[JobResult]:
 
 
 def raise_failures(sweep: Sweep) -> None:
-    """Raise RunError with the error of each failed job."""
+    """Raise JobsFailed with the error of each failed job."""
     results = sweep.results()
     errors = [" ".join([sweep.label(job.number), *job.words]) + f": {job.error}" for job in results if job.error]
     if errors:
-        raise RunError(f"{len(errors)} of {len(results)} jobs failed. Run the same command to retry them:", *errors)
+        raise JobsFailed(f"{len(errors)} of {len(results)} jobs failed. Run the same command to retry them:", *errors)

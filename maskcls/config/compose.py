@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -27,8 +28,11 @@ class Experiments(SearchPathPlugin):
     """Search path plugin for ladders as config groups (`hydra.searchpath` in a YAML file breaks glob sweeps)."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append experiments/ to the search path."""
+        """Append experiments/ to the search path, and let the launchers of conf/ replace those of their plugins."""
         search_path.append("maskcls", f"file://{resource_dir('experiments')}")
+        stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+        for file in (resource_dir("conf") / "hydra" / "launcher").glob("*.yaml"):
+            stored.pop(file.name, None)  # else Hydra warns that two configs have one name
 
 
 @contextlib.contextmanager

@@ -37,6 +37,8 @@ DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class MaskclsError(Exception):
     """An error that the user can fix, shown as its messages without a stack trace."""
 
+    exit_code = 2
+
     def __init__(self, *messages: str) -> None:
         super().__init__("\n".join(messages))
         self.messages = messages

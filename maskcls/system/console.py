@@ -200,7 +200,7 @@ def missing_encoding(text: str) -> str | None:
 
 
 def exit_on_error(main: Callable[[], Any]) -> Any:
-    """Return the result of a command, or print its error and exit with code 2."""
+    """Return the result of a command, or print its error and exit with its code, 2 for most."""
     try:
         return main()
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
@@ -209,8 +209,9 @@ def exit_on_error(main: Callable[[], Any]) -> Any:
     except Exception as error:
         if not isinstance(error, ConfigError | DataError):
             error = await_signal(error)
-        print_error(as_user_error(error))
-        sys.exit(2)
+        shown = as_user_error(error)
+        print_error(shown)
+        sys.exit(shown.exit_code)
 
 
 def format_duration(seconds: float | None) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +15,13 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 
+from maskcls.cli import sweep as sweep_module
 from maskcls.cli.hydra_app import closing_report, run_job
 from maskcls.cli.run import run_directory
-from maskcls.cli.sweep import JobResult, Sweep, plan_sweep, raise_failures
+from maskcls.cli.sweep import JobResult, JobsFailed, Sweep, plan_sweep, raise_failures
 from maskcls.config.compose import Experiments, parse_overrides
 from maskcls.core.errors import ConfigError, NonFiniteError, RunError
 from maskcls.reporting.sweep_table import merge_words
-from maskcls.system.files import open_part_file
 
 
 def planned(tmp_path: Path, *words: str) -> Sweep:
@@ -93,13 +96,45 @@ def test_jobs_of_one_run_are_one_row() -> None:
     assert merge_words([("loss=ce", "fold=0"), ("loss=ce", "fold=1")]) == ["loss=ce", "fold=0,1"]
 
 
-def test_the_results_of_a_killed_sweep_are_removed_by_the_next_and_those_of_a_running_one_kept(tmp_path: Path) -> None:
-    open_part_file(tmp_path / "sweep-0")[0].close()  # its lock ends with the process
-    sweeps = [Sweep("sweep-1", frozenset(), tmp_path / "sweep-1", 1)]
+def ended_process() -> int:
+    """Return the id of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_the_ledger_tells_what_is_done_running_interrupted_failed_and_not_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweeps = [Sweep("sweep-1", frozenset(), tmp_path / "runs" / "sweep-1.jsonl", 6)]
+    assert sweeps[0].describe() is None and not sweeps[0].results()
+    for number in range(4):
+        sweeps[0].begin(JobResult(number, (f"lr={number}",), None))
+    sweeps[0].add(JobResult(0, ("lr=0",), "t"))
+    sweeps[0].add(JobResult(1, ("lr=1",), None, "non-finite loss"))
+    sweeps[0].append({"number": 2, "words": [], "process": [str(ended_process()), socket.gethostname()]})
+    with sweeps[0].file.open("ab") as file:
+        file.write(b'{"number": 5, "wo')  # a killed process
     reported: list[JobResult] = []
-    with open_part_file(tmp_path / "sweep-2")[0] as running, closing_report(sweeps, reported.extend):
-        assert {file.name.split(".")[1] for file in tmp_path.iterdir()} == {"sweep-1", "sweep-2"}
-        sweeps[0].add(JobResult(0, (), "t"))
-        assert not running.closed
-    assert reported == [JobResult(0, (), "t")]
-    assert [file.name.split(".")[1] for file in tmp_path.iterdir()] == ["sweep-2"]
+    with pytest.raises(JobsFailed) as error, closing_report(sweeps, reported.extend):
+        sweeps[0].add(JobResult(4, ("lr=4",), "u"))
+    assert capsys.readouterr().out == f"{sweeps[0].file}: 1 done, 1 failed, 1 interrupted, 2 not begun, 1 running\n"
+    assert [job.number for job in reported] == [0, 4] and error.value.exit_code == 1
+    assert error.value.messages[1:] == ("[2/6] lr=1: non-finite loss",)
+    sweeps[0].add(JobResult(1, ("lr=1",), "v"))  # tried again
+    with closing_report(sweeps, lambda jobs: None):
+        assert [job.error for job in sweeps[0].results()] == [None, None, None]
+
+
+@pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm", "ray", "joblib"])
+def test_a_launcher_whose_package_is_missing_is_a_sentence_before_any_work(
+    launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name.split('.')[1]!r}")
+
+    monkeypatch.setattr(sweep_module, "importlib", SimpleNamespace(import_module=refuse))
+    extra = {"ray": "ray", "joblib": "sweep"}.get(launcher, "slurm")
+    with pytest.raises(ConfigError, match=rf"hydra/launcher={launcher} needs .* pip install 'maskcls\[{extra}\]'"):
+        planned(tmp_path, "epochs=1,2", f"hydra/launcher={launcher}")
+    assert not list(tmp_path.iterdir())

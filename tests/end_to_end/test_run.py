@@ -202,7 +202,8 @@ def test_a_multirun_gives_a_run_for_each_combination_and_none_is_trained_twice(
         assert [row[2].split()[0] for row in table] == [f"{score['oof']['f1']:.4f}" for score in scores]
         assert [row[3] for row in table] == [f"{score['eval']['f1']:.4f}" for score in scores]
         assert [row[2] for row in table] == sorted((row[2] for row in table), reverse=True)
-    assert not list((tmp_path / "runs").glob(".sweep-*"))
+    (ledger,) = (tmp_path / "runs").glob("sweep-*.jsonl")
+    assert ledger.read_text().count('"process"') * 2 == len(ledger.read_text().splitlines())
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.pt")}
 
 
@@ -295,11 +296,11 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_epoch(tiny: list[str], 
     assert result.returncode == 2 and "non-finite loss" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_a_sweep_goes_on_past_a_job_that_fails_and_ends_with_two(
+def test_a_sweep_goes_on_past_a_job_that_fails_and_ends_with_one(
     tiny: list[str], tmp_path: Path, command: Command
 ) -> None:
     result = command("-m", *tiny, "epochs=1", "optimizer=sgd", "optimizer.lr=1e30,1e-3")
-    assert result.returncode == 2 and "[1/2] failed: fold 0, epoch 1: non-finite loss" in result.stderr
+    assert result.returncode == 1 and "[1/2] failed: fold 0, epoch 1: non-finite loss" in result.stderr
     assert "Traceback" not in result.stderr and "Error executing" not in result.stderr
     closing = result.stderr[result.stderr.index("1 of 2 jobs failed") :]
     assert "[1/2] optimizer.lr=1e+30: fold 0, epoch 1: non-finite loss" in closing and "[2/2]" not in closing

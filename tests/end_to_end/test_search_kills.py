@@ -50,7 +50,7 @@ def survive(zygotes: list[Zygote], drawn: Path, place: Path, chance: random.Rand
     call, kills = [*options(TRIALS), *words(drawn, place)], 0
     running = [zygote.start(place, call, command="tune") for zygote in zygotes]
     while kills < limit:
-        time.sleep(chance.random() * 2 * seconds)
+        time.sleep(chance.random() * seconds)
         i = chance.randrange(len(zygotes))
         os.kill(running[i], signal.SIGKILL)  # it is not waited for yet, so the number is still its own
         code = zygotes[i].wait(running[i])
