@@ -212,3 +212,17 @@ def test_the_first_fold_is_never_cut_a_worse_trial_stops_after_it_and_an_equal_o
             stopped_after = (step + 1) // PARTS
             break
     assert stopped_after == folds
+
+
+@pytest.mark.slow
+def test_the_trials_are_a_group_of_wandb_and_the_closing_table_one_of_its_runs(tiny: list[str], tmp_path: Path) -> None:
+    from test_wandb import records
+
+    words = [word for word in tiny if word != "logger=none"]
+    config = options(*words, "epochs=1", "optimizer.lr=0.001,0.01", n_trials=1)
+    tune(config)
+    search, study = study_of(config)
+    trial = "\n".join(json.dumps(record) for record in records(tmp_path / "runs" / study.trials[0].user_attrs["run"]))
+    table = "\n".join(json.dumps(record) for record in records(search.folder))
+    assert f'"run_group": "{search.id}"' in trial and f'"run_group": "{search.id}"' in table
+    assert "trials" in table and "plots/history" in table
