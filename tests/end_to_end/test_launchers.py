@@ -69,16 +69,20 @@ def test_a_preempted_job_of_submitit_ends_at_the_next_batch_is_queued_again_and_
 
 
 SBATCH = """#!{python}
-import os, re, subprocess, sys
-script = open(sys.argv[-1]).read()
-open({log!r}, "a").write(script)
-command = re.search(r"(?m)^srun .*? (?=\\S*python)(.*)$", script)[1]
+import os, shutil, subprocess, sys
+shutil.copy(sys.argv[-1], {log!r})
 for task in range(2):
     out = open(os.path.join({folder!r}, f"task{{task}}.txt"), "w")
     names = {{"SLURM_JOB_ID": f"7{{task}}", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": str(task), "SLURM_PROCID": "0",
               "SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_NODELIST": "here"}}
-    subprocess.Popen(command, shell=True, env=dict(os.environ, **names), stdout=out, stderr=out)
+    subprocess.Popen(["bash", sys.argv[-1]], env=dict(os.environ, **names), stdout=out, stderr=out, start_new_session=True)
 print("Submitted batch job 7")
+"""
+SRUN = """#!{python}
+import os, sys
+words = sys.argv[1:]
+begin = next(i for i, word in enumerate(words) if os.path.basename(word).startswith("python"))
+os.execv(words[begin], words[begin:])
 """
 SACCT = """#!{python}
 print("JobID|State|NodeList|")
@@ -94,7 +98,7 @@ def test_the_batch_file_for_slurm_asks_for_what_its_config_says_and_its_jobs_run
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs maskcls[slurm]")
     tools, log = tmp_path / "bin", tmp_path / "sbatch.sh"
     tools.mkdir()
-    texts = {"sbatch": SBATCH, "sacct": SACCT, "srun": "#!/bin/sh\n", "scontrol": "#!/bin/sh\n"}
+    texts = {"sbatch": SBATCH, "sacct": SACCT, "srun": SRUN, "scontrol": "#!/bin/sh\n"}
     for name, text in texts.items():
         filled = text.format(python=sys.executable, log=str(log), folder=str(tmp_path)) if "{" in text else text
         (tools / name).write_text(filled)
