@@ -21,6 +21,7 @@ COMMANDS = {
     "table": "show the results of the ladders",
     "compare": "compare finished runs",
     "leaderboard": "show all runs of a folder, and compare any two on a page",
+    "audit": "find labels that are likely wrong",
     "leakage": "compare folds of images with folds of people",
     "options": "list config groups, options and parameters",
     "data": "show what a data set holds",

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -43,7 +44,8 @@ from maskcls.core.missing_files import report_missing
 from maskcls.core.registry import Component, Registry
 from maskcls.core.schema import NonNegativeInt
 from maskcls.core.table import Note
-from maskcls.core.task import bin_age, encode
+from maskcls.core.task import ATTRIBUTES, bin_age, encode
+from maskcls.evaluation.planted_errors import count_errors, plant_errors
 from maskcls.imaging.image_decoding import image_endings
 from maskcls.synthetic.dataset import DRAWING_VERSION, write
 from maskcls.system import console
@@ -180,9 +182,11 @@ def read_eval_labels(source: Path, note: Note) -> dict[str, dict[str, Any]]:
 def synthetic(
     note: Note, *, root: str = "data", people: PeopleCount = 160,
     eval_people: Annotated[int, Field(ge=0, le=MAX_PEOPLE)] = 40, height: DrawnSide = 256, width: DrawnSide = 192,
-    seed: NonNegativeInt = 0,
+    seed: NonNegativeInt = 0, errors: Annotated[float, Field(ge=0, le=0.5)] = 0.0,
 ) -> pd.DataFrame:  # fmt: skip
     """Draw the synthetic people once into `root`, in the competition's layout, and read them.
+
+    Planted label errors are those of the returned table alone: with errors=0 the same rows have the true labels.
 
     Args:
         root: folder to draw the images into
@@ -190,17 +194,28 @@ def synthetic(
         eval_people: number of people in the evaluation set
         height: height of the drawn images, in pixels
         width: width of the drawn images, in pixels
-        seed: seed of the drawing
+        seed: seed of the drawing and of the planted errors
+        errors: share of the training people with a planted label error of each kind: gender, age, two masks swapped
     """
     if os.environ.get("MASKCLS_DATA"):
         note("data=synthetic does not read MASKCLS_DATA, which is set. data=competition does")
     folder = synthetic_dir(root, people, eval_people, height, width, seed)
     draw_once(folder, people=people, eval_people=eval_people, height=height, width=width, seed=seed)
-    return competition(note, root=str(folder))
+    table = competition(note, root=str(folder))
+    return with_errors(table, errors, seed, note) if errors else table
 
 
-def synthetic_dir(root: str, people: int, eval_people: int, height: int, width: int, seed: int) -> Path:
-    """Return the folder of a synthetic data set; another way of drawing has another folder."""
+def with_errors(table: pd.DataFrame, share: float, seed: int, note: Note) -> pd.DataFrame:
+    """Return the table with planted label errors of training people, and note their number."""
+    train = table[table["part"] == "train"]
+    wrong, planted = plant_errors(train, count_errors(train, share), np.random.default_rng([seed, 1]))
+    people = planted.groupby("kind")["person"].nunique()
+    note("data.errors: planted " + ", ".join(f"{people.get(kind, 0)} errors of {kind}" for kind in ATTRIBUTES))
+    return pd.concat([wrong, table[table["part"] != "train"]]).loc[table.index]
+
+
+def synthetic_dir(root: str, people: int, eval_people: int, height: int, width: int, seed: int, **_: float) -> Path:
+    """Return the folder of a synthetic data set; another way of drawing has another folder, planted errors have not."""
     return Path(root) / f"people-{people}+{eval_people}-{height}x{width}-seed{seed}-v{DRAWING_VERSION}"
 
 

@@ -20,6 +20,7 @@ SAME_RESULTS = ("grad_checkpointing",)  # of the model: memory for time, with th
 UNHASHED_OPTIONS: dict[str, Any] = {  # keys of later versions, left out with these values so that ids of runs stay
     "decision": {"name": "none"}, "size_schedule": None,
 }  # fmt: skip
+UNHASHED_PARAMS: dict[str, dict[str, Any]] = {"data": {"errors": 0.0}}  # the same for parameters of a group
 PATH_PARAMS = ("root", "file", "links")  # location of files in data and extra: not in a run's hash either
 
 
@@ -117,6 +118,8 @@ class Config:
         """Return the values that change results and so determine a run's id."""
         content = {key: value for key, value in self.to_dict().items()
                    if key not in NOT_HASHED and value != UNHASHED_OPTIONS.get(key, ...)}  # fmt: skip
+        for group, defaults in UNHASHED_PARAMS.items():
+            content[group] = {key: value for key, value in content[group].items() if value != defaults.get(key, ...)}
         for group in ("data", "extra"):
             content[group] = {key: value for key, value in content[group].items() if key not in PATH_PARAMS}
         content["model"] = {key: value for key, value in content["model"].items() if key not in SAME_RESULTS}

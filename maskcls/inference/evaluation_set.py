@@ -45,23 +45,12 @@ def current_evaluation(run: Run, cache: Path) -> pd.DataFrame:
         return table
 
 
-def image_paths(run: Run) -> pd.Series[str]:
-    """Return the paths of a run's images by id, as its config.yaml names them; DataError if they cannot be read."""
-    table: pd.DataFrame = without_drawing(restore_component(run, "data")).build(lambda note: None)
-    return table.set_index("id")["path"]
-
-
 def load_own_evaluation(run: Run, cache: Path) -> pd.DataFrame:
     """Return a run's evaluation rows with the current path and content of their images.
 
     The run may be untrusted: its config.yaml determines what is read, and messages quote nothing of it.
     """
-    try:
-        paths = image_paths(run)
-    except DataError:
-        what = f"{run.path}: cannot read the images that its config.yaml names"
-        raise RunError(f"{what}. Set data=<source> and the source's root or file") from None
-    table = run.eval_table
+    paths, table = image_paths(run), run.eval_table
     if num_missing := int((~table["id"].isin(paths.index)).sum()):
         what = f"{run.path}: {num_missing} of its {len(table)} evaluation images are not where its config.yaml says"
         raise RunError(f"{what}. Set data=<source> and the source's root or file")
@@ -70,6 +59,18 @@ def load_own_evaluation(run: Run, cache: Path) -> pd.DataFrame:
     if num_changed := int(content_differs(table["content"], current).sum()):
         console.info(f"{run.path.name}: {num_changed} evaluation images changed since training", "yellow")
     return table.assign(content=current)
+
+
+def image_paths(run: Run) -> pd.Series[str]:
+    """Return the path of each image of a run's data by its id, as its config.yaml names them now.
+
+    Raise RunError if they cannot be read; the message quotes nothing of an untrusted config.
+    """
+    try:
+        return without_drawing(restore_component(run, "data")).build(lambda note: None).set_index("id")["path"]
+    except DataError:
+        what = f"{run.path}: cannot read the images that its config.yaml names"
+        raise RunError(f"{what}. Set data=<source> and the source's root or file") from None
 
 
 def stored_predictions(

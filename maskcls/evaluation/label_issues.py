@@ -1,0 +1,113 @@
+"""Labels that are likely wrong, by kind: masks of a person's images, gender and age of a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from maskcls.core.task import AGES, ATTRIBUTES, FloatArray, IntArray, bin_age, decode, marginals
+from maskcls.evaluation.age_errors import find_age_errors, suggest_ages
+from maskcls.evaluation.label_votes import Floats, calibrate_votes, mean_log_probs, posterior
+from maskcls.evaluation.mask_errors import find_mask_errors
+
+MID_AGES = (24, 45, 66)  # years, for a class of a table without ages in years
+
+
+@dataclass(frozen=True)
+class Suspicions:
+    """How likely the labels of one kind are wrong; a unit is a person's images with one label of that kind."""
+
+    kind: str
+    persons: list[str]  # of each unit, (n,)
+    evidence: Floats  # (n,): log-likelihood ratio of a wrong label to a right one
+    other: Floats  # (n,): probability that a wrong label is of another class than the true one
+    rate: float  # share of units with a wrong label, fitted together with the evidence
+    units: IntArray  # (N,): unit of each image
+    new: IntArray  # (N,): the best other value of each image: a class, or of an age the years
+
+    @property
+    def wrong(self) -> Floats:
+        """The posterior probability (n,) that the label of a unit is wrong."""
+        return posterior(np.zeros(len(self.evidence)), self.evidence, self.rate) * self.other
+
+    def of_people(self, persons: Iterable[str]) -> Floats:
+        """Return the largest posterior of each of some people."""
+        return pd.Series(self.wrong, index=self.persons).groupby(level=0).max()[list(persons)].to_numpy()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Labels and out-of-fold predictions of the same N images; the labels can be exchanged for planted ones."""
+
+    table: pd.DataFrame  # id, person, mask, gender, age (years or NaN), label
+    logs: tuple[Floats, Floats, Floats]  # log-probabilities of masks (N, 3), genders (N, 2) and age classes (N, 3)
+    ages: Floats | None  # (N, 2): expected age and its standard deviation in years, of a head over years
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, probs: FloatArray, ages: FloatArray | None) -> Evidence:
+        """Return the evidence of labels and predictions (N, 18)."""
+        rows = np.arange(len(table))
+        logs = [mean_log_probs(part, rows, len(rows)) for part in marginals(np.asarray(probs, np.float64))]
+        return cls(table.reset_index(drop=True), (logs[0], logs[1], logs[2]), None if ages is None else np.asarray(ages, float))
+
+    def suspicions(self) -> dict[str, Suspicions]:
+        """Return the suspicions of each kind."""
+        return {"mask": self.mask(), "gender": self.gender(), "age": self.age()}
+
+    def mask(self) -> Suspicions:
+        """Return the people whose masks are likely wrong."""
+        units, persons = pd.factorize(self.table["person"], sort=True)
+        labels = self.table["mask"].to_numpy(np.int64)
+        votes = calibrate_votes(self.logs[0], labels)
+        evidence, new, rate = find_mask_errors(votes.logs, labels, units)
+        return Suspicions("mask", list(persons), evidence, np.ones(len(persons)), rate, units, new)
+
+    def gender(self) -> Suspicions:
+        """Return the people whose gender is likely wrong."""
+        labels = self.table["gender"].to_numpy(np.int64)
+        return self.vote("gender", labels, self.logs[1])
+
+    def vote(self, kind: str, labels: IntArray, logs: Floats) -> Suspicions:
+        """Return the people whose class is likely wrong by the calibrated vote of their images."""
+        units, persons, own = group_units(self.table["person"], labels)
+        scores = average(logs, units)
+        votes = calibrate_votes(scores, own)
+        others = votes.logs.copy()
+        others[np.arange(len(own)), own] = -np.inf
+        return Suspicions(kind, persons, votes.evidence, np.ones(len(own)), votes.rate, units, others.argmax(1)[units])
+
+    def age(self) -> Suspicions:
+        """Return the people whose age class is likely wrong: by years where all ages are known, else by classes."""
+        years, classes = self.table["age"].to_numpy(float), decode(self.table["label"])[2]
+        if np.isnan(years).any() or len(np.unique(years)) <= len(AGES):
+            found = self.vote("age", classes, self.logs[2])
+            return replace(found, new=np.array(MID_AGES)[found.new])
+        units, persons, own = group_units(self.table["person"], years)
+        evidence, model = find_age_errors(average(self.age_features(years, classes), units), own)
+        other = 1 - model.class_probs()[np.arange(len(own)), bin_age(own)]
+        return Suspicions("age", persons, evidence, other, model.rate, units, suggest_ages(model, own)[units])
+
+    def age_features(self, years: Floats, classes: IntArray) -> Floats:
+        """Return predictors of the age: the expected one; of a head without years, what its class probabilities say."""
+        if self.ages is not None:
+            return self.ages[:, :1]
+        logs = self.logs[2]
+        means = np.array([years[classes == k].mean() if (classes == k).any() else MID_AGES[k] for k in range(len(AGES))])
+        odds = [np.logaddexp(logs[:, 1], logs[:, 2]) - logs[:, 0], logs[:, 2] - np.logaddexp(logs[:, 0], logs[:, 1])]
+        return np.column_stack([np.exp(logs) @ means, *(np.clip(odd, -6, 6) for odd in odds)])
+
+
+def group_units(persons: pd.Series, labels: Floats | IntArray) -> tuple[IntArray, list[str], np.ndarray]:
+    """Return the unit of each image (N,), and the person and label of each unit: a person's images with one label."""
+    keys = pd.MultiIndex.from_arrays([persons, labels])
+    units, unique = pd.factorize(keys, sort=True)
+    return units.astype(np.int64), list(unique.get_level_values(0)), unique.get_level_values(1).to_numpy()
+
+
+def average(values: Floats, units: IntArray) -> Floats:
+    """Return the means (n, d) of the values (N, d) of each unit."""
+    sums = np.stack([np.bincount(units, column) for column in values.T], 1)
+    return np.asarray(sums / np.bincount(units)[:, None], np.float64)
