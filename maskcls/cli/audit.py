@@ -40,6 +40,7 @@ class AuditOptions:
 
     run: tuple[str, ...]  # finished run, by its folder or its name in runs_dir; of several the mean prediction
     runs_dir: str = "runs"  # folder of the runs
+    evaluation: bool = False  # also audit the labelled evaluation rows, by the mean prediction of the folds
     out: str = "label_issues.csv"  # list to write, for labels.patches; the page is beside it, with the ending .html
     refused: str | None = None  # file of decisions from the page, or a list; its refused flags are left out
     precision: UnitInterval = 0.5  # estimated precision of the list, which decides its length
@@ -61,12 +62,13 @@ def main(options: AuditOptions) -> None:
         raise ConfigError(f"out={options.out}: expected the name of a .csv file")
     refused = audit.read_refused(Path(options.refused)) if options.refused else set()
     runs = [Run.open(name, options.runs_dir) for name in options.run]
-    table, predictions = read_audited(runs, console.info)
+    table, predictions = read_audited(runs, options.evaluation, console.info)
     evidence = Evidence.of(table, predictions.probs, predictions.ages)
     kinds = estimate_audit(evidence, options.copies, 0, lambda items, total: console.track(items, total, "planting"))
     threshold = choose_threshold(kinds, options.precision)
     name = "+".join(run.path.name for run in runs)
-    flags = audit.list_flags(table, {kind: part.suspicions for kind, part in kinds.items()}, threshold, f"audit of {name}")
+    found = {kind: part.suspicions for kind, part in kinds.items()}
+    flags = audit.list_flags(table, found, threshold, f"audit of {name}")
     kept = [flag for flag in flags if not flag.keys & refused]
     rows = audit.estimate_rows(kinds, threshold)
     facts = describe_audit(table, options.precision, threshold, len(flags) - len(kept))
@@ -80,9 +82,9 @@ def describe_audit(table: pd.DataFrame, precision: float, threshold: float, num_
     """Return lines on what was searched, how long the list is, and how the estimates were made."""
     refused = f" {num_refused} flags were refused earlier and are left out." if num_refused else ""
     return [
-        f"{len(table):,} images of {table['person'].nunique():,} people, by their out-of-fold predictions.",
-        f"Listed are flags with a probability of {threshold:.2f} or more, so that the estimated precision of the list is "
-        f"at least {precision:g}.{refused}",
+        f"{len(table):,} images of {table['person'].nunique():,} people, predicted by networks that never saw them.",
+        f"Listed are flags with a probability of {threshold:.2f} or more, so that the estimated precision of the list "
+        f"is at least {precision:g}.{refused}",
         "Estimates are from errors planted in copies of the labels, with the predictions as they are.",
     ]
 

@@ -5,16 +5,17 @@ Only patches change the labels that images are scored on."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from maskcls.core.errors import and_others
+from maskcls.core.csv_reader import MAX_AGE, Row, raise_errors, read_rows
+from maskcls.core.errors import DataError, and_others, unknown_message
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat
-from maskcls.core.table import AGE_COLUMNS, Note
+from maskcls.core.table import AGE_COLUMNS, PATCH_COLUMNS, Note
 from maskcls.core.task import AGE_THRESHOLDS, AGES, ATTRIBUTES, bin_age, decode, encode
 
 registry = Registry("labels")
@@ -30,9 +31,22 @@ def check_age_ranges(values: list[list[int]]) -> list[list[int]]:
     return values
 
 
+def check_patches(value: str) -> str:
+    """Return a tier, or the path of a CSV of patches; ValueError for others and for an invalid row."""
+    if value in TIERS:
+        return value
+    if not value.endswith(".csv"):
+        raise ValueError(unknown_message("value", value, TIERS))
+    try:
+        read_patches(value)
+    except DataError as error:
+        raise ValueError("; ".join(error.messages[:3])) from None
+    return value
+
+
 @registry.register
 def plain(
-    table: pd.DataFrame, note: Note, *, patches: Literal["none", "core", "extended"] = "none",
+    table: pd.DataFrame, note: Note, *, patches: Annotated[str, AfterValidator(check_patches)] = "none",
     border: Annotated[int, Field(gt=AGE_THRESHOLDS[0])] = AGE_THRESHOLDS[1], soft: NonNegativeFloat = 0.0,
     drop: Annotated[list[list[int]], AfterValidator(check_age_ranges)] = [],
 ) -> pd.DataFrame:  # fmt: skip
@@ -42,7 +56,7 @@ def plain(
     mixing) and trained. Scoring always uses the age thresholds 30 and 60.
 
     Args:
-        patches: corrections of known label errors of the competition's data, up to a tier
+        patches: none; core or extended, for the competition's data; or a list of label errors (maskcls audit), a .csv
         border: lowest age in years of the oldest class, in training only
         soft: width in years of the transition between age classes; 0: hard classes
         drop: list of [lowest, highest] ages in years that are not trained on
@@ -67,6 +81,13 @@ def plain(
     if (drop or soft or border != AGE_THRESHOLDS[1]) and (num_without := int((table["trained"] & ~has_age).sum())):
         note(f"labels: border, soft and drop do not apply to {num_without} training images without an age in years")
     return table
+
+
+@registry.identity(plain)
+def plain_content(*, patches: str, **params: Any) -> dict[str, Any]:
+    """Return the parameters, with the rows of a CSV of patches in place of its path."""
+    rows = patches if patches in TIERS else read_patches(patches).drop(columns=["tier", "source"]).to_numpy().tolist()
+    return {"patches": rows, **params}
 
 
 def soft_age_bins(years: np.ndarray, borders: tuple[int, ...], soft: float) -> np.ndarray:
@@ -116,20 +137,65 @@ def apply_patches(table: pd.DataFrame, tier: str, note: Note) -> pd.DataFrame:
     table = table.assign(trained=~not_trained)
     if tier == "none":
         return table
-    rules = pd.read_csv(PATCHES, dtype=str, keep_default_na=False)
-    rules = rules[rules["tier"].map(TIERS.index) <= TIERS.index(tier)]
+    rules = read_patches(tier)
     before = table[["mask", "gender", "age", "trained"]]
-    person = table["person"].str.partition("_")[0].where(table["part"] == "train")
-    absent = sorted(set(rules.loc[rules["tier"] == "core", "person"]) - set(person))
-    if not absent:
+    is_train = table["part"] == "train"
+    names = [table["person"].str.partition("_")[0].where(is_train), table["person"].where(is_train)]
+    absent = sorted(required_people(rules, tier) - set(names[0]) - set(names[1]))
+    if not absent or tier not in TIERS:
         image = table["id"].str.rpartition("/")[2].str.rpartition(".")[0]
         for rule in rules.itertuples():
-            apply_patch(table, (person == rule.person) & (image == rule.photo if rule.photo else True), rule)
+            is_image = (image == rule.photo) | (table["id"] == rule.photo) if rule.photo else True
+            apply_patch(table, ((names[0] == rule.person) | (names[1] == rule.person)) & is_image, rule)
         relabel(table)
     changed = int((table[before.columns].fillna(-1) != before.fillna(-1)).any(axis=1).sum())
-    reason = f". They are for the competition's data, and this data lacks {and_others(absent)}" if absent else ""
-    note(f"labels: {changed} images were changed by the {len(rules)} patches of tier {tier}{reason}")
+    source, why = (f"tier {tier}", "They are for the competition's data, and this") if tier in TIERS else (tier, "This")
+    reason = f". {why} data lacks {and_others(absent)}" if absent else ""
+    note(f"labels: {changed} images were changed by the {len(rules)} patches of {source}{reason}")
     return table
+
+
+def required_people(rules: pd.DataFrame, tier: str) -> set[str]:
+    """Return the people by whom the competition's data is known; of a file all of its people."""
+    return set(rules.loc[(rules["tier"] == "core") | (tier not in TIERS), "person"])
+
+
+def read_patches(tier: str) -> pd.DataFrame:
+    """Return the patches up to a tier, or those of a CSV without the rows of the decision "refused".
+
+    A CSV has the columns person, photo ("" for all images of the person), field, old and new, as `patches.csv`.
+    """
+    if tier in TIERS:
+        rules = pd.read_csv(PATCHES, dtype=str, keep_default_na=False)
+        return rules[rules["tier"].map(TIERS.index) <= TIERS.index(tier)]
+    optional = ("tier", "source", "decision")
+    rows = read_rows(Path(tier), PATCH_COLUMNS[1:-1], optional=optional, ignored=("probability",))
+    errors: list[str] = []
+    for row in rows:
+        check_patch(row, errors)
+    raise_errors(errors)
+    cells = [{name: row.cells.get(name, "") for name in PATCH_COLUMNS} for row in rows
+             if row.cells.get("decision") != "refused"]  # fmt: skip
+    return pd.DataFrame(cells, columns=PATCH_COLUMNS, dtype=str)
+
+
+def check_patch(row: Row, errors: list[str]) -> None:
+    """Add a message to `errors` for a field or a value of a patch that does not exist."""
+    where, cells = row
+    values: dict[str, tuple[str, ...]] = {**ATTRIBUTES, "trained": ("true", "false")}
+    field = cells["field"]
+    if not cells["person"]:
+        errors.append(f"{where}: no person")
+    if field not in values:
+        errors.append(f"{where}: {unknown_message('field', field, values)}")
+        return
+    is_years = field == "age" and cells["new"].isdecimal() and int(cells["new"]) <= MAX_AGE
+    for name in ("old", "new"):
+        if name == "new" and field == "age":
+            if not is_years:
+                errors.append(f"{where}: new must be an age from 0 to {MAX_AGE} years, got {cells['new']!r}")
+        elif cells[name] not in values[field]:
+            errors.append(f"{where}: {unknown_message(f'value of {name}', cells[name], values[field])}")
 
 
 def apply_patch(table: pd.DataFrame, rows: pd.Series, rule: Any) -> None:

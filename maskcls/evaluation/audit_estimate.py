@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,8 +47,9 @@ class KindEstimate:
 
 
 def estimate_audit(
-    evidence: Evidence, repeats: int, seed: int, track: Callable[[range, int], range] = lambda items, total: items
-) -> dict[str, KindEstimate]:
+    evidence: Evidence, repeats: int, seed: int,
+    track: Callable[[Iterable[int], int], Iterable[int]] = lambda items, total: items,
+) -> dict[str, KindEstimate]:  # fmt: skip
     """Return the suspicions of each kind with their estimates from `repeats` copies with planted errors.
 
     The whole search, with its calibration, is repeated on each copy. The predictions stay: they were made by networks

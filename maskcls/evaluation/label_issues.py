@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from maskcls.core.task import AGES, ATTRIBUTES, FloatArray, IntArray, bin_age, decode, marginals
+from maskcls.core.task import AGES, FloatArray, IntArray, bin_age, decode, marginals
 from maskcls.evaluation.age_errors import find_age_errors, suggest_ages
 from maskcls.evaluation.label_votes import Floats, calibrate_votes, mean_log_probs, posterior
 from maskcls.evaluation.mask_errors import find_mask_errors
@@ -31,11 +30,7 @@ class Suspicions:
     @property
     def wrong(self) -> Floats:
         """The posterior probability (n,) that the label of a unit is wrong."""
-        return posterior(np.zeros(len(self.evidence)), self.evidence, self.rate) * self.other
-
-    def of_people(self, persons: Iterable[str]) -> Floats:
-        """Return the largest posterior of each of some people."""
-        return pd.Series(self.wrong, index=self.persons).groupby(level=0).max()[list(persons)].to_numpy()
+        return np.asarray(posterior(np.zeros(len(self.evidence)), self.evidence, self.rate) * self.other, np.float64)
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,8 @@ class Evidence:
         """Return the evidence of labels and predictions (N, 18)."""
         rows = np.arange(len(table))
         logs = [mean_log_probs(part, rows, len(rows)) for part in marginals(np.asarray(probs, np.float64))]
-        return cls(table.reset_index(drop=True), (logs[0], logs[1], logs[2]), None if ages is None else np.asarray(ages, float))
+        years = None if ages is None else np.asarray(ages, float)
+        return cls(table.reset_index(drop=True), (logs[0], logs[1], logs[2]), years)
 
     def suspicions(self) -> dict[str, Suspicions]:
         """Return the suspicions of each kind."""
@@ -95,9 +91,9 @@ class Evidence:
         if self.ages is not None:
             return self.ages[:, :1]
         logs = self.logs[2]
-        means = np.array([years[classes == k].mean() if (classes == k).any() else MID_AGES[k] for k in range(len(AGES))])
+        means = [years[classes == k].mean() if (classes == k).any() else MID_AGES[k] for k in range(len(AGES))]
         odds = [np.logaddexp(logs[:, 1], logs[:, 2]) - logs[:, 0], logs[:, 2] - np.logaddexp(logs[:, 0], logs[:, 1])]
-        return np.column_stack([np.exp(logs) @ means, *(np.clip(odd, -6, 6) for odd in odds)])
+        return np.column_stack([np.exp(logs) @ np.array(means), *(np.clip(odd, -6, 6) for odd in odds)])
 
 
 def group_units(persons: pd.Series, labels: Floats | IntArray) -> tuple[IntArray, list[str], np.ndarray]:

@@ -43,7 +43,7 @@ def calibrate_votes(scores: Floats, labels: IntArray) -> Votes:
         scores: (n, K) mean log-probabilities
         labels: (n,) noisy classes
     """
-    rows, (num_units, num_classes) = np.arange(len(labels)), scores.shape
+    rows, num_classes = np.arange(len(labels)), scores.shape[1]
     present = np.bincount(labels, minlength=num_classes) > 0
 
     def log_probs(params: Floats) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskcls.core.task import ATTRIBUTES, bin_age, decode, encode
+from maskcls.core.task import ATTRIBUTES, decode, encode
 
 MIN_YEARS = 10  # between the old and the planted age: a smaller difference is a matter of opinion
 PLANTED_COLUMNS = ["kind", "person", "id"]
@@ -36,7 +36,7 @@ def plant_errors(
         the copy, and rows of kind, person and id (of each image of a swap; "" for a person's gender and age)
     """
     table = table.copy()
-    groups = {person: np.asarray(rows) for person, rows in table.groupby("person").indices.items()}
+    groups = {str(person): np.asarray(rows) for person, rows in table.groupby("person").indices.items()}
     columns = {name: table[name].to_numpy(copy=True) for name in ("mask", "gender", "age")}
     columns["class"] = decode(table["label"].to_numpy())[2]
     planted: list[tuple[str, str, str]] = []
@@ -69,7 +69,7 @@ def swap_masks(columns: Columns, rows: Rows, rng: np.random.Generator) -> Rows |
 
 def flip_gender(columns: Columns, rows: Rows, rng: np.random.Generator) -> Rows:
     """Change a person's gender and return the rows."""
-    columns["gender"][rows] = 1 - columns["gender"][rows[0]]  # type: ignore[operator]
+    columns["gender"][rows] = 1 - columns["gender"][rows[0]]
     return rows
 
 

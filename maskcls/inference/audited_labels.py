@@ -16,31 +16,47 @@ from maskcls.storage.run import Run
 from maskcls.system.safe_reading import read_csv, wrap_read_errors
 
 
-def read_audited(runs: Sequence[Run], note: Note) -> tuple[pd.DataFrame, Predictions]:
-    """Return the validation rows with labels, ages and paths, and their out-of-fold prediction, the mean of the runs.
+def read_audited(runs: Sequence[Run], with_eval: bool, note: Note) -> tuple[pd.DataFrame, Predictions]:
+    """Return rows with labels, ages and paths, and predictions of networks that did not train on them.
 
-    Added columns: mask, gender, age (years or NaN) and path ("" where the image is not found). Raise RunError for runs
-    with other images or labels.
+    These are the validation rows with their out-of-fold prediction and, on request, the labelled evaluation rows with
+    the mean of the folds; of several runs the mean. Added columns: mask, gender, age (years or NaN) and path ("" where
+    the image is not found). Raise RunError for runs with other images or labels.
     """
     if not runs:
         raise ConfigError("run: expected the name of a finished run. Set run=<run>")
-    table = runs[0].val_table
     for run in runs[1:]:
-        check_same_labels(runs[0], run)
+        check_same_labels(runs[0], run, with_eval)
     if count_split_people(runs[0].table):
         note(f"LEAK: {runs[0].path.name} has people in both training and validation, so it knows their labels by heart")
+    table = audited_rows(runs[0], with_eval)
     mask, gender, _ = decode(table["label"])
     table = table.assign(mask=mask, gender=gender, age=read_ages(runs[0], table), path=find_paths(runs[0], table, note))
-    ids = table["id"].tolist()
-    members = [run.predictions("oof").reorder(ids) for run in runs]
+    members = [read_predictions(run, table) for run in runs]
     has_ages = all(member.ages is not None for member in members)
     columns = [member.columns if has_ages else member.probs for member in members]
     return table, Predictions.of_columns(table["id"].to_numpy(str), np.mean(columns, axis=0))
 
 
-def check_same_labels(run: Run, other: Run) -> None:
+def audited_rows(run: Run, with_eval: bool) -> pd.DataFrame:
+    """Return the validation rows of a run and, on request, its labelled evaluation rows."""
+    labelled = run.eval_table.query("label >= 0")
+    return pd.concat([run.val_table, labelled if with_eval else labelled.iloc[:0]], ignore_index=True)
+
+
+def read_predictions(run: Run, table: pd.DataFrame) -> Predictions:
+    """Return the stored predictions of rows, in their order."""
+    parts: list[Predictions] = []
+    for part, name in (("oof", "train"), ("eval", "eval")):
+        if len(ids := table.loc[table["part"] == name, "id"].tolist()):
+            parts.append(run.predictions(part).reorder(ids))  # type: ignore[arg-type]
+    columns = np.concatenate([part.columns for part in parts])
+    return Predictions.of_columns(np.concatenate([part.ids for part in parts]), columns)
+
+
+def check_same_labels(run: Run, other: Run, with_eval: bool) -> None:
     """Raise RunError unless two runs are validated on the same images with the same labels."""
-    tables = [one.val_table.set_index("id").sort_index() for one in (run, other)]
+    tables = [audited_rows(one, with_eval).set_index("id").sort_index() for one in (run, other)]
     first, second = tables
     if not first.index.equals(second.index) or not first["label"].equals(second["label"]):
         raise RunError(f"{run.path} and {other.path} cannot be audited together: validated on other images or labels")

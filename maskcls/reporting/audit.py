@@ -1,4 +1,4 @@
-"""Suspected label errors of a run: as patches of the labels, and as a page of contact sheets to accept or refuse them."""
+"""Suspected label errors of a run: as patches of the labels, and as a page to accept or refuse them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def short_names(table: pd.DataFrame) -> pd.DataFrame:
     people = table.groupby(prefix)["person"].transform("nunique")
     stem = table["id"].str.rpartition("/")[2].str.rpartition(".")[0]
     is_clear = (stem != "") & ~pd.DataFrame({"person": table["person"], "stem": stem}).duplicated(keep=False)
-    return pd.DataFrame({"person": prefix.where(people == 1, table["person"]), "photo": stem.where(is_clear, table["id"])})
+    person = prefix.where(people == 1, table["person"])
+    return pd.DataFrame({"person": person, "photo": stem.where(is_clear, table["id"])})
 
 
 def read_refused(path: Path) -> set[tuple[str, ...]]:
@@ -119,7 +120,7 @@ def format_page(
     ]  # fmt: skip
     values = {
         "title": title, "cards": cards, "estimates": [ESTIMATE_HEAD, *estimates], "facts": facts,
-        "columns": [*PATCH_COLUMNS, "probability"], "kinds": [kind for kind in ATTRIBUTES if any(f.kind == kind for f in flags)],
+        "columns": [*PATCH_COLUMNS, "probability"], "kinds": [k for k in ATTRIBUTES if any(f.kind == k for f in flags)],
     }  # fmt: skip
     return render_template("audit.html.j2", values)
 

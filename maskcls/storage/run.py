@@ -197,7 +197,7 @@ def differing_origins(current: Mapping[str, str], recorded: Any) -> list[str]:
 def run_content(cfg: Config) -> dict[str, Any]:
     """Return the content that a run's hash covers: of CSV files their rows, of another run its name and data."""
     content = cfg.hashed_items()
-    for component in (cfg.data, cfg.extra, cfg.augmentation):
+    for component in (cfg.data, cfg.extra, cfg.labels, cfg.augmentation):
         if component.content is not None:
             content[component.group] = component.content
     for group, key in (("model", "init"), ("pseudo", "run")):
