@@ -43,7 +43,7 @@ class AuditOptions:
     evaluation: bool = False  # also audit the labelled evaluation rows, by the mean prediction of the folds
     out: str = "label_issues.csv"  # list to write, for labels.patches; the page is beside it, with the ending .html
     refused: str | None = None  # file of decisions from the page, or a list; its refused flags are left out
-    precision: UnitInterval = 0.5  # estimated precision of the list, which decides its length
+    precision: UnitInterval = 0.6  # estimated precision of the list, which decides its length
     copies: PositiveInt = 10  # copies of the labels with planted errors
     overwrite: bool = False  # replace earlier files with other content
 

@@ -62,7 +62,8 @@ def find_age_errors(features: Floats, ages: Floats) -> tuple[Floats, AgeModel]:
         return AgeModel(design @ params[:num], scale, 2 + float(np.exp(params[num + 2])), float(expit(params[-1])))
 
     def loss(params: Floats) -> float:
-        return negative_log_posterior(build(params).log_likelihood(ages, is_open), wrong, params[-1])
+        right = build(params).log_likelihood(ages, is_open)
+        return negative_log_posterior(right, wrong, params[-1], prior_weight=len(ages))  # large errors may be honest
 
     start = np.array([*first, np.log(5.0), 0.0, np.log(4.0), np.log(0.01)])
     bounds = [*[(-200, 200)] * num, (-2, 4), (-1, 1), (-1, 4), (-9, 0)]

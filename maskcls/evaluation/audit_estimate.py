@@ -80,7 +80,7 @@ def estimate_kind(suspicions: Suspicions, planted: list[tuple[Floats, Floats]]) 
     evidence, other = (np.concatenate([pair[i] for pair in planted] or [np.zeros(0)]) for i in range(2))
 
     def scores(rate: float) -> Floats:
-        return posterior(np.zeros(len(evidence)), evidence, rate) * other
+        return posterior(evidence, rate) * other
 
     limit = error_limit(suspicions.wrong, scores(suspicions.rate)) / len(suspicions.wrong)
     rate = min(suspicions.rate, limit)

@@ -36,7 +36,7 @@ def find_mask_errors(logs: Floats, masks: IntArray, persons: IntArray) -> tuple[
     for i, rows in enumerate(groups):
         penalty = UNUSUAL if has_layout and layouts[i] == usual else 0.0
         suggested[rows], gains[i] = best_alternative(logs[rows], masks[rows], penalty)
-    return gains, suggested, estimate_rate(np.zeros(len(gains)), gains)
+    return gains, suggested, estimate_rate(gains)
 
 
 def best_alternative(logs: Floats, masks: IntArray, penalty: float) -> tuple[IntArray, float]:

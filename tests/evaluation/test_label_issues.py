@@ -1,0 +1,167 @@
+"""The audit's statistics: votes, ages, assignments, and the whole beside cleanlab on the same predictions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from audited_people import audited_people
+from cleanlab_comparison import compare, summarize
+from scipy.special import log_softmax
+
+from maskcls.core.task import bin_age, encode, marginals
+from maskcls.evaluation.audit_estimate import choose_threshold, error_limit, estimate_audit, total_precision
+from maskcls.evaluation.label_issues import Evidence
+from maskcls.evaluation.label_votes import calibrate_votes, estimate_rate, posterior
+from maskcls.evaluation.mask_errors import best_alternative, find_mask_errors
+from maskcls.evaluation.planted_errors import plant_errors
+
+MASKS = np.array([0, 0, 0, 0, 0, 1, 2])
+
+
+def flagged(evidence: Evidence, table: pd.DataFrame, kind: str) -> dict[str, float]:
+    """Return the posterior of each person."""
+    part = replace(evidence, table=table).suspicions()[kind]
+    return pd.Series(part.wrong, index=part.persons).groupby(level=0).max().to_dict()
+
+
+def relabelled(table: pd.DataFrame, person: str, **values: float) -> pd.DataFrame:
+    """Return a copy in which a person has other labels."""
+    table = table.copy()
+    for name, value in values.items():
+        table.loc[table["person"] == person, name] = value
+    table["label"] = encode(table["mask"], table["gender"], bin_age(table["age"]))
+    return table
+
+
+def test_a_vote_is_worth_what_the_labels_show_and_not_seven_times_that() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 3000)
+    logits = np.where(labels == 1, 1.0, -1.0) * 2 + rng.normal(0, 2, 3000)  # of log-odds 1 · logit
+    scores = log_softmax(np.column_stack([np.zeros(3000), 4 * logits]), axis=1)  # a network that is too sure
+    noisy = np.where(rng.random(3000) < 0.03, 1 - labels, labels)
+    votes = calibrate_votes(scores, noisy)
+    assert 0.005 < votes.rate < 0.05  # some of the wrong labels are as probable as right ones
+    slope = np.polyfit(4 * logits, votes.logs[:, 1] - votes.logs[:, 0], 1)[0]
+    assert slope == pytest.approx(0.25, abs=0.04)
+
+
+def test_posteriors_are_probabilities_by_bayes_and_a_rate_is_found_again() -> None:
+    assert posterior(np.array([0.0, np.log(9)]), 0.1) == pytest.approx([0.1, 0.5])
+    rng = np.random.default_rng(0)
+    is_wrong = rng.random(5000) < 0.04
+    evidence = np.where(is_wrong, rng.normal(4, 2.83, 5000), rng.normal(-4, 2.83, 5000))
+    assert estimate_rate(evidence) == pytest.approx(is_wrong.mean(), abs=0.01)
+
+
+def test_a_swap_is_one_alternative_with_both_images() -> None:
+    logs = np.log(np.full((7, 3), 0.02) + 0.94 * np.eye(3)[[0, 0, 0, 0, 0, 2, 1]])
+    suggested, gain = best_alternative(logs, MASKS, np.log(0.05))
+    assert suggested.tolist() == [0, 0, 0, 0, 0, 2, 1] and gain > 4
+
+
+@pytest.mark.parametrize("wrong", [[0, 0, 0, 0, 0, 2, 2], [1, 0, 0, 0, 0, 1, 2], [0, 0, 0, 0, 0, 0, 2]])
+def test_a_person_of_another_layout_has_one_mask_corrected(wrong: list[int]) -> None:
+    truth = np.tile(MASKS, (20, 1))
+    labels = truth.copy()
+    labels[3] = wrong
+    logs = np.log(np.full((140, 3), 1e-4) + 0.9997 * np.eye(3)[truth.ravel()])
+    evidence, suggested, rate = find_mask_errors(logs, labels.ravel(), np.repeat(np.arange(20), 7))
+    assert evidence.argmax() == 3 and posterior(evidence, rate)[3] > 0.5 > np.sort(posterior(evidence, rate))[-2]
+    assert suggested.reshape(20, 7)[3].tolist() == MASKS.tolist()
+
+
+def test_an_age_near_a_border_is_no_error_and_one_far_off_is() -> None:
+    truth, evidence = audited_people(300)
+    first = truth.drop_duplicates("person").set_index("person")["age"]
+    expected = pd.Series(evidence.ages[:, 0]).groupby(truth["person"].to_numpy()).mean()
+    near = [person for person in first[first.between(27, 32)].index if abs(expected[person] - first[person]) < 3]
+    assert len(near) > 3
+    for person in near:  # a true 29 that is labelled 30, and the other way round
+        crossed = relabelled(truth, person, age=59 - first[person])
+        assert flagged(evidence, crossed, "age")[person] < 0.05
+    young = first[first < 22].index[0]
+    assert flagged(evidence, relabelled(truth, young, age=70), "age")[young] > 0.9
+
+
+def test_an_open_ended_oldest_age_is_right_for_anybody_older() -> None:
+    truth, evidence = audited_people(300)
+    capped = truth.assign(age=truth["age"].clip(upper=60))
+    old = truth.loc[truth["age"] > 74, "person"].unique()
+    wrong = flagged(evidence, capped, "age")
+    assert len(old) > 5 and max(wrong[person] for person in old) < 0.05
+
+
+@pytest.mark.parametrize("has_years", [True, False])
+@pytest.mark.parametrize("knows_ages", [True, False])
+def test_any_table_is_searched_and_new_values_differ_from_old(has_years: bool, knows_ages: bool) -> None:
+    truth, evidence = audited_people(60, has_years=has_years)
+    wrong, planted = plant_errors(truth, {"mask": 3, "gender": 3, "age": 3}, np.random.default_rng(0))
+    wrong = wrong if knows_ages else wrong.assign(age=np.nan)
+    for kind, part in replace(evidence, table=wrong).suspicions().items():
+        assert ((part.wrong >= 0) & (part.wrong <= 1)).all() and len(part.units) == len(wrong)
+        classes = bin_age(part.new) if kind == "age" else part.new
+        old = wrong["label"] % 3 if kind == "age" else wrong[kind]
+        if kind != "mask":
+            assert (classes != old).all()
+        top = np.array(part.persons)[np.argsort(-part.wrong)[:6]]
+        assert len(set(planted.loc[planted["kind"] == kind, "person"]) & set(top)) >= 2
+
+
+def test_images_without_people_are_their_own_people() -> None:
+    truth, evidence = audited_people(40)
+    table = truth.assign(person=truth["id"])
+    wrong = relabelled(table, table["id"][6], mask=0)
+    part = replace(evidence, table=wrong).suspicions()["mask"]
+    assert part.persons[part.wrong.argmax()] == table["id"][6] and part.new[6] == 2
+
+
+def test_a_person_with_two_labels_is_two_units() -> None:
+    truth, evidence = audited_people(60)
+    table = truth.copy()
+    table.loc[0, "gender"] = 1 - table.loc[0, "gender"]
+    table["label"] = encode(table["mask"], table["gender"], bin_age(table["age"]))
+    part = replace(evidence, table=table).suspicions()["gender"]
+    assert part.persons.count(table["person"][0]) == 2 and part.new[0] != part.new[1]
+
+
+def test_flags_of_strict_thresholds_limit_the_number_of_errors() -> None:
+    planted = np.array([0.95, 0.9, 0.8, 0.3])
+    assert error_limit(np.array([0.97, 0.1, 0.0]), planted) == 2  # at 0.3: 1 flag and one more, all 4 found
+    assert error_limit(np.array([0.97, 0.5, 0.4]), planted) == pytest.approx(2 / 0.75)  # at 0.8: 3 of 4 found
+    assert error_limit(np.zeros(5), np.zeros(4)) == 6 and error_limit(np.zeros(5), np.zeros(0)) == 5
+
+
+def test_the_estimate_is_near_the_truth_and_the_list_keeps_its_precision() -> None:
+    truth, evidence = audited_people(400, seed=5)
+    wrong, planted = plant_errors(truth, {"mask": 8, "gender": 8, "age": 8}, np.random.default_rng(7))
+    kinds = estimate_audit(replace(evidence, table=wrong), 3, 0)
+    threshold = choose_threshold(kinds, 0.6)
+    assert total_precision(kinds, threshold) >= 0.6
+    hits, flags = 0, 0
+    for kind, part in kinds.items():
+        found = np.array(part.suspicions.persons)[part.suspicions.wrong >= threshold]
+        right = len(set(found) & set(planted.loc[planted["kind"] == kind, "person"]))
+        hits, flags = hits + right, flags + len(found)
+        assert part.recall(threshold) == pytest.approx(right / 8, abs=0.3)
+        assert part.errors == pytest.approx(8, abs=5)
+    assert hits / 24 > 0.7 and hits / flags > 0.5
+    assert choose_threshold(kinds, 1.0) >= threshold >= choose_threshold(kinds, 0.0)
+
+
+def test_more_errors_are_found_than_by_cleanlab_at_equal_numbers_of_flags() -> None:
+    pytest.importorskip("cleanlab", reason="the yardstick, pip install 'maskcls[dev]'")
+    results = []
+    for seed in range(4):
+        truth, evidence = audited_people(150, seed)
+        wrong, planted = plant_errors(truth, dict.fromkeys(("mask", "gender", "age"), 8), np.random.default_rng(seed))
+        cube = [part for part in evidence.probs]
+        probs = np.einsum("nm,ng,na->nmga", *cube).reshape(len(truth), 18)
+        assert np.allclose(marginals(probs)[1], evidence.probs[1])
+        results.append(compare(replace(evidence, table=wrong), probs, planted))
+    kinds = summarize(results).values()
+    for number in ("found", "average_precision"):
+        ours, theirs = (np.mean([rows[who][number]["mean"] for rows in kinds]) for who in ("ours", "cleanlab images"))
+        assert ours > theirs > 0.5, number
