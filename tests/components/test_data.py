@@ -10,8 +10,11 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import SIZE
 
-from maskcls.components.data import competition, table
+from maskcls.components.data import competition, synthetic, table
+from maskcls.config.compose import compose
+from maskcls.config.validation import validate
 from maskcls.core.errors import DataError
 from maskcls.core.table import COLUMNS
 from maskcls.core.task import bin_age, encode
@@ -481,3 +484,23 @@ def test_a_row_with_a_cell_too_many_does_not_shift_the_others(photos: Path) -> N
 
 def test_spaces_around_a_value_do_not_matter(photos: Path) -> None:
     assert read(photos, "path,label\na.jpg, 3\n")["label"].tolist() == [3]
+
+
+def test_planted_errors_are_those_of_the_labels_alone_and_never_of_the_evaluation_set(drawn: Path) -> None:
+    """The true labels are those of errors=0: with them a test can tell which labels are wrong."""
+    notes: list[str] = []
+    truth, wrong, again = (synthetic(notes.append, root=str(drawn), errors=share, **SIZE) for share in (0.0, 0.2, 0.2))
+    pd.testing.assert_frame_equal(wrong, again)
+    assert notes[-1] == "data.errors: planted 3 errors of mask, 3 errors of gender, 3 errors of age"
+    differs = (truth[["mask", "gender", "age", "label"]] != wrong[["mask", "gender", "age", "label"]]).any(axis=1)
+    assert set(truth.loc[differs, "part"]) == {"train"} and 3 <= truth.loc[differs, "person"].nunique() <= 9
+    for kind in ("gender", "age"):
+        assert (truth[kind] != wrong[kind]).sum() == 3 * 7
+    assert (truth["mask"] != wrong["mask"]).sum() == 6 and truth["path"].equals(wrong["path"])
+    other = synthetic(notes.append, root=str(drawn), errors=0.4, **SIZE)
+    assert (truth["label"] != other["label"]).sum() > differs.sum()
+
+
+def test_data_without_planted_errors_has_the_id_of_earlier_versions() -> None:
+    plain, wrong = (validate(compose("name=t", *words)) for words in ((), ("data.errors=0.1",)))
+    assert "errors" not in plain.hashed_items()["data"] and wrong.hashed_items()["data"]["errors"] == 0.1

@@ -17,6 +17,7 @@ from maskcls.components import labels
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core import table as table_module
+from maskcls.core.errors import ConfigError
 from maskcls.core.table import AGE_COLUMNS, SCORING_COLUMNS, train_indices, train_labels, val_indices
 from maskcls.core.task import bin_age, encode
 from maskcls.data.assemble import assemble_table
@@ -191,3 +192,60 @@ def test_what_is_trained_towards_is_mask_and_gender_times_the_ages() -> None:
         expected = np.zeros((3, 2, 3))
         expected[row.mask, row.gender] = [0, 0.625, 0.375]
         np.testing.assert_allclose(target, expected.ravel())
+
+
+def write_patches(path: Path, *lines: str) -> str:
+    """Write a list of label errors and return its path."""
+    path.write_text("\n".join(["tier,person,photo,field,old,new,source,probability", *lines]) + "\n")
+    return str(path)
+
+
+def test_a_file_of_patches_mends_whom_it_names_by_short_and_whole_names(tmp_path: Path) -> None:
+    given = table({"000001_male_Asian_20": (0, 20), "000002_female_Asian_40": (1, 40), "b": (0, 70)})
+    file = write_patches(
+        tmp_path / "issues.csv", "extended,000001,,gender,male,female,audit,0.9", "extended,b,,age,>=60,25,audit,0.8",
+        "extended,000002_female_Asian_40,normal,mask,none,incorrect,audit,0.7", "extended,000002,,gender,male,female,audit,0.6",
+        "extended,9,,gender,male,female,audit,0.5",
+    )  # fmt: skip
+    after, told = mended(given, file)
+    assert told == f"labels: 15 images were changed by the 5 patches of {file}. This data lacks 9"
+    changed = after[(after["label"] != given["label"])]
+    assert changed["person"].value_counts().to_dict() == {"000001_male_Asian_20": 7, "b": 7, "000002_female_Asian_40": 1}
+    assert after.loc[after["person"] == "b", "age"].eq(25).all() and set(after["label"][:7]) == {3, 9, 15}
+
+
+def test_refused_rows_of_a_file_are_not_applied(tmp_path: Path) -> None:
+    given = table({"000001_male_Asian_20": (0, 20), "000002_male_Asian_40": (0, 40)})
+    (tmp_path / "d.csv").write_text(
+        "person,photo,field,old,new,decision\n000001,,gender,male,female,refused\n000002,,gender,male,female,accepted\n"
+    )
+    after, _ = mended(given, str(tmp_path / "d.csv"))
+    assert after.groupby("person")["gender"].first().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("core,1,,gendr,male,female,x,1", "issues.csv line 2: unknown field 'gendr', did you mean 'gender'?"),
+        ("core,1,,gender,male,femal,x,1", "issues.csv line 2: unknown value of new 'femal', did you mean 'female'?"),
+        ("core,1,,age,<30,old,x,1", "issues.csv line 2: new must be an age from 0 to 120 years, got 'old'"),
+        ("core,1,,age,<30,200,x,1", "issues.csv line 2: new must be an age from 0 to 120 years, got '200'"),
+        ("core,,,gender,male,female,x,1", "issues.csv line 2: no person"),
+        ("core,1,,gender,male", "issues.csv line 2: expected 8 cells, got 5"),
+    ],
+)
+def test_a_wrong_row_of_a_file_is_named_before_any_work(line: str, message: str, tmp_path: Path) -> None:
+    file = write_patches(tmp_path / "issues.csv", line)
+    with pytest.raises(ConfigError) as error:
+        validate(compose("name=t", f"labels.patches={file}"))
+    assert message in str(error.value) and str(error.value).startswith("labels.patches (plain): ")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("cora", "unknown value 'cora', did you mean 'core'?"), ("missing.csv", "file not found: missing.csv")],
+)
+def test_an_unknown_tier_or_file_is_an_error(value: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        validate(compose("name=t", f"labels.patches={value}"))
+    assert message in str(error.value)

@@ -157,7 +157,7 @@ def test_more_errors_are_found_than_by_cleanlab_at_equal_numbers_of_flags() -> N
     for seed in range(4):
         truth, evidence = audited_people(150, seed)
         wrong, planted = plant_errors(truth, dict.fromkeys(("mask", "gender", "age"), 8), np.random.default_rng(seed))
-        cube = [part for part in evidence.probs]
+        cube = list(evidence.probs)
         probs = np.einsum("nm,ng,na->nmga", *cube).reshape(len(truth), 18)
         assert np.allclose(marginals(probs)[1], evidence.probs[1])
         results.append(compare(replace(evidence, table=wrong), probs, planted))

@@ -1,0 +1,143 @@
+"""maskcls audit on a real run of drawn people with planted errors: outputs, decisions, bad input."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from maskcls.cli import audit
+from maskcls.config.compose import compose
+from maskcls.config.validation import validate
+from maskcls.data.assemble import assemble_table
+from maskcls.storage.run import Run
+
+Call = Callable[..., str]
+
+
+@pytest.fixture
+def call(linked: tuple[list[str], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Return a function that audits a finished run, in an empty folder, and returns what is printed."""
+    _, run = linked
+    (folder := run.parent.parent / "here").mkdir()
+    monkeypatch.chdir(folder)
+
+    def output(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["maskcls audit", *(arguments or (f"run={run}",)), "copies=1"])
+        audit.main()
+        return capsys.readouterr().out
+
+    return output
+
+
+def refusal(call: Call, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return the message of a command that ends with code 2."""
+    with pytest.raises(SystemExit, match="2"):
+        call(*arguments)
+    return capsys.readouterr().err
+
+
+def test_a_run_is_audited_and_its_list_trains_another(call: Call, linked: tuple[list[str], Path]) -> None:
+    words, run = linked
+    printed = call(f"run={run}", "precision=0")
+    assert "14" in printed and "label_issues.csv and label_issues.html" in printed
+    rows = pd.read_csv("label_issues.csv", dtype=str, keep_default_na=False)
+    assert len(rows) > 1 and "data:image/jpeg" in Path("label_issues.html").read_text()
+    plain, patched = (validate(compose(*words, *more)) for more in ((), ("labels.patches=label_issues.csv",)))
+    before, after = (assemble_table(cfg, lambda note: None) for cfg in (plain, patched))
+    assert (before["label"] != after["label"]).any()
+    shutil.copy("label_issues.csv", "same.csv")
+    same = validate(compose(*words, "labels.patches=same.csv"))
+    assert Run.of(same).id == Run.of(patched).id != Run.of(plain).id == run.name
+    rows.iloc[1:].to_csv("same.csv", index=False)
+    assert Run.of(validate(compose(*words, "labels.patches=same.csv"))).id != Run.of(patched).id
+
+
+def test_refused_flags_are_left_out_and_files_of_other_content_are_kept(
+    call: Call, linked: tuple[list[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = f"run={linked[1]}"
+    call(run, "precision=0")
+    first = Path("label_issues.csv").read_text()
+    call(run, "precision=0")  # the same content is no conflict
+    rows = pd.read_csv("label_issues.csv", dtype=str, keep_default_na=False)
+    rows["decision"] = ["refused" if person == rows["person"][0] else "accepted" for person in rows["person"]]
+    rows.to_csv("d.csv", index=False)
+    message = refusal(call, capsys, run, "precision=0", "refused=d.csv")
+    assert "exists with other content and is kept: this list is in label_issues-2.csv and label_issues-2.html" in message
+    assert Path("label_issues.csv").read_text() == first
+    second = pd.read_csv("label_issues-2.csv", dtype=str, keep_default_na=False)
+    assert rows["person"][0] not in set(second["person"])
+    call(run, "precision=0", "refused=d.csv", "overwrite=true")
+    assert Path("label_issues.csv").read_text() == Path("label_issues-2.csv").read_text()
+
+
+def test_evaluation_rows_are_audited_on_request_and_runs_are_averaged(call: Call, linked: tuple[list[str], Path]) -> None:
+    _, run = linked
+    assert "98 images of 14 people" in call(f"run={run}")
+    assert "126 images of 18 people" in call(f"run={run}", "evaluation=true", "overwrite=true")
+    twin = run.parent / "twin"
+    shutil.copytree(run, twin)
+    assert "98 images of 14 people" in call(f"run={run},{twin}", "overwrite=true")
+
+
+def test_a_run_without_its_images_has_a_page_without_pictures(call: Call, linked: tuple[list[str], Path]) -> None:
+    _, run = linked
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").unlink()
+    root = next(line for line in text.splitlines() if line.strip().startswith("root:"))
+    (run / "config.yaml").write_text(text.replace(root, "  root: /nowhere/at/all"))
+    assert "the page has no images" in call(f"run={run}", "precision=0")
+    assert "no image" in Path("label_issues.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run=nothing"], "unknown run 'nothing'"),
+        (["run={run}", "out=list.txt"], "out=list.txt: expected the name of a .csv file"),
+        (["run={run}", "refused=none.csv"], "file not found: none.csv"),
+        (["run={run}", "precison=1"], "unknown key 'precison', did you mean 'precision'?"),
+        (["run={run}", "precision=2"], "precision must be at most 1, got 2"),
+        (["run={run}", "copies=0"], "copies must be at least 1, got 0"),
+        ([], "run has no default"),
+    ],
+)
+def test_bad_input_is_one_sentence_before_any_work(
+    words: list[str], message: str, linked: tuple[list[str], Path], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["maskcls audit", *(word.format(run=linked[1]) for word in words)])
+    with pytest.raises(SystemExit, match="2"):
+        audit.main()
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("label_issues*"))
+
+
+@pytest.mark.parametrize("broken", ["metrics.json", "oof.csv", "table.csv"])
+def test_a_run_half_written_is_an_error_that_names_the_file(
+    broken: str, call: Call, linked: tuple[list[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = linked
+    content = (run / broken).read_bytes()
+    (run / broken).unlink()
+    (run / broken).write_bytes(content[: len(content) // 2])
+    assert broken in refusal(call, capsys, f"run={run}")
+
+
+def test_runs_of_other_people_are_not_averaged(
+    call: Call, linked: tuple[list[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = linked
+    twin = run.parent / "twin"
+    shutil.copytree(run, twin)
+    table = pd.read_csv(twin / "table.csv", dtype=str, keep_default_na=False)
+    rows = table["part"] == "train"
+    table.loc[rows.idxmax(), "label"] = str((int(table.loc[rows.idxmax(), "label"]) + 6) % 18)
+    table.to_csv(twin / "table.csv", index=False)
+    assert "cannot be audited together: validated on other images or labels" in refusal(call, capsys, f"run={run},{twin}")

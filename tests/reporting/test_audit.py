@@ -1,0 +1,155 @@
+"""The list of suspected errors, and its page: patches, decisions, refused flags, and clicks in a real browser."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from audited_people import audited_people
+
+from maskcls.components.labels import apply_patches
+from maskcls.core.errors import DataError
+from maskcls.core.table import PATCH_COLUMNS
+from maskcls.evaluation.planted_errors import plant_errors
+from maskcls.reporting import audit
+from maskcls.reporting.audit import Flag
+
+
+@pytest.fixture(scope="module")
+def audited() -> tuple[pd.DataFrame, pd.DataFrame, list[Flag]]:
+    """Return the true labels, labels with planted errors, and the flags."""
+    truth, evidence = audited_people(120)
+    wrong, _ = plant_errors(truth, {"mask": 3, "gender": 3, "age": 3}, np.random.default_rng(0))
+    found = replace(evidence, table=wrong).suspicions()
+    return truth, wrong.assign(part="train", path=""), audit.list_flags(wrong, found, 0.3, "audit of a test")
+
+
+def written(flags: list[Flag], path: Path) -> Path:
+    path.write_text(audit.format_issues(flags))
+    return path
+
+
+def test_the_list_is_ranked_and_each_row_is_a_patch_with_its_old_value(audited: Any) -> None:
+    _, _wrong, flags = audited
+    rows = pd.read_csv(io.StringIO(audit.format_issues(flags)), dtype=str, keep_default_na=False)
+    assert list(rows) == [*PATCH_COLUMNS, "probability"] and len(flags) >= 6
+    assert rows["probability"].astype(float).is_monotonic_decreasing
+    assert (rows["old"] != rows["new"]).all() and set(rows["field"]) == {"mask", "gender", "age"}
+    assert (rows.loc[rows["field"] == "mask", "photo"] != "").all() and (rows.loc[rows["field"] != "mask", "photo"] == "").all()
+
+
+def test_applying_the_list_corrects_what_was_planted(audited: Any, tmp_path: Path) -> None:
+    truth, wrong, flags = audited
+    file = written(flags, tmp_path / "issues.csv")
+    notes: list[str] = []
+    mended = apply_patches(wrong.copy(), str(file), notes.append)
+    before, after = ((table["label"] != truth["label"]).sum() for table in (wrong, mended))
+    assert after < before / 2
+    num = sum(len(flag.patches) for flag in flags)
+    assert len(notes) == 1 and f"by the {num} patches of {file}" in notes[0]
+    touched = {row for flag in flags for row in (flag.changed if flag.kind == "mask" else flag.images)}
+    untouched = sorted(set(range(len(wrong))) - touched)
+    assert (mended.loc[untouched, "label"] == wrong.loc[untouched, "label"]).all()
+    again = apply_patches(mended.copy(), str(file), notes.append)
+    pd.testing.assert_frame_equal(again, mended)
+
+
+def test_names_are_short_where_they_are_clear_and_whole_where_not(audited: Any) -> None:
+    _, wrong, _ = audited
+    names = audit.short_names(wrong)
+    assert names["person"][0] == "000000" and set(names["photo"][:7]) == {*(f"mask{i}" for i in range(1, 6)), "incorrect_mask", "normal"}
+    twins = wrong.assign(person=wrong["person"].str.replace("000001_", "000000_"))
+    assert audit.short_names(twins)["person"][0] == twins["person"][0]
+    same = wrong.assign(id=wrong["id"].str.replace("mask2", "other/mask1"))
+    assert audit.short_names(same)["photo"][0] == same["id"][0]
+
+
+def test_refused_flags_are_read_back_and_accepted_ones_are_not(audited: Any, tmp_path: Path) -> None:
+    *_, flags = audited
+    rows = pd.read_csv(written(flags, tmp_path / "a.csv"), dtype=str, keep_default_na=False)
+    decisions = ["refused" if i % 2 else "accepted" for i in range(len(rows))]
+    rows.assign(decision=decisions).to_csv(tmp_path / "b.csv", index=False)
+    refused = audit.read_refused(tmp_path / "b.csv")
+    assert refused == {tuple(row) for row in rows.loc[1::2, list(audit.KEY)].to_numpy()}
+    assert audit.read_refused(tmp_path / "a.csv") == set().union(*(flag.keys for flag in flags))
+
+
+@pytest.mark.parametrize("text", ["", "person,field\n1,mask\n", "person,photo,field,old\n1,mask\n", "\x00\xff"])
+def test_a_broken_file_of_decisions_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "b.csv").write_text(text, "latin-1")
+    with pytest.raises(DataError, match=r"b\.csv"):
+        audit.read_refused(tmp_path / "b.csv")
+
+
+@pytest.fixture
+def page(audited: Any, tmp_path: Path) -> Path:
+    """Return the page of the flags, with one readable image for all and a hostile name."""
+    _, wrong, flags = audited
+    cv2.imwrite(str(tmp_path / "face.png"), np.full((20, 16, 3), 128, np.uint8))
+    table = wrong.assign(path=str(tmp_path / "face.png"))
+    table.loc[flags[0].images[0], "path"] = str(tmp_path / "lost.png")
+    table.loc[flags[0].images, "person"] = "</script><b>\x1b[1m"
+    expected = np.full(len(table), 40.0)
+    path = tmp_path / "label_issues.html"
+    path.write_text(audit.format_page("Labels of a-1", table, flags, [["mask", "9", "3", "3", "1", "1"]], ["a fact"], expected))
+    return path
+
+
+def test_the_page_is_self_contained_and_shows_hostile_names_as_text(page: Path) -> None:
+    text = page.read_text()
+    assert "default-src 'none'" in text and "src=\"http" not in text and "</script><b>" not in text
+    assert text.count("</script>") == 1 and "no image" in text and "\x1b" not in text
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """Return Chromium, driven by Playwright."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright, pip install 'maskcls[dev]'")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("needs Chromium, apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.slow
+def test_clicks_and_keys_decide_are_remembered_and_are_downloaded(page: Path, audited: Any, browser: Any, tmp_path: Path) -> None:
+    *_, flags = audited
+    tab = browser.new_page(viewport={"width": 400, "height": 800})
+    faults: list[str] = []
+    tab.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    tab.on("request", lambda request: faults.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None)
+    tab.goto(page.as_uri())
+    cards = tab.locator("article")
+    assert cards.count() == len(flags)
+    cards.nth(0).locator(".accept").click()
+    cards.nth(1).locator(".refuse").click()
+    tab.keyboard.press("j")  # to the third
+    tab.keyboard.press("r")
+    assert tab.inner_text("#count") == f"{len(flags)} flags: 1 accepted, 2 refused, precision 0.33 so far"
+    tab.reload()
+    assert "1 accepted, 2 refused" in tab.inner_text("#count")
+    tab.select_option("#kind", "open")
+    assert cards.locator("visible=true").count() == len(flags) - 3
+    texts = {}
+    for button in ("issues", "decisions"):
+        with tab.expect_download() as download:
+            tab.click(f"#{button}")
+        texts[button] = Path(download.value.path()).read_text()
+    assert texts["issues"] == audit.format_issues(flags[:1])
+    (tmp_path / "label_decisions.csv").write_text(texts["decisions"])
+    refused = audit.read_refused(tmp_path / "label_decisions.csv")
+    assert refused == flags[1].keys | flags[2].keys
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 400
+    assert faults == []
