@@ -45,7 +45,8 @@ class Evidence:
     def of(cls, table: pd.DataFrame, probs: FloatArray, ages: FloatArray | None) -> Evidence:
         """Return the evidence of labels and predictions (N, 18)."""
         years = None if ages is None else np.asarray(ages, float)
-        return cls(table.reset_index(drop=True), marginals(np.asarray(probs, np.float64)), years)
+        mask, gender, age = (np.asarray(part, np.float64) for part in marginals(probs))
+        return cls(table.reset_index(drop=True), (mask, gender, age), years)
 
     def suspicions(self) -> dict[str, Suspicions]:
         """Return the suspicions of each kind."""
