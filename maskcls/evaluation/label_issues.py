@@ -83,7 +83,7 @@ class Evidence:
         other = 1 - model.class_probs()[np.arange(len(own)), bin_age(own)]
         # years and classes are two views of one prediction: the mean of their evidence, not the sum
         pooled = (evidence + votes.evidence) / 2
-        rate = estimate_rate(pooled, len(own))  # a heavy prior: large errors of predicted ages are often honest
+        rate = estimate_rate(pooled, len(own) / 2)  # a heavy prior: large errors of predicted ages are often honest
         return Suspicions("age", persons, pooled, other, rate, units, suggest_ages(model, own)[units])
 
     def age_features(self, years: Floats, classes: IntArray) -> Floats:

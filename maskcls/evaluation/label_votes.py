@@ -13,7 +13,7 @@ from maskcls.core.task import IntArray
 
 MIN_PROB = 1e-6  # of a prediction: no single image can decide alone
 COMMON_RATE = 0.01  # of wrong labels: the mode of the prior of the rate, a beta distribution
-PRIOR_WEIGHT = 100.0  # people that the prior counts for
+PRIOR_WEIGHT = 20.0  # people that the prior counts for
 OFFSET_SCALE = 0.3  # of the prior of class offsets, a normal distribution
 Floats = npt.NDArray[np.float64]
 
