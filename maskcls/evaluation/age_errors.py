@@ -63,7 +63,7 @@ def find_age_errors(features: Floats, ages: Floats) -> tuple[Floats, AgeModel]:
 
     def loss(params: Floats) -> float:
         right = build(params).log_likelihood(ages, is_open)
-        return negative_log_posterior(right, wrong, params[-1], prior_weight=len(ages) / 2)  # large errors may be honest
+        return negative_log_posterior(right, wrong, params[-1], prior_weight=len(ages) / 2)  # many are honest
 
     start = np.array([*first, np.log(5.0), 0.0, np.log(4.0), np.log(0.01)])
     bounds = [*[(-200, 200)] * num, (-2, 4), (-1, 1), (-1, 4), (-9, 0)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,12 @@ from audited_people import audited_people
 from cleanlab_comparison import compare, summarize
 from scipy.special import log_softmax
 
-from maskcls.core.task import bin_age, encode, marginals
+from maskcls.core.task import bin_age, decode, encode
 from maskcls.evaluation.audit_estimate import choose_threshold, error_limit, estimate_audit, total_precision
 from maskcls.evaluation.label_issues import Evidence
 from maskcls.evaluation.label_votes import calibrate_votes, estimate_rate, posterior
 from maskcls.evaluation.mask_errors import best_alternative, find_mask_errors
-from maskcls.evaluation.planted_errors import plant_errors
+from maskcls.evaluation.planted_errors import count_errors, plant_errors
 
 MASKS = np.array([0, 0, 0, 0, 0, 1, 2])
 
@@ -151,17 +152,30 @@ def test_the_estimate_is_near_the_truth_and_the_list_keeps_its_precision() -> No
     assert choose_threshold(kinds, 1.0) >= threshold >= choose_threshold(kinds, 0.0)
 
 
+def drawn_people(number: int) -> tuple[Evidence, np.ndarray]:
+    """Return evidence and probabilities (1,120, 18) of a run of the default command with a seed of its own.
+
+    drawn_people.npz has the out-of-fold marginals of four such runs on the 160 drawn people, with true labels.
+    """
+    with np.load(Path(__file__).parent / "drawn_people.npz") as file:
+        marginal, labels, persons = file[f"probs{number}"].astype(float), file["labels"].astype(int), file["persons"]
+    parts = [part / part.sum(1, keepdims=True) for part in np.split(marginal, [3, 5], axis=1)]
+    probs = np.einsum("nm,ng,na->nmga", *parts).reshape(len(labels), 18)
+    mask, gender, _ = decode(labels[:, 0])
+    names = {"id": [f"{i:04d}" for i in range(len(labels))], "person": [f"p{person:03d}" for person in persons]}
+    table = pd.DataFrame(names | {"mask": mask, "gender": gender, "age": labels[:, 1].astype(float), "label": labels[:, 0]})
+    return Evidence.of(table, probs, None), probs
+
+
 def test_more_errors_are_found_than_by_cleanlab_at_equal_numbers_of_flags() -> None:
     pytest.importorskip("cleanlab", reason="the yardstick, pip install 'maskcls[dev]'")
     results = []
-    for seed in range(4):
-        truth, evidence = audited_people(150, seed)
-        wrong, planted = plant_errors(truth, dict.fromkeys(("mask", "gender", "age"), 8), np.random.default_rng(seed))
-        cube = list(evidence.probs)
-        probs = np.einsum("nm,ng,na->nmga", *cube).reshape(len(truth), 18)
-        assert np.allclose(marginals(probs)[1], evidence.probs[1])
-        results.append(compare(replace(evidence, table=wrong), probs, planted))
-    kinds = summarize(results).values()
-    for number in ("found", "average_precision"):
-        ours, theirs = (np.mean([rows[who][number]["mean"] for rows in kinds]) for who in ("ours", "cleanlab images"))
-        assert ours > theirs > 0.5, number
+    for number in (1, 2, 3, 4):
+        evidence, probs = drawn_people(number)
+        for copy in (0, 1):
+            wrong, planted = plant_errors(evidence.table, count_errors(evidence.table, 0.05), np.random.default_rng([number - 1, copy]))
+            results.append(compare(replace(evidence, table=wrong), probs, planted))
+    for kind, rows in summarize(results).items():
+        for who in set(rows) - {"ours"}:  # by images, as cleanlab is used, and by the mean of a person's images
+            assert rows["ours"]["found"]["mean"] >= rows[who]["found"]["mean"], (kind, rows)
+            assert rows["ours"]["average_precision"]["mean"] > rows[who]["average_precision"]["mean"], (kind, rows)
