@@ -100,7 +100,7 @@ def test_a_run_without_its_images_has_a_page_without_pictures(call: Call, linked
     [
         (["run=nothing"], "unknown run 'nothing'"),
         (["run={run}", "out=list.txt"], "out=list.txt: expected the name of a .csv file"),
-        (["run={run}", "refused=none.csv"], "file not found: none.csv"),
+        (["run={run}", "refused=none.csv"], "none.csv does not exist"),
         (["run={run}", "precison=1"], "unknown key 'precison', did you mean 'precision'?"),
         (["run={run}", "precision=2"], "precision must be at most 1, got 2"),
         (["run={run}", "copies=0"], "copies must be at least 1, got 0"),

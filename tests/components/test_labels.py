@@ -243,7 +243,7 @@ def test_a_wrong_row_of_a_file_is_named_before_any_work(line: str, message: str,
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [("cora", "unknown value 'cora', did you mean 'core'?"), ("missing.csv", "file not found: missing.csv")],
+    [("cora", "unknown value 'cora', did you mean 'core'?"), ("missing.csv", "missing.csv does not exist")],
 )
 def test_an_unknown_tier_or_file_is_an_error(value: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
