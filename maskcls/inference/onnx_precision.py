@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from maskcls.core.errors import DataError, RunError
+from maskcls.core.errors import RunError
 from maskcls.data.pixel_cache import Pixels
 from maskcls.imaging.image_io import read_image
 from maskcls.inference.evaluation_set import check_run, image_paths
@@ -112,7 +112,7 @@ def calibration_pixels(predictor: Predictor) -> Pixels:
     run = check_run(predictor.source)
     try:
         paths = image_paths(run)
-    except DataError as error:
+    except RunError as error:
         raise RunError(f"precision=int8 is calibrated on training images, which cannot be read: {error}") from error
     ids = run.table.query("part == 'train'")["id"]
     known = ids[ids.isin(paths.index)].tolist()
