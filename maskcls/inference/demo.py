@@ -23,7 +23,7 @@ from maskcls.inference.onnx_model import OnnxModel
 from maskcls.inference.photo_answer import PhotoAnswer
 from maskcls.inference.predictor import Predictor
 from maskcls.inference.run_components import check_component
-from maskcls.reporting.html import render_template
+from maskcls.reporting.page_rendering import render_template
 from maskcls.storage.trained_model import open_model
 from maskcls.system.stderr import capture_stderr
 

@@ -10,7 +10,7 @@ import numpy as np
 from maskcls.core.task import ATTRIBUTES, CLASSES, FloatArray, marginals
 from maskcls.data.pixel_cache import Pixels
 from maskcls.imaging.resize import shrink_image
-from maskcls.reporting.html import data_uri, render_template
+from maskcls.reporting.page_rendering import data_uri, render_template
 
 BAR = 20  # characters of a bar of probability one
 SIDE = 220  # pixels of the longer side of a picture

@@ -9,7 +9,7 @@ from maskcls.ladder.figure import plot_ladder
 from maskcls.ladder.results import load_results
 from maskcls.ladder.tables import HEAD, captions, format_title, load_tables, markdown_tables, table_rows
 from maskcls.reporting.figure_style import DARK, LIGHT, png
-from maskcls.reporting.html import data_uri, render_template
+from maskcls.reporting.page_rendering import data_uri, render_template
 from maskcls.system import console
 from maskcls.system.files import atomic_write, write_text
 

@@ -15,7 +15,7 @@ from maskcls.core.table import PATCH_COLUMNS
 from maskcls.core.task import AGES, ATTRIBUTES, decode
 from maskcls.evaluation.audit_estimate import KindEstimate
 from maskcls.evaluation.label_issues import Suspicions
-from maskcls.reporting.html import render_template, thumbnail
+from maskcls.reporting.page_rendering import render_template, thumbnail
 from maskcls.system.console import track
 
 KEY = ("person", "photo", "field", "old")  # cells by which a decision is found again

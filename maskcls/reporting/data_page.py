@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from maskcls.reporting.html import render_template, thumbnail
+from maskcls.reporting.page_rendering import render_template, thumbnail
 from maskcls.system.console import track
 from maskcls.system.files import write_text
 

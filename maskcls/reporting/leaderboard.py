@@ -16,7 +16,6 @@ from maskcls.core.table import content_differs
 from maskcls.core.task import CLASSES
 from maskcls.reporting.board import CURVES, TERMINAL_HEAD, BoardRun, current_time, page_run, terminal_row
 from maskcls.reporting.board_scores import ScoredRows
-from maskcls.reporting.html import read_asset, render_template
 from maskcls.reporting.page_pack import (
     ReadPhoto,
     RowTables,
@@ -25,6 +24,7 @@ from maskcls.reporting.page_pack import (
     pack_thumbnails,
     rank_photos,
 )
+from maskcls.reporting.page_rendering import read_asset, render_template
 from maskcls.storage.run import Run
 from maskcls.system import console
 from maskcls.system.files import write_text

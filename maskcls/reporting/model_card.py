@@ -14,7 +14,7 @@ import yaml
 from maskcls.core.task import AGE_THRESHOLDS, ATTRIBUTES, CLASSES, FloatArray, IntArray, decode
 from maskcls.evaluation.intervals import mean_interval
 from maskcls.reporting.comparison import format_ci, run_facts
-from maskcls.reporting.html import render_template
+from maskcls.reporting.page_rendering import render_template
 from maskcls.reporting.score_table import score_predictions
 from maskcls.reporting.summary import leak_warning
 from maskcls.storage.run import Run

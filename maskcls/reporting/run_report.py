@@ -14,7 +14,7 @@ from maskcls.core.task import CLASSES, decode, marginals
 from maskcls.evaluation.calibration import calibration_bins
 from maskcls.evaluation.error_analysis import count_wrong_attributes
 from maskcls.reporting.figures import RunResults, render_figures
-from maskcls.reporting.html import data_uri, render_template, thumbnail
+from maskcls.reporting.page_rendering import data_uri, render_template, thumbnail
 from maskcls.reporting.reliability_tables import reliability_context
 from maskcls.reporting.summary import (
     HEADS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from maskcls.reporting.figure_style import DARK, LIGHT, png
-from maskcls.reporting.html import data_uri, render_template
+from maskcls.reporting.page_rendering import data_uri, render_template
 from maskcls.search.figures import FIGURES
 from maskcls.search.outcome import Outcome
 from maskcls.system.files import atomic_write, write_text

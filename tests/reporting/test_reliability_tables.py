@@ -9,7 +9,7 @@ import pytest
 from drawn_predictions import drawn_predictions
 
 from maskcls.engine.reliability import measure_reliability
-from maskcls.reporting.html import render_template
+from maskcls.reporting.page_rendering import render_template
 from maskcls.reporting.reliability_tables import format_interval, reliability_context, reliability_notes
 from maskcls.storage.run import Run
 
