@@ -22,7 +22,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 REQUIRED = {
     "data=competition": ["data.root=people"], "data=table": ["data.file=t.csv"], "extra=table": ["extra.file=t.csv"],
     "extra=folder": ["extra.root=people"], "overlay=masks": ["extra=folder", "extra.root=people"], "pseudo=confident": ["pseudo.run=people"], "model=timm": ["model.arch=resnet18"],
-    "optimizer=timm": ["optimizer.opt=lion"],
+    "optimizer=timm": ["optimizer.opt=lion"], "pseudo=distil": ["pseudo.runs=[people]"],
 }  # fmt: skip
 OPTIONS = [f"{group}={option}" for group, options in list_options(resource_dir("conf")).items() if group != "blend"
            for option in sorted(options)]  # fmt: skip

@@ -269,7 +269,7 @@ def called(words: list[str], place: Path, first: Callable[[], None]) -> subproce
     )
 
 
-@pytest.mark.parametrize("key", ["runs_dir", "cache_dir"])
+@pytest.mark.parametrize("key", ["runs_dir", pytest.param("cache_dir", marks=pytest.mark.slow)])
 def test_a_place_that_cannot_be_written_to_is_named_before_any_work(key: str, tiny: list[str], tmp_path: Path) -> None:
     shut = tmp_path / "shut"
     shut.mkdir(mode=0o555)

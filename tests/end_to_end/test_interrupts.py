@@ -46,7 +46,10 @@ def assert_whole(tmp_path: Path) -> None:
     assert all(read_history(run / "log.jsonl") for run in (tmp_path / "runs").glob("t-*"))
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("SIGTERM", 143), *(pytest.param(*other, marks=pytest.mark.slow) for other in [("SIGHUP", 129), ("SIGINT", 130)])],
+)
 def test_a_signal_says_how_to_go_on(name: str, code: int, tiny: list[str], tmp_path: Path) -> None:
     child = start(tmp_path, [*tiny, "epochs=500"])
     os.kill(child.pid, getattr(signal, name))

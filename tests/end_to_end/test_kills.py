@@ -161,6 +161,7 @@ def survive(zygote: Zygote, drawn: Path, tmp_path: Path, one: Whole, folds: int,
         assert_same(place, one)
 
 
+@pytest.mark.slow
 def test_three_kills_change_no_byte(zygote: Zygote, whole: Callable[..., Whole], drawn: Path, tmp_path: Path) -> None:
     survive(zygote, drawn, tmp_path, whole(2), 2, 3)
 

@@ -152,7 +152,7 @@ def test_workers_change_nothing(tiny: list[str], tmp_path: Path) -> None:
     assert_same(places[0], places[2])
 
 
-@pytest.mark.parametrize("augmentation", ["none", "team"])
+@pytest.mark.parametrize("augmentation", ["none", pytest.param("team", marks=pytest.mark.slow)])
 def test_photos_that_the_device_holds_change_nothing(tiny: list[str], tmp_path: Path, augmentation: str) -> None:
     for resident in ("false", "true"):
         words = [f"augmentation={augmentation}", f"hardware.resident={resident}", f"runs_dir={tmp_path}/{resident}"]

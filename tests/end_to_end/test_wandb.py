@@ -190,6 +190,7 @@ def test_without_a_key_the_run_is_offline_and_nothing_asks(monkeypatch: pytest.M
     assert resolve_mode(lambda note: None, "auto") == "disabled"
 
 
+@pytest.mark.slow
 def test_with_a_key_and_no_way_to_the_server_the_run_is_offline_within_seconds(
     tiny: list[str], tmp_path: Path, command: Command
 ) -> None:

@@ -70,7 +70,7 @@ def records(given: tuple[str, ...]) -> Path:
     return place(given) / "ladders"
 
 
-@pytest.mark.parametrize("scale", ["smoke", "small", "full"])
+@pytest.mark.parametrize("scale", [pytest.param("smoke", marks=pytest.mark.slow), pytest.param("small", marks=pytest.mark.slow), "full"])
 def test_every_rung_of_every_ladder_is_planned_at_every_scale(
     scale: str, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +176,7 @@ def test_seeds_are_runs_of_their_own_and_compared_in_pairs(given: tuple[str, ...
     assert apart["f1"] == pytest.approx(each[0] - each[1]) and apart["sd"] >= 0 and "±" in format_difference(apart)
 
 
+@pytest.mark.slow
 def test_asking_for_one_rung_later_keeps_its_difference_and_a_record_of_other_runs_goes(given: tuple[str, ...]) -> None:
     reproduce(replace(TEAM, rungs=("baseline", "age58"), overrides=given))
     first = only(records(given) / "team" / "age58.json")
@@ -226,6 +227,7 @@ def test_every_rung_with_a_parent_is_compared_with_it_and_an_ensemble_is_its_mem
     assert kept["ensemble"]["scores"]["ensemble"]["f1"] == pytest.approx(f1)
 
 
+@pytest.mark.slow
 def test_scores_are_what_scikit_learn_says(given: tuple[str, ...]) -> None:
     from sklearn.metrics import f1_score
 
@@ -354,6 +356,7 @@ def test_the_climb_is_drawn_as_published_and_as_measured_with_intervals() -> Non
     assert [tick.get_text() for tick in ax.get_xticklabels()] == [rung.name for rung in every]
 
 
+@pytest.mark.slow
 def test_a_rung_whose_needs_are_not_there_is_named_and_not_planned(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -367,6 +370,7 @@ def test_a_rung_whose_needs_are_not_there_is_named_and_not_planned(
         check_config(replace(want, rungs=("outside",)))
 
 
+@pytest.mark.slow
 def test_all_networks_of_a_small_ladder_have_weights_and_steps_between_networks_stay_steps(people: Path, tmp_path: Path) -> None:
     want = ReproduceConfig(
         ("team", "workflow", "madgrad"), "small", (0,), (), ("data=competition", f"data.root={people}", f"runs_dir={tmp_path}")
@@ -391,6 +395,7 @@ def test_the_second_stage_learns_from_the_predictions_of_the_first(given: tuple[
         assert Path(Run.open(place(given) / runs[later]).config["pseudo"]["run"]).name == runs[before]
 
 
+@pytest.mark.slow
 def test_an_estimate_counts_the_work_and_is_checked_against_finished_runs(
     given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
