@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from made_runs import image_table, make_run
+from rich.console import Console
 
 from maskcls.cli import leaderboard
+from maskcls.system import console
 
 Call = Callable[..., str]
 
@@ -28,6 +30,7 @@ def runs(tmp_path: Path) -> Path:
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """Return a function that runs the command in an empty folder and returns what it prints."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "console", Console(highlight=False, emoji=False, soft_wrap=True, width=160))
 
     def output(*arguments: str, code: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", ["maskcls leaderboard", *arguments])
