@@ -9,13 +9,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from maskcls.benchmark.options import BenchmarkOptions
 from maskcls.core.errors import ConfigError
-from maskcls.core.schema import PositiveInt
 from maskcls.system import console
 
 if TYPE_CHECKING:
@@ -26,23 +25,6 @@ SETTINGS = {
     "cuda": "mobilenetv3:200x100:32:60,resnet18:200x100:32:60,effnet_b4:400x200:32:30",
 }
 SMALL_SETTING = "mobilenetv3:100x50:32:1"  # kind=start and scale: a small network, so that other costs are visible
-
-Kind = Literal["speed", "start", "scale", "size", "time-to-score"]
-ContenderName = Literal["maskcls", "timm_tuned", "timm"]
-
-
-@dataclass(frozen=True)
-class BenchmarkOptions:
-    """Options of `maskcls benchmark`."""
-
-    kind: Kind = "speed"  # suite: speed, start, scale (size is one size of it), time-to-score
-    settings: str | None = None  # model:HEIGHTxWIDTH:batch:steps, several separated by commas
-    rounds: PositiveInt = 7  # rounds; each contender runs once per round
-    images: tuple[PositiveInt, ...] = (1000, 4200)  # data set sizes of kind=scale
-    num_people: PositiveInt = 100  # synthetic people of kind=scale
-    contenders: tuple[ContenderName, ...] = ("maskcls", "timm_tuned")  # of time-to-score; timm has timm's defaults
-    timm_epochs: PositiveInt = 4  # epochs of timm's training in time-to-score
-    out: str | None = None  # JSON file to write; null: experiments/results/bench/<machine>.json
 
 
 def machine_info() -> dict[str, Any]:

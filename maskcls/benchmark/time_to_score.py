@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from maskcls.benchmark.baselines import link_images
 from maskcls.benchmark.harness import check_time_overrides, merge_overrides, without_paths
+from maskcls.benchmark.options import BenchmarkOptions
 from maskcls.benchmark.timm_training import SETTINGS, TimmJob, predict
 from maskcls.components.hardware import auto
 from maskcls.config.compose import compose
@@ -42,9 +43,6 @@ from maskcls.storage.run import Run
 from maskcls.storage.trained_model import open_model
 from maskcls.system import console
 from maskcls.system.files import write_json
-
-if TYPE_CHECKING:
-    from maskcls.benchmark.suites import BenchmarkOptions
 
 DEFAULTS = ("best=fast", "eval_fraction=0.2", "logger=none")
 OURS = "maskcls"

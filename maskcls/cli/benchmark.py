@@ -16,7 +16,8 @@ import re
 import sys
 from pathlib import Path
 
-from maskcls.benchmark.suites import SUITES, BenchmarkOptions, format_machine, machine_info
+from maskcls.benchmark.options import BenchmarkOptions
+from maskcls.benchmark.suites import SUITES, format_machine, machine_info
 from maskcls.cli.arguments import options_command
 from maskcls.system import console
 from maskcls.system.files import atomic_write, write_json

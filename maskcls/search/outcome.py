@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from maskcls.components.loggers.base import LogContext
-from maskcls.components.loggers.wandb_logger import Wandb
 from maskcls.core.errors import MaskclsError
 from maskcls.core.table import num_folds
 from maskcls.evaluation.selection import selection_bias
@@ -18,7 +16,6 @@ from maskcls.reporting.comparison import format_ci, oof_predictions
 from maskcls.reporting.sweep_table import SweptRun
 from maskcls.search.plan import Search
 from maskcls.storage.run import Run
-from maskcls.system import console
 from maskcls.system.console import format_duration
 
 if TYPE_CHECKING:
@@ -159,30 +156,3 @@ def row_cells(row: TrialRow, keys: Sequence[str], with_eval: bool) -> list[str]:
     seconds = f"{run.seconds:.0f}" if run else ""
     values = [row.words.get(key, "") for key in keys]
     return [str(row.trial.number), *values, score, *evaluation, str(row.folds_done), seconds]
-
-
-def report_outcome(search: Search, study: optuna.Study) -> Path:
-    """Print the trials and the conclusions, write the page, log the table to W&B, and return the page's path."""
-    from maskcls.search.page import write_page
-
-    outcome = Outcome(search, study)
-    head, rows = outcome.table()
-    console.print_table("", head, rows, left=1 + len(outcome.keys))
-    for line in outcome.sentences():
-        console.info(line)
-    if outcome.importances:
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.importances.items())
-        console.info(f"importance: {shares}")
-    if outcome.best:
-        console.info(outcome.command)
-    path = write_page(outcome)
-    log_outcome(outcome, head, rows)
-    console.info(str(path))
-    return path
-
-
-def log_outcome(outcome: Outcome, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Log the table, the plots and the page to W&B, in the group of the trials, if logger=wandb."""
-    logger: Any = outcome.search.example.logger.build(console.info, LogContext(outcome.search.id))
-    if isinstance(logger, Wandb):
-        logger.log_tables(outcome.search.id, outcome.search.folder, head, {"trials": rows})

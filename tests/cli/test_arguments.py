@@ -11,7 +11,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from maskcls.benchmark.suites import SUITES, BenchmarkOptions
+from maskcls.benchmark.options import BenchmarkOptions
+from maskcls.benchmark.suites import SUITES
 from maskcls.cli.arguments import parse_arguments
 from maskcls.cli.main import COMMANDS
 from maskcls.cli.reproduce import ReproduceOptions
