@@ -14,9 +14,9 @@ import yaml
 from maskcls.cli import options, table
 from maskcls.cli.options import options_table
 from maskcls.config.compose import compose
+from maskcls.config.config_folders import resource_dir
 from maskcls.config.groups import GROUPS, MODULES
 from maskcls.config.option_list import list_keys
-from maskcls.config.overrides import resource_dir
 from maskcls.config.validation import to_container, validate
 from maskcls.core.config import Config
 from maskcls.core.schema import option_descriptions, option_fields

@@ -9,7 +9,8 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from maskcls.config.overrides import SWEEPS, list_options, resource_dir
+from maskcls.config.config_folders import list_options, resource_dir
+from maskcls.config.overrides import SWEEPS
 from maskcls.core.errors import ConfigError, unknown_message
 
 

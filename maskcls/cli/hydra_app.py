@@ -20,8 +20,9 @@ from maskcls.cli.hydra_help import print_hydra_help
 from maskcls.cli.sweep import JobResult, RunOf, Sweep, announce_job, plan_sweep, raise_failures
 from maskcls.config.completion import print_script, set_typed_line
 from maskcls.config.compose import Experiments, parse_overrides, wrap_hydra_errors
+from maskcls.config.config_folders import resource_dir
 from maskcls.config.override_grammar import split_flags
-from maskcls.config.overrides import SWEEPS, resource_dir, to_hydra
+from maskcls.config.overrides import SWEEPS, to_hydra
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError, as_user_error
 from maskcls.system.console import info, print_error
 from maskcls.system.signals import await_signal

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from types import ModuleType
 
 from maskcls.cli.options import format_override
+from maskcls.config.config_folders import list_options, resource_dir
 from maskcls.config.key_lines import read_groups, read_keys
-from maskcls.config.overrides import list_options, resource_dir
 
 FLAGS = {
     "-m": "sweep: one job for each combination of values, as in loss=ce,focal",

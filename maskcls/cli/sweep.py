@@ -23,8 +23,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from maskcls.config.compose import strip_hydra
+from maskcls.config.config_folders import resource_dir
 from maskcls.config.override_grammar import parse
-from maskcls.config.overrides import resource_dir
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.system import console
 from maskcls.system.locks import has_ended

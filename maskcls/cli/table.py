@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from maskcls.cli.arguments import options_command
-from maskcls.config.overrides import resource_dir
+from maskcls.config.config_folders import resource_dir
 from maskcls.system import console
 from maskcls.system.files import replace_between_markers, write_text
 

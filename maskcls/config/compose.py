@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from maskcls.config import overrides
+from maskcls.config.config_folders import resource_dir
 from maskcls.config.override_grammar import typed_form
-from maskcls.config.overrides import UnknownOptionError, resource_dir
+from maskcls.config.overrides import UnknownOptionError
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, explain_unresolved
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from maskcls.config.overrides import resource_dir
+from maskcls.config.config_folders import resource_dir
 
 COMMENT = re.compile(r"(?m)^(\w+): .*? # (.+)$")
 

@@ -8,9 +8,9 @@ from typing import Any, get_type_hints
 
 import yaml
 
+from maskcls.config.config_folders import resource_dir
 from maskcls.config.groups import GROUPS
 from maskcls.config.key_lines import read_keys
-from maskcls.config.overrides import resource_dir
 from maskcls.core.registry import Builder, Component
 from maskcls.core.schema import describe_type, option_descriptions, option_fields
 

@@ -12,18 +12,12 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.types import ValueType
 
+from maskcls.config.config_folders import config_dirs, list_options, resource_dir
 from maskcls.config.override_grammar import accept_text, exact_line, parse
 from maskcls.core.errors import ConfigError, nearest, suggestion_message, unknown_message
 
-FLAGS_WITH_FOLDER = ("--config-dir", "-cd")
 SWEEPS = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 PLACEHOLDER = re.compile("<the run of [^>]*>")  # in the commands of ladders
-
-
-def resource_dir(name: str) -> Path:
-    """Return the folder conf/ or experiments/ of the installed package or of the source tree."""
-    package = Path(__file__).parent.parent
-    return package / name if (package / name).is_dir() else package.parent / name
 
 
 class UnknownOptionError(ConfigError):
@@ -109,12 +103,6 @@ def unknown_option(group: str, name: str, options: Mapping[str, set[str]]) -> st
     return unknown_message(group, name, options[group])
 
 
-def list_options(base: Path) -> dict[str, set[str]]:
-    """Return {group: options} of a config folder."""
-    return {folder.name: {file.stem for file in folder.glob("*.yaml")} for folder in base.iterdir()
-            if folder.is_dir() and any(folder.glob("*.yaml"))}  # fmt: skip
-
-
 def named_plugins(arguments: list[str]) -> Iterator[str]:
     """Yield the plugins that overrides set, and those that the YAML files of chosen experiments set."""
     folders = [resource_dir("experiments"), *config_dirs(arguments)]
@@ -143,11 +131,3 @@ def file_plugins(file: Path) -> Iterator[str]:
                        for entry in entries if entry]  # fmt: skip
             files += [parent for parent in parents if parent not in seen]
             yield from map(str, plugins or ())
-
-
-def config_dirs(arguments: list[str]) -> Iterator[Path]:
-    """Yield the user's config folders (--config-dir)."""
-    for flag, value in zip(arguments, [*arguments[1:], ""], strict=False):
-        name, _, joined = flag.partition("=")
-        if name in FLAGS_WITH_FOLDER and Path(joined or value).is_dir():
-            yield Path(joined or value)

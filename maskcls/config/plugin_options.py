@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from hydra.core.config_store import ConfigStore
 
+from maskcls.config.config_folders import list_options, resource_dir
 from maskcls.config.groups import GROUPS
-from maskcls.config.overrides import list_options, resource_dir
 from maskcls.config.plugins import import_plugins
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic.errors import PydanticUserError
 
-from maskcls.config.overrides import list_options, resource_dir
+from maskcls.config.config_folders import list_options, resource_dir
 from maskcls.core.errors import ConfigError, MaskclsError
 from maskcls.core.registry import Builder, Registry, positional_names
 from maskcls.core.schema import build_schema, option_fields

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from maskcls.components.loggers.base import LogContext
 from maskcls.components.loggers.wandb_logger import Wandb
-from maskcls.config.overrides import resource_dir
+from maskcls.config.config_folders import resource_dir
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, MaskclsError, RunError, unknown_message
 from maskcls.ladder.execution import finished_runs, train_runs

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from maskcls.config.compose import compose
+from maskcls.config.config_folders import resource_dir
 from maskcls.config.groups import GROUPS
-from maskcls.config.overrides import resource_dir
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, unknown_message

@@ -11,8 +11,8 @@ import yaml
 
 from maskcls.cli.config_output import output_flags, print_config
 from maskcls.config.compose import compose
+from maskcls.config.config_folders import list_options, resource_dir
 from maskcls.config.groups import GROUPS
-from maskcls.config.overrides import list_options, resource_dir
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError

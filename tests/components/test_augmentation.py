@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from maskcls.components import augmentation, model
 from maskcls.components.augmentation import albumentations_
 from maskcls.components.crop import center
-from maskcls.config.overrides import resource_dir
+from maskcls.config.config_folders import resource_dir
 from maskcls.core.registry import Component
 from maskcls.inference.forward import channel_stats, normalize
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from maskcls.config.overrides import resource_dir
+from maskcls.config.config_folders import resource_dir
 from maskcls.core.columns import COLUMN_SYNONYMS, WEAK_SYNONYMS, squeeze
 from maskcls.core.csv_values import MEANINGS, SYNONYMS, WORDS, check_values, find_meaning
 from maskcls.core.task import CLASSES, GENDERS, MASKS

@@ -9,7 +9,7 @@ import pytest
 from one_step import one_step
 
 from maskcls.config.compose import compose
-from maskcls.config.overrides import resource_dir
+from maskcls.config.config_folders import resource_dir
 from maskcls.config.validation import validate
 from maskcls.data.assemble import assemble_table
 from maskcls.data.pixel_cache import load_pixels

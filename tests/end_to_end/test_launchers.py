@@ -134,7 +134,7 @@ def test_the_jobs_of_a_sweep_run_on_two_nodes_of_ray(tiny: list[str], tmp_path: 
 
 def test_every_launcher_has_a_config_with_its_package_and_extra() -> None:
     from maskcls.cli.sweep import LAUNCHER_EXTRAS
-    from maskcls.config.overrides import resource_dir
+    from maskcls.config.config_folders import resource_dir
 
     files = {path.stem: path.read_text() for path in (resource_dir("conf") / "hydra" / "launcher").glob("*.yaml")}
     assert files.keys() == LAUNCHER_EXTRAS.keys()

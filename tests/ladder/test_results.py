@@ -11,7 +11,7 @@ from foreign import FEW, changed, passes_or_says, said_of
 from hypothesis import given
 from hypothesis import strategies as some
 
-from maskcls.config.overrides import resource_dir
+from maskcls.config.config_folders import resource_dir
 from maskcls.ladder.pages import render_page
 from maskcls.ladder.tables import markdown_tables, print_tables
 

@@ -21,8 +21,8 @@ from one_step import one_step
 
 from maskcls.components.split import IMAGE_LEVEL_SPLITS
 from maskcls.config.compose import compose
+from maskcls.config.config_folders import resource_dir
 from maskcls.config.groups import GROUPS
-from maskcls.config.overrides import resource_dir
 from maskcls.config.validation import to_container, validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError

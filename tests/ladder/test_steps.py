@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from maskcls.cli import table
-from maskcls.config.overrides import resource_dir
+from maskcls.config.config_folders import resource_dir
 from maskcls.ladder.rungs import LADDERS, load_rungs
 from maskcls.ladder.steps import judge_step, judge_steps, published_step, summarize_steps
 from maskcls.ladder.summary import HEAD, markdown_summary

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskcls.config.overrides import resource_dir
+from maskcls.config.config_folders import resource_dir
 from maskcls.core.errors import ConfigError
 from maskcls.search.params import Param, parse_sweep, read_params
 from maskcls.search.plan import Search, TuneConfig, plan_search
