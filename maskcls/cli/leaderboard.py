@@ -23,7 +23,7 @@ class LeaderboardOptions:
 
     runs_dir: str = "runs"  # folder of the runs, which may be in subfolders
     out: str = "leaderboard.html"  # page to write; an earlier leaderboard is replaced
-    baseline: str | None = None  # run that the others are compared with; null: the best
+    baseline: str | None = None  # run to compare the others with; null: the best, without a leak, on most runs' rows
     rows: PositiveInt = 50  # runs in the terminal, the best first; the page has all
     photos: NonNegativeInt = 600  # most images on the page, those first on which runs differ most
     max_mb: PositiveFloat = 5.0  # size of the page; what does not fit is left out, and named
@@ -45,7 +45,7 @@ def leaderboard(options: LeaderboardOptions) -> None:
 
     runs_dir, out = Path(options.runs_dir), Path(options.out)
     check_target(out)
-    paths = find_run_dirs(runs_dir)
+    paths = find_run_dirs(runs_dir, lambda text: console.info(text, "yellow"))
     if not paths:
         console.info(f"{runs_dir} contains no runs. Train one: python -m maskcls.run", "yellow")
     runs = score_runs(console.track(read_runs(runs_dir, paths), len(paths), "reading"), ScoreReader())

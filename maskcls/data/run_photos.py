@@ -3,61 +3,76 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from maskcls.components import crop, data
-from maskcls.core.errors import ConfigError, DataError, MaskclsError
-from maskcls.core.registry import Component, Registry
+from maskcls.core.errors import DataError, MaskclsError, RunError
+from maskcls.core.table import Note
 from maskcls.data.pixel_cache import pixels_path
-from maskcls.imaging.image_decoding import Image
+from maskcls.imaging.image_decoding import Image, ReadPhoto
 from maskcls.imaging.image_io import read_pixels
 from maskcls.storage.run import Run
+from maskcls.storage.stored_components import restore_section
 from maskcls.system.file_digests import read_digest
 
-ReadPhoto = Callable[[str], Image | None]  # the image of an id, RGB, None if it is missing, unreadable or has changed
+GONE = "the image files and the pixel cache of these runs are gone"
+UNKNOWN = "{} of {} images have no digest in table.csv, as in runs of older versions, so they cannot be checked"
 
 
-def open_photos(run: Run) -> ReadPhoto | None:
-    """Return a reader of a run's images by their ids; None if neither cached pixels nor files are found.
+def open_photos(run: Run, note: Note = lambda text: None) -> ReadPhoto | None:
+    """Return a reader of a run's images by their ids; None, with a note, if none of them can be shown.
 
-    The run may be untrusted: a file is shown only if its content is the one that the run's table records.
+    The run may be untrusted, and what is read may be shared: an image is shown only if its file has the content that
+    the run's table records. Without a record it is not shown, with a note.
     """
     with contextlib.suppress(MaskclsError, OSError, ValueError, LookupError, TypeError):
-        return open_cached(run) or open_files(run)
+        count, total = int((run.table["content"] == "").sum()), len(run.table)
+        if count:
+            note(UNKNOWN.format(count, total))
+        if count == total:
+            return None
+        if read := open_cached(run) or open_files(run):
+            return read
+    note(GONE)
     return None
 
 
-def restore(registry: Registry, section: Any) -> Component:
-    """Return the component of a section of a run's config; ConfigError if it is unknown or invalid."""
-    errors: list[str] = []
-    component = registry.check(section, errors)
-    if component is None:
-        raise ConfigError(*errors)
-    return component
+def image_paths(run: Run) -> pd.Series[str]:
+    """Return the path of each image of a run's data by its id, as its config.yaml names them now.
+
+    Raise RunError if they cannot be read; the message quotes nothing of an untrusted config.
+    """
+    component = restore_section(data.registry, run.config.get("data"), run.config_path)
+    try:
+        return data.without_drawing(component).build(lambda note: None).set_index("id")["path"]
+    except DataError:
+        what = f"{run.path}: cannot read the images that its config.yaml names"
+        raise RunError(f"{what}. Set data=<source> and the source's root or file") from None
 
 
 def open_cached(run: Run) -> ReadPhoto | None:
     """Return a reader of the cropped images in the pixel cache, None if they are not there."""
     with contextlib.suppress(MaskclsError):
-        contents, component = run.table["content"].tolist(), restore(crop.registry, run.config.get("crop"))
+        contents = run.table["content"].tolist()
+        component = restore_section(crop.registry, run.config.get("crop"), run.config_path)
         path = pixels_path(contents, component, Path(str(run.config.get("cache_dir"))))
         if path.exists():
             pixels = np.load(path, mmap_mode="r", allow_pickle=False)
             if pixels.dtype == np.uint8 and pixels.ndim == 4 and len(pixels) == len(contents):
-                positions = {name: i for i, name in enumerate(run.table["id"])}
+                positions = {name: i for i, name in enumerate(run.table["id"]) if contents[i]}
                 return lambda name: np.asarray(pixels[positions[name]]) if name in positions else None
     return None
 
 
 def open_files(run: Run) -> ReadPhoto | None:
     """Return a reader of the image files that the run's config names, None if there are none."""
-    rows = data.without_drawing(restore(data.registry, run.config.get("data"))).build(lambda note: None)
-    paths = dict(zip(rows["id"], rows["path"], strict=True))
+    rows = image_paths(run)
+    paths = dict(zip(rows.index.astype(str), rows, strict=True))
     contents = dict(zip(run.table["id"], run.table["content"], strict=True))
     if not paths.keys() & contents.keys():
         return None
@@ -65,10 +80,9 @@ def open_files(run: Run) -> ReadPhoto | None:
 
 
 def read_unchanged(paths: Mapping[str, str], contents: Mapping[str, str], name: str) -> Image | None:
-    """Return the image of an id from its file, None if it cannot be read or is not the file of the run."""
+    """Return the image of an id from its file, None if it cannot be read or is not known to be the file of the run."""
     try:
-        if contents.get(name) and read_digest(paths[name]) != contents[name]:
-            return None
-        return read_pixels(paths[name])
+        is_same = bool(contents[name]) and read_digest(paths[name]) == contents[name]
+        return read_pixels(paths[name]) if is_same else None
     except (DataError, LookupError, OSError, cv2.error):
         return None

@@ -7,6 +7,7 @@ import functools
 import io
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cv2
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image as pil
 
 Image = npt.NDArray[np.uint8]
+ReadPhoto = Callable[[str], Image | None]  # returns the RGB image of an id; None if missing, unreadable or changed
 LIMIT = 80  # megapixels; decoding such an image takes 240 MB
 SHRINK = 8  # downscaling factor when the pixels of a JPEG are only checked
 ORIENTATION, SWAPPING = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap height and width

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from maskcls.components.data import without_drawing
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.table import content_differs
+from maskcls.data.run_photos import image_paths
 from maskcls.inference.run_components import restore_component
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.run import Run
@@ -59,18 +59,6 @@ def load_own_evaluation(run: Run, cache: Path) -> pd.DataFrame:
     if num_changed := int(content_differs(table["content"], current).sum()):
         console.info(f"{run.path.name}: {num_changed} evaluation images changed since training", "yellow")
     return table.assign(content=current)
-
-
-def image_paths(run: Run) -> pd.Series[str]:
-    """Return the path of each image of a run's data by its id, as its config.yaml names them now.
-
-    Raise RunError if they cannot be read; the message quotes nothing of an untrusted config.
-    """
-    try:
-        return without_drawing(restore_component(run, "data")).build(lambda note: None).set_index("id")["path"]
-    except DataError:
-        what = f"{run.path}: cannot read the images that its config.yaml names"
-        raise RunError(f"{what}. Set data=<source> and the source's root or file") from None
 
 
 def stored_predictions(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -77,11 +78,11 @@ class BoardRun:
 def mean_of(values: Iterable[Any]) -> float | None:
     """Return the mean of the finite numbers among some values, with four digits, None without any."""
     numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
-    return float(f"{sum(numbers) / len(numbers):.4g}") if numbers else None
+    return float(f"{sum(value / len(numbers) for value in numbers):.4g}") if numbers else None
 
 
 def score_runs(indexed: Iterable[IndexedRun], reader: ScoreReader) -> list[BoardRun]:
-    """Return runs with their scores, the best first, then unfinished and unreadable ones."""
+    """Return runs with their scores, the best first, then those with a leak, then unfinished and unreadable ones."""
     runs = [score_run(run, reader) for run in indexed]
     readable = [run for run in runs if run.indexed.state != "unreadable"]
     choices = [run.indexed.facts.get("choices") or {} for run in readable]
@@ -89,7 +90,12 @@ def score_runs(indexed: Iterable[IndexedRun], reader: ScoreReader) -> list[Board
     runs = [replace(run, words=row) for run, row in zip(readable, words, strict=True)] + [
         run for run in runs if run.indexed.state == "unreadable"
     ]
-    return sorted(runs, key=lambda run: (run.scores is None, -run.scores.oof.f1 if run.scores else 0.0, run.name))
+    return sorted(runs, key=rank)
+
+
+def rank(run: BoardRun) -> tuple[bool, bool, float, str]:
+    """Return the key by which runs are sorted: with scores, without a leak (it raises a score), and the best first."""
+    return run.scores is None, bool(run.leak), -run.scores.oof.f1 if run.scores else 0.0, run.name
 
 
 def score_run(indexed: IndexedRun, reader: ScoreReader) -> BoardRun:
@@ -103,10 +109,13 @@ def score_run(indexed: IndexedRun, reader: ScoreReader) -> BoardRun:
 
 
 def find_baseline(runs: Sequence[BoardRun], name: str | None) -> BoardRun | None:
-    """Return the run to compare with: the named one, or the best; ConfigError if there is no such finished run."""
+    """Return the run to compare with: the named one, or else `choose_baseline`.
+
+    Raise ConfigError if there is no such finished run.
+    """
     scored = {run.name: run for run in runs if run.scores}
     if name is None:
-        return next(iter(scored.values()), None)
+        return choose_baseline(runs)
     matches = [run for run in scored.values() if name in (run.name, run.indexed.run.id, str(run.indexed.run.path))]
     if len(matches) > 1:
         names = ", ".join(run.name for run in matches)
@@ -116,6 +125,14 @@ def find_baseline(runs: Sequence[BoardRun], name: str | None) -> BoardRun | None
         what = f"run {name} has no scores ({unfinished.state})" if unfinished else unknown_message("run", name, scored)
         raise ConfigError(f"baseline: {what}")
     return matches[0]
+
+
+def choose_baseline(runs: Sequence[BoardRun]) -> BoardRun | None:
+    """Return the first run without a leak among those on the rows that most runs are scored on, None without scores."""
+    scored = [(run, run.scores.oof.rows.digests) for run in runs if run.scores]
+    fair = [pair for pair in scored if not pair[0].leak] or scored
+    counts = Counter(digests for _, digests in fair)
+    return max(fair, key=lambda pair: counts[pair[1]])[0] if fair else None
 
 
 def difference_to(run: BoardRun, baseline: BoardRun | None) -> Record | None:
@@ -136,13 +153,21 @@ def format_scored(scored: Scored | None, spread: bool = False) -> str:
 def terminal_row(run: BoardRun, baseline: BoardRun | None) -> list[str]:
     """Return the cells of a run in the terminal."""
     scores = run.scores
-    difference = "baseline" if run is baseline else format_difference(difference_to(run, baseline))
+    difference = "baseline" if run is baseline else describe_difference(run, baseline)
     return [
         run.name, run.group, run.state, format_scored(scores.oof if scores else None) + (" LEAK" if run.leak else ""),
         format_scored(scores.single if scores else None, spread=True), difference,
         f"{run.indexed.seconds:.0f}" if run.indexed.history else "", run.date,
         " ".join(shorten(f"{key}={value}") for key, value in run.words.items()),
     ]  # fmt: skip
+
+
+def describe_difference(run: BoardRun, baseline: BoardRun | None) -> str:
+    """Return the difference of a run to the baseline as text, with a note if it is that of other folds."""
+    difference = difference_to(run, baseline)
+    is_oof = difference is not None and difference.get("rows") == "oof"
+    folds = {one.scores.folds for one in (run, baseline) if one and one.scores}
+    return format_difference(difference) + (", other folds" if is_oof and len(folds) > 1 else "")
 
 
 TERMINAL_HEAD = ("run", "group", "state", "out-of-fold F1\n[95 %]", "evaluation F1\none fold",

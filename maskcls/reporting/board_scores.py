@@ -54,10 +54,11 @@ class ScoredRows:
         return float(stdtrit(self.num_people - 1, 0.975)) if self.num_people >= MIN_PEOPLE else None
 
     @cached_property
-    def digests(self) -> tuple[bytes, bytes]:
-        """Digests of the ids and of the labels."""
-        ids = hashlib.blake2b("\n".join(self.ids).encode("utf-8", "surrogatepass"), digest_size=16)
-        return ids.digest(), hashlib.blake2b(self.labels.tobytes(), digest_size=16).digest()
+    def digests(self) -> tuple[bytes, bytes, bytes]:
+        """Digests of the ids, of the labels and of the people."""
+        ids, groups = ("\n".join(names).encode("utf-8", "surrogatepass") for names in (self.ids, self.groups))
+        first, second, third = (hashlib.blake2b(text, digest_size=16) for text in (ids, self.labels.tobytes(), groups))
+        return first.digest(), second.digest(), third.digest()
 
 
 class Scored(NamedTuple):
@@ -99,7 +100,7 @@ class BoardScores:
 
 
 def is_comparable(rows: ScoredRows, other: ScoredRows) -> bool:
-    """Return True if two kinds of rows are the same images with the same labels."""
+    """Return True if two kinds of rows are the same images of the same people, with the same labels."""
     is_same = rows is other or rows.digests == other.digests
     return is_same and (rows is other or not content_differs(rows.contents, other.contents).any())
 
@@ -112,6 +113,8 @@ def explain(scores: BoardScores, other: BoardScores) -> str:
         return f"other folds are scored: {counts}" if scores.data == other.data else f"other rows: {counts}"
     if rows.digests[1] != others.digests[1]:
         return f"other labels: of {int((rows.labels != others.labels).sum())} images"
+    if rows.digests[2] != others.digests[2]:
+        return f"other people of the same images: {rows.num_people} and {others.num_people}"
     return f"other image files: {int(content_differs(rows.contents, others.contents).sum())} of the same names"
 
 

@@ -57,6 +57,10 @@ class ScoredPredictions:
         }  # fmt: skip
 
     def has_same_rows(self, other: ScoredPredictions) -> bool:
+        """Return True if the other predictions are of the same images of the same people, with the same labels."""
+        return self.has_same_labels(other) and self.groups == other.groups
+
+    def has_same_labels(self, other: ScoredPredictions) -> bool:
         """Return True if the other predictions are of the same images with the same labels."""
         is_same = self.ids == other.ids and bool((self.labels == other.labels).all())
         return is_same and not content_differs(self.contents, other.contents).any()
@@ -88,9 +92,11 @@ def build_scored(part: str, rows: pd.DataFrame, probs: list[FloatArray], seeds: 
     ids, contents = frozenset(rows["id"]), rows.set_index("id")["content"]
     for run in (one for seed in seeds for one in seed):
         table = run.val_table if part == "oof" else run.eval_table.query("label >= 0")
-        other = table.set_index("id")["content"]
-        if frozenset(table["id"]) != ids or content_differs(contents, other.reindex(contents.index)).any():
+        other = table.set_index("id").reindex(contents.index)
+        if frozenset(table["id"]) != ids or content_differs(contents, other["content"]).any():
             raise RunError(f"{run.path} and {seeds[0][0].path} cannot be compared: scored on different images")
+        if other["person"].tolist() != rows["person"].tolist():
+            raise RunError(f"{run.path} and {seeds[0][0].path} cannot be compared: other people of the same images")
     labels, groups = rows["label"].to_numpy(np.int64), rows["person"].tolist()
     return ScoredPredictions(part, labels, rows["id"].tolist(), groups, probs, len(seeds), contents)
 
@@ -112,6 +118,9 @@ def paired_difference(scored: ScoredPredictions, other: ScoredPredictions) -> di
     If both have the same number of seeds, more than one, `sd` is the standard deviation of the paired differences.
     """
     if not scored.has_same_rows(other):
+        if scored.has_same_labels(other):
+            counts = f"{len(set(scored.groups))} and {len(set(other.groups))}"
+            raise RunError(f"scored on the same images of other people ({counts}): cannot compare")
         raise RunError(f"scored on different rows ({len(scored.ids)} and {len(other.ids)} images): cannot compare")
     f1, other_f1 = scored.f1_by_seed(), other.f1_by_seed()
     sd = {"sd": float(np.subtract(f1, other_f1).std(ddof=1))} if len(f1) == len(other_f1) > 1 else {}
@@ -151,7 +160,7 @@ class RunScores:
                 return {"why": "needs labelled evaluation images"}  # out of fold, an ensemble of folds equals its folds
             if scored.has_same_rows(reference):
                 return paired_difference(scored, reference)
-        return {"why": "other rows"}
+        return {"why": "other people" if self.oof.has_same_labels(other.oof) else "other rows"}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores of each kind, and the name of the primary one."""

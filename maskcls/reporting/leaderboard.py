@@ -12,12 +12,12 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from maskcls.core.errors import ConfigError
-from maskcls.core.table import content_differs
+from maskcls.core.table import Note, content_differs
 from maskcls.core.task import CLASSES
+from maskcls.imaging.image_decoding import ReadPhoto
 from maskcls.reporting.board import CURVES, TERMINAL_HEAD, BoardRun, current_time, page_run, terminal_row
 from maskcls.reporting.board_scores import ScoredRows
 from maskcls.reporting.page_pack import (
-    ReadPhoto,
     RowTables,
     pack_json,
     pack_predictions,
@@ -29,12 +29,13 @@ from maskcls.storage.run import Run
 from maskcls.system import console
 from maskcls.system.files import write_text
 
-MARK = "maskcls leaderboard"  # in the head of every page
+MARK = "maskcls leaderboard"
+HEAD = f'<meta name="generator" content="{MARK}">'  # in the head of every page, and of no other file
 ASSETS = ("leaderboard.css", "leaderboard_scores.js", "leaderboard.js", "vendor/uplot.css", "vendor/uplot.js",
           "vendor/htm-preact.js")  # fmt: skip
 MAX_SOURCES = 3  # runs whose images are looked for, for each kind of rows
 PREDS_SHARE = 0.75  # of the bytes that are left for predictions and photos
-OpenPhotos = Callable[[Run], ReadPhoto | None]
+OpenPhotos = Callable[[Run, Note], ReadPhoto | None]
 
 
 @dataclass
@@ -58,7 +59,7 @@ def check_target(path: Path) -> None:
     """Raise ConfigError for a file that is not a leaderboard, which would be lost, and for another kind of name."""
     if path.suffix != ".html" or path.is_dir():
         raise ConfigError(f"out: expected a name that ends in .html, got {str(path)!r}")
-    if os.path.lexists(path) and (not path.is_file() or MARK.encode() not in path.read_bytes()[:2000]):
+    if os.path.lexists(path) and (not path.is_file() or HEAD.encode() not in path.read_bytes()[:2000]):
         raise ConfigError(f"out: {path} exists and is not a leaderboard. Choose another out=<name>.html")
 
 
@@ -76,7 +77,8 @@ def write_leaderboard(
     data = page_data(path, runs_dir, runs, baseline, [table.rows for table in tables])
     free = num_bytes - sum(len(text.encode()) for text in assets.values()) - len(pack_json(data)) - 20_000
     preds, num_kept = pack_predictions(tables, len(runs), int(free * PREDS_SHARE))
-    data["notes"] = [describe_left_out(len(runs) - num_kept, num_bytes)] if num_kept < len(runs) else []
+    count = sum(run.scores is not None for run in runs[num_kept:])
+    data["notes"] = [describe_left_out(count, num_bytes)] if count else []
     photos = embed_photos(runs, tables, num_photos, free - len(preds), open_photos)
     add_predictions(data, tables, num_kept, photos)
     values = {"title": f"Leaderboard of {runs_dir}", "mark": MARK, "data": pack_json(data), "preds": preds,
@@ -85,8 +87,10 @@ def write_leaderboard(
 
 
 def describe_left_out(count: int, num_bytes: int) -> str:
-    """Return the note that the predictions of the last runs are not on the page."""
-    what = f"The last {count} runs cannot be compared here: their predictions would exceed {num_bytes / 1e6:g} MB"
+    """Return the note that the predictions of the last runs with scores are not on the page."""
+    who = "The last run with scores" if count == 1 else f"The last {count} runs with scores"
+    whose = "its" if count == 1 else "their"
+    what = f"{who} cannot be compared here: {whose} predictions would exceed {num_bytes / 1e6:g} MB"
     return f"{what}. Set max_mb, or use maskcls compare"
 
 
@@ -117,7 +121,8 @@ def report_link(run: Run, folder: Path) -> str | None:
     """Return the address of a run's report relative to the page, None if there is no report."""
     if not run.report_path.is_file():
         return None
-    return quote(Path(os.path.relpath(run.report_path.resolve(), folder.resolve())).as_posix())
+    relative = Path(os.path.relpath(run.report_path.resolve(), folder.resolve())).as_posix()
+    return quote(os.fsencode(relative))  # a name need not be UTF-8
 
 
 def describe_rows(rows: ScoredRows, others: Sequence[ScoredRows]) -> dict[str, Any]:
@@ -140,9 +145,10 @@ def embed_photos(
         if not ranked:
             continue
         sources = [runs[i].indexed.run for i in dict.fromkeys(table.owners)][:MAX_SOURCES]
-        read = next(filter(None, map(open_photos, sources)), None)
+        reasons: list[str] = []
+        read = next(filter(None, (open_photos(run, reasons.append) for run in sources)), None)
         if read is None:
-            photos.missing[table.rows.number] = "the image files and the pixel cache of these runs are gone"
+            photos.missing[table.rows.number] = "; ".join(dict.fromkeys(reasons))
             continue
         found = pack_thumbnails(read, [table.rows.ids[i] for i in ranked], budget)
         positions = {table.rows.ids[i]: i for i in ranked}

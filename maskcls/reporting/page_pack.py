@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 
 from maskcls.core.task import CLASSES, IntArray
-from maskcls.imaging.image_decoding import Image
+from maskcls.imaging.image_decoding import ReadPhoto
 from maskcls.imaging.resize import shrink_image
 from maskcls.reporting.board_scores import Classes, ScoredRows
 from maskcls.system.console import CONTROLS, escape_controls
@@ -24,7 +25,6 @@ THUMBNAIL_SIDE = 72  # pixels
 THUMBNAIL_QUALITY = 55
 LEVEL = 7  # of zlib
 ESCAPES = re.compile(r"\\[bfnrtu]")  # of control characters in JSON
-ReadPhoto = Callable[[str], Image | None]
 
 
 def pack_bytes(content: bytes) -> str:
@@ -33,9 +33,12 @@ def pack_bytes(content: bytes) -> str:
 
 
 def pack_json(content: Mapping[str, Any]) -> str:
-    """Return JSON, compressed in base64; control characters in its texts are shown as text."""
-    text = dump_json(content)
-    if ESCAPES.search(text) or CONTROLS.search(text):
+    """Return JSON, compressed in base64; control characters are shown as text, numbers that JSON lacks are null."""
+    try:
+        text = dump_json(content)
+    except ValueError:  # NaN or infinity
+        text = ""
+    if not text or ESCAPES.search(text) or CONTROLS.search(text):
         text = dump_json(clean(content))
     return pack_bytes(text.encode())
 
@@ -46,7 +49,9 @@ def dump_json(content: Any) -> str:
 
 
 def clean(value: Any) -> Any:
-    """Return JSON-like content whose texts have no control characters."""
+    """Return JSON-like content whose texts have no control characters, and whose numbers are finite or None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, str):
         return escape_controls(value, keep="")
     if isinstance(value, Mapping):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from maskcls.core.errors import ConfigError, MaskclsError, RunError
-from maskcls.core.table import num_folds
+from maskcls.core.table import Note, num_folds
 from maskcls.storage.run import Run
 from maskcls.system.console import escape_controls
 from maskcls.system.locks import is_locked
@@ -61,29 +61,68 @@ class SharedTables:
         self.tables[digest] = run.table
 
 
-def find_run_dirs(runs_dir: Path) -> list[Path]:
+def find_run_dirs(runs_dir: Path, note: Note = lambda text: None) -> list[Path]:
     """Return the run directories in a folder and its subfolders, such as those of sweeps, sorted by path.
 
-    ConfigError if the folder does not exist or is itself a run.
+    A folder that holds begun runs is not an unbegun run, whatever file of one lies in it. What is skipped is named by
+    `note`: such files, links to folders of runs elsewhere, and folders that cannot be read. ConfigError if the folder
+    does not exist or is itself a run.
     """
     if not runs_dir.is_dir():
         raise ConfigError(f"runs_dir: folder {runs_dir} does not exist")
-    if is_run_dir(runs_dir):
+    paths = list(walk_runs(runs_dir, note))
+    holders = {parent for path in paths if is_begun(path) for parent in path.parents}
+    found: set[Path] = set()
+    for path in paths:
+        if path in holders and (path == runs_dir or not is_begun(path)):
+            files = ", ".join(file.name for file in run_files(path) if os.path.lexists(file))
+            note(f"{path} is a folder of runs; its own {files} is skipped")
+        elif is_begun(path) or not found.intersection(path.parents):  # else a part of a run
+            found.add(path)
+    if runs_dir in found:
         raise ConfigError(f"runs_dir: {runs_dir} is a run, expected a folder of runs. Set runs_dir={runs_dir.parent}")
-    found = []
-    for folder, names, _ in os.walk(runs_dir):
-        paths = {name: Path(folder, name) for name in names if not name.startswith(".")}
-        runs = {name for name, path in paths.items() if is_run_dir(path)}
-        found += [paths[name] for name in runs]
-        names[:] = [name for name in paths if name not in runs]
     return sorted(found)
+
+
+def walk_runs(top: Path, note: Note) -> Iterator[Path]:
+    """Yield the folders with files of a run, a folder before those in it; links are named and not followed."""
+
+    def skip(error: OSError) -> None:
+        note(f"{error.filename} is skipped: {error.strerror}")
+
+    for folder, names, _ in os.walk(top, onerror=skip):
+        path = Path(folder)
+        names[:] = [name for name in names if not name.startswith(".")]
+        if is_run_dir(path):
+            yield path
+        for link in (path / name for name in names if os.path.islink(path / name)):
+            if is_run_dir(link):
+                yield link
+            elif is_elsewhere(link, top) and any(map(is_begun, walk_runs(link, lambda text: None))):
+                note(f"{link} is a link to a folder of runs and is skipped. Set runs_dir={link} for its runs")
+
+
+def is_elsewhere(link: Path, top: Path) -> bool:
+    """Return True unless a link leads to a folder below `top`, or around it."""
+    target, top = Path(os.path.realpath(link)), Path(os.path.realpath(top))
+    return not target.is_relative_to(top) and not top.is_relative_to(target)
+
+
+def run_files(path: Path) -> tuple[Path, ...]:
+    """Return the files that only runs have."""
+    run = Run(path)
+    return run.config_path, run.table_path, run.history_path, run.metrics_path
 
 
 def is_run_dir(path: Path) -> bool:
     """Return True if a folder has one of the files that only runs have."""
-    run = Run(path)
-    files = (run.config_path, run.table_path, run.history_path, run.metrics_path)
-    return any(os.path.lexists(file) for file in files)
+    return any(map(os.path.lexists, run_files(path)))
+
+
+def is_begun(path: Path) -> bool:
+    """Return True if a folder has the files of a run that has begun its first fold, or its closing metrics."""
+    config, table, _, metrics = run_files(path)
+    return os.path.lexists(metrics) or (os.path.lexists(config) and os.path.lexists(table))
 
 
 def read_runs(runs_dir: Path, paths: Iterable[Path]) -> Iterator[IndexedRun]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TABLE_COLUMNS = {"id": str, "person": str, "label": int, "part": str, "fold": int, "scored": bool}
 PARTS = ("train", "eval", "extra")
 NUMBERS = ("loss", "val_loss", "f1", "seconds")  # of an epoch, shown in the report
+MAX_COUNT, MAX_SECONDS = 10**9, 1e12  # of log.jsonl; sums of these are finite
 MAX_BAD_LINES = 1000  # in log.jsonl; each killed process leaves one
 
 
@@ -119,10 +120,20 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def check_epoch(row: Any) -> dict[str, Any]:
-    """Return a line of the log; ValueError unless it has fold, epoch and numbers."""
+    """Return a line of the log; ValueError unless it has fold, epoch and numbers, and finite seconds.
+
+    A loss may be infinite or NaN, as that of a training that diverges.
+    """
     check_plain(row)
-    if any(type(row[key]) is not int or row[key] < 0 for key in ("fold", "epoch")):
+    if any(type(row[key]) is not int or not 0 <= row[key] <= MAX_COUNT for key in ("fold", "epoch")):
         raise FormatError("fold or epoch is missing")
-    if any(not isinstance(row.get(key, 0.0), int | float) for key in NUMBERS):
+    if any(not is_number(row.get(key, 0.0)) for key in NUMBERS):
         raise FormatError("expected numbers")
+    if not abs(row.get("seconds", 0.0)) <= MAX_SECONDS:
+        raise FormatError("seconds are not finite")
     return row
+
+
+def is_number(value: Any) -> bool:
+    """Return True for a number that is not too large for a float."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) <= MAX_COUNT)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_runs import image_table, make_run
@@ -71,6 +76,7 @@ def test_rows_and_baseline(runs: Path, call: Call) -> None:
         ("runs_dir=runs/a-1", "runs_dir: runs/a-1 is a run, expected a folder of runs. Set runs_dir=runs"),
         ("baseline=a-2", "baseline: unknown run 'a-2', did you mean 'a-1'?"),
         ("baseline=c-1", "baseline: run c-1 has no scores (stopped before its closing metrics)"),
+        ("out=about.html", "out: about.html exists and is not a leaderboard. Choose another out=<name>.html"),
         ("out=notes.html", "out: notes.html exists and is not a leaderboard. Choose another out=<name>.html"),
         ("out=board.txt", "out: expected a name that ends in .html, got 'board.txt'"),
         ("out=runs", "out: expected a name that ends in .html, got 'runs'"),
@@ -79,9 +85,79 @@ def test_rows_and_baseline(runs: Path, call: Call) -> None:
 )  # fmt: skip
 def test_wrong_options_are_one_sentence_and_write_nothing(argument: str, message: str, runs: Path, call: Call) -> None:
     Path("notes.html").write_text("mine")
+    Path("about.html").write_text("<!doctype html><title>How to read the maskcls leaderboard</title>")
     error = call(argument, code=2)
     assert message in error and len(error.splitlines()) == 1
-    assert Path("notes.html").read_text() == "mine" and not Path("leaderboard.html").exists()
+    assert Path("notes.html").read_text() == "mine" and "How to" in Path("about.html").read_text()
+    assert not Path("leaderboard.html").exists()
+
+
+def page_content() -> dict[str, Any]:
+    """Return what the page shows of the runs."""
+    packed = Path("leaderboard.html").read_text().split('id="data">')[1].split("<")[0]
+    content: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed)))
+    return content
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """Return the cells of the first line of each run in the terminal."""
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+    return [row for row in cells if row[0]]
+
+
+def test_a_leak_is_neither_first_nor_the_baseline_and_other_folds_are_named(runs: Path, call: Call) -> None:
+    table = image_table(25)
+    leaky = make_run(runs / "z-1", table, 0.95)
+    leaky.metrics_path.write_text(json.dumps((leaky.metrics() or {}) | {"people_on_both_sides": 3}))
+    make_run(runs / "rows-1", image_table(24), 0.9)
+    make_run(runs / "folds-1", table.assign(fold=(table["fold"] + 1) % 5), 0.3)
+    text = call()
+    found = rows_of(text)
+    assert [row[0] for row in found] == ["rows-1", "sweep/b-1", "a-1", "folds-1", "z-1", "c-1"]
+    assert [row[5] == "baseline" for row in found] == [False, True, False, False, False, False]
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+    assert " ".join(row[3] for row in cells).count("LEAK") == 1
+    assert " ".join(row[5] for row in cells if row[5]).count("other folds") == 1
+
+
+def test_only_leaky_runs_have_a_baseline_too(tmp_path: Path, call: Call) -> None:
+    for i in range(2):
+        run = make_run(tmp_path / "runs" / f"a-{i}", image_table(25), 0.5 + i / 10, seed=i)
+        run.metrics_path.write_text(json.dumps((run.metrics() or {}) | {"people_on_both_sides": 3}))
+    assert rows_of(call())[0][5] == "baseline"
+
+
+def test_odd_numbers_and_names_do_not_prevent_the_page(runs: Path, call: Call) -> None:
+    for i, value in enumerate(("NaN", "1e400", "1" * 400)):
+        run = make_run(runs / f"odd-{i}", image_table(25), 0.5)
+        run.history_path.write_text(f'{{"fold": 0, "epoch": 1, "seconds": {value}}}\n{{"fold": 0, "epoch": 2, "loss": {value}}}\n')
+        metrics = json.dumps((run.metrics() or {}) | {"eval": {"f1": 12345.0, "accuracy": 0.5, "photos": 3}})
+        run.metrics_path.write_text(metrics.replace("12345.0", "NaN"))
+    name = os.fsdecode(b"caf\xe9-1")
+    run = make_run(runs / name, image_table(25), 0.5)
+    run.report_path.write_text("report")
+    call()
+    found = {run["name"]: run for run in page_content()["runs"]}
+    assert len(found) == 7 and found["caf\\udce9-1"]["href"] == f"runs/caf%E9-1/{run.report_path.name}"
+    assert all(found[f"odd-{i}"]["seconds"] in (None, 0.0) for i in range(3))
+
+
+def test_only_runs_with_scores_are_counted_as_left_out(runs: Path, call: Call) -> None:
+    call("max_mb=0.0001")
+    assert page_content()["notes"][0].startswith("The last 2 runs with scores cannot be compared here: their predictions")
+    call()
+    assert page_content()["notes"] == []
+
+
+def test_photos_without_a_recorded_digest_are_missing_with_the_reason(runs: Path, call: Call) -> None:
+    call()
+    (rows,) = page_content()["rows"].values()
+    assert rows["missing"].startswith("175 of 175 images have no digest in table.csv") and not rows["photos"]
+
+
+def test_what_is_skipped_is_named(runs: Path, call: Call) -> None:
+    (runs / "sweep/config.yaml").touch()
+    assert "runs/sweep is a folder of runs; its own config.yaml is skipped" in call()
 
 
 def test_a_folder_without_runs_is_told(call: Call) -> None:

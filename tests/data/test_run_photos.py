@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
-from maskcls.data.run_photos import open_cached, open_files, open_photos
+from maskcls.components import crop
+from maskcls.data.pixel_cache import pixels_path
+from maskcls.data.run_photos import GONE, open_cached, open_files, open_photos
 from maskcls.storage.run import Run
+from maskcls.storage.stored_components import restore_section
 
 Linked = tuple[list[str], Path]
 
@@ -44,7 +47,8 @@ def test_files_are_read_when_the_cache_is_gone_and_none_when_both_are(linked: Li
     photos = open_photos(run)
     assert photos and photos(run.table["id"].iloc[0]) is not None
     run = reopen(run, data=dict(run.config["data"]) | {"root": str(tmp_path / "gone")})
-    assert open_photos(run) is None
+    notes: list[str] = []
+    assert open_photos(run, notes.append) is None and notes == [GONE]
 
 
 def test_a_file_that_has_changed_or_is_unreadable_is_not_shown(linked: Linked, people: Path, tmp_path: Path) -> None:
@@ -56,6 +60,30 @@ def test_a_file_that_has_changed_or_is_unreadable_is_not_shown(linked: Linked, p
     (copy / third).write_bytes(b"no image")
     photos = open_photos(run)
     assert photos and photos(first) is None and photos(third) is None and photos(second) is not None
+
+
+@pytest.mark.parametrize("has_cache", [True, False])
+@pytest.mark.parametrize("unknown", ["all", "one"])
+def test_an_image_without_a_recorded_digest_is_not_shown(unknown: str, has_cache: bool, linked: Linked, tmp_path: Path) -> None:
+    run = Run(linked[1])
+    table = run.table
+    if not has_cache:
+        run = reopen(run, cache_dir=str(tmp_path / "gone"))
+    table.loc[table.index[0 if unknown == "one" else slice(None)], "content"] = ""
+    run.table_path.unlink()
+    table.to_csv(run.table_path, index=False)
+    run, notes = Run(run.path), []
+    if has_cache and unknown == "one":  # an untrusted config can name a cache of such a key
+        path = pixels_path(table["content"].tolist(), restore_section(crop.registry, run.config["crop"], run.path), tmp_path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.zeros((len(table), 32, 24, 3), np.uint8))
+        run = reopen(run, cache_dir=str(tmp_path))
+    photos = open_photos(run, notes.append)
+    assert len(notes) == 1 and notes[0].startswith(f"{1 if unknown == 'one' else len(table)} of {len(table)} images have no digest")
+    if unknown == "all":
+        assert photos is None
+    else:
+        assert photos and photos(table["id"].iloc[0]) is None and photos(table["id"].iloc[1]) is not None
 
 
 @pytest.mark.parametrize("changed", [{"data": None}, {"data": {"name": "own"}}, {"crop": 3}, {"cache_dir": None}])

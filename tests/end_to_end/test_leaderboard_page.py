@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def write(runs_dir: Path, **options: Any) -> Path:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with runs of every kind: two losses, other rows, unfinished, damaged, and a hostile name."""
     folder = tmp_path_factory.mktemp("board") / "runs"
-    table = image_table(25, 21)
+    table = image_table(25, 21).assign(content="c")
     for i in range(6):
         loss = {"name": "focal", "gamma": float(i)} if i % 2 else {"name": "ce"}
         make_run(folder / f"a-{i}", table, 0.4 + i / 12, seed=i, loss=loss, facts={"group": f"sweep-{i % 2}"})
@@ -219,6 +220,48 @@ def test_the_page_fits_its_width_and_follows_the_color_scheme(width: int, scheme
     brightness = sum(map(int, color[4:-1].split(",")))
     assert brightness > 600 if scheme == "light" else brightness < 150
     assert row(page, "a-0").inner_text().count("0.") >= 3  # scores stay readable as a card
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the page of two runs, one with a leak, one of other rows, and two on the same images of other people."""
+    folder, table = tmp_path_factory.mktemp("odd") / "runs", image_table(25)
+    for name, rows, skill, lr in (
+        ("a-1", table, 0.5, 0.1), ("a-2", table, 0.6, 0.15), ("leaky", table, 0.95, 0.2), ("rows", image_table(24), 0.9, 0.3),
+        ("images", table.assign(person=table["id"]), 0.4, 0.4), ("grouped", table.assign(person=np.roll(table["person"], 3)), 0.3, 0.5),
+    ):  # fmt: skip
+        run = make_run(folder / name, rows, skill, loss={"name": "focal", "gamma": lr})
+        metrics = run.metrics() or {}
+        run.metrics_path.write_text(json.dumps(metrics | {"people_on_both_sides": 7 * (name == "leaky")}))
+    return write(folder)
+
+
+def test_a_run_with_a_leak_is_neither_first_nor_the_baseline(odd: Path, open_page: Open) -> None:
+    page = open_page(odd)
+    assert names(page) == ["rows", "a-2", "a-1", "images", "grouped", "leaky"]
+    assert row(page, "a-2").locator("input[type=radio]").is_checked()  # most runs have these rows
+    page.get_by_role("button", name="reverse the order").click()
+    await_names(page, ["grouped", "images", "a-1", "a-2", "rows", "leaky"])
+
+
+def test_runs_on_the_same_images_of_other_people_are_not_compared(odd: Path, open_page: Open) -> None:
+    page = open_page(odd)
+    assert shown(row(page, "a-1")) and shown(row(page, "images")) is shown(row(page, "grouped")) is None
+    assert "other people of the same images: 175 and 25" in row(page, "images").inner_text()
+    assert "other people of the same images: 25 and 25" in row(page, "grouped").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("gamma=0.1", ["a-1"]), ("LOSS.gamma=0.10", ["a-1"]), ("loss.gamma=.15", ["a-2"]), ("amma=0.1", []), ("gamma=0", []),
+        ("gamma=", ["rows", "a-2", "a-1", "images", "grouped", "leaky"]), ("gamma=0.1 a-2", []), ("leak", ["leaky"]),
+    ],
+)  # fmt: skip
+def test_a_word_with_a_value_is_found_exactly(words: str, expected: list[str], odd: Path, open_page: Open) -> None:
+    page = open_page(odd)
+    page.locator("#filter").fill(words)
+    await_names(page, expected)
 
 
 def test_all_controls_are_reached_by_keyboard(path: Path, open_page: Open) -> None:

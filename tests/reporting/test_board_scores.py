@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from made_runs import image_table, make_run
 
+from maskcls.core.errors import RunError
 from maskcls.reporting.board_scores import BoardScores, ScoreReader
-from maskcls.reporting.comparison import RunScores
+from maskcls.reporting.comparison import RunScores, paired_difference
 from maskcls.storage.run import Run
 
 
@@ -75,6 +76,8 @@ def test_runs_on_other_rows_labels_files_or_folds_have_the_reason(tmp_path: Path
         "unknown": table.assign(content=""),
         "holdout": holdout,
         "folds": table.assign(fold=(table["fold"] + 1) % 5),
+        "images": table.assign(person=table["id"]),
+        "grouped": table.assign(person=np.roll(table["person"], 3)),
     }
     reader = ScoreReader()
     scores = {name: both(make_run(tmp_path / name, rows), reader) for name, rows in tables.items()}
@@ -83,11 +86,32 @@ def test_runs_on_other_rows_labels_files_or_folds_have_the_reason(tmp_path: Path
     assert reasons == {
         "same": None, "rows": "other rows: 217 and 210 images", "labels": "other labels: of 7 images", "unknown": None,
         "files": "other image files: 7 of the same names", "holdout": "other folds are scored: 42 and 210 images",
-        "folds": None,
+        "folds": None, "images": "other people of the same images: 210 and 30",
+        "grouped": "other people of the same images: 30 and 30",
     }  # fmt: skip
     assert scores["folds"][0].folds != base.folds == scores["labels"][0].folds
     for one, other in scores.values():
         assert ("why" in one.compare(base)) == ("why" in other.compare(expected))
+    assert [scores[name][1].compare(expected).get("why") for name in ("images", "grouped", "rows")] == [
+        "other people", "other people", "other rows",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", ["train", "eval"])
+def test_runs_with_other_people_are_refused_or_compared_on_other_rows(part: str, tmp_path: Path) -> None:
+    table = image_table(25, 21)
+    other = table.assign(person=table["person"].where(table["part"] != part, table["id"]))
+    runs = [make_run(tmp_path / name, rows, seed=i) for i, (name, rows) in enumerate((("a", table), ("b", other)))]
+    reader = ScoreReader()
+    (first, expected), (second, other_expected) = (both(run, reader) for run in runs)
+    assert first.compare(second)["rows"] == {"train": "evaluation", "eval": "oof"}[part]
+    assert_close(first.compare(second), expected.compare(other_expected))
+    parts = (expected.oof, other_expected.oof) if part == "train" else (expected.single, other_expected.single)
+    assert parts[0] and parts[1]
+    with pytest.raises(RunError, match="same images of other people"):
+        paired_difference(*parts)
+    with pytest.raises(RunError, match="a cannot be compared: other people of the same images"):
+        RunScores.of([[runs[0]], [runs[1]]], is_ensemble=False)
 
 
 def test_damaged_predictions_are_an_error_of_the_run(tmp_path: Path) -> None:

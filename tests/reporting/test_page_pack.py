@@ -63,6 +63,11 @@ def test_thumbnails_stop_where_the_next_one_does_not_fit() -> None:
     assert first is not None and first.shape == (72, 48, 3)
 
 
+def test_numbers_that_json_lacks_are_null() -> None:
+    content = json.loads(unpack(pack_json({"a": [float("nan"), 1.5, {"b": float("inf")}], "c": (-float("inf"), "NaN")})))
+    assert content == {"a": [None, 1.5, {"b": None}], "c": [None, "NaN"]}
+
+
 def test_json_has_no_control_characters() -> None:
     content = json.loads(unpack(pack_json({"a\x1b": ["\u202etxt\n", 1.5, None, ("b",)], "c": {"d": True}})))
     assert content == {"a\\x1b": ["\\u202etxt\\n", 1.5, None, ["b"]], "c": {"d": True}}

@@ -55,6 +55,72 @@ def test_runs_are_found_in_subfolders_and_other_folders_are_not_runs(tmp_path: P
     assert len({id(run.run.table) for run in found.values()}) == 1  # read once
 
 
+@pytest.mark.parametrize("stray", ["config.yaml", "table.csv", "log.jsonl"])
+@pytest.mark.parametrize("kind", ["finished", "unfinished"])
+def test_a_folder_of_runs_with_a_stray_file_of_a_run_is_searched(stray: str, kind: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs/week/sweep/a-1", TABLE)
+    if kind == "unfinished":
+        run.metrics_path.unlink()
+    (tmp_path / "runs/week" / stray).write_text("{}")
+    (tmp_path / "runs" / stray).write_text("{}")
+    notes: list[str] = []
+    assert find_run_dirs(tmp_path / "runs", notes.append) == [run.path]
+    folders = (tmp_path / "runs", tmp_path / "runs/week")
+    assert notes == [f"{folder} is a folder of runs; its own {stray} is skipped" for folder in folders]
+
+
+def test_a_run_in_a_run_is_found_and_an_unbegun_one_is_listed(tmp_path: Path) -> None:
+    outer, inner = make_run(tmp_path / "a-1", TABLE), make_run(tmp_path / "a-1/old/b-1", TABLE)
+    (tmp_path / "c-1").mkdir()
+    (tmp_path / "c-1/config.yaml").touch()
+    notes: list[str] = []
+    assert find_run_dirs(tmp_path, notes.append) == [outer.path, inner.path, tmp_path / "c-1"] and not notes
+
+
+def test_links_to_runs_are_followed_and_those_to_folders_of_runs_are_named(tmp_path: Path) -> None:
+    make_run(tmp_path / "other/week/a-1", TABLE)
+    (tmp_path / "photos/1").mkdir(parents=True)
+    (tmp_path / "runs/sub").mkdir(parents=True)
+    for name, target in (("one", "other/week/a-1"), ("sub/weeks", "other"), ("photos", "photos"), ("around", ".")):
+        (tmp_path / "runs" / name).symlink_to(tmp_path / target)
+    notes: list[str] = []
+    assert find_run_dirs(tmp_path / "runs", notes.append) == [tmp_path / "runs/one"]
+    path = tmp_path / "runs/sub/weeks"
+    assert notes == [f"{path} is a link to a folder of runs and is skipped. Set runs_dir={path} for its runs"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan, notes = os.scandir, []  # permissions do not bind every user
+
+    def refuse(path: str | Path) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    run = make_run(tmp_path / "a-1", TABLE)
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert find_run_dirs(tmp_path, notes.append) == [run.path]
+    assert notes == [f"{tmp_path}/locked is skipped: Permission denied"]
+
+
+BAD_NUMBERS = ["NaN", "1e400", "-1e400", "1e308", "9" * 400]
+
+
+@pytest.mark.parametrize("value", BAD_NUMBERS)
+@pytest.mark.parametrize("key", ["seconds", "loss", "epoch"])
+def test_odd_numbers_in_the_log_leave_finite_seconds(key: str, value: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a-1", TABLE)
+    with run.history_path.open("a") as file:
+        for epoch in (9, 10):
+            row = {"fold": 0, "epoch": epoch, "loss": 1.0, "seconds": 1.0, key: "value"}
+            file.write(json.dumps(row).replace('"value"', value) + "\n")
+    found = read(tmp_path)["a-1"]
+    is_float = key == "loss" and value != "9" * 400  # a loss may diverge
+    assert found.state == "finished" and len(found.history) == 15 + 2 * is_float
+    assert found.seconds == 5 * 3 * 1.5 + 2 * is_float
+
+
 @pytest.mark.parametrize("name", ["missing", "a-1"])
 def test_a_folder_that_cannot_hold_runs_is_an_error(name: str, tmp_path: Path) -> None:
     make_run(tmp_path / "a-1", TABLE)

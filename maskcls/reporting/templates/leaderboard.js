@@ -41,19 +41,29 @@ function Difference({ of }) {
 }
 
 const collator = new Intl.Collator("en", { numeric: true });
-function sortRuns(runs, column, down) {
+function sortRuns(runs, column, down) { // a leak raises a score, so by scores these runs come after the others
   const isMissing = value => value === undefined || value === null || value === "";
   const order = (a, b) => typeof a === "number" ? a - b : isNaN(a) || isNaN(b) ? collator.compare(a, b) : a - b;
   return [...runs].sort((one, two) => {
     const a = column.value(one), b = column.value(two);
-    return isMissing(a) || isMissing(b) ? isMissing(a) - isMissing(b) : (down ? -1 : 1) * order(a, b);
+    if (isMissing(a) || isMissing(b)) return isMissing(a) - isMissing(b);
+    return column.down && Boolean(one.leak) - Boolean(two.leak) || (down ? -1 : 1) * order(a, b);
   });
 }
 
 function matches(run, words) {
   run.text ||= [run.name, run.group, run.state, run.detail, run.date, run.leak, ...wordsOf(run)].join(" ").toLowerCase();
-  return words.every(word => run.text.includes(word));
+  run.given ||= [...run.text.split(/\s+/), ...run.text.split(/[\s,/]+/)].filter(word => word.includes("="));
+  return words.every(word => /=./.test(word) ? run.given.some(one => isGiven(word, one)) : run.text.includes(word));
 }
+
+function isGiven(word, given) { // lr=0.1 is optimizer.lr=0.10, and not optimizer.lr=0.15
+  const [key, value] = splitWord(word), [name, other] = splitWord(given);
+  const isSame = value === other || (value.trim() && Number(value) === Number(other));
+  return isSame && (name === key || name.endsWith("." + key));
+}
+
+const splitWord = word => [word.slice(0, word.indexOf("=")), word.slice(word.indexOf("=") + 1)];
 
 const MANY = 200;
 function Board({ base, setBase, picked, toggle }) {

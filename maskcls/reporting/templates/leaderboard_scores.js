@@ -84,6 +84,7 @@ function explain(run, base) {
   const a = data.rows[run.oof.rows], b = data.rows[base.oof.rows], counts = `${a.ids.length} and ${b.ids.length} images`;
   if (a.digests[0] !== b.digests[0]) return (run.data === base.data ? "other folds are scored: " : "other rows: ") + counts;
   if (a.digests[1] !== b.digests[1]) return `other labels: of ${a.labels.filter((label, i) => label !== b.labels[i]).length} images`;
+  if (a.digests[2] !== b.digests[2]) return `other people of the same images: ${a.numPeople} and ${b.numPeople}`;
   return "other image files of the same names";
 }
 
