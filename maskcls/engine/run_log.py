@@ -13,6 +13,7 @@ from maskcls.core.task import CLASSES
 from maskcls.reporting.run_report import load_oof_rows, worst_errors
 from maskcls.storage.run import Run
 from maskcls.system import console
+from maskcls.system.signals import ends_early
 
 
 def build_logger(cfg: Config, context: LogContext) -> Logger | None:
@@ -32,9 +33,10 @@ class RunLog:
             self.logger.begin(self.run, self.cfg.to_dict() | {"run": self.run.id})
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         if self.logger:
-            self.logger.end(self.metrics, kind is not None, self.find_mistakes)
+            failed = kind is not None and not ends_early(error)
+            self.logger.end(self.metrics, failed, self.find_mistakes)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Log an epoch."""

@@ -32,6 +32,15 @@ def exit_code(stop: KeyboardInterrupt) -> int:
     return stop.code if isinstance(stop, Stopped) else 128 + signal.SIGINT
 
 
+def ends_early(stop: BaseException | None) -> bool:
+    """Return True if a W&B sweep ends its run early: its agent sends SIGTERM, and a code above 0 is a crash to it.
+
+    With 0 the run is finished for W&B, and its search uses the best score so far
+    (https://docs.wandb.ai/models/sweeps/signal-handling-sweep-runs).
+    """
+    return isinstance(stop, Stopped) and stop.code == 128 + signal.SIGTERM and "WANDB_SWEEP_ID" in os.environ
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
     """Context manager that turns SIGTERM and SIGHUP into Stopped.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from offline_records import records
 
 from maskcls.components.loggers.base import LogContext
 from maskcls.config.compose import compose
@@ -216,8 +217,6 @@ def test_the_first_fold_is_never_cut_a_worse_trial_stops_after_it_and_an_equal_o
 
 @pytest.mark.slow
 def test_the_trials_are_a_group_of_wandb_and_the_closing_table_one_of_its_runs(tiny: list[str], tmp_path: Path) -> None:
-    from test_wandb import records
-
     words = [word for word in tiny if word != "logger=none"]
     config = options(*words, "epochs=1", "optimizer.lr=0.001,0.01", n_trials=1)
     tune(config)

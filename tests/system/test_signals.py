@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from maskcls.cli.exit_codes import run_command
 from maskcls.core.errors import WORKER_KILLED
 from maskcls.system import signals
 from maskcls.system.console import exit_on_error
@@ -46,3 +47,19 @@ def test_an_error_in_a_finalizer_is_printed_unless_it_is_that_of_a_killed_worker
     batches = Batches()
     del batches
     assert ("RuntimeError: a bug" in capsys.readouterr().err) is printed
+
+
+@pytest.mark.parametrize(("sweep", "name", "code"), [(None, "SIGTERM", 143), ("s1", "SIGTERM", 0), ("s1", "SIGHUP", 129)])
+def test_a_run_that_a_sweep_ends_early_has_exit_code_0(
+    sweep: str | None, name: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop() -> None:
+        raise signals.Stopped(getattr(signal, name))
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.delenv("WANDB_SWEEP_ID", raising=False)
+    if sweep:
+        monkeypatch.setenv("WANDB_SWEEP_ID", sweep)
+    with pytest.raises(SystemExit) as ended:
+        run_command(stop)()
+    assert ended.value.code == code and "run the same command to resume" in capsys.readouterr().err

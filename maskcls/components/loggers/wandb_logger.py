@@ -118,7 +118,7 @@ class Wandb(SafeLogger):
             if selects_best and monitor == "f1":
                 self.run.define_metric(f"fold{k}/f1", step_metric=f"fold{k}/epoch", summary="max")
         if self.run:
-            self.run.define_metric("val/f1", step_metric="val/epoch", summary="last")
+            self.run.define_metric("val/f1", step_metric="val/epoch")  # summary="last" would rename it to val/f1.last
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Log an epoch under its fold, fold0/f1, fold0/loss, …, and the mean of the folds, val/f1."""
