@@ -218,10 +218,14 @@ def test_the_first_fold_is_never_cut_a_worse_trial_stops_after_it_and_an_equal_o
 @pytest.mark.slow
 def test_the_trials_are_a_group_of_wandb_and_the_closing_table_one_of_its_runs(tiny: list[str], tmp_path: Path) -> None:
     words = [word for word in tiny if word != "logger=none"]
-    config = options(*words, "epochs=1", "optimizer.lr=0.001,0.01", n_trials=1)
+    config = options(*words, "epochs=1", "optimizer.lr=0.001,0.01", n_trials=2, method="grid")
     tune(config)
     search, study = study_of(config)
-    trial = "\n".join(json.dumps(record) for record in records(tmp_path / "runs" / study.trials[0].user_attrs["run"]))
-    table = "\n".join(json.dumps(record) for record in records(search.folder))
-    assert f'"run_group": "{search.id}"' in trial and f'"run_group": "{search.id}"' in table
-    assert "trials" in table and "plots/history" in table
+    for folder in (search.folder, *(tmp_path / "runs" / trial.user_attrs["run"] for trial in study.trials)):
+        assert f'"run_group": "{search.id}"' in json.dumps(records(folder)), folder
+    assert "plots/history" in json.dumps(records(search.folder))
+    (file,) = search.folder.rglob("media/table/trials*.json")
+    table = json.loads(file.read_text())
+    scores = sorted((trial.value for trial in study.trials), reverse=True)
+    assert "optimizer.lr" in table["columns"] and len(table["data"]) == len(scores) == 2
+    assert all(row[2].startswith(f"{score:.4f}") for row, score in zip(table["data"], scores, strict=True)), table

@@ -65,7 +65,7 @@ class Wandb(SafeLogger):
 
     def begin(self, run: Run, config: Mapping[str, Any]) -> None:
         """Start or resume the W&B run, with the resolved config and the epochs so far."""
-        self.dir, fold = run, config["fold"]
+        self.dir, self.fold = run, (fold := config["fold"])
         self.name = run_name(run, fold)
         has_id = "WANDB_RUN_ID" in os.environ  # set by `wandb agent`
         identity = {} if has_id else {"id": self.name[-MAX_ID:], "resume": "allow"}
@@ -133,7 +133,12 @@ class Wandb(SafeLogger):
             self.run.log(values, step=step, commit=True)
 
     def end(self, metrics: Mapping[str, Any], failed: bool = False, mistakes: FindMistakes = no_mistakes) -> None:
-        """Log summary, plots and tables and finish the W&B run, before another one can start."""
+        """Log summary, plots and tables and finish the W&B run, before another one can start.
+
+        The epochs of folds that another process has trained meanwhile are logged first.
+        """
+        for row in (self.call_safely(lambda: past_epochs(self.dir, self.fold)) or ()) if self.run and metrics else ():
+            self.log(row)
         if self.run and metrics:
             self.call_safely(lambda: self.log_summary(metrics, mistakes(self.images) if self.images else ()))
         if self.run and metrics and self.weights:
