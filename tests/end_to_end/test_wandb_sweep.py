@@ -133,13 +133,18 @@ def test_a_killed_agent_that_is_started_again_goes_on_in_the_same_run_directory(
             wait_until(lambda: [*tmp_path.glob("runs/*/fold0/last.pt")], child)
             (job,) = jobs_of(child.pid)
             child.kill()
+            child.wait()  # the system ends a stopped process whose parent dies
             os.killpg(job, signal.SIGSTOP if alone else signal.SIGKILL)
         first = server.commands[0]
         server.waiting.append(first | ({"run_id": "r1"} if alone else {"type": "resume"}))
-        with agent(server, tmp_path) as child:
-            if alone:  # its run trains on
-                wait_until(lambda: "trained by another process; waiting" in (tmp_path / "agent.txt").read_text(), child)
-                os.killpg(job, signal.SIGCONT)
+        try:
+            with agent(server, tmp_path) as child:
+                if alone:  # its run trains on
+                    wait_until(lambda: "trained by another process; waiting" in (tmp_path / "agent.txt").read_text(), child)
+                    os.killpg(job, signal.SIGCONT)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(job, signal.SIGKILL)
     said = (tmp_path / "agent.txt").read_text()
     (run,) = map(Run, (tmp_path / "runs").glob("t-*"))
     assert run.is_done and epochs(run) == [(fold, epoch) for fold in (0, 1) for epoch in range(1, 13)], said
