@@ -106,7 +106,7 @@ def run_comparison(options: Options) -> list[dict[str, Any]]:
     results = []
     for number, name in enumerate(options.runs):
         run = Run.open(name)
-        table, predictions = read_audited([run], False, lambda note: None)
+        table, predictions = read_audited([run], False)
         probs, ages = predictions.probs, predictions.ages
         if options.without:
             known = pd.read_csv(options.without, dtype=str)["person"]

@@ -13,10 +13,13 @@ each copy. The list is as long as the estimate of its precision allows. The pred
 run, so the estimate leaves out that a network may learn wrong labels of its training images by heart.
 
 The page remembers decisions in the browser. Its file of decisions, as refused=, leaves the refused flags out.
+
+The list of a run that was trained with labels.patches begins with those patches, so that it replaces the earlier list.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +32,7 @@ from maskcls.system import console
 if TYPE_CHECKING:
     import pandas as pd
 
+    from maskcls.evaluation.audit_estimate import KindEstimate
     from maskcls.reporting.audit import Flag
 
 NUM_SHOWN = 20  # flags on the terminal
@@ -51,9 +55,10 @@ class AuditOptions:
 @options_command(AuditOptions, positional=("run",))
 def main(options: AuditOptions) -> None:
     """Find suspected errors and write both files."""
+    from maskcls.data.run_photos import open_photos
     from maskcls.evaluation.audit_estimate import choose_threshold, estimate_audit
     from maskcls.evaluation.label_issues import Evidence
-    from maskcls.inference.audited_labels import read_audited
+    from maskcls.inference.audited_labels import earlier_patches, find_leaks, read_audited
     from maskcls.reporting import audit
     from maskcls.storage.run import Run
 
@@ -62,31 +67,67 @@ def main(options: AuditOptions) -> None:
         raise ConfigError(f"out={options.out}: expected the name of a .csv file")
     refused = audit.read_refused(Path(options.refused)) if options.refused else set()
     runs = [Run.open(name, options.runs_dir) for name in options.run]
-    table, predictions = read_audited(runs, options.evaluation, console.info)
+    table, predictions = read_audited(runs, options.evaluation)
+    earlier = earlier_patches(runs[0])
     evidence = Evidence.of(table, predictions.probs, predictions.ages)
     kinds = estimate_audit(evidence, options.copies, 0, lambda items, total: console.track(items, total, "planting"))
     threshold = choose_threshold(kinds, options.precision)
     name = "+".join(run.path.name for run in runs)
     found = {kind: part.suspicions for kind, part in kinds.items()}
-    flags = audit.list_flags(table, found, threshold, f"audit of {name}")
-    kept = [flag for flag in flags if not flag.keys & refused]
-    rows = audit.estimate_rows(kinds, threshold)
-    facts = describe_audit(table, options.precision, threshold, len(flags) - len(kept))
+    flags = [] if threshold is None else audit.list_flags(table, found, threshold, f"audit of {name}")
+    kept = [flag for flag in flags if not flag.keys <= refused]
+    rows = audit.estimate_rows(kinds, threshold, kept)
+    leaks = find_leaks(runs, options.evaluation)
+    facts = [
+        describe_rows(table, leaks), *leaks, describe_list(kinds, options.precision, threshold),
+        *describe_exceptions(kept, len(flags) - len(kept), len(earlier)),
+        "Estimates are from errors planted in copies of the labels, with the predictions as they are.",
+    ]  # fmt: skip
     print_audit(rows, kept, facts)
     expected = None if predictions.ages is None else predictions.ages[:, 0]
-    page = audit.format_page(f"Labels of {name}", table, kept, rows, facts, expected)
-    write_outputs({out: audit.format_issues(kept), out.with_suffix(".html"): page}, options.overwrite)
+    thumbnails = audit.read_thumbnails(table, kept, open_photos(runs[0]))
+    note_missing(thumbnails)
+    page = audit.format_page(f"Labels of {name}", table, kept, rows, facts, expected, thumbnails, earlier)
+    write_outputs({out: audit.format_issues(kept, earlier), out.with_suffix(".html"): page}, options.overwrite)
 
 
-def describe_audit(table: pd.DataFrame, precision: float, threshold: float, num_refused: int) -> list[str]:
-    """Return lines on what was searched, how long the list is, and how the estimates were made."""
-    refused = f" {num_refused} flags were refused earlier and are left out." if num_refused else ""
-    return [
-        f"{len(table):,} images of {table['person'].nunique():,} people, predicted by networks that never saw them.",
-        f"Listed are flags with a probability of {threshold:.2f} or more, so that the estimated precision of the list "
-        f"is at least {precision:g}.{refused}",
-        "Estimates are from errors planted in copies of the labels, with the predictions as they are.",
-    ]
+def describe_rows(table: pd.DataFrame, leaks: Sequence[str]) -> str:
+    """Return a line on what was searched."""
+    unseen = "" if leaks else ", predicted by networks that never saw them"
+    return f"{len(table):,} images of {table['person'].nunique():,} people{unseen}."
+
+
+def describe_list(kinds: Mapping[str, KindEstimate], precision: float, threshold: float | None) -> str:
+    """Return a line on how long the list is, or why there is none."""
+    from maskcls.evaluation.audit_estimate import LOWEST, total_recall
+
+    if threshold is None:
+        found = f"the search finds {total_recall(kinds, LOWEST):.0%} of planted errors"
+        ending = f"at a probability of {LOWEST:g}; labels may still be wrong."
+        return f"No list reaches the precision {precision:g}: {found} {ending}"
+    reason = f"the estimated precision of the list is at least {precision:g}"
+    return f"Listed are flags with a probability of {threshold:.2f} or more, so that {reason}."
+
+
+def describe_exceptions(kept: Sequence[Flag], num_refused: int, num_earlier: int) -> list[str]:
+    """Return lines on flags that are not listed, or not for training, and on patches of earlier lists."""
+    num_eval = sum(all(patch["part"] == "eval" for patch in flag.patches) for flag in kept)
+    of_eval = "of evaluation rows, which labels.patches never changes: they are on the page alone"
+    facts = {
+        f"{num_refused} flags were refused earlier and are left out.": num_refused,
+        f"{num_eval} flags are {of_eval}.": num_eval,
+        f"The list begins with the {num_earlier} patches that the run was trained with.": num_earlier,
+    }
+    return [fact for fact, number in facts.items() if number]
+
+
+def note_missing(thumbnails: Mapping[int, str | None]) -> None:
+    """Print how many images the page lacks."""
+    missing = sum(image is None for image in thumbnails.values())
+    if missing:
+        some = f"the page lacks {missing} of {len(thumbnails)} images"
+        what = "the page has no images" if missing == len(thumbnails) else some
+        console.info(f"{what}: they are not found, not readable or not those of the run", "yellow")
 
 
 def print_audit(rows: list[list[str]], flags: list[Flag], facts: list[str]) -> None:
@@ -100,7 +141,7 @@ def print_audit(rows: list[list[str]], flags: list[Flag], facts: list[str]) -> N
     if len(shown) > NUM_SHOWN:
         console.info(f"… and {len(shown) - NUM_SHOWN} more")
     for fact in facts:
-        console.info(fact)
+        console.info(fact, "bold red" if fact.startswith("LEAK") else "")
 
 
 def write_outputs(texts: dict[Path, str], overwrite: bool) -> None:

@@ -4,6 +4,7 @@ Only patches change the labels that images are scored on."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from maskcls.core.csv_reader import MAX_AGE, Row, raise_errors, read_rows
+from maskcls.core.csv_reader import MAX_AGE, Row, parse_decision, raise_errors, read_rows
 from maskcls.core.errors import DataError, and_others, unknown_message
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat
@@ -139,20 +140,71 @@ def apply_patches(table: pd.DataFrame, tier: str, note: Note) -> pd.DataFrame:
         return table
     rules = read_patches(tier)
     before = table[["mask", "gender", "age", "trained"]]
-    is_train = table["part"] == "train"
-    names = [table["person"].str.partition("_")[0].where(is_train), table["person"].where(is_train)]
-    absent = sorted(required_people(rules, tier) - set(names[0]) - set(names[1]))
+    targets = PatchTargets.of(table)
+    absent = targets.find_absent(rules, tier)
     if not absent or tier not in TIERS:
-        image = table["id"].str.rpartition("/")[2].str.rpartition(".")[0]
+        if tier not in TIERS:
+            targets.check_clear(rules, tier)
         for rule in rules.itertuples():
-            is_image = (image == rule.photo) | (table["id"] == rule.photo) if rule.photo else True
-            apply_patch(table, ((names[0] == rule.person) | (names[1] == rule.person)) & is_image, rule)
+            apply_patch(table, targets.find(rule), rule)
         relabel(table)
     changed = int((table[before.columns].fillna(-1) != before.fillna(-1)).any(axis=1).sum())
     source, why = (f"tier {tier}", "They are for the competition's data, and this") if tier in TIERS else (tier, "This")
     reason = f". {why} data lacks {and_others(absent)}" if absent else ""
     note(f"labels: {changed} images were changed by the {len(rules)} patches of {source}{reason}")
     return table
+
+
+@dataclass(frozen=True)
+class PatchTargets:
+    """The names by which patches select rows, NaN outside the training rows."""
+
+    person: pd.Series[str]
+    prefix: pd.Series[str]  # the id at the start of the person's name
+    image: pd.Series[str]  # id of the image
+    stem: pd.Series[str]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> PatchTargets:
+        """Return the names of the rows of a table."""
+        person = table["person"].where(table["part"] == "train")
+        stem = table["id"].str.rpartition("/")[2].str.rpartition(".")[0]
+        return cls(person, person.str.partition("_")[0], table["id"], stem)
+
+    def find(self, rule: Any) -> pd.Series[bool]:
+        """Return the mask of the rows that a patch names; a whole name goes before the same start of other names."""
+        rows = self.person == rule.person
+        if not rows.any():
+            rows = self.prefix == rule.person
+        if not rule.photo:
+            return rows
+        is_image = rows & (self.image == rule.photo)
+        return is_image if is_image.any() else rows & (self.stem == rule.photo)
+
+    def find_absent(self, rules: pd.DataFrame, tier: str) -> list[str]:
+        """Return the people of patches that the training rows lack."""
+        return sorted(required_people(rules, tier) - set(self.prefix) - set(self.person))
+
+    def check_clear(self, rules: pd.DataFrame, source: str) -> None:
+        """Raise DataError for a patch that names several people or, with a photo, several images."""
+        errors = []
+        for rule in rules.drop_duplicates(["person", "photo"]).itertuples():
+            rows = self.find(rule)
+            if len(people := sorted(self.person[rows].unique())) > 1:
+                errors.append(f"{source}: person {rule.person!r} is {and_others(people)}. Write the whole name")
+            elif rule.photo and len(images := sorted(self.image[rows])) > 1:
+                what = f"photo {rule.photo!r} of person {rule.person!r}"
+                errors.append(f"{source}: {what} is {and_others(images)}. Write the image's id")
+        raise_errors(errors)
+
+
+def applied_patches(table: pd.DataFrame, tier: str) -> pd.DataFrame:
+    """Return the patches of a tier or CSV that the labels of a table have: all but those that would change it."""
+    rules, targets = read_patches(tier), PatchTargets.of(table)
+    if tier in TIERS and targets.find_absent(rules, tier):
+        return rules.iloc[:0]
+    is_applied = [not find_changes(table, targets.find(rule), rule).any() for rule in rules.itertuples()]
+    return rules[np.array(is_applied, bool)]
 
 
 def required_people(rules: pd.DataFrame, tier: str) -> set[str]:
@@ -164,6 +216,7 @@ def read_patches(tier: str) -> pd.DataFrame:
     """Return the patches up to a tier, or those of a CSV without the rows of the decision "refused".
 
     A CSV has the columns person, photo ("" for all images of the person), field, old and new, as `patches.csv`.
+    Raise DataError for a row with an unknown field, value or decision.
     """
     if tier in TIERS:
         rules = pd.read_csv(PATCHES, dtype=str, keep_default_na=False)
@@ -173,9 +226,9 @@ def read_patches(tier: str) -> pd.DataFrame:
     errors: list[str] = []
     for row in rows:
         check_patch(row, errors)
+    accepted = [row.cells for row in rows if parse_decision(row, errors) != "refused"]
     raise_errors(errors)
-    cells = [{name: row.cells.get(name, "") for name in PATCH_COLUMNS} for row in rows
-             if row.cells.get("decision") != "refused"]  # fmt: skip
+    cells = [{name: row.get(name, "") for name in PATCH_COLUMNS} for row in accepted]
     return pd.DataFrame(cells, columns=PATCH_COLUMNS, dtype=str)
 
 
@@ -200,17 +253,29 @@ def check_patch(row: Row, errors: list[str]) -> None:
 
 def apply_patch(table: pd.DataFrame, rows: pd.Series, rule: Any) -> None:
     """Set a field of some rows to the patch's new value where it has the old value."""
-    if rule.field == "age":
-        table.loc[rows & (bin_age(table["age"].fillna(0)) == AGES.index(rule.old)), "age"] = float(rule.new)
-    elif rule.field == "trained":
+    if rule.field == "trained":
         table.loc[rows, "trained"] = rule.new == "true"
     else:
-        values = ATTRIBUTES[rule.field]
-        table.loc[rows & (table[rule.field] == values.index(rule.old)), rule.field] = values.index(rule.new)
+        new = float(rule.new) if rule.field == "age" else ATTRIBUTES[rule.field].index(rule.new)
+        table.loc[find_changes(table, rows, rule), rule.field] = new
+
+
+def find_changes(table: pd.DataFrame, rows: pd.Series, rule: Any) -> pd.Series[bool]:
+    """Return the mask of the rows whose mask, gender or age a patch changes: they have its old value, not the new."""
+    if rule.field == "trained":
+        return rows & False
+    values = ATTRIBUTES[rule.field]
+    if rule.field == "age":
+        return rows & (age_classes(table) == values.index(rule.old)) & (table["age"] != float(rule.new))
+    return rows & (table[rule.field] == values.index(rule.old)) & (rule.old != rule.new)
+
+
+def age_classes(table: pd.DataFrame) -> np.ndarray:
+    """Return the age class of each row: of its age in years, else that of its label."""
+    return np.where(table["age"].notna(), bin_age(table["age"].fillna(0)), decode(table["label"].clip(0))[2])
 
 
 def relabel(table: pd.DataFrame) -> None:
     """Recompute the class of labelled rows from mask, gender and age; without an age in years the age class stays."""
-    label = table["label"].clip(0)
-    ages = np.where(table["age"].notna(), bin_age(table["age"].fillna(0)), decode(label)[2])
-    table["label"] = np.where(table["label"] >= 0, encode(table["mask"], table["gender"], ages), table["label"])
+    label = encode(table["mask"], table["gender"], age_classes(table))
+    table["label"] = np.where(table["label"] >= 0, label, table["label"])

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from maskcls.core.columns import Columns, check_unused, rename_columns, renamed_columns
-from maskcls.core.errors import DataError, and_others, nearest
+from maskcls.core.errors import DataError, and_others, nearest, unknown_message
 from maskcls.core.group_values import find_groups
-from maskcls.core.table import Note
+from maskcls.core.table import DECISIONS, Note
 
 MAX_AGE = 120
 SYSTEM_FILES = ("._", ".DS_Store")  # of macOS
@@ -127,6 +127,14 @@ def find_duplicates(rows: Sequence[Row], column: str, names: Sequence[str] | Non
 def parse_category(value: str, codes: Mapping[str, int]) -> int | None:
     """Return the code of a category, None if it is unknown."""
     return codes.get(value.lower())
+
+
+def parse_decision(row: Row, errors: list[str]) -> str:
+    """Return the decision of a row in lower case, "" without one; add a message to `errors` for an unknown word."""
+    decision = row.cells.get("decision", "").casefold()
+    if decision not in ("", *DECISIONS):
+        errors.append(f"{row.location}: {unknown_message('decision', row.cells['decision'], DECISIONS)}")
+    return decision
 
 
 def parse_age(value: str) -> float | None:

@@ -17,6 +17,7 @@ AGE_COLUMNS = [f"age{i}" for i in range(len(AGES))]
 SOFT_TARGET_COLUMNS = [f"soft{i}" for i in range(len(CLASSES))]  # target probabilities, NaN for a hard label
 SCORING_COLUMNS = ["id", "person", "mask", "gender", "age", "label", "part", "fold", "scored"]
 PATCH_COLUMNS = ["tier", "person", "photo", "field", "old", "new", "source"]  # patches.csv and lists of errors
+DECISIONS = ("accepted", "refused")  # on the rows of a list of errors
 FOLD_LABEL, FOLD_SOFT = "pseudo{}", "soft{}_{}"  # columns: a row's label and probabilities in a fold
 OWN_LABEL, NOT_TRAINED = -1, -2  # fold labels: the row keeps its label; the fold does not train on the row
 GROUP_PREFIX = "group."  # of the columns that no training uses: scores are shown for each of their values

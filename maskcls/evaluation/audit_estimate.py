@@ -40,9 +40,9 @@ class KindEstimate:
         """Return the number of units whose posterior is at least a threshold."""
         return int((self.suspicions.wrong >= threshold).sum())
 
-    def precision(self, threshold: float) -> float:
-        """Return the estimated share of flags that are errors."""
-        flags = self.num_flags(threshold)
+    def precision(self, threshold: float, flags: int | None = None) -> float:
+        """Return the estimated share of flags that are errors; `flags` is their number without refused ones."""
+        flags = self.num_flags(threshold) if flags is None else flags
         return min(1.0, self.errors * self.recall(threshold) / flags) if flags else 1.0
 
 
@@ -101,14 +101,23 @@ def error_limit(wrong: Floats, planted: Floats) -> float:
     return float(((flags[valid] + 1) / recalls[valid]).min()) if valid.any() else float(len(wrong))
 
 
-def choose_threshold(kinds: Mapping[str, KindEstimate], precision: float) -> float:
-    """Return the lowest posterior whose list, of all kinds, has an estimated precision of at least `precision`."""
+def choose_threshold(kinds: Mapping[str, KindEstimate], precision: float) -> float | None:
+    """Return the lowest posterior whose list, of all kinds, has an estimated precision of at least `precision`.
+
+    None if no list has it, or if no posterior is worth a look.
+    """
     wrong = np.unique(np.concatenate([kind.suspicions.wrong for kind in kinds.values()]))
-    best = 1.0
+    best = None
     for threshold in wrong[wrong >= LOWEST][::-1]:
         if total_precision(kinds, threshold) >= precision:
             best = float(threshold)
     return best
+
+
+def total_recall(kinds: Mapping[str, KindEstimate], threshold: float) -> float:
+    """Return the share of planted errors of all kinds whose posterior is at least a threshold."""
+    planted = np.concatenate([kind.planted for kind in kinds.values()])
+    return float((planted >= threshold).mean()) if len(planted) else 0.0
 
 
 def total_precision(kinds: Mapping[str, KindEstimate], threshold: float) -> float:

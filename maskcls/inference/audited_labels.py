@@ -1,37 +1,35 @@
-"""Labels, out-of-fold predictions and image paths of runs, for an audit of the labels."""
+"""Labels, out-of-fold predictions, leaks and earlier patches of runs, for an audit of the labels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from maskcls.core.errors import ConfigError, RunError
-from maskcls.core.table import Note, content_differs, count_split_people
+from maskcls.components.labels import applied_patches
+from maskcls.core.errors import ConfigError, DataError, RunError
+from maskcls.core.table import PATCH_COLUMNS, content_differs
 from maskcls.core.task import decode
-from maskcls.inference.evaluation_set import image_paths
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.run import Run
 from maskcls.system.safe_reading import read_csv, wrap_read_errors
 
 
-def read_audited(runs: Sequence[Run], with_eval: bool, note: Note) -> tuple[pd.DataFrame, Predictions]:
-    """Return rows with labels, ages and paths, and predictions of networks that did not train on them.
+def read_audited(runs: Sequence[Run], with_eval: bool) -> tuple[pd.DataFrame, Predictions]:
+    """Return rows with labels and ages, and predictions of networks that did not train on them, but for `find_leaks`.
 
     These are the validation rows with their out-of-fold prediction and, on request, the labelled evaluation rows with
-    the mean of the folds; of several runs the mean. Added columns: mask, gender, age (years or NaN) and path ("" where
-    the image is not found). Raise RunError for runs with other images or labels.
+    the mean of the folds; of several runs the mean. Added columns: mask, gender, age (years or NaN) and patchable:
+    whether labels.patches has an effect on the row. Raise RunError for runs with other images or labels, ConfigError
+    without a run, and for evaluation rows of a run that has none with labels.
     """
     if not runs:
         raise ConfigError("run: expected the name of a finished run. Set run=<run>")
     for run in runs[1:]:
         check_same_labels(runs[0], run, with_eval)
-    if count_split_people(runs[0].table):
-        note(f"LEAK: {runs[0].path.name} has people in both training and validation, so it knows their labels by heart")
     table = audited_rows(runs[0], with_eval)
-    mask, gender, _ = decode(table["label"])
-    table = table.assign(mask=mask, gender=gender, age=read_ages(runs[0], table), path=find_paths(runs[0], table, note))
+    table = with_labels(runs[0], table).assign(patchable=is_patchable(runs[0], table))
     members = [read_predictions(run, table) for run in runs]
     has_ages = all(member.ages is not None for member in members)
     columns = [member.columns if has_ages else member.probs for member in members]
@@ -41,6 +39,8 @@ def read_audited(runs: Sequence[Run], with_eval: bool, note: Note) -> tuple[pd.D
 def audited_rows(run: Run, with_eval: bool) -> pd.DataFrame:
     """Return the validation rows of a run and, on request, its labelled evaluation rows."""
     labelled = run.eval_table.query("label >= 0")
+    if with_eval and labelled.empty:
+        raise ConfigError(f"evaluation=true: {run.path} has no labelled evaluation rows. Leave evaluation out")
     return pd.concat([run.val_table, labelled if with_eval else labelled.iloc[:0]], ignore_index=True)
 
 
@@ -73,13 +73,59 @@ def read_ages(run: Run, table: pd.DataFrame) -> np.ndarray:
         return ages["age"].replace("", "nan").astype(float).reindex(table["id"]).to_numpy()
 
 
-def find_paths(run: Run, table: pd.DataFrame, note: Note) -> np.ndarray:
-    """Return the path of the image of each row, "" with a note if it is not where the run's config says."""
+def with_labels(run: Run, table: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of a run with the columns mask, gender and age (years or NaN)."""
+    mask, gender, _ = decode(table["label"].clip(0))
+    return table.assign(mask=mask, gender=gender, age=read_ages(run, table))
+
+
+def is_patchable(run: Run, table: pd.DataFrame) -> pd.Series[bool]:
+    """Return the mask of rows that labels.patches has an effect on: training rows before `eval_fraction` splits."""
+    return (table["part"] == "train") | ((table["part"] == "eval") & (run.config.get("eval_fraction") is not None))
+
+
+def earlier_patches(run: Run) -> list[dict[str, str]]:
+    """Return the patches that the labels of a run have, to precede new ones: their old values are the patched ones.
+
+    Raise RunError if the run's file of patches cannot be read.
+    """
+    section = run.config.get("labels")
+    tier = section.get("patches", "none") if isinstance(section, Mapping) else "none"
+    if tier == "none":
+        return []
+    table = with_labels(run, run.table)
+    table["part"] = np.where(is_patchable(run, table), "train", table["part"])
     try:
-        paths = table["id"].map(image_paths(run)).fillna("")
-    except RunError as error:
-        note(f"{error}; the page has no images")
-        return np.full(len(table), "", object)
-    if num_missing := int((paths == "").sum()):
-        note(f"{num_missing} of {len(table)} images are not found; the page lacks them")
-    return paths.to_numpy(object)
+        rules = applied_patches(table, str(tier))
+    except DataError:
+        what = f"{run.path} was trained with labels.patches={str(tier)[:200]}, which cannot be read"
+        raise RunError(f"{what}. Put the file back: without its rows the new list would undo its corrections") from None
+    return [{name: str(row[name]) for name in PATCH_COLUMNS} for row in rules.to_dict("records")]
+
+
+def find_leaks(runs: Sequence[Run], with_eval: bool) -> list[str]:
+    """Return a warning for each way in which networks of the runs know the labels that they are to check."""
+    return [leak for run in runs for leak in [*fold_leaks(run), *(eval_leaks(run) if with_eval else ())]]
+
+
+def fold_leaks(run: Run) -> list[str]:
+    """Return the warnings about the validation rows of a run, with the leaks that it noted itself."""
+    trained = run.table[run.table["part"] != "eval"]
+    num_folds = trained.groupby("person")["fold"].nunique()
+    shared = set(num_folds.index[num_folds > 1]) & set(run.val_table["person"])
+    what = f"LEAK: {run.path.name} has {len(shared)} people in both training and validation"
+    notes = (run.metrics() or {}).get("notes")
+    noted = [str(note) for note in (notes if isinstance(notes, list) else ()) if str(note).startswith("LEAK")]
+    others = [f"{run.path.name}: {note}" for note in noted if not note.startswith("LEAK: split")]
+    return [f"{what}, so it may know their labels by heart"] * bool(shared) + others
+
+
+def eval_leaks(run: Run) -> list[str]:
+    """Return the warnings about the labelled evaluation rows of a run."""
+    trained, labelled = run.table[run.table["part"] != "eval"], run.eval_table.query("label >= 0")
+    is_pseudo = trained["id"].str.startswith("pseudo/")
+    people = set(trained.loc[~is_pseudo, "person"]) & set(labelled["person"])
+    pseudo = set(trained.loc[is_pseudo, "id"].str.removeprefix("pseudo/")) & set(labelled["id"])
+    who = f"LEAK: {run.path.name} was trained on images of {len(people)} people of the evaluation rows"
+    what = f"LEAK: {run.path.name} was trained on {len(pseudo)} of the evaluation images, with pseudo-labels"
+    return [who] * bool(people) + [what] * bool(pseudo)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maskcls.core.errors import DataError
+from maskcls.imaging.image_decoding import Image
 from maskcls.imaging.image_io import read_pixels
 from maskcls.imaging.resize import shrink_image
 from maskcls.system import console
@@ -35,10 +36,17 @@ def thumbnail(path: str, side: int = 200) -> str | None:
     import cv2
 
     try:
-        small = shrink_image(read_pixels(path), side)[..., ::-1]
-        return data_uri("jpeg", cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes())
+        return thumbnail_of(read_pixels(path), side)
     except (DataError, cv2.error):
         return None
+
+
+def thumbnail_of(image: Image, side: int) -> str:
+    """Return the data: URI of pixels, RGB, as a small JPEG."""
+    import cv2
+
+    small = shrink_image(image, side)[..., ::-1]
+    return data_uri("jpeg", cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes())
 
 
 def data_uri(kind: str, image: bytes) -> str:

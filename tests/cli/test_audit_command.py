@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from maskcls.cli import audit
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.data.assemble import assemble_table
+from maskcls.evaluation import audit_estimate
 from maskcls.storage.run import Run
 
 Call = Callable[..., str]
@@ -90,9 +92,89 @@ def test_a_run_without_its_images_has_a_page_without_pictures(call: Call, linked
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").unlink()
     root = next(line for line in text.splitlines() if line.strip().startswith("root:"))
-    (run / "config.yaml").write_text(text.replace(root, "  root: /nowhere/at/all"))
+    cache = next(line for line in text.splitlines() if line.startswith("cache_dir:"))
+    (run / "config.yaml").write_text(text.replace(root, "  root: /nowhere/at/all").replace(cache, "cache_dir: /nowhere"))
     assert "the page has no images" in call(f"run={run}", "precision=0")
     assert "no image" in Path("label_issues.html").read_text()
+
+
+def rewrite(run: Path, name: str, content: str) -> None:
+    """Replace a file of a run, a hard link to the shared run."""
+    (run / name).unlink()
+    (run / name).write_text(content)
+
+
+def test_changed_image_files_are_not_shown(call: Call, linked: tuple[list[str], Path], people: Path, tmp_path: Path) -> None:
+    _, run = linked
+    copy = shutil.copytree(people, tmp_path / "copy")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config |= {"cache_dir": str(tmp_path / "none"), "data": config["data"] | {"root": str(copy)}}
+    rewrite(run, "config.yaml", yaml.dump(config, sort_keys=False))
+    for file in copy.glob("train/images/*/*"):
+        file.write_bytes(file.read_bytes() + b"0")
+    assert "the page has no images" in call(f"run={run}", "precision=0")
+    assert "data:image/jpeg" not in Path("label_issues.html").read_text()
+
+
+def test_a_leak_is_on_terminal_and_page(call: Call, linked: tuple[list[str], Path]) -> None:
+    _, run = linked
+    assert "never saw them" in call(f"run={run}")
+    table = pd.read_csv(run / "table.csv", dtype=str, keep_default_na=False)
+    first = table.index[table["part"] == "train"][0]
+    twin = shutil.copytree(run, run.parent / "twin")
+    other = table.copy()
+    other.loc[first, "fold"] = str(1 - int(table.loc[first, "fold"]))
+    other.to_csv(twin / "table.csv", index=False)
+    evaluated = table.index[table["part"] == "eval"][0]
+    pseudo = table.loc[[evaluated]].assign(id="pseudo/" + table.loc[evaluated, "id"], part="extra", scored="False", fold="-1")
+    table.loc[evaluated + 1, "person"] = table.loc[first, "person"]
+    rewrite(run, "table.csv", pd.concat([table, pseudo]).to_csv(index=False))
+    printed = call(f"run={run},{twin}", "evaluation=true", "overwrite=true")
+    for text in (" ".join(printed.split()), Path("label_issues.html").read_text()):
+        assert "never saw them" not in text and "LEAK: twin has 1 people in both training and validation" in text
+        assert f"LEAK: {run.name} was trained on images of 1 people of the evaluation rows" in text
+        assert f"LEAK: {run.name} was trained on 1 of the evaluation images, with pseudo-labels" in text
+
+
+def test_a_search_that_finds_nothing_does_not_say_that_labels_are_right(
+    call: Call, linked: tuple[list[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_estimate, "LOWEST", 1.1)  # no posterior is worth a look
+    printed = " ".join(call(f"run={linked[1]}").split())
+    message = "No list reaches the precision 0.6: the search finds 0% of planted errors"
+    assert message in printed and "labels may still be wrong" in printed
+    page = Path("label_issues.html").read_text()
+    assert message in page and "No label is likely wrong" not in page and "probability of 1.00" not in page
+
+
+def test_evaluation_rows_without_labels_are_an_error(
+    call: Call, linked: tuple[list[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = linked
+    table = pd.read_csv(run / "table.csv", dtype=str, keep_default_na=False)
+    table.loc[table["part"] == "eval", ["label", "scored"]] = ["-1", "False"]
+    rewrite(run, "table.csv", table.to_csv(index=False))
+    assert "has no labelled evaluation rows" in refusal(call, capsys, f"run={run}", "evaluation=true")
+
+
+def test_a_list_begins_with_the_patches_that_the_run_has(
+    call: Call, linked: tuple[list[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = linked
+    person = pd.read_csv(run / "table.csv", dtype=str).query("part == 'train'").iloc[0]
+    new = ("male", "female")[int(person["label"]) // 3 % 2]
+    old = {"male": "female", "female": "male"}[new]
+    Path("r1.csv").write_text(f"person,photo,field,old,new\n{person['person']},,gender,{old},{new}\n{person['person']},,gender,{new},{old}\n")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["labels"]["patches"] = "r1.csv"
+    rewrite(run, "config.yaml", yaml.dump(config, sort_keys=False))
+    call(f"run={run}", "precision=1")
+    rows = pd.read_csv("label_issues.csv", dtype=str, keep_default_na=False)
+    assert rows.iloc[0][["person", "old", "new"]].tolist() == [person["person"], old, new]
+    assert (rows["source"] == "").sum() == 1, "a patch that the labels do not have is left out"
+    assert "earlier = [{" in Path("label_issues.html").read_text()
+    Path("r1.csv").unlink()
+    assert "labels.patches=r1.csv, which cannot be read. Put the file back" in refusal(call, capsys, f"run={run}")
 
 
 @pytest.mark.parametrize(

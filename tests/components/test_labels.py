@@ -17,7 +17,7 @@ from maskcls.components import labels
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core import table as table_module
-from maskcls.core.errors import ConfigError
+from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.table import AGE_COLUMNS, SCORING_COLUMNS, train_indices, train_labels, val_indices
 from maskcls.core.task import bin_age, encode
 from maskcls.data.assemble import assemble_table
@@ -212,6 +212,29 @@ def test_a_file_of_patches_mends_whom_it_names_by_short_and_whole_names(tmp_path
     changed = after[(after["label"] != given["label"])]
     assert changed["person"].value_counts().to_dict() == {"000001_male_Asian_20": 7, "b": 7, "000002_female_Asian_40": 1}
     assert after.loc[after["person"] == "b", "age"].eq(25).all() and set(after["label"][:7]) == {3, 9, 15}
+
+
+def test_ages_without_years_are_patched_by_their_class(tmp_path: Path) -> None:
+    given = table({"a": (0, 40), "b": (0, 70), "c": (1, 20), "d": (1, 25)}).assign(age=np.nan)
+    file = write_patches(
+        tmp_path / "issues.csv", "extended,a,,age,30-59,24,audit,1", "extended,b,,age,>=60,45,audit,1", "extended,c,,age,<30,66,audit,1",
+        "extended,d,,age,>=60,45,audit,1",
+    )  # fmt: skip
+    after, told = mended(given, file)
+    assert after.groupby("person")["label"].first().mod(3).tolist() == [0, 1, 2, 0]
+    assert told.startswith("labels: 21 images")
+
+
+def test_a_short_name_of_several_people_or_images_is_an_error(tmp_path: Path) -> None:
+    given = table({"anna_smith": (1, 20), "anna_jones": (1, 40)})
+    file = write_patches(tmp_path / "issues.csv", "extended,anna,,gender,female,male,audit,1")
+    with pytest.raises(DataError, match=r"person 'anna' is anna_jones, anna_smith\. Write the whole name"):
+        mended(given, file)
+    twin = given.iloc[[0]].assign(id="more/" + given["id"].iloc[0])
+    stem = Path(given["id"].iloc[0]).stem
+    file = write_patches(tmp_path / "issues.csv", f"extended,anna_smith,{stem},gender,female,male,audit,1")
+    with pytest.raises(DataError, match=rf"photo '{stem}' of person 'anna_smith' is more/.*, train/.*\. Write the image's id"):
+        mended(pd.concat([given, twin], ignore_index=True), file)
 
 
 def test_refused_rows_of_a_file_are_not_applied(tmp_path: Path) -> None:

@@ -9,18 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from audited_people import audited_people
 
-from maskcls.components.labels import apply_patches
+from maskcls.components.labels import apply_patches, read_patches
 from maskcls.core.errors import DataError
 from maskcls.core.table import PATCH_COLUMNS
+from maskcls.evaluation.label_issues import Suspicions
 from maskcls.evaluation.planted_errors import plant_errors
 from maskcls.reporting import audit
 from maskcls.reporting.audit import Flag
+
+EARLIER = dict(zip(PATCH_COLUMNS, ("extended", "z", "", "gender", "male", "female", "an earlier audit"), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,8 @@ def audited() -> tuple[pd.DataFrame, pd.DataFrame, list[Flag]]:
     truth, evidence = audited_people(120)
     wrong, _ = plant_errors(truth, {"mask": 3, "gender": 3, "age": 3}, np.random.default_rng(0))
     found = replace(evidence, table=wrong).suspicions()
-    return truth, wrong.assign(part="train", path=""), audit.list_flags(wrong, found, 0.3, "audit of a test")
+    wrong = wrong.assign(part="train", patchable=True)
+    return truth, wrong, audit.list_flags(wrong, found, 0.3, "audit of a test")
 
 
 def written(flags: list[Flag], path: Path) -> Path:
@@ -62,14 +65,73 @@ def test_applying_the_list_corrects_what_was_planted(audited: Any, tmp_path: Pat
     pd.testing.assert_frame_equal(again, mended)
 
 
-def test_names_are_short_where_they_are_clear_and_whole_where_not(audited: Any) -> None:
-    _, wrong, _ = audited
-    names = audit.short_names(wrong)
-    assert names["person"][0] == "000000" and set(names["photo"][:7]) == {*(f"mask{i}" for i in range(1, 6)), "incorrect_mask", "normal"}
-    twins = wrong.assign(person=wrong["person"].str.replace("000001_", "000000_"))
-    assert audit.short_names(twins)["person"][0] == twins["person"][0]
-    same = wrong.assign(id=wrong["id"].str.replace("mask2", "other/mask1"))
-    assert audit.short_names(same)["photo"][0] == same["id"][0]
+def gender_flag(table: pd.DataFrame, person: str) -> Flag:
+    """Return the flag of the gender of all images of a person."""
+    rows = np.flatnonzero(table["person"] == person)
+    part = Suspicions("gender", sorted(set(table["person"])), np.zeros(0), np.zeros(0), 0.0,
+                      pd.factorize(table["person"], sort=True)[0], 1 - table["gender"].to_numpy())  # fmt: skip
+    part = replace(part, evidence=np.where(np.array(part.persons) == person, 50.0, -50.0), other=np.ones(len(part.persons)), rate=0.5)
+    (flag,) = audit.list_flags(table, {"gender": part}, 0.9, "audit of a test")
+    assert flag.images == list(rows)
+    return flag
+
+
+@pytest.mark.parametrize("names", [("anna_smith", "anna_jones"), ("s", "s_2"), ("s_2", "s"), ("a_b_c", "a_b")])
+def test_only_the_flagged_person_is_changed_whoever_else_the_data_has(names: tuple[str, str], tmp_path: Path) -> None:
+    table, _ = audited_people(2)
+    first, second = table["person"].unique()
+    table["person"] = table["person"].map({first: names[0], second: names[1]})
+    table = table.assign(part="train", patchable=True)
+    scored = table[table["person"] == names[0]].reset_index(drop=True)
+    file = written([gender_flag(scored, names[0])], tmp_path / "issues.csv")
+    mended = apply_patches(table.copy(), str(file), lambda note: None)
+    assert set(mended.loc[mended["gender"] != table["gender"], "person"]) == {names[0]}
+
+
+def test_only_the_flagged_image_is_changed_whatever_other_images_are_called(audited: Any, tmp_path: Path) -> None:
+    _, wrong, flags = audited
+    flag = next(flag for flag in flags if flag.kind == "mask")
+    row = min(flag.changed)
+    twin = wrong.iloc[[row]].assign(id=wrong["id"][row].replace("/images/", "/images/more/"))
+    table = pd.concat([wrong, twin], ignore_index=True)
+    mended = apply_patches(table.copy(), str(written([flag], tmp_path / "issues.csv")), lambda note: None)
+    assert set(np.flatnonzero(mended["mask"] != table["mask"])) == flag.changed
+
+
+def test_a_flag_is_left_out_only_if_all_of_its_changes_are_refused(audited: Any, tmp_path: Path) -> None:
+    *_, flags = audited
+    swap = next(flag for flag in flags if flag.kind == "mask" and len(flag.patches) > 1)
+    text = audit.format_issues([replace(swap, patches=swap.patches[:1])])
+    (tmp_path / "a.csv").write_text(text)
+    assert not swap.keys <= audit.read_refused(tmp_path / "a.csv")
+    first = swap.patches[0]
+    other = next(word for word in ("worn", "incorrect", "none") if word not in (first["old"], first["new"]))
+    changed = replace(swap, patches=[first | {"new": other}])
+    assert not changed.keys & audit.read_refused(tmp_path / "a.csv"), "another suggestion is another flag"
+    age = next(flag for flag in flags if flag.kind == "age").patches[0]
+    years = int(age["new"])
+    near = replace(swap, patches=[age | {"new": str(years + (1 if years in (0, 30, 60) else -1))}])
+    assert near.keys == {audit.key_of(age)}, "years of one class are one suggestion"
+
+
+@pytest.mark.parametrize("word", ["Refused", "REFUSED", "refused", "refuse", "no", "Accepted", ""])
+def test_a_decision_counts_in_any_case_and_an_unknown_word_is_named(word: str, audited: Any, tmp_path: Path) -> None:
+    *_, flags = audited
+    rows = pd.read_csv(written(flags, tmp_path / "a.csv"), dtype=str, keep_default_na=False)
+    rows.assign(decision=word).to_csv(tmp_path / "b.csv", index=False)
+    for read in (audit.read_refused, lambda path: set(read_patches(str(path))["person"])):
+        if word in ("refuse", "no"):
+            with pytest.raises(DataError, match=rf"b\.csv line 2: unknown decision '{word}'"):
+                read(tmp_path / "b.csv")
+        else:
+            is_empty = (word.lower() == "refused") == (read is not audit.read_refused)
+            assert (not read(tmp_path / "b.csv")) == is_empty
+
+
+def test_flags_of_evaluation_rows_are_not_in_the_list(audited: Any) -> None:
+    *_, flags = audited
+    found = [replace(flag, patches=[patch | {"part": "eval"} for patch in flag.patches]) for flag in flags[:1]]
+    assert audit.format_issues([*found, *flags[1:]]) == audit.format_issues(flags[1:])
 
 
 def test_refused_flags_are_read_back_and_accepted_ones_are_not(audited: Any, tmp_path: Path) -> None:
@@ -78,7 +140,7 @@ def test_refused_flags_are_read_back_and_accepted_ones_are_not(audited: Any, tmp
     decisions = ["refused" if i % 2 else "accepted" for i in range(len(rows))]
     rows.assign(decision=decisions).to_csv(tmp_path / "b.csv", index=False)
     refused = audit.read_refused(tmp_path / "b.csv")
-    assert refused == {tuple(row) for row in rows.loc[1::2, list(audit.KEY)].to_numpy()}
+    assert refused == {audit.key_of(row) for row in rows.loc[1::2].to_dict("records")}
     assert audit.read_refused(tmp_path / "a.csv") == set().union(*(flag.keys for flag in flags))
 
 
@@ -93,13 +155,12 @@ def test_a_broken_file_of_decisions_is_named(text: str, tmp_path: Path) -> None:
 def page(audited: Any, tmp_path: Path) -> Path:
     """Return the page of the flags, with one readable image for all and a hostile name."""
     _, wrong, flags = audited
-    cv2.imwrite(str(tmp_path / "face.png"), np.full((20, 16, 3), 128, np.uint8))
-    table = wrong.assign(path=str(tmp_path / "face.png"))
-    table.loc[flags[0].images[0], "path"] = str(tmp_path / "lost.png")
+    table, lost = wrong.copy(), wrong["id"][flags[0].images[0]]
+    images = audit.read_thumbnails(table, flags, lambda name: None if name == lost else np.full((20, 16, 3), 128, np.uint8))
     table.loc[flags[0].images, "person"] = "</script><b>\x1b[1m"
     expected = np.full(len(table), 40.0)
     path = tmp_path / "label_issues.html"
-    path.write_text(audit.format_page("Labels of a-1", table, flags, [["mask", "9", "3", "3", "1", "1"]], ["a fact"], expected))
+    path.write_text(audit.format_page("Labels of a-1", table, flags, [["mask", "9", "3", "3", "1", "1"]], ["a fact"], expected, images, [EARLIER]))
     return path
 
 
@@ -142,14 +203,16 @@ def test_clicks_and_keys_decide_are_remembered_and_are_downloaded(page: Path, au
     assert "1 accepted, 2 refused" in tab.inner_text("#count")
     tab.select_option("#kind", "open")
     assert cards.locator("visible=true").count() == len(flags) - 3
-    texts = {}
+    texts, names = {}, []
     for button in ("issues", "decisions"):
         with tab.expect_download() as download:
             tab.click(f"#{button}")
+        names.append(download.value.suggested_filename)
         texts[button] = Path(download.value.path()).read_text()
-    assert texts["issues"] == audit.format_issues(flags[:1])
+    assert texts["issues"] == audit.format_issues(flags[:1], [EARLIER])
     (tmp_path / "label_decisions.csv").write_text(texts["decisions"])
     refused = audit.read_refused(tmp_path / "label_decisions.csv")
     assert refused == flags[1].keys | flags[2].keys
     assert tab.evaluate("document.documentElement.scrollWidth") <= 400
+    assert names == ["label_accepted.csv", "label_decisions.csv"] and texts["decisions"].count(",accepted\n") == 1 + len(flags[0].patches)
     assert faults == []
