@@ -108,11 +108,13 @@ def test_changed_image_files_are_not_shown(call: Call, linked: tuple[list[str], 
     _, run = linked
     copy = shutil.copytree(people, tmp_path / "copy")
     config = yaml.safe_load((run / "config.yaml").read_text())
-    config |= {"cache_dir": str(tmp_path / "none"), "data": config["data"] | {"root": str(copy)}}
+    config |= {"cache_dir": str(tmp_path / "none"), "data": {"name": "competition", "root": str(copy)}}
     rewrite(run, "config.yaml", yaml.dump(config, sort_keys=False))
+    call(f"run={run}", "precision=0")
+    assert "data:image/jpeg" in Path("label_issues.html").read_text()
     for file in copy.glob("train/images/*/*"):
         file.write_bytes(file.read_bytes() + b"0")
-    assert "the page has no images" in call(f"run={run}", "precision=0")
+    assert "the page has no images" in call(f"run={run}", "precision=0", "overwrite=true")
     assert "data:image/jpeg" not in Path("label_issues.html").read_text()
 
 
