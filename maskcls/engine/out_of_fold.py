@@ -20,6 +20,7 @@ from maskcls.engine.reliability import measure_reliability
 from maskcls.evaluation.error_analysis import age_error
 from maskcls.evaluation.metrics import class_report, compute_scores, confusion_counts, mean_std
 from maskcls.evaluation.stacking import Doubles, decide
+from maskcls.evaluation.temperature import SINGLE_TEMPERATURES
 from maskcls.reporting.summary import CONCLUDED
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.run import Run
@@ -78,6 +79,9 @@ def summarize(experiment: Experiment, notes: Sequence[str]) -> dict[str, Any]:
         plain_scores = {"oof": compute_scores(labels, plain) | size, "eval": score_eval(table, evaluation)}
         decided = {"decision": {"bias": bias.tolist(), "plain": plain_scores}}
     notes = [*notes, *filter(None, [decision.note]), *conclusion_notes(fold_rows, experiment.cfg.epochs)]
+    if run.trained_on_eval and len(evaluation) > 1:
+        what = f"calibration: pseudo={experiment.cfg.pseudo.name} trained on the evaluation images"
+        notes.append(f"{what}: {SINGLE_TEMPERATURES}")
     axes = experiment.cfg.head.build().axes
     return {
         "run": run.id, "folds": fold_rows, "folds_mean": mean_over_folds(fold_rows),
@@ -85,7 +89,7 @@ def summarize(experiment: Experiment, notes: Sequence[str]) -> dict[str, Any]:
         "eval": score_eval(table, evaluation, bias), "people_on_both_sides": count_split_people(table),
         "select": experiment.cfg.select, "notes": notes, **decided,
         "per_class": class_report(labels, probs), "confusion": confusion_counts(labels, probs).tolist(),
-        **measure_reliability(table, rows, plain, probs, evaluation, bias, axes),
+        **measure_reliability(table, rows, plain, probs, evaluation, bias, axes, run.trained_on_eval),
     }  # fmt: skip
 
 

@@ -11,7 +11,13 @@ import pandas as pd
 from maskcls.core.table import GROUP_PREFIX, eval_indices, group_columns
 from maskcls.core.task import CLASSES, FloatArray, IntArray
 from maskcls.evaluation.calibration import compare_calibration, reliability
-from maskcls.evaluation.conformal import DEFAULT_COVERAGE, ConformalSets, PersonScores, leave_one_out_p_values
+from maskcls.evaluation.conformal import (
+    DEFAULT_COVERAGE,
+    ConformalSets,
+    PersonScores,
+    choose_classes,
+    leave_one_out_p_values,
+)
 from maskcls.evaluation.fairness import group_scores
 from maskcls.evaluation.intervals import mean_interval
 from maskcls.evaluation.stacking import Doubles, decide
@@ -27,22 +33,23 @@ Covered = npt.NDArray[np.bool_]  # (N,): True where a prediction set has the cla
 
 def measure_reliability(
     table: pd.DataFrame, rows: pd.DataFrame, plain: FloatArray, probs: FloatArray, evaluation: npt.NDArray[Any],
-    bias: Doubles | None, axes: Axes,
+    bias: Doubles | None, axes: Axes, has_trained_eval: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the closing metrics `calibration` (None with one person), `sets` and `groups`.
 
     `rows` of the table are predicted out of fold, with probabilities `plain` and, after the run's decision, `probs`
     (N, 18); `evaluation` (folds, M, 18 or more) are the folds' predictions of the evaluation rows, before it.
+    `has_trained_eval`: the folds were trained on evaluation rows, as with pseudo-labels.
     """
     folds = evaluation[..., : len(CLASSES)].astype(np.float32)
-    sets, covered = measure_sets(table, rows, plain, folds)
+    sets, covered = measure_sets(table, rows, plain, folds, probs.argmax(1), decide(folds.mean(0), bias).argmax(1))
     columns = {name.removeprefix(GROUP_PREFIX): rows[name].tolist() for name in group_columns(rows)}
     persons = rows["person"].tolist()
     groups = group_scores(rows["label"].to_numpy(), probs, covered, persons, columns)
-    return {
-        "calibration": measure_calibration(table, rows, probs, folds, bias, axes) if len(set(persons)) > 1 else None,
-        "sets": sets, "groups": groups,
-    }  # fmt: skip
+    calibration = (
+        measure_calibration(table, rows, probs, folds, bias, axes, has_trained_eval) if len(set(persons)) > 1 else None
+    )
+    return {"calibration": calibration, "sets": sets, "groups": groups}
 
 
 def labelled_eval(table: pd.DataFrame) -> tuple[Covered, IntArray, list[str]]:
@@ -53,17 +60,20 @@ def labelled_eval(table: pd.DataFrame) -> tuple[Covered, IntArray, list[str]]:
 
 
 def measure_calibration(
-    table: pd.DataFrame, rows: pd.DataFrame, probs: FloatArray, folds: FloatArray, bias: Doubles | None, axes: Axes
-) -> dict[str, Any]:
+    table: pd.DataFrame, rows: pd.DataFrame, probs: FloatArray, folds: FloatArray, bias: Doubles | None, axes: Axes,
+    has_trained_eval: bool,
+) -> dict[str, Any]:  # fmt: skip
     """Return temperatures, and log loss and calibration error before and after, with intervals over people.
 
-    Out of fold, temperatures are cross-fitted by person; the evaluation set is calibrated as new photos are.
+    Out of fold, temperatures are cross-fitted by person; the evaluation set is calibrated as new photos are. The folds
+    agree on images that they were trained on, which so do not tell how the mean of the folds differs from one.
     """
     labels, persons = rows["label"].to_numpy(), rows["person"].tolist()
     after = cross_fit_temperatures(probs, labels, persons, axes)
     decided, mean = decide(folds, bias), decide(folds.mean(0), bias)
     single = fit_temperatures(probs, labels, axes)
-    new = fit_mean_temperatures(probs, labels, axes, decided, mean) if len(folds) > 1 and folds.shape[1] else single
+    has_new = len(folds) > 1 and folds.shape[1] > 0 and not has_trained_eval
+    new = fit_mean_temperatures(probs, labels, axes, decided, mean) if has_new else single
     has_label, truth, people = labelled_eval(table)
     return {
         "temperatures": single.to_dict(), "mean_temperatures": new.to_dict(),
@@ -74,25 +84,26 @@ def measure_calibration(
 
 
 def measure_sets(
-    table: pd.DataFrame, rows: pd.DataFrame, plain: FloatArray, folds: FloatArray
+    table: pd.DataFrame, rows: pd.DataFrame, plain: FloatArray, folds: FloatArray, preds: IntArray, eval_preds: IntArray
 ) -> tuple[dict[str, Any], Covered]:
     """Return coverage and size of the prediction sets, and which out-of-fold rows (N,) the sets cover.
 
-    A row's set is made from the scores of the other people of its fold, an evaluation row's from all people.
+    A row's set is made from the scores of the other people of its fold, an evaluation row's from all people. The
+    predicted classes, `preds` (N,) and `eval_preds` (M,), are always in their sets.
     """
-    labels, persons, alpha = rows["label"].to_numpy(), rows["person"].to_numpy(object), 1 - DEFAULT_COVERAGE
+    labels, persons = rows["label"].to_numpy(), rows["person"].to_numpy(object)
     covered, sizes, scores = np.zeros(len(rows), bool), np.zeros(len(rows)), []
     for k in range(len(folds)):
         inside = (rows["fold"] == k).to_numpy()
         part = plain[inside], labels[inside], persons[inside].tolist()
         scores.append(PersonScores.of(*part))
-        sets = ConformalSets((scores[-1],)).predict(part[0][None], DEFAULT_COVERAGE)
-        covered[inside] = (leave_one_out_p_values(*part) > alpha) | (part[0].argmax(1) == part[1])
+        sets = choose_classes(leave_one_out_p_values(*part), DEFAULT_COVERAGE, preds[inside])
+        covered[inside] = sets[np.arange(len(sets)), part[1]]
         sizes[inside] = sets.sum(1)
     has_label, truth, people = labelled_eval(table)
     result = {"coverage": DEFAULT_COVERAGE, "oof": describe_sets(covered, sizes, persons.tolist()), "eval": None}
     if len(truth):
-        sets = ConformalSets(tuple(scores)).predict(folds[:, has_label], DEFAULT_COVERAGE)
+        sets = ConformalSets(tuple(scores)).predict(folds[:, has_label], DEFAULT_COVERAGE, eval_preds[has_label])
         result["eval"] = describe_sets(sets[np.arange(len(truth)), truth], sets.sum(1), people)
     return result, covered
 

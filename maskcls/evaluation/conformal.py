@@ -67,14 +67,14 @@ class ConformalSets:
         weight = np.sum([fold.weight_above(scores) for fold, scores in pairs], axis=0)
         return (weight + 1) / (sum(fold.num_people for fold in self.folds) + 1)
 
-    def predict(self, probs: FloatArray, coverage: float) -> Sets:
-        """Return the sets from each fold's probabilities (K, N, classes); the best class of the mean is always in it.
+    def predict(self, probs: FloatArray, coverage: float, preds: IntArray | None = None) -> Sets:
+        """Return the sets from each fold's probabilities (K, N, classes); the predicted class is always in it.
 
-        ConfigError for a coverage outside (0, 1).
+        `preds` (N,) are the predicted classes, by default the best ones of the mean. ConfigError for a coverage
+        outside (0, 1).
         """
-        sets = self.p_values(probs) > 1 - check_coverage(coverage) + ROUNDING
-        sets[np.arange(len(sets)), probs.mean(0).argmax(1)] = True
-        return sets
+        check_coverage(coverage)
+        return choose_classes(self.p_values(probs), coverage, probs.mean(0).argmax(1) if preds is None else preds)
 
 
 def check_coverage(coverage: float) -> float:
@@ -84,10 +84,21 @@ def check_coverage(coverage: float) -> float:
     return coverage
 
 
+def choose_classes(p_values: Doubles, coverage: float, preds: IntArray) -> Sets:
+    """Return the sets (N, classes) of the classes with a large enough p-value, and of the predicted class (N,)."""
+    sets = p_values > 1 - coverage + ROUNDING
+    sets[np.arange(len(sets)), preds] = True
+    return sets
+
+
 def leave_one_out_p_values(probs: FloatArray, labels: IntArray, person_ids: Sequence[str]) -> Doubles:
-    """Return the conformal p-value of each label (N,) by the scores of one model's other people."""
-    scores = 1 - probs[np.arange(len(labels)), labels].astype(np.float64)
+    """Return the conformal p-value of each class, (N, classes), by the scores of one model's other people."""
     everyone = PersonScores.of(probs, labels, person_ids)
-    own = pd.Series(scores).groupby(np.asarray(person_ids, dtype=object))
-    own_weight = own.rank(method="max", ascending=False) / own.transform("size")  # share of own scores as large
-    return np.asarray(everyone.weight_above(scores) - own_weight.to_numpy() + 1) / everyone.num_people
+    positions = np.searchsorted(everyone.scores, 1 - probs.astype(np.float64), side="left")
+    codes = pd.factorize(np.asarray(person_ids, dtype=object))[0]
+    keys = codes[:, None] * (len(codes) + 1) + positions  # ordered by person, then by score
+    own = np.sort(keys[np.arange(len(labels)), labels])
+    sizes = np.bincount(codes)
+    num_own = sizes.cumsum()[codes][:, None] - np.searchsorted(own, keys, side="left")  # own scores as large
+    weight = everyone.weights[positions] - num_own / sizes[codes][:, None]
+    return np.asarray((weight + 1) / everyone.num_people)

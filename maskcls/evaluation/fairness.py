@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ Sums = npt.NDArray[np.float64]
 NUM_CLASSES, NUM_OTHERS = len(CLASSES), SHAPE[1] * SHAPE[2]  # all, and those of gender × age
 NUM_PERMUTATIONS, MIN_PERMUTATIONS = 1999, 199
 MAX_WORK = 4_000_000  # people × permutations; more people have fewer permutations
+SIGNIFICANCE = 0.05  # of all gaps together: of one, this / the number of gaps
 GENDER_AGE = "gender × age"
 LARGER_IS_BETTER = {"f1": True, "accuracy": True, "calibration_error": False, "covered": True}
 
@@ -51,6 +52,11 @@ class PersonGroups:
     def num_people(self) -> IntArray:
         """The number of people in each group, (groups,)."""
         return np.bincount(self.codes, minlength=len(self.names))
+
+    @property
+    def comparable(self) -> PersonGroups:
+        """The groups with enough people."""
+        return self.select(np.flatnonzero(self.num_people >= MIN_PEOPLE))
 
     def select(self, indices: IntArray) -> PersonGroups:
         """Return the groups at some positions, ascending."""
@@ -121,27 +127,38 @@ def group_scores(
     is_own = labels % NUM_OTHERS == preds % NUM_OTHERS
     own = score_terms(labels // NUM_OTHERS, np.where(is_own, preds // NUM_OTHERS, SHAPE[0]), labels, probs, covered)
     names = [f"{g} {a}" for g in GENDERS for a in AGES]
-    result = describe_groups(GENDER_AGE, PersonGroups.of(own, [names[i] for i in labels % NUM_OTHERS], person_ids))
-    results = [result | {"rows": sorted(result["rows"], key=lambda row: names.index(row["value"]))}]
-    terms = score_terms(labels, preds, labels, probs, covered)
+    parts = {GENDER_AGE: PersonGroups.of(own, [names[i] for i in labels % NUM_OTHERS], person_ids)}
+    terms, unknown = score_terms(labels, preds, labels, probs, covered), {}
     for column, values in columns.items():
         known = np.array([value != "" for value in values], bool)
         if not known.any():
             continue
-        groups = PersonGroups.of(terms[known], np.asarray(values, dtype=object)[known].tolist(),
-                                 persons[known].tolist(), (labels % NUM_OTHERS)[known])  # fmt: skip
-        results.append(describe_groups(column, groups) | {"unknown": int((~known).sum())})
+        parts[column] = PersonGroups.of(terms[known], np.asarray(values, dtype=object)[known].tolist(),
+                                        persons[known].tolist(), (labels % NUM_OTHERS)[known])  # fmt: skip
+        unknown[column] = {"unknown": int((~known).sum())}
+    count = required_permutations(parts.values())
+    results = [describe_groups(column, groups, count) | unknown.get(column, {}) for column, groups in parts.items()]
+    results[0]["rows"].sort(key=lambda row: names.index(row["value"]))
     return results
 
 
-def describe_groups(column: str, groups: PersonGroups) -> dict[str, Any]:
+def required_permutations(parts: Iterable[PersonGroups]) -> int:
+    """Return the smallest number of permutations with which the gap of any score can be significant.
+
+    The smallest p is 1 / (1 + permutations), and must be well below 0.05 / the number of gaps.
+    """
+    num_gaps = len(LARGER_IS_BETTER) * sum(len(groups.comparable.names) > 1 for groups in parts)
+    return max(MIN_PERMUTATIONS, 2 * round(num_gaps / SIGNIFICANCE))
+
+
+def describe_groups(column: str, groups: PersonGroups, min_permutations: int) -> dict[str, Any]:
     """Return a row of scores with intervals for each group, and the largest gap of each score.
 
     Groups with fewer than 20 people have no intervals and are not compared.
     """
     return {
         "column": column, "rows": [describe_group(groups, i) for i in range(len(groups.names))],
-        "gaps": largest_gaps(groups.select(np.flatnonzero(groups.num_people >= MIN_PEOPLE))),
+        "gaps": largest_gaps(groups.comparable, min_permutations),
     }  # fmt: skip
 
 
@@ -163,7 +180,7 @@ def score_statistic(name: str) -> Any:
     return lambda totals: scores_of_totals(totals)[name]
 
 
-def largest_gaps(groups: PersonGroups) -> dict[str, dict[str, Any]]:
+def largest_gaps(groups: PersonGroups, min_permutations: int) -> dict[str, dict[str, Any]]:
     """Return the best and the worst group by each score, their gap, and how often chance has one as large.
 
     `p` is the share of permutations of the groups among people, within the strata, whose largest gap is at least as
@@ -172,7 +189,7 @@ def largest_gaps(groups: PersonGroups) -> dict[str, dict[str, Any]]:
     if len(groups.names) < 2:
         return {}
     num_groups, rng = len(groups.names), np.random.default_rng(0)
-    count = max(MIN_PERMUTATIONS, min(NUM_PERMUTATIONS, MAX_WORK // len(groups.codes)))
+    count = max(min_permutations, min(NUM_PERMUTATIONS, MAX_WORK // len(groups.codes)))
     draws = scores_of_totals(np.concatenate([groups.totals(groups.permuted_codes(rng)) for _ in range(count)]))
     gaps = {}
     for name, values in scores_of_totals(groups.totals(groups.codes)).items():

@@ -25,11 +25,17 @@ class PhotoAnswer:
     probs: FloatArray
     attention: FloatArray | None = None
     note: str = ""
+    pred: int | None = None  # the predicted class, if it is not the most probable one, as after a calibration
+
+    @property
+    def best(self) -> int:
+        """The predicted class: the most probable one, before a calibration."""
+        return int(self.probs.argmax()) if self.pred is None else self.pred
 
     @property
     def name(self) -> str:
-        """The most probable class."""
-        return CLASSES[int(self.probs.argmax())]
+        """The name of the predicted class."""
+        return CLASSES[self.best]
 
     @property
     def attributes(self) -> dict[str, dict[str, float]]:
@@ -45,7 +51,7 @@ class PhotoAnswer:
 
     def __repr__(self) -> str:
         """Return the class and a bar for each value of each attribute."""
-        lines = [f"{self.name} ({self.probs.max():.0%})"]
+        lines = [f"{self.name} ({self.probs[self.best]:.0%})"]
         for name, values in self.attributes.items():
             for value, prob in values.items():
                 lines.append(f"{name:<7}{value:<10}{'█' * round(BAR * prob):<{BAR}} {prob:6.1%}")

@@ -102,7 +102,8 @@ class Predictor:
         """Return the classes that each image may have, most probable first, of a finished run.
 
         The set of a random image of a new person has its class with about the probability `coverage` or a larger one
-        (see evaluation.conformal). ConfigError for a coverage outside (0, 1), and without a finished run.
+        (see evaluation.conformal). The first class is the predicted one, with the run's decision. ConfigError for a
+        coverage outside (0, 1), and without a finished run.
         """
         check_coverage(coverage)
         if self.conformal is None:
@@ -110,9 +111,11 @@ class Predictor:
         pixels = self.crop_images(images)
         if pixels is None:
             return []
-        folds = self.predict_folds(pixels)[..., : len(CLASSES)].astype(np.float32)
-        order, names = np.argsort(-folds.mean(0), axis=1, kind="stable"), np.array(CLASSES)
-        pairs = zip(order, self.conformal.predict(folds, coverage), strict=True)
+        folds = self.predict_folds(pixels)
+        decided, names = self.decide_mean(np.arange(len(pixels)).astype(str), folds), np.array(CLASSES)
+        order = np.argsort(-decided.probs, axis=1, kind="stable")
+        sets = self.conformal.predict(folds[..., : len(CLASSES)].astype(np.float32), coverage, decided.preds)
+        pairs = zip(order, sets, strict=True)
         return [tuple(names[ranked[inside[ranked]]].tolist()) for ranked, inside in pairs]
 
     def crop_images(self, images: ImageInput | Iterable[ImageInput]) -> Pixels | None:
@@ -131,7 +134,8 @@ class Predictor:
         """Return the answer to one image; a notebook shows it with a thumbnail, the crop and a bar for each value."""
         photo = as_image(image, 0)
         crop = self.crop_photo(photo)
-        return PhotoAnswer(photo, crop, self.predict_pixels(crop[None])[0])
+        answer = self.predict_rows(np.array(["0"]), crop[None])
+        return PhotoAnswer(photo, crop, answer.probs[0], pred=int(answer.preds[0]))
 
     def predict_proba(self, images: ImageInput | Iterable[ImageInput]) -> FloatArray:
         """Return the probabilities (N, 18), like calling the model; the name is scikit-learn's."""
@@ -150,9 +154,13 @@ class Predictor:
 
     def predict_rows(self, ids: npt.NDArray[np.str_], pixels: Pixels) -> Predictions:
         """Return the mean predictions of the folds for cropped images with ids, with the run's bias."""
-        mean = Predictions.of_columns(ids, self.predict_folds(pixels).mean(0))
-        decided = replace(mean, probs=decide(mean.probs, self.source.bias))
+        decided = self.decide_mean(ids, self.predict_folds(pixels))
         return decided.calibrate(self.temperatures.apply) if self.temperatures else decided
+
+    def decide_mean(self, ids: npt.NDArray[np.str_], folds: npt.NDArray[np.float64]) -> Predictions:
+        """Return the mean of the folds' columns (folds, N, 18 or 20) for images with ids, with the run's bias."""
+        mean = Predictions.of_columns(ids, folds.mean(0))
+        return replace(mean, probs=decide(mean.probs, self.source.bias))
 
     def predict_folds(self, pixels: Pixels) -> npt.NDArray[np.float64]:
         """Return the heads' columns of each fold for cropped images, (folds, N, 18), or (folds, N, 20) with ages."""
@@ -190,7 +198,7 @@ class Predictor:
 def load(run: str | Path, runs_dir: str | Path = "runs", calibrated: bool = False) -> Predictor:
     """Return the predictor of a run, a fold's folder or a checkpoint, on the GPU if there is one.
 
-    `calibrated` applies temperatures to its probabilities; ConfigError unless it is a finished run.
+    `calibrated` applies temperatures to its probabilities, not to expected ages; ConfigError without a finished run.
     """
     model = open_model(run, runs_dir)
     if model.note:

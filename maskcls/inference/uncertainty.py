@@ -8,11 +8,19 @@ import numpy as np
 
 from maskcls.core.errors import ConfigError
 from maskcls.core.table import content_differs, num_folds
-from maskcls.core.task import FloatArray
+from maskcls.core.task import CLASSES, FloatArray
 from maskcls.evaluation.conformal import ConformalSets, PersonScores
 from maskcls.evaluation.stacking import decide
-from maskcls.evaluation.temperature import JOINT, Axes, Temperatures, fit_mean_temperatures, fit_temperatures
+from maskcls.evaluation.temperature import (
+    JOINT,
+    SINGLE_TEMPERATURES,
+    Axes,
+    Temperatures,
+    fit_mean_temperatures,
+    fit_temperatures,
+)
 from maskcls.inference.run_components import restore_component
+from maskcls.reporting.summary import leak_notes
 from maskcls.storage.run import Run
 from maskcls.storage.trained_model import TrainedModel
 from maskcls.system import console
@@ -29,15 +37,23 @@ def finished_runs(models: Sequence[TrainedModel], option: str) -> list[Run]:
     return [model.run for model in models if model.run]
 
 
+def warn_of_leaks(runs: Sequence[Run], option: str) -> None:
+    """Print for each run whose scores out of fold are, or may be, too high that what is made from them is too sure."""
+    for run in runs:
+        for note in leak_notes(run.metrics() or {}):
+            console.info(f"{note}; {option} of {run.id} comes from these scores, too sure of new people", "bold red")
+
+
 def fit_calibration(
     models: Sequence[TrainedModel], option: str, oof: FloatArray | None = None, combine: Combine | None = None
 ) -> Temperatures:
     """Return the temperatures for new photos of one model, or of several with an ensemble's out-of-fold rows (N, 18).
 
     The heads are those of the models, or one of 18 classes if they differ. Without an evaluation set, of which no label
-    is used, the temperatures are those of single folds.
+    is used, or if it was trained on, the temperatures are those of single folds.
     """
     runs = finished_runs(models, option)
+    warn_of_leaks(runs, option)
     rows, join = runs[0].val_table, combine or (lambda members: members[0])
     labels, ids = rows["label"].to_numpy(np.int64), rows["id"].tolist()
     probs = runs[0].predictions("oof").select(ids) if oof is None else oof
@@ -50,6 +66,8 @@ def fit_calibration(
         found = fit_mean_temperatures(probs, labels, axes, folds, mean)
     values = ", ".join(f"{name} {value:.2f}" for name, value in found.to_dict().items())
     console.info(f"{option}: temperatures {values}, from {len(rows)} images of {rows['person'].nunique()} people")
+    if any(restore_component(model, "head").build().num_columns > len(CLASSES) for model in models):
+        console.info(f"{option}: expected ages in years stay as they are; the probabilities of age classes change")
     return found
 
 
@@ -60,14 +78,17 @@ def common_axes(models: Sequence[TrainedModel]) -> Axes:
 
 
 def predict_eval_folds(runs: Sequence[Run], join: Combine) -> FloatArray | None:
-    """Return the combined predictions of each fold for the evaluation set, (K, M, 18); None with one fold, or without
-    an evaluation set that the runs share."""
+    """Return the combined predictions of each fold for the evaluation set, (K, M, 18); None with one fold, without an
+    evaluation set that the runs share, or if a run was trained on it."""
     count, first = num_folds(runs[0].table), runs[0].eval_table
     if count == 1:
         return None
     if first.empty or not all(has_same_eval(runs[0], run) for run in runs[1:]):
         what = "no evaluation set that the runs share" if len(runs) > 1 else f"{runs[0].id} has no evaluation set"
-        console.info(f"{what}: the temperatures are those of single folds, and their mean is less confident", "yellow")
+        console.info(f"{what}: {SINGLE_TEMPERATURES}", "yellow")
+        return None
+    if trained := [run.id for run in runs if run.trained_on_eval]:
+        console.info(f"{trained[0]} trained on its evaluation images: {SINGLE_TEMPERATURES}", "yellow")
         return None
     images = first["id"].tolist()
     return np.stack([join(np.stack([decided_eval(run, k, images) for run in runs])) for k in range(count)])
@@ -88,7 +109,8 @@ def decided_eval(run: Run, k: int | None, ids: Sequence[str]) -> FloatArray:
 
 def build_sets(model: TrainedModel) -> ConformalSets:
     """Return the prediction sets of a finished run, from its folds' predictions without a decision."""
-    (run,) = finished_runs([model], "sets")
+    (run,) = runs = finished_runs([model], "sets")
+    warn_of_leaks(runs, "sets")
     table, folds = run.table.set_index("id"), []
     for k in range(num_folds(run.table)):
         val = run.fold_predictions(k).val

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from maskcls.evaluation.fairness import SIGNIFICANCE
 from maskcls.evaluation.intervals import MIN_PEOPLE
 from maskcls.storage.run import Run
 
 Numbers = Mapping[str, Any]
 VIEWS = {"class": "18 classes", "mask": "mask", "gender": "gender", "age": "age class"}
 GROUP_HEADS = {"f1": "F1", "accuracy": "accuracy", "calibration_error": "calibration error", "covered": "in its set"}
-SIGNIFICANCE = 0.05
 
 
 def reliability_context(metrics: Numbers) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from maskcls.reporting.summary import (
     Numbers,
     age_note,
     format_score,
+    leak_notes,
     leak_warning,
     score_names,
     summary_rows,
@@ -77,7 +78,7 @@ def render_report(run: Run, metrics: Numbers, table: pd.DataFrame, oof: pd.DataF
         "epochs": len(run.history()),
         "unlabelled": int((table["part"] == "eval").sum()),
     }
-    values |= reliability_context(metrics)
+    values |= reliability_context(metrics) | {"leaks": list(leak_notes(metrics))}
     return render_template("run_report.html.j2", values, score=format_score)
 
 

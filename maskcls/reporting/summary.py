@@ -27,11 +27,9 @@ def print_summary(run: Run, metrics: Numbers) -> None:
     console.print_table("", head, rows)
     if note := age_note(metrics):
         console.info(note)
-    if num_split_people := metrics["people_on_both_sides"]:
-        console.info(f"LEAK: {leak_warning(num_split_people)}", "bold red")
+    for note in leak_notes(metrics):
+        console.info(note, "bold red")
     for note in metrics.get("notes", ()):
-        if note.startswith("LEAK") and not note.startswith("LEAK: split"):  # already printed above
-            console.info(note, "bold red")
         if note.startswith(CONCLUDED):
             console.info(note, "bold yellow")
         if note.startswith("decision="):
@@ -50,6 +48,15 @@ def print_conclusions(runs: Iterable[Run]) -> None:
         for note in notes if isinstance(notes, list) else ():
             if isinstance(note, str) and note.startswith(CONCLUDED):
                 console.info(f"{run.id}: {note}", "bold yellow")
+
+
+def leak_notes(metrics: Numbers) -> Iterator[str]:
+    """Yield the warnings of a run whose scores are, or may be, too high, each beginning with LEAK."""
+    if num_split_people := metrics.get("people_on_both_sides"):
+        yield f"LEAK: {leak_warning(num_split_people)}"
+    for note in metrics.get("notes") or ():
+        if note.startswith("LEAK") and not note.startswith("LEAK: split"):  # said above
+            yield note
 
 
 def leak_warning(num_split_people: int) -> str:

@@ -119,6 +119,12 @@ class Run(RunPaths):
         decision = (self.metrics() or {}).get("decision")
         return decision and decision["bias"]
 
+    @property
+    def trained_on_eval(self) -> bool:
+        """True if the run was trained on its evaluation images, with pseudo-labels; runs of older versions were not."""
+        pseudo = self.config.get("pseudo", "none")
+        return bool((pseudo.get("name") if isinstance(pseudo, Mapping) else pseudo) != "none")
+
     def history(self) -> list[dict[str, Any]]:
         """Return the numbers of each fold and epoch."""
         return read_history(self.history_path)

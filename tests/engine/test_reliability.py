@@ -15,6 +15,7 @@ from maskcls.engine.reliability import measure_reliability
 from maskcls.evaluation.conformal import ConformalSets, PersonScores
 from maskcls.evaluation.fairness import GENDER_AGE
 from maskcls.evaluation.metrics import log_loss
+from maskcls.evaluation.stacking import decide
 from maskcls.reporting.summary import print_summary
 from maskcls.storage.run import Run
 from maskcls.storage.run_files import check_schema
@@ -56,6 +57,43 @@ def test_sets_of_the_evaluation_set_are_those_of_all_folds() -> None:
     assert found["eval"]["covered"] == pytest.approx(sets[np.arange(len(truth)), truth].mean())
     assert found["eval"]["size"] == pytest.approx(sets.sum(1).mean())
     assert found["oof"]["covered"] == pytest.approx(0.9, abs=0.05)
+
+
+@pytest.mark.parametrize(("people", "images", "folds"), [(20, 1, 2), (30, 1, 1), (45, 7, 5), (40, 3, 4), (21, 2, 2)])
+def test_sets_out_of_fold_are_those_of_the_other_people(people: int, images: int, folds: int) -> None:
+    """Of 10, 20 and 30 people, 1 / people is the largest p-value outside the sets: rounding must not let it in."""
+    data = drawn_predictions(people, images, folds=folds)
+    rows, plain = data["rows"], data["plain"]
+    labels, fold, persons = rows["label"].to_numpy(), rows["fold"].to_numpy(), rows["person"].to_numpy(object)
+    sets = np.zeros(plain.shape, bool)
+    for i in range(len(rows)):
+        others = (fold == fold[i]) & (persons != persons[i])
+        scores = PersonScores.of(plain[others], labels[others], persons[others].tolist())
+        sets[i] = ConformalSets((scores,)).predict(plain[None, i : i + 1], 0.9)[0]
+    found = measure_reliability(**data)["sets"]["oof"]
+    assert found["covered"] == pytest.approx(sets[np.arange(len(rows)), labels].mean())
+    assert found["size"] == pytest.approx(sets.sum(1).mean())
+    if (people, images, folds) == (20, 1, 2):
+        assert found["covered"] == pytest.approx(0.9)
+
+
+def test_a_decided_class_is_in_its_set() -> None:
+    data = drawn_predictions(60)
+    data["bias"] = np.where(np.arange(18) == 5, 40.0, 0.0)  # always decides class 5
+    data["probs"] = decide(data["plain"], data["bias"])
+    is_five = (data["rows"]["label"] == 5).to_numpy()
+    assert set(data["probs"].argmax(1)) == {5} and is_five.any()
+    plain = measure_reliability(**data | {"bias": None, "probs": data["plain"]})["sets"]
+    found = measure_reliability(**data)["sets"]
+    assert found["oof"]["size"] > plain["oof"]["size"] and found["eval"]["size"] > plain["eval"]["size"]
+
+
+def test_images_that_were_trained_on_do_not_tell_about_the_mean() -> None:
+    data = drawn_predictions(60)
+    data["evaluation"][1] = np.roll(data["evaluation"][1], 1, 1)
+    found, trained = (measure_reliability(**data, has_trained_eval=one)["calibration"] for one in (False, True))
+    assert found["mean_temperatures"] != found["temperatures"]
+    assert trained["mean_temperatures"] == trained["temperatures"] == found["temperatures"]
 
 
 @pytest.mark.parametrize("people", [1, 2, 3])

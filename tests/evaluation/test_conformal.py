@@ -130,8 +130,24 @@ def test_a_left_out_person_is_compared_with_the_others_only() -> None:
     for person in range(20):
         own = persons == person
         others = PersonScores.of(probs[~own], labels[~own], names(persons[~own]))
-        expected = ConformalSets((others,)).p_values(probs[None, own])[np.arange(own.sum()), labels[own]]
-        assert np.allclose(found[own], expected, atol=1e-12)
+        assert np.allclose(found[own], ConformalSets((others,)).p_values(probs[None, own]), atol=1e-12)
+
+
+def test_equal_scores_of_a_person_are_left_out_with_the_person() -> None:
+    probs = np.round(people(np.random.default_rng(8), 20)[0], 1)  # many are equal
+    _, labels, persons = people(np.random.default_rng(8), 20)
+    found = leave_one_out_p_values(probs, labels, names(persons))
+    own = persons == 3
+    others = PersonScores.of(probs[~own], labels[~own], names(persons[~own]))
+    assert np.allclose(found[own], ConformalSets((others,)).p_values(probs[None, own]), atol=1e-12)
+
+
+def test_the_predicted_class_is_in_its_set() -> None:
+    probs, labels, persons = people(np.random.default_rng(9), 60)
+    sets = ConformalSets((PersonScores.of(probs, labels, names(persons)),))
+    worst = probs.argmin(1)  # as a decision may choose it
+    found = sets.predict(probs[None], 0.7, worst)
+    assert found[np.arange(len(probs)), worst].all() and not sets.predict(probs[None], 0.7)[np.arange(len(probs)), worst].all()
 
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, -0.1, 1.5, 90.0, float("nan"), float("inf")])

@@ -107,6 +107,18 @@ def test_a_planted_gap_is_found_and_named_and_stays_the_same() -> None:
     assert group_scores(**data)[1] == part, "permutations are seeded"
 
 
+def test_many_people_and_columns_have_enough_permutations_for_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fairness, "MAX_WORK", 1000)  # as if there were many more people
+    data = drawn(np.random.default_rng(7), 200, {"c": -3.0})
+    columns = {f"column{i}": data["columns"]["value"] for i in range(10)} | {"tiny": ["x"] * 950 + ["y"] * 50}
+    parts = group_scores(**data | {"columns": columns})
+    gaps = [gap for part in parts for gap in part["gaps"].values()]
+    assert len(gaps) == 44 and parts[-1]["gaps"] == {}
+    threshold = fairness.SIGNIFICANCE / len(gaps)
+    assert all(1 / (1 + gap["permutations"]) < threshold for gap in gaps)
+    assert parts[1]["gaps"]["accuracy"]["p"] < threshold
+
+
 def test_a_gap_of_age_is_not_one_of_the_column() -> None:
     """People of value b are old, and the old are predicted badly: within an age, values do not differ."""
     rng = np.random.default_rng(3)

@@ -53,6 +53,25 @@ def test_the_best_value_of_each_head_stays(head: str, value: float) -> None:
         assert np.allclose(marginal, powers / powers.sum(1, keepdims=True), atol=1e-5)
 
 
+@pytest.mark.parametrize("head", ["triple", "pairs"])
+def test_the_best_value_stays_where_sure_models_disagree(head: str) -> None:
+    """Means of five products that are sure of different classes: scaling alone does not reach the marginals."""
+    rng, axes = np.random.default_rng(10), HEADS[head]
+    parts = [np.exp(rng.normal(0, 12, (5, 400, size))) for size in SHAPE]
+    cubes = [part / part.sum(2, keepdims=True) for part in parts]
+    probs = (np.einsum("knm,kng,kna->nmga", *cubes).reshape(400, -1) / 5).astype(np.float32)
+    after = Temperatures(axes, (10.0,) * len(axes)).apply(probs)
+    wide = np.maximum(probs.astype(np.float64), 1e-12)
+    for before, marginal in zip(
+        head_marginals(wide / wide.sum(1, keepdims=True), axes), head_marginals(after.astype(np.float64), axes), strict=True
+    ):
+        top = np.sort(before, 1)
+        clear = top[:, -1] - top[:, -2] > 1e-4
+        assert clear.sum() > 250 and (marginal.argmax(1) == before.argmax(1))[clear].all()
+        powers = before ** (1 / 10)
+        assert np.allclose(marginal, powers / powers.sum(1, keepdims=True), atol=1e-6)
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_a_temperature_of_one_changes_nothing(head: str) -> None:
     probs, axes = mixtures(np.random.default_rng(1), 200, 3), HEADS[head]

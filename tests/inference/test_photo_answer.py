@@ -31,6 +31,13 @@ def test_a_notebook_shows_pictures_and_three_groups_of_bars() -> None:
     assert "worn female 30-59 (91%)" in repr(answer) and repr(answer).count("\n") == 8
 
 
+def test_a_calibrated_answer_names_the_predicted_class() -> None:
+    probs = 0.5 * one_hot(4) + 0.4 * one_hot(7) + 0.1 / 18
+    answer = PhotoAnswer(GRAY, GRAY, probs.astype(np.float32), pred=7)
+    assert answer.name == CLASSES[7] and repr(answer).startswith(f"{CLASSES[7]} (41%)")
+    assert f"<strong>{answer.name.replace('<', '&lt;').replace('>', '&gt;')}</strong> 40.6 %" in answer.to_html()
+
+
 def test_a_loaded_model_shows_a_photo(finished: tuple[list[str], Path], people: Path) -> None:
     photo = next((people / "train" / "images").glob("*/normal.*"))
     model = load(finished[1])

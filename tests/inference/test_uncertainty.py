@@ -16,7 +16,7 @@ from maskcls.config.compose import compose
 from maskcls.core.errors import ConfigError, MaskclsError, RunError
 from maskcls.core.task import CLASSES, marginals
 from maskcls.engine.runner import run
-from maskcls.evaluation.temperature import JOINT
+from maskcls.evaluation.temperature import JOINT, Temperatures
 from maskcls.inference.predict import predict
 from maskcls.inference.uncertainty import common_axes
 from maskcls.storage.run import Run
@@ -60,6 +60,58 @@ def test_sets_hold_the_best_class_first_and_grow_with_coverage(
     assert sum(map(len, small)) < sum(map(len, large))
     assert all(len(one) == 18 for one in model.sets(faces, coverage=0.99)), "14 people cannot promise 0.99"
     assert model.sets([]) == [] and model.sets(faces) == load(finished[1], calibrated=True).sets(faces)
+
+
+class Swapped(Temperatures):
+    """Temperatures that make the least probable class the most probable one, as a mixture's may with two near ones."""
+
+    def apply(self, probs: np.ndarray) -> np.ndarray:
+        """Return the probabilities (N, 18) of the opposite classes."""
+        return (probs.max() - probs) / (probs.max() - probs).sum(1, keepdims=True)
+
+
+def test_a_shown_class_is_the_predicted_one(finished: tuple[list[str], Path], faces: list[Path]) -> None:
+    model = load(finished[1])
+    model.temperatures = Swapped(JOINT, (1.0,))
+    answer = model.show(faces[0])
+    assert answer.name == model.predict(faces[0])[0] != answer.classes[0][0]
+
+
+def test_a_decided_class_is_in_the_set_and_first(finished: tuple[list[str], Path], faces: list[Path]) -> None:
+    model = load(finished[1])
+    model.source.run.bias = [40.0 * (i == 5) for i in range(18)]  # type: ignore[union-attr]  # cached, not written
+    assert model.predict(faces).tolist() == [CLASSES[5]] * 6
+    assert all(one[0] == CLASSES[5] for one in model.sets(faces, coverage=0.1))
+
+
+@pytest.mark.parametrize("leak", [{"people_on_both_sides": 3}, {"notes": ["LEAK: pseudo=distil pseudo.teachers=all: x"]},
+                                  {"notes": ["LEAK possible: x"]}])  # fmt: skip
+def test_what_comes_from_leaking_scores_is_said(
+    linked: tuple[list[str], Path], leak: dict[str, object], faces: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = linked[1] / "metrics.json"
+    metrics = json.loads(path.read_text())
+    for used in ("calibrated=True", "sets"):
+        for more, is_said in (({}, False), (leak, True)):
+            path.unlink()
+            path.write_text(json.dumps(metrics | more))
+            model = load(linked[1], calibrated=used != "sets")
+            model.sets(faces[:1]) if used == "sets" else None
+            shown = " ".join(capsys.readouterr().out.split())
+            assert (f"{used} of {linked[1].name} comes from these scores" in shown) == is_said
+
+
+def test_images_that_were_trained_on_give_the_temperatures_of_single_folds(
+    linked: tuple[list[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = (Run(linked[1]).metrics() or {})["calibration"]
+    config = yaml.safe_load((linked[1] / "config.yaml").read_text()) | {"pseudo": {"name": "distil", "runs": ["x"]}}
+    (linked[1] / "config.yaml").unlink()
+    (linked[1] / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    found = load(linked[1], calibrated=True).temperatures
+    assert found is not None and found.to_dict() == pytest.approx(stored["temperatures"], rel=1e-3)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "trained on its evaluation images: the temperatures are those of single folds" in shown
 
 
 @pytest.mark.parametrize("coverage", [0, 1, -1, 2.5, float("nan")])
@@ -151,7 +203,9 @@ def test_without_an_evaluation_set_the_temperatures_are_of_single_folds(
 @pytest.mark.parametrize(
     "words", [["head=single", "decision=bias", "decision.folds=2"], ["head=years"], ["split=holdout", "fold=0"]]
 )
-def test_every_head_a_decision_and_one_fold_are_calibrated(tiny: list[str], words: list[str], tmp_path: Path) -> None:
+def test_every_head_a_decision_and_one_fold_are_calibrated(
+    tiny: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(compose(*tiny, "epochs=1", *words))
     (place,) = (tmp_path / "runs").glob("t-*")
     metrics = Run(place).metrics() or {}
@@ -160,6 +214,7 @@ def test_every_head_a_decision_and_one_fold_are_calibrated(tiny: list[str], word
     if "split=holdout" in words:
         assert metrics["calibration"]["mean_temperatures"] == metrics["calibration"]["temperatures"]
     plain, model = load(place), load(place, calibrated=True)
+    assert ("expected ages in years stay" in capsys.readouterr().out) == ("head=years" in words)
     pixels = np.random.default_rng(0).integers(0, 255, (5, 64, 48, 3), np.uint8)
     assert (plain.predict(list(pixels)) == model.predict(list(pixels))).all()
     assert np.allclose(model(list(pixels)).sum(1), 1, atol=1e-5)

@@ -11,6 +11,7 @@ from drawn_predictions import drawn_predictions
 from maskcls.engine.reliability import measure_reliability
 from maskcls.reporting.page_rendering import render_template
 from maskcls.reporting.reliability_tables import format_interval, reliability_context, reliability_notes
+from maskcls.reporting.summary import leak_notes
 from maskcls.storage.run import Run
 
 HOSTILE = "<script>alert(1)</script>"
@@ -42,6 +43,14 @@ def test_the_page_shows_what_was_measured(metrics: dict[str, Any]) -> None:
     assert f"{metrics['sets']['oof']['covered']:.3f}" in text and "180 images have no value" in text
     for phrase in ("What these labels can say", "What they cannot say", "0.05 / 8", "with people of their gender and age class"):
         assert phrase in text
+
+
+def test_a_leak_is_said_beside_temperatures_and_sets(metrics: dict[str, Any]) -> None:
+    leaking = metrics | {"people_on_both_sides": 2, "notes": ["LEAK possible: <b>x", "LEAK: split=x", "decision=y"]}
+    text = render_template("reliability.html.j2", reliability_context(metrics) | {"leaks": list(leak_notes(leaking))})
+    assert "too sure of new people" in text and "2 people are in both training" in text and "&lt;b&gt;x." in text
+    assert "split=x" not in text and "decision=y" not in text
+    assert "too sure of new people" not in page(metrics)
 
 
 def test_names_of_groups_show_as_text(metrics: dict[str, Any]) -> None:
