@@ -114,6 +114,19 @@ def test_images_that_were_trained_on_give_the_temperatures_of_single_folds(
     assert "trained on its evaluation images: the temperatures are those of single folds" in shown
 
 
+@pytest.mark.slow
+def test_a_run_with_pseudo_labels_stores_the_temperatures_of_single_folds(
+    tiny: list[str], finished: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    run(compose(*tiny, "epochs=1", "pseudo=distil", f"pseudo.runs=[{finished[1]}]"))
+    (place,) = (tmp_path / "runs").glob("t-*")
+    metrics = Run(place).metrics() or {}
+    assert metrics["calibration"]["mean_temperatures"] == metrics["calibration"]["temperatures"]
+    assert any(note.startswith("calibration: pseudo=distil trained on the evaluation") for note in metrics["notes"])
+    found = load(place, calibrated=True).temperatures
+    assert found is not None and found.to_dict() == pytest.approx(metrics["calibration"]["temperatures"], rel=1e-3)
+
+
 @pytest.mark.parametrize("coverage", [0, 1, -1, 2.5, float("nan")])
 def test_a_coverage_that_is_none_is_refused_before_any_work(
     finished: tuple[list[str], Path], coverage: float, faces: list[Path]
