@@ -25,16 +25,21 @@ class DemoOptions:
     port: Annotated[int, Field(ge=0, le=65535)] = 7860  # port to listen on; 0: any free one
     max_mb: PositiveFloat = 20.0  # largest photo, in megabytes
     runs_dir: str = "runs"  # folder of the runs
+    plugins: tuple[str, ...] = ()  # modules to import, which the run was trained with
 
 
 @options_command(DemoOptions)
 def main(options: DemoOptions) -> None:
     """Serve the page until the command is stopped; heavy modules are imported here."""
-    from maskcls.inference.demo import DemoServer, open_answer
+    from maskcls.config.groups import GROUPS
+    from maskcls.config.plugins import import_plugins
+    from maskcls.inference.demo import open_answer
+    from maskcls.inference.demo_server import LOCAL, DemoServer
 
+    import_plugins(list(options.plugins), GROUPS)
     name, answer = open_answer(options.run, options.runs_dir)
     with DemoServer((options.host, options.port), name, answer, int(options.max_mb * 1e6)) as server:
-        if options.host not in ("127.0.0.1", "localhost", "::1"):
+        if server.host not in LOCAL:
             console.info(f"host={options.host}: every machine that reaches this one can use the page", "yellow")
         console.info(f"{server.url}: the page; stop it with Ctrl-C", "bold")
         server.serve_forever()

@@ -154,10 +154,16 @@ def output_size(component: Component) -> tuple[int, int]:
     return height, width
 
 
+def least_size(component: Component) -> tuple[int, int]:
+    """Return the (height, width) that an image must have at least."""
+    params = component.params
+    return (params["height"], params["width"]) if component.builder is center else (1, 1)
+
+
 def crop_error(crop: Component, info: ImageInfo) -> str | None:
     """Return the reason why an image is too small for a crop, or None."""
-    min_height, min_width = crop.params.get("height", 1), crop.params.get("width", 1)
-    if crop.builder is not center or (info.height >= min_height and info.width >= min_width):
+    min_height, min_width = least_size(crop)
+    if info.height >= min_height and info.width >= min_width:
         return None
     return f"is too small: {crop_too_large(min_height, min_width, info.height, info.width)}"
 

@@ -45,6 +45,7 @@ def resize_image(image: Image, height: int, width: int, clahe: float) -> Image:
 
 
 def shrink_image(image: Image, side: int) -> Image:
-    """Return an image reduced to a longer side of at most `side` pixels."""
+    """Return an image reduced to a longer side of at most `side` pixels, and a shorter side of at least one."""
     scale = min(1.0, side / max(image.shape[:2]))
-    return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    height, width = (max(1, round(scale * length)) for length in image.shape[:2])
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

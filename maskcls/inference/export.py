@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from maskcls.components.hardware import cpu
+from maskcls.config.groups import GROUPS
+from maskcls.config.plugins import import_plugins
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.inference import onnx_export, timm_export
 from maskcls.inference.export_check import TOLERANCES, Agreement, compare, load_check_photos
@@ -29,6 +32,7 @@ Predict = Callable[[Any], Any]
 
 def export(options: ExportOptions) -> Path:
     """Export a model and return its folder; nothing is written if the export differs from torch by too much."""
+    import_plugins(list(options.plugins), GROUPS)
     model = choose_fold(open_model(options.run, options.runs_dir), options.fold)
     check_options(options, model)
     folder = Path(options.out) if options.out else Path(default_name(options, model))
@@ -36,7 +40,7 @@ def export(options: ExportOptions) -> Path:
     check_absent(folder, (*names, CARD), options.overwrite)
     if model.note:
         console.info(f"{model.name}: {model.note}", "yellow")
-    predictor = Predictor(model, cpu(), "fp32")
+    predictor = Predictor(model, cpu(), "fp32") if options.format == "onnx" else timm_export.bare_predictor(model)
     with tempfile.TemporaryDirectory() as place:
         facts, predict = write_model(options, predictor, Path(place))
         agreement = check_agreement(options, predictor, predict)
@@ -100,14 +104,20 @@ def check_absent(folder: Path, names: tuple[str, ...], overwrite: bool) -> None:
 
 
 def check_agreement(options: ExportOptions, predictor: Predictor, predict: Predict) -> Agreement:
-    """Return the differences to torch on evaluation images, printed; RunError if an fp32 export differs by too much."""
+    """Return the differences to torch on evaluation images, printed; RunError if an fp32 export differs by too much.
+
+    A probability that is not a finite number is an error in every precision.
+    """
     count = options.check or (NUM_CHECKED if options.precision == "fp32" else None)
     is_reduced = options.precision != "fp32"
     photos = load_check_photos(predictor.source, count, Path(options.cache_dir), for_scores=is_reduced)
-    agreement = compare(predictor, predict, photos)
+    agreement = compare(predictor, predict, photos, for_scores=is_reduced)
     console.info(agreement.describe(options.format, torch.get_num_threads()))
-    largest = TOLERANCES[options.format]
-    if options.precision == "fp32" and agreement.difference > largest:
+    largest, name = TOLERANCES[options.format], predictor.source.name
+    if not np.isfinite(agreement.difference):
+        hint = " Use precision=fp32" if is_reduced else ""
+        raise RunError(f"{name}: probabilities of the export or of torch are not finite. Nothing was written.{hint}")
+    if not is_reduced and not agreement.difference <= largest:
         what = f"probabilities differ from torch by up to {agreement.difference:.1e}, more than {largest:.0e}"
-        raise RunError(f"{predictor.source.name}: {what}. Nothing was written")
+        raise RunError(f"{name}: {what}. Nothing was written")
     return agreement

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from maskcls.components.crop import least_size, output_size
 from maskcls.core.errors import DataError, RunError
+from maskcls.core.registry import Component
 from maskcls.core.task import FloatArray
 from maskcls.evaluation.intervals import confidence_interval, person_counts
 from maskcls.evaluation.metrics import macro_f1
@@ -82,10 +85,16 @@ def load_val_rows(run: Run, k: int) -> pd.DataFrame:
     return rows.assign(path=paths[rows["id"]].to_numpy())
 
 
-def compare(predictor: Predictor, predict: Callable[[Any], FloatArray], rows: pd.DataFrame) -> Agreement:
-    """Return the differences of `predict`, from photos to probabilities (N, 18), to torch on images of a table."""
+def compare(
+    predictor: Predictor, predict: Callable[[Any], FloatArray], rows: pd.DataFrame, for_scores: bool
+) -> Agreement:
+    """Return the differences of `predict`, from photos to probabilities (N, 18), to torch on images of a table.
+
+    `for_scores`: also the loss of macro F1, of the images that have labels.
+    """
     batches = [rows.iloc[i : i + BATCH]["path"].tolist() for i in range(0, len(rows), BATCH)]
-    images = ([read_image(path) for path in batch] for batch in batches) if batches else iter([noise_images()])
+    noise = [] if batches else [noise_images(predictor.crop_component)]
+    images = itertools.chain(([read_image(path) for path in batch] for batch in batches), noise)
     functions: tuple[Callable[[Any], FloatArray], ...] = (predict, predictor)
     seconds, parts = np.zeros(2), [[], []]  # type: tuple[Any, list[list[FloatArray]]]
     for i, batch in enumerate(console.track(images, max(len(batches), 1), "comparing with torch")):
@@ -98,7 +107,7 @@ def compare(predictor: Predictor, predict: Callable[[Any], FloatArray], rows: pd
     ours, torch_probs = (np.concatenate(part) for part in parts)
     speeds = len(ours) / np.maximum(seconds, 1e-9)
     difference, changed = np.abs(ours - torch_probs).max(), (ours.argmax(1) != torch_probs.argmax(1)).sum()
-    loss = score_loss(rows, ours, torch_probs) if len(rows) else {}
+    loss = score_loss(rows, ours, torch_probs) if for_scores and len(rows) else {}
     return Agreement(len(ours), float(difference), int(changed), *speeds.tolist(), **loss)
 
 
@@ -114,7 +123,8 @@ def score_loss(rows: pd.DataFrame, probs: FloatArray, reference: FloatArray) -> 
     return {"f1": f1, "f1_lost": other - f1, "interval": interval, "people": len(set(persons))}
 
 
-def noise_images() -> list[np.ndarray]:
-    """Return images of noise in several sizes, for models whose evaluation images are not at hand."""
-    rng = np.random.default_rng(0)
-    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in NOISE_SIZES]
+def noise_images(crop: Component) -> list[np.ndarray]:
+    """Return images of noise in several sizes that a crop takes, for models whose evaluation images are not at hand."""
+    rng, least = np.random.default_rng(0), least_size(crop)
+    sizes = NOISE_SIZES if min(output_size(crop)) else NOISE_SIZES[:1]  # crop=none needs images of one size
+    return [rng.integers(0, 256, (*np.maximum(size, least), 3), dtype=np.uint8) for size in sizes]

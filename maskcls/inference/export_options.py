@@ -27,3 +27,4 @@ class ExportOptions:
     overwrite: bool = False  # replace the files of an earlier export
     runs_dir: str = "runs"  # folder of the runs
     cache_dir: str = "cache"  # folder of the digests of images
+    plugins: tuple[str, ...] = ()  # modules to import, which the run was trained with

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -16,8 +18,8 @@ from maskcls.inference.predictor import Predictor
 def grad_cam(predictor: Predictor, crop: Pixels, label: int) -> FloatArray | None:
     """Return the mean map of a model's networks for a class and a crop (H, W, 3): (h, w) of 0 to 1.
 
-    Return None for networks whose last features are no map, such as vision transformers. The networks are built by a
-    prediction of the same crop.
+    Return None for networks whose last features are no map, such as vision transformers, or that do not part features
+    from classifier. The networks are built by a prediction of the same crop.
     """
     maps = [class_map(model, head, crop, label, predictor.hardware.device)
             for model, head in zip(predictor.models, predictor.heads, strict=True)]  # fmt: skip
@@ -27,11 +29,15 @@ def grad_cam(predictor: Predictor, crop: Pixels, label: int) -> FloatArray | Non
 
 def class_map(model: nn.Module, head: Head, crop: Pixels, label: int, device: torch.device) -> FloatArray | None:
     """Return one network's map: its last features, weighted by the mean gradients of the class's log-probability."""
+    if not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
+        return None  # a plugin's network
     images = normalize(torch.from_numpy(np.array(crop[None])), channel_stats(model, device))
+    with torch.no_grad():
+        features: Any = model.forward_features(images)  # type: ignore[operator]
+    if not isinstance(features, Tensor) or features.dim() != 4 or features.shape[2:].numel() == 1:
+        return None
     with torch.enable_grad():
-        features: Tensor = model.forward_features(images)  # type: ignore[operator]
-        if features.dim() != 4 or features.shape[2:].numel() == 1:
-            return None
+        features = features.detach().requires_grad_()  # also of a frozen backbone
         logits: Tensor = model.forward_head(features)  # type: ignore[operator]
         score = head.probabilities(logits)[0, label].clamp_min(1e-12).log()
         (gradient,) = torch.autograd.grad(score, features)

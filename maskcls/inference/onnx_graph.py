@@ -126,14 +126,17 @@ center (uint8[batch, height, width, 3] photos) => (uint8[batch, {h}, {w}, 3] cut
   begin = Div (margins, two)
   end = Add (begin, size)
   part = Slice (photos, begin, end, axes)
-  wanted = Constant <value = int64[4] {{-1, {h}, {w}, 3}}> ()
+  wanted = Constant <value = int64[4] {{0, {h}, {w}, 3}}> ()
   cut = Reshape <allowzero = 0> (part, wanted)
 }}
 """
 
 
 def center_graph(height: int, width: int, out_height: int, out_width: int) -> Any:
-    """Return the center cut of (height, width), then resized; a photo that is too small is an error of onnxruntime."""
+    """Return the center cut of (height, width), then resized; a photo that is too small is an error of onnxruntime.
+
+    The 0 of Reshape keeps the number of photos; with -1, several photos that are too small would become one.
+    """
     import onnx
 
     cut = onnx.parser.parse_model(CENTER.format(h=height, w=width))

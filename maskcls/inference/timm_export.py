@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata as packages
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from maskcls.components.crop import output_size
-from maskcls.components.model import dynamic_size_args
+from maskcls.components.hardware import cpu
+from maskcls.components.model import dynamic_size_args, timm_
 from maskcls.core.errors import ConfigError
 from maskcls.core.task import CLASSES, FloatArray
 from maskcls.data.pixel_cache import Pixels
-from maskcls.evaluation.stacking import decide
 from maskcls.inference.forward import channel_stats, normalize
 from maskcls.inference.predictor import Predictor
+from maskcls.inference.run_components import check_component
 from maskcls.storage.trained_model import TrainedModel
 from maskcls.system.files import atomic_write, write_json
 
@@ -31,6 +32,16 @@ def check_single_network(model: TrainedModel) -> None:
         raise ConfigError(f"{what} has {len(model.files)} folds. Set fold=0, or another")
     if model.contents[0].get("members"):
         raise ConfigError(f"{what} is the mean of several epochs (ensemble_epochs). Use format=onnx")
+    word = model.contents[0]["model_word"]
+    if not isinstance(word, Mapping) or check_component("model", word, model.files[0]).builder is not timm_:
+        raise ConfigError(f"{what} has a network of a plugin, which timm cannot build. Use format=onnx")
+    if model.bias is not None:
+        raise ConfigError(f"format=timm cannot hold decision={model.config['decision']['name']}. Use format=onnx")
+
+
+def bare_predictor(model: TrainedModel) -> Predictor:
+    """Return the predictor of a network on the CPU without the run's test-time augmentation, which timm cannot hold."""
+    return Predictor(model, cpu(), "fp32", check_component("tta", {"name": "none"}, model.config_path))
 
 
 def export_timm(predictor: Predictor, folder: Path) -> dict[str, Any]:
@@ -60,8 +71,9 @@ def timm_config(predictor: Predictor, content: dict[str, Any], size: tuple[int, 
     }  # fmt: skip
     facts = {
         "run": model.name, "folds": 1, "precision": "fp32", "head": dict(content["head"]),
-        "crop": {"name": crop.name, **crop.params}, "tta": {"name": "none"}, "decision": model.bias is not None,
-        "classes": list(CLASSES), "maskcls": packages.version("maskcls"),
+        "crop": {"name": crop.name, **crop.params}, "tta": {"name": "none"},
+        "run_tta": model.config.get("tta", {"name": "none"}), "decision": False, "classes": list(CLASSES),
+        "maskcls": packages.version("maskcls"),
     }  # fmt: skip
     return {
         "architecture": arch.partition(".")[0], "num_classes": head.outputs, "model_args": dynamic_size_args(arch),
@@ -79,8 +91,7 @@ def load_predict(folder: Path, predictor: Predictor) -> Callable[[list[Pixels]],
 
     @torch.inference_mode()
     def predict(photos: list[Pixels]) -> FloatArray:
-        views = predictor.tta_views(normalize(torch.from_numpy(np.stack([crop(photo) for photo in photos])), stats))
-        probs = torch.stack([head.probabilities(model(view)) for view in views]).mean(0).numpy()
-        return decide(probs, predictor.source.bias)
+        images = normalize(torch.from_numpy(np.stack([crop(photo) for photo in photos])), stats)
+        return np.asarray(head.probabilities(model(images)).numpy(), np.float32)
 
     return predict

@@ -6,8 +6,11 @@ import contextlib
 import json
 import os
 import re
+import select
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -17,6 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -24,9 +28,11 @@ import pytest
 from conftest import environment
 
 from maskcls import load
-from maskcls.core.errors import ConfigError
+from maskcls.core.errors import ConfigError, RunError
 from maskcls.core.task import CLASSES, one_hot
-from maskcls.inference.demo import DemoServer, open_answer
+from maskcls.inference import demo_server
+from maskcls.inference.demo import open_answer
+from maskcls.inference.demo_server import DemoServer
 from maskcls.inference.photo_answer import PhotoAnswer
 
 MAX_BYTES = 200_000
@@ -41,7 +47,7 @@ def by_color(photo: np.ndarray) -> PhotoAnswer:
 @contextlib.contextmanager
 def served(**options: Any) -> Iterator[str]:
     """Context manager that serves a demo and yields its address."""
-    with DemoServer(("127.0.0.1", 0), "model <x>", options.get("answer", by_color), MAX_BYTES) as server:
+    with DemoServer((options.get("host", "127.0.0.1"), 0), "model <x>", options.get("answer", by_color), MAX_BYTES) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
@@ -106,6 +112,134 @@ def test_two_users_at_once_get_their_own_answers() -> None:
     with served() as url, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda value: post(url, jpeg(value))[1]["class"], values))
     assert answers == [CLASSES[1 + (value > 128)] for value in values]
+
+
+def exchange(url: str, head: bytes, trickle: int = 0) -> tuple[bytes, int]:
+    """Return what a server replies to raw bytes, and how many of further single bytes were sent until it did."""
+    place, sent = urlsplit(url), 0
+    with socket.create_connection((place.hostname, place.port)) as connection:
+        connection.sendall(head)
+        while sent < trickle and not select.select([connection], [], [], 0.05)[0]:
+            connection.sendall(b"x")
+            sent += 1
+        return connection.recv(65536), sent
+
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %s\r\n\r\n"
+
+
+@pytest.mark.parametrize("length", [b"9" * 13, b"9" * 5000, b"0" * 5000])
+def test_a_length_of_many_digits_is_too_large(length: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    with served() as url:
+        assert b" 413 " in exchange(url, HEAD % length)[0]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_photo_that_trickles_in_is_bounded_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_server, "TIMEOUT", 0.3)
+    with served() as url:
+        reply, sent = exchange(url, HEAD % b"1000", trickle=200)
+    assert b" 408 " in reply and sent < 200
+
+
+def test_a_browser_that_goes_away_leaves_no_trace(capfd: pytest.CaptureFixture[str]) -> None:
+    gone = threading.Event()
+
+    def answer(photo: np.ndarray) -> PhotoAnswer:
+        gone.wait(10)
+        return by_color(photo)
+
+    with served(answer=answer) as url:
+        place, body = urlsplit(url), jpeg(9)
+        connection = socket.create_connection((place.hostname, place.port))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
+        connection.sendall(HEAD % str(len(body)).encode() + body)
+        connection.close()
+        gone.set()
+        assert post(url, jpeg(200))[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("error, status, reason", [
+    (ConfigError("no\nsuch crop"), 422, "such crop"), (RunError("broken"), 422, "broken"),
+    (ZeroDivisionError("by zero"), 500, "the model has no answer (ZeroDivisionError: by zero)"),
+    (cv2.error("a\nb"), 500, "the model has no answer"), (MemoryError(), 500, "MemoryError"),
+])  # fmt: skip
+def test_whatever_fails_is_one_sentence(
+    error: Exception, status: int, reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(photo: np.ndarray) -> PhotoAnswer:
+        raise error
+
+    with served(answer=fail) as url:
+        found, content = post(url, jpeg(9))
+        assert found == status and reason in content["error"] and "\n" not in content["error"]
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("shape", [(1, 3000), (3000, 1)])
+def test_a_photo_of_an_extreme_aspect_is_answered(shape: tuple[int, int]) -> None:
+    with served() as url:
+        body = bytes(cv2.imencode(".png", np.full((*shape, 3), 200, np.uint8))[1])
+        assert post(url, body)[0] == 200
+
+
+def test_a_host_by_name_and_by_ipv6_reaches_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = ["localhost", "LOCALHOST", "::1", "[::1]"] if has_ipv6() else ["localhost", "LOCALHOST"]
+    for host in hosts:
+        with served(host=host) as url:
+            assert post(url, jpeg(200))[0] == 200, url
+            assert post(url, jpeg(200), Origin=url.rstrip("/"))[0] == 200, url
+            assert post(url, jpeg(9), Host="evil.example")[0] == 403
+            assert post(url, jpeg(9), Host="[evil")[0] == 403
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, *rest, **more: [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))])  # fmt: skip
+    with served() as url:
+        assert post(url, jpeg(200), Host="my-machine")[0] == 403
+    with DemoServer(("127.0.0.1", 0), "m", by_color, 1) as server:
+        server.host = "my-machine"  # as it was given, which resolves to the address
+        assert server.knows("my-machine") and server.url.startswith("http://my-machine:") and not server.knows("other")
+
+
+def has_ipv6() -> bool:
+    """Return True if this machine has the address ::1."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def test_a_page_on_all_addresses_is_named_by_the_machine() -> None:
+    with served(host="0.0.0.0") as url:
+        place = urlsplit(url)
+        assert place.hostname == socket.gethostname().lower()
+        assert post(f"http://127.0.0.1:{place.port}/", jpeg(200))[0] == 200
+
+
+@pytest.mark.parametrize("host, reason", [
+    ("no-such-host.invalid", "is no address or name"), ("x" * 80, "is no address or name"),
+    ("192.0.2.1", "is not an address of this machine"), ("1:2:3", "is no address or name"),
+])  # fmt: skip
+def test_a_host_that_is_none_has_its_own_remedy(host: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason) as caught:
+        DemoServer((host, 0), "m", by_color, 1)
+    assert "Set host=127.0.0.1" in str(caught.value) and "port" not in str(caught.value)
+
+
+def test_a_folder_of_an_export_names_the_file_that_answers(tmp_path: Path) -> None:
+    for place in ("a-onnx", "runs/b-onnx"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "model.onnx").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"Set run=\S+a-onnx/model\.onnx"):
+        open_answer(str(tmp_path / "a-onnx"), "runs")
+    with pytest.raises(ConfigError, match=r"Set run=\S+runs/b-onnx/model\.onnx"):
+        open_answer("b-onnx", str(tmp_path / "runs"))
+    (tmp_path / "t").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "t" / name).write_text("")
+    with pytest.raises(ConfigError, match="an export for timm"):
+        open_answer(str(tmp_path / "t"), "runs")
 
 
 def test_a_port_that_is_taken_is_one_sentence() -> None:

@@ -22,17 +22,23 @@ from conftest import TINY, environment
 from timm.data import CustomDatasetInfo, create_transform, resolve_data_config
 
 from maskcls import load
+from maskcls.components import crop
+from maskcls.components.hardware import cpu
+from maskcls.components.model import registry
 from maskcls.config.compose import compose
 from maskcls.core.errors import MaskclsError
 from maskcls.core.task import ATTRIBUTES, CLASSES, marginals
 from maskcls.engine.runner import run as run_experiment
 from maskcls.imaging.image_io import read_image
 from maskcls.inference.demo import open_answer
-from maskcls.inference.export import export
+from maskcls.inference.export import check_agreement, export
+from maskcls.inference.export_check import noise_images
 from maskcls.inference.export_options import ExportOptions
 from maskcls.inference.onnx_model import OnnxModel
 from maskcls.inference.predictor import Predictor
+from maskcls.inference.timm_export import bare_predictor, load_predict
 from maskcls.storage.run import Run
+from maskcls.storage.trained_model import open_model
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -74,6 +80,116 @@ def test_timm_loads_the_folder_and_predicts_the_same(
     mask, gender, age = (part.softmax(1) for part in logits.split([3, 2, 3], 1))
     probs = torch.einsum("nm,ng,na->nmga", mask, gender, age).flatten(1)
     assert np.abs(probs.numpy() - predictor(photos)).max() <= 1e-6
+
+
+def with_option(run: Path, **options: Any) -> Path:
+    """Return a run of hard links with other options in its config."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").unlink()
+    (run / "config.yaml").write_text(yaml.safe_dump(config | options, sort_keys=False))
+    return run
+
+
+def test_timm_gets_the_bare_network_of_a_run_with_views_and_the_card_says_so(
+    linked: tuple[list[str], Path], people: Path, tmp_path: Path
+) -> None:
+    run = with_option(linked[1], tta={"name": "flip"})
+    folder = export(ExportOptions(str(run), format="timm", fold=0, out=str(tmp_path / "t"), cache_dir=str(tmp_path)))
+    card = (folder / "card.md").read_text()
+    assert "tta=flip, which this network does not contain" in card
+    photos = eval_photos(run, people)
+    own, bare = load(run / "fold0"), bare_predictor(open_model(run / "fold0"))
+    network = load_predict(folder, own)(photos)
+    assert np.abs(network - bare(photos)).max() <= 1e-6 < np.abs(network - own(photos)).max()
+
+
+def test_timm_cannot_hold_a_decision(drawn: Path, tmp_path: Path) -> None:
+    run = train(drawn, tmp_path, "split=holdout", "split.share=0.5", "decision=bias")
+    message = options_error(str(run), format="timm", out=str(tmp_path / "t"))
+    assert "cannot hold decision=bias" in message and "format=onnx" in message and not (tmp_path / "t").exists()
+    folder = export(ExportOptions(str(run / "fold0"), format="timm", out=str(tmp_path / "t"), cache_dir=str(tmp_path)))
+    assert "decision, which needs all folds" in (folder / "card.md").read_text()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_no_precision_passes_with_numbers_that_are_not_finite(
+    precision: Any, value: float, finished: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    options = ExportOptions(str(finished[1]), precision=precision, cache_dir=str(tmp_path), check=3)
+
+    def broken(photos: list[Any]) -> np.ndarray:
+        return np.full((len(photos), 18), value, np.float32)
+
+    with pytest.raises(MaskclsError, match="not finite"):
+        check_agreement(options, Predictor(open_model(finished[1]), cpu(), "fp32"), broken)
+
+
+def test_an_export_of_weights_that_are_not_finite_is_not_written(linked: tuple[list[str], Path], tmp_path: Path) -> None:
+    file = linked[1] / "fold0" / "best.pt"
+    content = torch.load(file)
+    file.unlink()
+    torch.save(content | {"model": {key: part * float("nan") if part.is_floating_point() else part
+                                    for key, part in content["model"].items()}}, file)  # fmt: skip
+    message = options_error(str(linked[1]), format="timm", fold=0, out=str(tmp_path / "t"), cache_dir=str(tmp_path))
+    assert "finite" in message and not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize("size", [(400, 200), (640, 480), (20, 900), (900, 20)])
+def test_a_crop_takes_the_noise_that_stands_for_photos(size: tuple[int, int]) -> None:
+    errors: list[str] = []
+    component = crop.registry.check({"name": "center", "height": size[0], "width": size[1]}, errors)
+    assert component is not None, errors
+    assert {component.build()(image).shape for image in noise_images(component)} == {(*size, 3)}
+    whole = crop.registry.check({"name": "none"}, errors)
+    assert whole is not None and len({image.shape for image in noise_images(whole)}) == 1
+
+
+def test_a_center_crop_without_its_photos_is_compared_on_noise_and_demonstrated(
+    linked: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    content = torch.load(linked[1] / "fold0" / "best.pt")
+    file = tmp_path / "center.pt"
+    torch.save(content | {"crop": {"name": "center", "height": 640, "width": 400, "out": [32, 24], "clahe": 0.0}}, file)
+    folder = export(ExportOptions(str(file), format="timm", out=str(tmp_path / "t"), cache_dir=str(tmp_path)))
+    assert "Compared with torch on 4 images" in (folder / "card.md").read_text()
+    _, answer = open_answer(str(file), "runs")
+    with pytest.raises(MaskclsError, match="exceeds the image size 90 × 90"):
+        answer(np.zeros((90, 90, 3), np.uint8))
+
+
+PLUGIN = """
+import torch
+from maskcls.components.model import registry
+
+@registry.register
+def tiny_mlp(outputs, height, width, fold=0):
+    \"\"\"Return a network of two layers.\"\"\"
+    layers = [torch.nn.Flatten(), torch.nn.Linear(3 * height * width, 8), torch.nn.ReLU(), torch.nn.Linear(8, outputs)]
+    model = torch.nn.Sequential(*layers)
+    model.mean, model.std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    return model
+"""
+
+
+def test_a_network_of_a_plugin_is_demonstrated_and_timm_refuses_it(
+    finished: tuple[list[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_mlp.py").write_text(PLUGIN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "builders", dict(registry.builders))
+    content = torch.load(finished[1] / "fold0" / "best.pt")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(32 * 24 * 3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 8))
+    torch.save(content | {"model": network.state_dict(), "model_word": {"name": "tiny_mlp"}}, tmp_path / "mlp.pt")
+    options = {"out": str(tmp_path / "t"), "cache_dir": str(tmp_path)}
+    with pytest.raises(MaskclsError, match="plugins="):
+        export(ExportOptions("mlp.pt", format="timm", **options))  # type: ignore[arg-type]
+    message = options_error("mlp.pt", format="timm", plugins=("my_mlp",), **options)
+    assert "has a network of a plugin" in message and "format=onnx" in message
+    answer = open_answer("mlp.pt", "runs")[1](np.zeros((64, 48, 3), np.uint8))
+    assert answer.attention is None and "convolutional" in answer.note
+    assert abs(answer.probs.sum() - 1) < 1e-5
 
 
 def test_timm_reads_preprocessing_and_names_of_a_single_head(drawn: Path, tmp_path: Path) -> None:

@@ -61,9 +61,14 @@ def test_the_center_is_cut_and_resized_to_our_bits(out: list[int] | None) -> Non
         assert np.array_equal(run_graph(one, photos), np.stack([one.build()(photo) for photo in photos]))
 
 
-def test_a_photo_that_is_smaller_than_the_cut_is_an_error() -> None:
-    with pytest.raises(Exception, match="Reshape"):
-        run_graph(component("center", height=40, width=25), np.zeros((1, 30, 25, 3), np.uint8))
+@pytest.mark.parametrize("out", [None, [20, 30]])
+@pytest.mark.parametrize("size", [(30, 25), (35, 20), (20, 25), (39, 24), (10, 50), (1, 1)])
+def test_photos_that_are_smaller_than_the_cut_are_an_error_in_batches_of_any_size(
+    size: tuple[int, int], out: list[int] | None
+) -> None:
+    for count in (1, 2, 4, 8, 40):
+        with pytest.raises(Exception, match="Reshape"):
+            run_graph(component("center", height=40, width=25, out=out), np.zeros((count, *size, 3), np.uint8))
 
 
 def test_crops_that_a_graph_cannot_do_are_refused_with_the_remedy() -> None:

@@ -68,6 +68,26 @@ def test_grad_cam_points_to_the_part_that_made_the_class() -> None:
     assert found[0, 2] == 1 and found.sum() == 1
 
 
+def test_grad_cam_of_a_frozen_network_needs_no_gradient_of_its_weights() -> None:
+    network = Corner()
+    network.forward_features = lambda images: nn.functional.avg_pool2d(images[:, :1], 8)  # type: ignore[method-assign]
+    found = class_map(network, single(), np.full((32, 24, 3), 200, np.uint8), 0, torch.device("cpu"))
+    assert found is not None and found.min() == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (2, 1500), (900, 2)])
+def test_a_photo_of_any_aspect_has_a_picture(shape: tuple[int, int]) -> None:
+    photo = np.full((*shape, 3), 128, np.uint8)
+    assert PhotoAnswer(photo, GRAY, one_hot(4)).to_html().count("<img ") == 2
+
+
+def test_a_network_without_separate_features_has_no_map() -> None:
+    assert class_map(nn.Flatten(), single(), GRAY, 0, torch.device("cpu")) is None
+    listed = Corner()
+    listed.forward_features = lambda images: [images]  # type: ignore[method-assign]
+    assert class_map(listed, single(), GRAY, 0, torch.device("cpu")) is None
+
+
 def test_features_that_are_no_map_have_no_picture() -> None:
     flat = Corner()
     flat.forward_features = lambda images: images.flatten(2).mT  # type: ignore[method-assign]
