@@ -51,7 +51,7 @@ def confident(
     """
     evaluation = table[table["part"] == "eval"]
     source = Run(Path(run))
-    folds = check_same_eval(source, evaluation, note)
+    folds = check_same_eval(source, evaluation, note, "pseudo.run")
     predictions = [read_eval_predictions(source, k, evaluation) for k in range(folds)]
     confident = [select_confident(preds, threshold, cap) for preds in predictions]
     note(describe_pseudo_labels(source.id, confident, len(evaluation), threshold))
@@ -65,8 +65,11 @@ def check_teachers(runs: list[str]) -> list[str]:
     """Return the folders of finished runs with an evaluation set; ValueError for none, and for any other folder."""
     if not runs:
         raise ValueError("expected at least one run, got none. Set pseudo.runs='[runs/a-1234]'")
-    if repeated := [run for i, run in enumerate(runs) if run in runs[:i]]:
-        raise ValueError(f"{repeated[0]!r} is given twice")
+    places = [Path(run).resolve() for run in runs]
+    for i, place in enumerate(places):
+        if (first := places.index(place)) < i:
+            other = f", first as {runs[first]!r}" if runs[first] != runs[i] else ""
+            raise ValueError(f"{runs[i]!r} is given twice{other}")
     return [check_has_eval(run) for run in runs]
 
 
@@ -94,11 +97,11 @@ def distil(
     if evaluation.empty:
         raise DataError("pseudo=distil needs an evaluation set, and the data has none. Set eval_fraction=0.2")
     sources = [Run(Path(run)) for run in runs]
-    counts = {source.id: check_same_eval(source, evaluation, note) for source in sources}
-    if len(set(counts.values())) > 1:
-        numbers = ", ".join(f"{key} {count}" for key, count in counts.items())
+    counts = [check_same_eval(source, evaluation, note, f"pseudo.runs[{i}]") for i, source in enumerate(sources)]
+    if len(set(counts)) > 1:
+        numbers = ", ".join(f"{source.path} {count}" for source, count in zip(sources, counts, strict=True))
         raise RunError(f"pseudo.runs have different numbers of folds: {numbers}")
-    folds = range(counts[sources[0].id])
+    folds = range(counts[0])
     by_fold = [[read_eval_predictions(source, k, evaluation)[PROB_COLUMNS] for source in sources] for k in folds]
     if teachers == "all":
         by_fold = [[frame for frames in by_fold for frame in frames] for _ in folds]
@@ -121,22 +124,25 @@ def append_rows(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return grown.assign(**{column: grown[column].fillna(OWN_LABEL).astype("int64") for column in columns})
 
 
-def check_same_eval(run: Run, evaluation: pd.DataFrame, note: Note) -> int:
-    """Return the number of folds of a run; RunError if it predicted other evaluation images, by id and content."""
+def check_same_eval(run: Run, evaluation: pd.DataFrame, note: Note, key: str) -> int:
+    """Return the number of folds of a run; RunError if it predicted other evaluation images, by id and content.
+
+    `key` of the config has the run, for messages.
+    """
     folds, run_eval = num_folds(run.table), run.eval_table.set_index("id")
     paths = [run.fold_predictions_path(k) for k in range(folds)]
     if missing := [path for path in paths if not path.is_file()]:
-        raise RunError(f"pseudo.run: {missing[0]} is missing. Set pseudo.run to a finished run with all of its folds")
+        raise RunError(f"{key}: {missing[0]} is missing. Set {key} to a finished run with all of its folds")
     data_eval = evaluation.set_index("id")
     if num_other := len(run_eval.index.symmetric_difference(data_eval.index)):
-        raise RunError(f"pseudo.run: the evaluation set of {run.path} differs from this data's in {num_other} images")
+        raise RunError(f"{key}: the evaluation set of {run.path} differs from this data's in {num_other} images")
     if not data_eval.index.is_unique:
         repeated = data_eval.index[data_eval.index.duplicated()][0]
-        raise DataError(f"pseudo.run: id {repeated!r} occurs more than once in the evaluation set. Remove one")
+        raise DataError(f"{key}: id {repeated!r} occurs more than once in the evaluation set. Remove one")
     if not run_eval["content"].any():
         note(f"pseudo: {run.id} was written by an older version, so its evaluation images are compared by name only")
     elif changed := int((run_eval["content"] != data_eval["content"].reindex(run_eval.index)).sum()):
-        message = f"pseudo.run: {changed} evaluation images changed since {run.path} predicted them"
+        message = f"{key}: {changed} evaluation images changed since {run.path} predicted them"
         raise RunError(f"{message}. Train that run again under another name")
     return folds
 

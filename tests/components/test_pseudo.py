@@ -247,6 +247,31 @@ def test_teachers_of_a_fold_never_saw_its_people(table: pd.DataFrame, run: Path)
     assert not np.array_equal(targets_of(before, 1), targets_of(after, 1))
 
 
+def test_one_teacher_under_two_names_is_given_twice(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(run)
+    for other in (f"./{run.name}", f"{run.name}/", f"{run.name}/../{run.name}", "link", str(run)):
+        errors: list[str] = []
+        assert pseudo.registry.check({"name": "distil", "runs": [run.name, other]}, errors) is None
+        assert len(errors) == 1 and f"'{other}' is given twice, first as '{run.name}'" in errors[0]
+
+
+def test_the_key_of_a_teacher_that_does_not_fit_is_named(table: pd.DataFrame, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "other" / run.name)  # of the same name
+    runs = [str(tmp_path / "other" / run.name), str(run)]
+    with pytest.raises(RunError, match=r"^pseudo\.runs\[0\]: the evaluation set of"):
+        distilled(table.iloc[:-1], runs=runs)
+    (run / "fold1" / "oof.npz").unlink()
+    with pytest.raises(RunError, match=r"^pseudo\.runs\[1\]: .* Set pseudo\.runs\[1\] to a finished run"):
+        distilled(table, runs=runs)
+    changed = pd.read_csv(run / "table.csv")
+    changed.assign(fold=changed["fold"].clip(upper=0)).to_csv(run / "table.csv", index=False)
+    with pytest.raises(RunError, match=r"different numbers of folds: \S+other/x-1234 2, \S+x-1234 1"):
+        distilled(table, runs=runs)
+
+
 def test_teachers_that_do_not_fit_are_one_sentence(table: pd.DataFrame, run: Path, tmp_path: Path) -> None:
     for runs, reason in (
         ([], "at least one run"), ([str(run), str(run)], "given twice"), ([str(tmp_path)], "is not the folder of a"),
