@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import yaml
 
-from maskcls.core.task import AGE_THRESHOLDS, ATTRIBUTES, CLASSES, FloatArray, IntArray, decode
-from maskcls.evaluation.intervals import mean_interval
+from maskcls.core.task import AGE_THRESHOLDS, ATTRIBUTES, CLASSES, FloatArray, IntArray
 from maskcls.reporting.comparison import format_ci, run_facts
 from maskcls.reporting.page_rendering import render_template
+from maskcls.reporting.reliability_tables import reliability_context
 from maskcls.reporting.score_table import score_predictions
 from maskcls.reporting.summary import leak_warning
 from maskcls.storage.run import Run
@@ -65,7 +64,7 @@ def card_context(model: TrainedModel, facts: Facts, agreement: Facts, scores: Fa
         "seconds": format_duration(sum(measured.get("runs", {}).values())) if measured else "",
         "versions": measured.get("versions") or {}, "weights": describe_weights(model),
         "leak": leak_warning(split_people) if split_people else "",
-        "notes": metrics.get("notes", []),
+        "notes": metrics.get("notes", []), **reliability_context({} if model.note else metrics),
     }  # fmt: skip
 
 
@@ -75,14 +74,13 @@ def find_fold(model: TrainedModel) -> int | None:
 
 
 def measured_scores(run: Run, fold: int | None) -> dict[str, Any]:
-    """Return the scores of each part that has labels, with intervals over people, the calibration error and groups."""
+    """Return the scores of each part that has labels, with intervals over people, and the calibration error."""
     scores = {}
     for part, name in PARTS.items():
         labels, probs, persons = labelled(run, part, fold)
         if len(labels):
             found = score_predictions(labels, probs, persons)
-            groups = group_rows(labels, probs, np.asarray(persons, dtype=object))
-            scores[name] = found | {"ci": format_ci(found["interval"], ".3f"), "groups": groups}
+            scores[name] = found | {"ci": format_ci(found["interval"], ".3f")}
     return scores
 
 
@@ -97,20 +95,6 @@ def labelled(run: Run, part: Part, fold: int | None) -> tuple[IntArray, FloatArr
     if table.empty:
         return np.zeros(0, np.int64), np.zeros((0, len(CLASSES)), np.float32), []
     return table["label"].to_numpy(np.int64), predictions.select(table["id"].tolist()), table["person"].tolist()
-
-
-def group_rows(labels: IntArray, probs: FloatArray, people: npt.NDArray[Any]) -> list[dict[str, Any]]:
-    """Return the accuracy of the images (N,) of each value of each attribute, with the interval over people."""
-    is_right, rows = (probs.argmax(1) == labels).astype(float), []
-    for (name, values), codes in zip(ATTRIBUTES.items(), decode(labels), strict=True):
-        for code, value in enumerate(values):
-            if not (chosen := codes == code).any():
-                continue
-            interval = mean_interval(is_right[chosen], people[chosen].tolist())
-            sizes = {"images": int(chosen.sum()), "people": len(set(people[chosen]))}
-            accuracy = float(is_right[chosen].mean())
-            rows.append({"group": f"{name} {value}", "accuracy": accuracy, "ci": format_ci(interval, ".3f"), **sizes})
-    return rows
 
 
 def count_rows(table: pd.DataFrame) -> list[tuple[str, int, int]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
-import numpy as np
 import yaml
 
-from maskcls.core.task import one_hot
-from maskcls.reporting.model_card import group_rows, write_card
+from maskcls.reporting.model_card import write_card
 from maskcls.storage.run import Run
 from maskcls.storage.trained_model import open_model
 
@@ -52,11 +51,29 @@ def test_weights_without_their_run_have_no_scores(finished: tuple[list[str], Pat
     assert "model-index" not in head and "the weights came without their run" in body and "| out of fold" not in body
 
 
-def test_groups_have_an_interval_over_their_people_from_twenty_on() -> None:
-    labels = np.repeat([0, 7], [60, 5])
-    probs = one_hot(np.where(np.arange(65) % 3 == 0, 1, labels))
-    people = np.array([f"p{i // 2}" for i in range(65)], dtype=object)
-    rows = {row["group"]: row for row in group_rows(labels, probs, people)}
-    assert list(rows) == ["mask worn", "mask incorrect", "gender male", "age <30", "age 30-59"]
-    assert rows["mask worn"]["accuracy"] == 40 / 60 and rows["mask worn"]["ci"].startswith("[0.")
-    assert rows["mask incorrect"]["people"] == 3 and "no interval" in rows["mask incorrect"]["ci"]
+def test_the_card_has_the_groups_and_the_calibration_that_the_run_stored(
+    finished: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    _, body = card(finished[1], tmp_path / "card.md")
+    metrics, lines = Run(finished[1]).metrics() or {}, body.splitlines()
+    (part,) = metrics["groups"]
+    assert len(part["rows"]) >= 2
+    for row in part["rows"]:
+        (line,) = [line for line in lines if line.startswith(f"| {html.escape(row['value'])} |")]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert len(cells) == 6 and cells[2].startswith(f"{row['accuracy']:.3f}")
+        assert cells[4].startswith(f"{row['covered']:.3f}") and cells[5] == f"{row['photos']}, {row['people']}"
+    for title, view in (("out of fold", metrics["calibration"]["oof"]), ("evaluation set", metrics["calibration"]["eval"])):
+        start = next(i for i, line in enumerate(lines) if line.startswith(f"| calibration, {title} |"))
+        assert f"| 18 classes | {view['class']['before']['log_loss']:.3f}" in lines[start + 2]
+    assert "The exported probabilities are not calibrated: temperatures (" in body
+    assert f"have the class of {metrics['sets']['oof']['covered']:.3f} of its images" in body
+    assert "Only the groups above were measured" in body
+
+
+def test_the_card_of_a_part_has_no_groups_of_the_whole(finished: tuple[list[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "some.pt").write_bytes((finished[1] / "fold0" / "best.pt").read_bytes())
+    for path in (finished[1] / "fold1", tmp_path / "some.pt"):
+        _, body = card(path, tmp_path / "card.md")
+        assert "No groups of people were measured for this file" in body and "in its set" not in body
+        assert "The exported probabilities are not calibrated." in body
