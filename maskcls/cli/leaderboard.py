@@ -37,15 +37,17 @@ def main(options: LeaderboardOptions) -> None:
 
 def leaderboard(options: LeaderboardOptions) -> None:
     """Read the runs, print the best ones and write the page; damaged and unfinished runs are rows, not errors."""
+    from maskcls.storage.index import find_run_dirs, read_runs
+
+    runs_dir, out = Path(options.runs_dir), Path(options.out)
+    paths = find_run_dirs(runs_dir, lambda text: console.info(text, "yellow"))
+
     from maskcls.data.run_photos import open_photos
     from maskcls.reporting.board import find_baseline, score_runs
     from maskcls.reporting.board_scores import ScoreReader
     from maskcls.reporting.leaderboard import check_target, print_board, write_leaderboard
-    from maskcls.storage.index import find_run_dirs, read_runs
 
-    runs_dir, out = Path(options.runs_dir), Path(options.out)
     check_target(out)
-    paths = find_run_dirs(runs_dir, lambda text: console.info(text, "yellow"))
     if not paths:
         console.info(f"{runs_dir} contains no runs. Train one: python -m maskcls.run", "yellow")
     runs = score_runs(console.track(read_runs(runs_dir, paths), len(paths), "reading"), ScoreReader())

@@ -33,6 +33,8 @@ WORKER_MESSAGES = {  # part of torch's message: the message to show
 STREAM_ERRNOS = (errno.ENOSPC, errno.EIO, errno.EBADF)
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+MAX_MESSAGE = 300  # characters of a message that quotes a file
+
 
 class MaskclsError(Exception):
     """An error that the user can fix, shown as its messages without a stack trace."""

@@ -14,7 +14,7 @@ from torch import nn
 
 from maskcls.components.crop import Crop
 from maskcls.components.hardware import Hardware, auto
-from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
+from maskcls.core.errors import MAX_MESSAGE, ConfigError, DataError, MaskclsError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.task import CLASSES, FloatArray
 from maskcls.data.pixel_cache import Pixels
@@ -26,7 +26,7 @@ from maskcls.inference.image_inputs import ImageInput, as_image, list_inputs
 from maskcls.inference.photo_answer import PhotoAnswer
 from maskcls.inference.run_components import check_component, restore_component
 from maskcls.inference.uncertainty import build_sets, fit_calibration
-from maskcls.storage.checkpoint import MAX_MESSAGE, check_shapes, load_weights, split_members
+from maskcls.storage.checkpoint import check_shapes, load_weights, split_members
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.trained_model import TrainedModel, open_model
 from maskcls.system import console

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from maskcls.core.errors import MaskclsError, RunError
+from maskcls.core.errors import MAX_MESSAGE, MaskclsError, RunError
 from maskcls.core.task import CLASSES
 from maskcls.storage.run_files import check_normalization
 from maskcls.system.files import atomic_write
@@ -108,7 +108,6 @@ def split_members(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 REQUIRED_KEYS = ("model", "model_word", "head", "crop", "classes", "mean", "std")
-MAX_MESSAGE = 300  # characters of a message that quotes a file
 
 
 def load_fold_checkpoint(path: Path) -> dict[str, Any]:

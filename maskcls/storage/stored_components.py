@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from maskcls.core.errors import RunError
+from maskcls.core.errors import MAX_MESSAGE, RunError
 from maskcls.core.registry import Component, Registry
-from maskcls.storage.checkpoint import MAX_MESSAGE
 
 
 def restore_section(registry: Registry, section: Any, path: Path) -> Component:
