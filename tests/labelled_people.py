@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from maskcls.components import labels
+from maskcls.components import label_patches
 from maskcls.core.task import bin_age, encode
 
-PATCH_RULES = pd.read_csv(labels.PATCHES, dtype=str, keep_default_na=False)
+PATCH_RULES = pd.read_csv(label_patches.PATCHES, dtype=str, keep_default_na=False)
 SHOTS = [*[(f"mask{i}", 0) for i in range(1, 6)], ("incorrect_mask", 1), ("normal", 2)]
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from maskcls.components import labels, split
+from maskcls.components import label_patches, labels, split
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Component
@@ -19,7 +19,7 @@ def prepare_rows(cfg: Config, table: pd.DataFrame, note: Note) -> pd.DataFrame:
     train = table["part"] == "train"
     table = table.loc[[*split.sort_rows(table[train]).index, *table.index[~train]]].reset_index(drop=True)
     tier = cfg.labels.params["patches"] if cfg.labels.builder is labels.plain else "none"
-    table = labels.apply_patches(table, tier, note)  # before selection: patches need all of the competition's people
+    table = label_patches.apply_patches(table, tier, note)  # before selection: patches need all of the people
     if cfg.eval_fraction is not None and (unused := int((~train).sum())):
         note(f"eval_fraction: the data's own {unused} evaluation images are not used")
     return select_people(table, cfg.people, cfg.eval_fraction)
