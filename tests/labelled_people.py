@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from maskcls.components import label_patches
+from maskcls.core import label_patches
 from maskcls.core.task import bin_age, encode
 
 PATCH_RULES = pd.read_csv(label_patches.PATCHES, dtype=str, keep_default_na=False)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from maskcls.components.label_patches import TIERS, apply_patches, check_patches, read_patches
+from maskcls.core.label_patches import TIERS, apply_patches, check_patches, read_patches
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat
 from maskcls.core.table import AGE_COLUMNS, Note

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from maskcls.components import label_patches, labels, split
+from maskcls.components import labels, split
+from maskcls.core import label_patches
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Component

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from maskcls.components.label_patches import applied_patches
 from maskcls.core.errors import ConfigError, DataError, RunError
+from maskcls.core.label_patches import applied_patches
 from maskcls.core.table import PATCH_COLUMNS, content_differs
 from maskcls.core.task import decode
 from maskcls.storage.predictions import Predictions

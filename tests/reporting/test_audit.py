@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from audited_people import audited_people
 
-from maskcls.components.label_patches import apply_patches, read_patches
 from maskcls.core.errors import DataError
+from maskcls.core.label_patches import apply_patches, read_patches
 from maskcls.core.table import PATCH_COLUMNS
 from maskcls.evaluation.label_issues import Suspicions
 from maskcls.evaluation.planted_errors import plant_errors
