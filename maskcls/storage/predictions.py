@@ -101,6 +101,8 @@ class Predictions:
         """Return the positions (N,) of `ids`; DataError for a missing or duplicate id."""
         import pandas as pd
 
+        if len(set(ids)) == len(ids) and self.ids.tolist() == list(ids):  # as stored, the usual case
+            return np.arange(len(ids))
         for values, where in ((pd.Series(list(ids), dtype=str), "in the images to predict"), (pd.Series(self.ids), "")):
             if (duplicates := values[values.duplicated()]).size:
                 raise DataError(f"{self.source}: id {duplicates.iloc[0]!r} occurs more than once {where}".rstrip())
