@@ -12,7 +12,7 @@ from maskcls.components.hardware import Hardware
 from maskcls.components.head import Head
 from maskcls.core import table as tables
 from maskcls.core.config import Config
-from maskcls.core.task import FloatArray, IntArray
+from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.data.pixel_cache import Pixels
 from maskcls.storage.run import Run
 
@@ -60,6 +60,11 @@ class Experiment:
     table: pd.DataFrame
     pixels: Pixels
     hardware: Hardware
+
+    @property
+    def task(self) -> Task:
+        """The task: the attributes and classes that the experiment predicts."""
+        return self.run.task
 
     @property
     def num_folds(self) -> int:

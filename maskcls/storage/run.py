@@ -13,9 +13,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from maskcls.core.competition import MASK18
 from maskcls.core.config import Config
 from maskcls.core.errors import RunError, unknown_message
 from maskcls.core.table import SCORING_COLUMNS, group_columns
+from maskcls.core.task import Task
 from maskcls.storage.predictions import FoldPredictions, Predictions
 from maskcls.storage.run_files import read_about, read_history, read_metrics, read_table
 from maskcls.storage.run_paths import Part, RunPaths
@@ -74,6 +76,11 @@ class Run(RunPaths):
             what = f"precision must be one of {', '.join(PRECISIONS)}, got {str(precision)[:40]!r}"
             raise RunError(f"{self.config_path}: {what}")
         self.table  # noqa: B018  # a broken table is reported now
+
+    @cached_property
+    def task(self) -> Task:
+        """The task: the attributes and classes that the run predicts."""
+        return MASK18
 
     @property
     def is_done(self) -> bool:

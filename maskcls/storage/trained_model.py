@@ -11,9 +11,11 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from maskcls.core.competition import MASK18
 from maskcls.core.config import UNHASHED_OPTIONS
 from maskcls.core.errors import RunError
 from maskcls.core.table import num_folds
+from maskcls.core.task import Task
 from maskcls.storage.checkpoint import load_fold_checkpoint
 from maskcls.storage.run import PRECISIONS, Run, find_run
 
@@ -50,6 +52,11 @@ class TrainedModel:
     def config(self) -> Mapping[str, Any]:
         """The options of the run, of which a checkpoint repeats those that prediction needs."""
         return self.run.config if self.run else self.contents[0]
+
+    @property
+    def task(self) -> Task:
+        """The task: the attributes and classes that the model predicts."""
+        return self.run.task if self.run else MASK18
 
     @property
     def precision(self) -> str:
