@@ -10,16 +10,21 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import stdtrit
 
-from maskcls.core.task import CLASSES, IntArray
+from maskcls.core.competition import MASK18
+from maskcls.core.task import IntArray, Task
 
 MIN_PEOPLE = 20  # with fewer people the coverage of an interval is too low
-PersonCounts = npt.NDArray[np.float64]  # (people, 3, 18): true positives, labels and predictions of each class
+PersonCounts = npt.NDArray[np.float64]  # (people, 3, C): true positives, labels and predictions of each class
 
 
-def person_counts(labels: IntArray, preds: IntArray, groups: Sequence[str]) -> PersonCounts:
-    """Return the counts that determine F1 for each person, sorted by person id."""
-    codes, names = pd.factorize(np.asarray(groups, dtype=object), sort=True)
-    correct, size = labels == preds, len(CLASSES)
+def person_counts(
+    labels: IntArray, preds: IntArray, groups: Sequence[str], task: Task = MASK18
+) -> PersonCounts:
+    """Return the counts that determine F1 for each person with a class, sorted by person id; label −1 is left out."""
+    rows = labels >= 0
+    labels, preds = labels[rows], preds[rows]
+    codes, names = pd.factorize(np.asarray(groups, dtype=object)[rows], sort=True)
+    correct, size = labels == preds, task.num_classes
     cells = [codes[correct] * size + labels[correct], codes * size + labels, codes * size + preds]
     counts = [np.bincount(indices, minlength=len(names) * size).reshape(-1, size) for indices in cells]
     return np.stack(counts, 1).astype(np.float64)
@@ -88,7 +93,7 @@ def jackknife_margin(leave_one_out: npt.NDArray[Any], level: float) -> float:
 
 
 def f1_of_counts(counts: PersonCounts) -> npt.NDArray[np.float64]:
-    """Return the macro F1 (…) of true positives, labels and predictions of the classes, (…, 3, 18)."""
+    """Return the macro F1 (…) of true positives, labels and predictions of the classes, (…, 3, C)."""
     true_positives, labels, preds = np.moveaxis(counts, -2, 0)
     occurs = labels + preds > 0
     return (2 * true_positives / np.maximum(labels + preds, 1)).sum(-1) / np.maximum(occurs.sum(-1), 1)

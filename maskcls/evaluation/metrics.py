@@ -6,35 +6,48 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import f1_score
 
-from maskcls.core.task import ATTRIBUTES, CLASSES, FloatArray, IntArray, decode, marginals
+from maskcls.core.competition import MASK18
+from maskcls.core.task import FloatArray, IntArray, Task
 
-SCORES = ("f1", "accuracy", "mask_f1", "gender_f1", "age_f1")
+SCORES = MASK18.score_names  # until every caller takes them from its task
 
 
 def macro_f1(labels: IntArray, preds: IntArray) -> float:
-    """Return the mean F1 over the classes that occur in `labels` or `preds`."""
-    return float(f1_score(labels, preds, average="macro", zero_division=0))
+    """Return the mean F1 over the classes that occur in `labels` or `preds`, 0 without any row."""
+    return float(f1_score(labels, preds, average="macro", zero_division=0)) if len(labels) else 0.0
 
 
-def compute_scores(labels: IntArray, probs: FloatArray) -> dict[str, float]:
-    """Return macro F1 and accuracy over the 18 classes, and macro F1 of mask, gender and age.
+def compute_scores(
+    labels: IntArray, probs: FloatArray, task: Task = MASK18, known: IntArray | None = None
+) -> dict[str, float]:
+    """Return macro F1 and accuracy over the classes, and the macro F1 of each attribute.
 
-    The predicted class is the argmax of the 18 probabilities, a predicted attribute the argmax of its marginals.
+    The predicted class is the argmax of the class probabilities (N, C), a predicted attribute the argmax of its
+    marginal. Rows with label −1 have no class; `known` (N, A) holds the values of all attributes, −1 without a label,
+    and by default those of the classes. Each score is over the rows that have what it compares, and 0 without any.
     """
-    preds = probs.argmax(1)
-    scores = {"f1": macro_f1(labels, preds), "accuracy": float(accuracy_score(labels, preds))}
-    for name, values, marginal in zip(ATTRIBUTES, decode(labels), marginals(probs), strict=True):
-        scores[f"{name}_f1"] = macro_f1(values, marginal.argmax(1))
+    rows, preds = labels >= 0, probs.argmax(1)
+    right = preds[rows] == labels[rows]
+    scores = {"f1": macro_f1(labels[rows], preds[rows]), "accuracy": float(right.mean()) if len(right) else 0.0}
+    values = attribute_values(labels, task) if known is None else known
+    for name, truth, marginal in zip(task.names, values.T, task.marginals(probs), strict=True):
+        scores[f"{name}_f1"] = macro_f1(truth[truth >= 0], marginal[truth >= 0].argmax(1))
     return scores
 
 
-def class_report(labels: IntArray, probs: FloatArray) -> list[dict[str, Any]]:
+def attribute_values(labels: IntArray, task: Task) -> IntArray:
+    """Return the index of each attribute's value (N, A) of classes (N,), −1 for label −1."""
+    values = np.stack(task.decode(np.maximum(labels, 0)), 1)
+    return np.where(labels[:, None] < 0, -1, values)
+
+
+def class_report(labels: IntArray, probs: FloatArray, task: Task = MASK18) -> list[dict[str, Any]]:
     """Return a row for each class: name, number of images, precision, recall and F1."""
     matrix = confusion_counts(labels, probs)
     rows = []
-    for i, name in enumerate(CLASSES):
+    for i, name in enumerate(task.classes):
         correct, num_labels, num_preds = matrix[i, i], int(matrix[i].sum()), int(matrix[:, i].sum())
         precision, recall = correct / max(num_preds, 1), correct / max(num_labels, 1)
         f1 = 2 * correct / max(num_labels + num_preds, 1)
@@ -44,8 +57,9 @@ def class_report(labels: IntArray, probs: FloatArray) -> list[dict[str, Any]]:
 
 
 def confusion_counts(labels: IntArray, probs: FloatArray) -> IntArray:
-    """Return the (18, 18) confusion matrix: labels in rows, predictions in columns."""
-    return confusion_matrix(labels, probs.argmax(1), labels=np.arange(len(CLASSES)))
+    """Return the (C, C) confusion matrix: labels in rows, predictions in columns; label −1 counts nowhere."""
+    rows, size = labels >= 0, probs.shape[1]
+    return np.bincount(labels[rows] * size + probs[rows].argmax(1), minlength=size * size).reshape(size, size)
 
 
 def mean_std(f1: Sequence[float], accuracy: Sequence[float]) -> dict[str, float]:
@@ -55,5 +69,6 @@ def mean_std(f1: Sequence[float], accuracy: Sequence[float]) -> dict[str, float]
 
 
 def log_loss(labels: IntArray, probs: FloatArray) -> float:
-    """Return the mean negative log-probability of the labels."""
-    return float(-np.log(np.maximum(probs[np.arange(len(labels)), labels], 1e-12)).mean()) if len(labels) else 0.0
+    """Return the mean negative log-probability of the labels that are not −1, 0 without any."""
+    rows = np.flatnonzero(labels >= 0)
+    return float(-np.log(np.maximum(probs[rows, labels[rows]], 1e-12)).mean()) if len(rows) else 0.0
