@@ -1,6 +1,6 @@
-"""Ensembles: the probabilities of several members (M, N, 18) combined into one table (N, 18).
+"""Ensembles: the probabilities of several members (M, N, C) combined into one table (N, C).
 
-A builder receives the members' out-of-fold probabilities (M, N, 18), the labels (N,) and the person of each image (N,).
+A builder receives the members' out-of-fold probabilities (M, N, C), the labels (N,) and the person of each image (N,).
 Blends that are fitted to the labels are cross-fitted by person, so that their out-of-fold score holds for new people.
 """
 
@@ -16,18 +16,18 @@ from pydantic import Field
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat, PositiveInt
-from maskcls.core.task import CLASSES, FloatArray, IntArray
+from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.intervals import f1_of_counts
 from maskcls.evaluation.metrics import log_loss
 from maskcls.evaluation.stacking import Doubles, apply_bias, cross_fit, fit_weights, weighted_sum
 
 registry = Registry("blend")
-Combine = Callable[[FloatArray], FloatArray]  # (M, K, 18) → (K, 18)
+Combine = Callable[[FloatArray], FloatArray]  # (M, K, C) → (K, C)
 
 
 @dataclass(frozen=True)
 class Blend:
-    """An ensemble: out-of-fold probabilities (N, 18), the function for new images, and a note on their validity."""
+    """An ensemble: out-of-fold probabilities (N, C), the function for new images, and a note on their validity."""
 
     oof: FloatArray
     combine: Combine
@@ -35,7 +35,7 @@ class Blend:
     weights: Sequence[float] | None = None  # of the members, if they were chosen by their out-of-fold scores
 
     def __call__(self, members: FloatArray) -> FloatArray:
-        """Return the blended probabilities (K, 18) of new images, given the members' (M, K, 18)."""
+        """Return the blended probabilities (K, C) of new images, given the members' (M, K, C)."""
         return self.combine(members)
 
 
@@ -73,7 +73,7 @@ def vote(members: FloatArray, labels: IntArray, person_ids: Sequence[str]) -> Bl
     """The class that most members predict, ties by mean probability: (votes + mean probability) / (M + 1)."""
 
     def count(tables: FloatArray) -> FloatArray:
-        votes = np.eye(len(CLASSES), dtype=np.float32)[tables.argmax(2)].sum(0)  # (K, 18)
+        votes = np.eye(tables.shape[2], dtype=np.float32)[tables.argmax(2)].sum(0)  # (K, C)
         return (votes + tables.mean(0)) / (len(tables) + 1)
 
     return build_fixed_blend(members, count)
@@ -89,12 +89,12 @@ def rank(members: FloatArray, labels: IntArray, person_ids: Sequence[str]) -> Bl
     Ranks are relative to the out-of-fold images, also for new images, so that a single image has one. Uniform columns
     make all classes equally frequent, in favor of rare ones.
     """
-    columns = np.sort(members, axis=1)  # (M, N, 18)
+    columns = np.sort(members, axis=1)  # (M, N, C)
 
     def mean_rank(tables: FloatArray) -> FloatArray:
         total = np.zeros(tables.shape[1:])
         for column, table in zip(columns, tables, strict=True):
-            for c in range(len(CLASSES)):
+            for c in range(table.shape[1]):
                 low, high = (np.searchsorted(column[:, c], table[:, c], side) for side in ("left", "right"))
                 total[:, c] += (low + high + 1) / 2  # the average rank of ties, from 1
         return (total / total.sum(1, keepdims=True)).astype(np.float32)
@@ -119,7 +119,8 @@ def fitted(
         shrink: strength of the L2 penalty on the parameters
         bias: also fit a bias for each class
     """
-    basis = np.eye(len(CLASSES)) if bias else np.zeros((len(CLASSES), 0))
+    num_classes = members.shape[2]
+    basis = np.eye(num_classes) if bias else np.zeros((num_classes, 0))
     oof, num_groups = cross_fit(
         "blend=fitted", members, labels, person_ids, folds,
         lambda rows, truth: fit_weights(rows, truth, shrink, basis), apply_bias,
@@ -157,7 +158,7 @@ def greedy(
 
 
 def choose_members(members: FloatArray, labels: IntArray, rounds: int) -> Doubles:
-    """Return the fraction of the rounds in which each member (M, N, 18) is chosen, up to the best round.
+    """Return the fraction of the rounds in which each member (M, N, C) is chosen, up to the best round.
 
     In each round the member that raises the macro F1 of the mean most is added, of ties the one with the least log
     loss: F1 rises in steps, and many members leave it unchanged.
@@ -165,7 +166,7 @@ def choose_members(members: FloatArray, labels: IntArray, rounds: int) -> Double
     total, picks, best = np.zeros(members.shape[1:]), list[int](), (-1.0, 0)
     for count in range(1, rounds + 1):
         sums = [total + member for member in members]
-        scores = [(fast_macro_f1(labels, probs.argmax(1)), -log_loss(labels, probs / count)) for probs in sums]
+        scores = [(fast_macro_f1(labels, probs), -log_loss(labels, probs / count)) for probs in sums]
         picks.append(max(range(len(members)), key=lambda i: scores[i]))
         total = sums[picks[-1]]
         if scores[picks[-1]][0] > best[0]:
@@ -173,7 +174,8 @@ def choose_members(members: FloatArray, labels: IntArray, rounds: int) -> Double
     return np.bincount(picks[: best[1]], minlength=len(members)) / best[1]
 
 
-def fast_macro_f1(labels: IntArray, preds: IntArray) -> float:
+def fast_macro_f1(labels: IntArray, probs: Doubles) -> float:
     """Return the value of `macro_f1` without the checks of scikit-learn, which take most of its time."""
-    counts = [np.bincount(rows, minlength=len(CLASSES)) for rows in (labels[labels == preds], labels, preds)]
+    preds, num_classes = probs.argmax(1), probs.shape[1]
+    counts = [np.bincount(rows, minlength=num_classes) for rows in (labels[labels == preds], labels, preds)]
     return float(f1_of_counts(np.stack(counts).astype(np.float64)))

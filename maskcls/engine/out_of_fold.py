@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskcls.components.decision import Decision
+from maskcls.components.decision import Decision, build_decision
 from maskcls.components.labels import find_open_ended
 from maskcls.core.table import count_split_people, eval_indices, num_folds
 from maskcls.core.task import AGE_THRESHOLDS, CLASSES, FloatArray, IntArray
@@ -69,7 +69,7 @@ def summarize(experiment: Experiment, notes: Sequence[str]) -> dict[str, Any]:
     rows, eval_rows, ids = table.iloc[val_rows], eval_indices(table), table["id"].to_numpy(str)
     val, mean = Predictions.of_columns(ids[val_rows], oof[val_rows]), evaluation.mean(0)
     labels, plain = rows["label"].to_numpy(), val.probs
-    decision: Decision = experiment.cfg.decision.build(plain, labels, rows["person"].tolist())
+    decision = build_decision(experiment.cfg.decision, plain, labels, rows["person"].tolist(), experiment.task)
     probs, bias = decision.oof, decision.bias
     write_predictions(run, rows, table.iloc[eval_rows], val, Predictions.of_columns(ids[eval_rows], mean), decision)
     size = score_ages(table, val_rows, val.ages) | {"photos": len(val_rows), "people": rows["person"].nunique()}

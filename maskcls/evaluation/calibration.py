@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskcls.core.task import ATTRIBUTES, FloatArray, IntArray, decode, marginals
+from maskcls.core.competition import MASK18
+from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.evaluation.intervals import jackknife_interval, mean_interval, person_sums
 
 BINS = 10
@@ -48,17 +49,18 @@ def reliability(labels: IntArray, probs: FloatArray, person_ids: Sequence[str]) 
 
 
 def compare_calibration(
-    labels: IntArray, before: FloatArray, after: FloatArray, person_ids: Sequence[str]
+    labels: IntArray, before: FloatArray, after: FloatArray, person_ids: Sequence[str], task: Task = MASK18
 ) -> dict[str, dict[str, Any]]:
-    """Return log loss and calibration error of probabilities (N, 18) before and after, of the 18 classes and of each
-    attribute's marginal, and their differences, all with intervals over people.
+    """Return log loss and calibration error of probabilities (N, C) before and after, of the classes and of each
+    attribute's marginal, unless it is the only one, and their differences, all with intervals over people.
 
     In 300 drawn samples each of 60, 150 and 500 people, the 95 % intervals of calibration errors of 0.08 and 0.17 and
     of their difference held the truth in 93 to 97 %; the error itself was 0.014, 0.005 and 0.001 too large.
     """
     views = {"class": (labels, before, after)}
-    for name, truth, first, second in zip(ATTRIBUTES, decode(labels), marginals(before), marginals(after), strict=True):
-        views[name] = truth, first, second
+    parts = zip(task.names, task.decode(labels), task.marginals(before), task.marginals(after), strict=True)
+    if len(task.names) > 1:
+        views |= {name: (truth, first, second) for name, truth, first, second in parts}
     return {name: compare_view(*view, person_ids) for name, view in views.items()}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskcls.core.errors import ConfigError
-from maskcls.core.task import CLASSES, FloatArray, IntArray
+from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation.metrics import macro_f1
 
 Doubles = npt.NDArray[np.float64]
@@ -21,7 +21,7 @@ def cross_fit(
     name: str, members: FloatArray, labels: IntArray, person_ids: Sequence[str], folds: int,
     fit: Callable[[FloatArray, IntArray], tuple[Doubles, ...]], combine: Callable[..., FloatArray],
 ) -> tuple[FloatArray, int]:  # fmt: skip
-    """Return out-of-fold probabilities (N, 18), each with parameters fitted to other people, and the number of folds.
+    """Return out-of-fold probabilities (N, C), each with parameters fitted to other people, and the number of folds.
 
     `fit(members, labels)` returns the parameters of `combine(members, *parameters)`. ConfigError with fewer than two
     people, which names what is fitted.
@@ -39,14 +39,14 @@ def cross_fit(
 
 
 def fit_weights(members: FloatArray, labels: IntArray, shrink: float, basis: Doubles) -> tuple[Doubles, Doubles]:
-    """Return weights (M,) and class biases (18,): the best by macro F1 between the optimum and the mean.
+    """Return weights (M,) and class biases (C,): the best by macro F1 between the optimum and the mean.
 
-    The biases are `basis` (18, P) × the P parameters that are fitted; P = 0 fits the weights alone.
+    The biases are `basis` (C, P) × the P parameters that are fitted; P = 0 fits the weights alone.
     """
     from scipy.optimize import minimize
 
     count = len(members)
-    task = (members.astype(np.float64), np.eye(len(CLASSES))[labels], shrink, basis)
+    task = (members.astype(np.float64), np.eye(members.shape[2])[labels], shrink, basis)
     start = np.zeros(count + basis.shape[1])
     result = minimize(loss, start, task, method="L-BFGS-B", jac=True, options={"maxiter": 200})
     best, selected = -1.0, start
@@ -66,14 +66,14 @@ def loss(x: Doubles, members: Doubles, hot: Doubles, shrink: float, basis: Doubl
     """
     count = len(members)
     weights, offsets = softmax(x[:count]), basis @ x[count:]
-    raw = weighted_sum(members, weights)  # (N, 18)
+    raw = weighted_sum(members, weights)  # (N, C)
     scaled = np.exp(offsets) * np.maximum(raw, TINY)
     soft = scaled / scaled.sum(1, keepdims=True)
     present = hot.sum(0) > 0
     hits, both = (hot * soft).sum(0), hot.sum(0) + soft.sum(0)
     f1 = 2 * hits / both
     value = 1 - float(f1[present].mean()) + shrink * float(x @ x)
-    by_soft = present * (2 * hot / both - 2 * hits / both**2) / present.sum()  # (N, 18), of the mean F1
+    by_soft = present * (2 * hot / both - 2 * hits / both**2) / present.sum()  # (N, C), of the mean F1
     by_log = soft * (by_soft - (by_soft * soft).sum(1, keepdims=True))  # through the row's normalisation
     by_weight = members.reshape(count, -1) @ (by_log / np.maximum(raw, TINY)).ravel()
     by_logit = weights * (by_weight - weights @ by_weight)
@@ -81,12 +81,12 @@ def loss(x: Doubles, members: Doubles, hot: Doubles, shrink: float, basis: Doubl
 
 
 def weighted_sum(members: npt.NDArray[Any], weights: Doubles) -> Doubles:
-    """Return the weighted sum (N, 18) of (M, N, 18)."""
+    """Return the weighted sum (N, C) of (M, N, C)."""
     return (weights @ members.reshape(len(members), -1)).reshape(members.shape[1:])
 
 
 def apply_bias(members: FloatArray, weights: Doubles, offsets: Doubles) -> FloatArray:
-    """Return the weighted mean with each class scaled by exp(its bias), rows summing to one, (K, 18)."""
+    """Return the weighted mean with each class scaled by exp(its bias), rows summing to one, (K, C)."""
     scaled = np.maximum(weighted_sum(members, weights), TINY) * np.exp(offsets)
     return (scaled / scaled.sum(1, keepdims=True)).astype(np.float32)
 
@@ -98,7 +98,7 @@ def softmax(logits: Doubles) -> Doubles:
 
 
 def decide(probs: FloatArray, bias: npt.ArrayLike | None) -> FloatArray:
-    """Return probabilities (…, 18) with each class scaled by exp(its bias), rows summing to one; unchanged for None."""
+    """Return probabilities (…, C) with each class scaled by exp(its bias), rows summing to one; unchanged for None."""
     if bias is None:
         return probs
-    return apply_bias(probs.reshape(1, -1, len(CLASSES)), np.ones(1), np.asarray(bias)).reshape(probs.shape)
+    return apply_bias(probs.reshape(1, -1, probs.shape[-1]), np.ones(1), np.asarray(bias)).reshape(probs.shape)

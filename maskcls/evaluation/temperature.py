@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
-from maskcls.core.task import ATTRIBUTES, SHAPE, FloatArray, IntArray, decode
+from maskcls.core.competition import MASK18
+from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.evaluation.stacking import TINY, Doubles, cross_fit
 
-Axes = tuple[tuple[int, ...], ...]  # of each head, its axes of the (mask, gender, age) cube
-JOINT: Axes = ((0, 1, 2),)  # one head of 18 classes
+Axes = tuple[tuple[int, ...], ...]  # of each head, its attributes: axes of the cube (N, values of each attribute)
 LARGEST = 10.0  # temperature; the smallest is its inverse
 MAX_IMAGES = 4000  # without labels that `fit_mean_temperatures` reads, evenly spaced
 NUM_STEPS, TOLERANCE = 1000, 1e-7  # of the fit of the classes to the heads' tempered marginals
@@ -28,53 +29,49 @@ class Temperatures:
 
     axes: Axes
     values: tuple[float, ...]
+    task: Task = MASK18
 
     def to_dict(self) -> dict[str, float]:
-        """Return the temperatures by the name of their head: mask, gender and age, or class for one of 18 classes."""
-        return dict(zip(head_names(self.axes), self.values, strict=True))
+        """Return the temperatures by the name of their head: its attributes, or class for one of all classes."""
+        return dict(zip(head_names(self.axes, self.task), self.values, strict=True))
 
     def apply(self, probs: FloatArray) -> FloatArray:
-        """Return probabilities (N, 18) whose marginal of each head h is softmax(log p_h / temperature).
+        """Return probabilities (N, C) whose marginal of each head h is softmax(log p_h / temperature).
 
         A product of heads remains one. Of a mixture of products, such as the mean of folds, the result is the
         distribution nearest to it (by KL divergence) that has these marginals, found by iterative proportional
         fitting (Deming & Stephan 1940), so that temperatures of 1 change nothing. The best value of each head stays;
-        of a mixture, the best of the 18 classes may differ where two were about as probable.
+        of a mixture, the best of all classes may differ where two were about as probable.
         """
         cube = np.maximum(probs.astype(np.float64), TINY)
         cube /= cube.sum(1, keepdims=True)
-        logs = [np.log(part) for part in head_marginals(cube, self.axes)]
+        logs = [np.log(part) for part in head_marginals(cube, self.axes, self.task)]
         targets = [temper(part, value) for part, value in zip(logs, self.values, strict=True)]
-        return fit_marginals(cube, targets, self.axes).astype(np.float32)
+        return fit_marginals(cube, targets, self.axes, self.task).astype(np.float32)
 
 
-def head_names(axes: Axes) -> list[str]:
+def joint_axes(task: Task) -> Axes:
+    """Return the axes of one head of all classes."""
+    return (tuple(range(len(task.shape))),)
+
+
+def head_names(axes: Axes, task: Task) -> list[str]:
     """Return the name of each head: of its attributes, or class for all of them."""
-    names = list(ATTRIBUTES)
+    names = task.names
     return ["class" if len(part) == len(names) else "_".join(names[axis] for axis in part) for part in axes]
 
 
-def head_marginals(probs: npt.NDArray[Any], axes: Axes) -> list[npt.NDArray[Any]]:
-    """Return the marginal of each head, (N, its size), from probabilities (N, 18)."""
-    cube = probs.reshape(-1, *SHAPE)
+def head_marginals(probs: npt.NDArray[Any], axes: Axes, task: Task) -> list[npt.NDArray[Any]]:
+    """Return the marginal of each head, (N, its size), from probabilities (N, C)."""
+    cube = probs.reshape(-1, *task.shape)
     return [head_marginal(cube, part) for part in axes]
 
 
-def head_labels(labels: IntArray, axes: Axes) -> list[IntArray]:
+def head_labels(labels: IntArray, axes: Axes, task: Task) -> list[IntArray]:
     """Return the label of each head, (N,), from classes (N,)."""
-    values = decode(labels)
-    return [np.ravel_multi_index([values[axis] for axis in part], [SHAPE[axis] for axis in part]).astype(np.int64)
+    values, shape = task.decode(labels), task.shape
+    return [np.ravel_multi_index([values[axis] for axis in part], [shape[axis] for axis in part]).astype(np.int64)
             for part in axes]  # fmt: skip
-
-
-def head_size(part: Sequence[int]) -> int:
-    """Return the number of values of a head."""
-    return int(np.prod([SHAPE[axis] for axis in part]))
-
-
-def other_axes(part: Sequence[int]) -> tuple[int, ...]:
-    """Return the axes of the (N, mask, gender, age) cube that a head does not have."""
-    return tuple(axis + 1 for axis in range(len(SHAPE)) if axis not in part)
 
 
 def temper(logs: Doubles, temperature: float) -> Doubles:
@@ -88,19 +85,19 @@ def log_sum(logs: Doubles) -> Doubles:
     return np.logaddexp.reduce(logs, axis=1)
 
 
-def fit_marginals(probs: Doubles, targets: Sequence[Doubles], axes: Axes) -> Doubles:
-    """Return probabilities (N, 18) scaled until each head has its target marginal, (N, its size).
+def fit_marginals(probs: Doubles, targets: Sequence[Doubles], axes: Axes, task: Task) -> Doubles:
+    """Return probabilities (N, C) scaled until each head has its target marginal, (N, its size).
 
     Of heads that are very sure of what the other heads contradict, scaling needs more steps than there are; what then
     misses of the marginals is added as in Altschuler, Weed & Rigollet (2017, algorithm 2), so that all are exact.
     """
-    cube, rows = probs.reshape(-1, *SHAPE).copy(), np.arange(len(probs))
+    cube, rows = probs.reshape(-1, *task.shape).copy(), np.arange(len(probs))
     for _ in range(NUM_STEPS):
         now, change = cube[rows], np.zeros(len(rows))
         for part, target in zip(axes, targets, strict=True):
             ratio = target[rows] / head_marginal(now, part)
             change = np.maximum(change, np.abs(ratio - 1).max(1))
-            now *= along_axes(ratio, part)
+            now *= along_axes(ratio, part, now)
         cube[rows] = now
         rows = rows[change >= TOLERANCE]
         if not len(rows):
@@ -110,60 +107,64 @@ def fit_marginals(probs: Doubles, targets: Sequence[Doubles], axes: Axes) -> Dou
 
 
 def add_missing(cube: Doubles, targets: Sequence[Doubles], axes: Axes) -> Doubles:
-    """Return a cube (N, mask, gender, age) with the target marginals from one that nearly has them.
+    """Return a cube (N, values of each attribute) with the target marginals from one that nearly has them.
 
     It is lowered until no marginal is above its target; the product of what each head misses fills it up.
     """
     for part, target in zip(axes, targets, strict=True):
-        cube = cube * along_axes(np.minimum(target / head_marginal(cube, part), 1), part)
+        cube = cube * along_axes(np.minimum(target / head_marginal(cube, part), 1), part, cube)
     missing = [np.maximum(target - head_marginal(cube, part), 0) for part, target in zip(axes, targets, strict=True)]
-    product = (1 - cube.sum((1, 2, 3)))[:, None, None, None].clip(TINY)
+    product = (1 - cube.sum(tuple(range(1, cube.ndim)), keepdims=True)).clip(TINY)
     for part, gap in zip(axes, missing, strict=True):
-        product = product * along_axes(gap / gap.sum(1, keepdims=True).clip(TINY), part)
+        product = product * along_axes(gap / gap.sum(1, keepdims=True).clip(TINY), part, cube)
     return np.asarray(cube + product)
 
 
 def head_marginal(cube: Doubles, part: Sequence[int]) -> Doubles:
-    """Return the marginal of a head, (N, its size), from a cube (N, mask, gender, age)."""
-    return np.asarray(cube.sum(other_axes(part)).reshape(len(cube), head_size(part)))
+    """Return the marginal of a head, (N, its size), from a cube (N, values of each attribute)."""
+    others = tuple(axis + 1 for axis in range(cube.ndim - 1) if axis not in part)
+    return np.asarray(cube.sum(others).reshape(len(cube), math.prod(cube.shape[axis + 1] for axis in part)))
 
 
-def along_axes(values: Doubles, part: Sequence[int]) -> Doubles:
-    """Return the values of a head, (N, its size), as a cube that is 1 wide along the other axes."""
-    return values.reshape(len(values), *(size if axis in part else 1 for axis, size in enumerate(SHAPE)))
+def along_axes(values: Doubles, part: Sequence[int], cube: Doubles) -> Doubles:
+    """Return the values of a head, (N, its size), as a cube like another that is 1 wide along the other axes."""
+    return values.reshape(len(values), *(size if axis in part else 1 for axis, size in enumerate(cube.shape[1:])))
 
 
-def fit_temperatures(probs: FloatArray, labels: IntArray, axes: Axes) -> Temperatures:
+def fit_temperatures(probs: FloatArray, labels: IntArray, axes: Axes, task: Task = MASK18) -> Temperatures:
     """Return the temperature of each head with the smallest log loss of labels (N,) (Guo et al. 2017).
 
-    `probs` (N, 18) must be of models that were not trained on these people, as those out of fold are.
+    `probs` (N, C) must be of models that were not trained on these people, as those out of fold are.
     """
-    parts = zip(log_marginals(probs, axes), head_labels(labels, axes), strict=True)
-    return Temperatures(axes, tuple(best_temperature(lambda t, z=z, y=y: tempered_loss(z, y, t)) for z, y in parts))  # type: ignore[misc]
+    parts = zip(log_marginals(probs, axes, task), head_labels(labels, axes, task), strict=True)
+    values = [best_temperature(lambda t, z=z, y=y: tempered_loss(z, y, t)) for z, y in parts]  # type: ignore[misc]
+    return Temperatures(axes, tuple(values), task)
 
 
-def cross_fit_temperatures(probs: FloatArray, labels: IntArray, person_ids: Sequence[str], axes: Axes) -> FloatArray:
-    """Return probabilities (N, 18), each with temperatures that were fitted to other people.
+def cross_fit_temperatures(
+    probs: FloatArray, labels: IntArray, person_ids: Sequence[str], axes: Axes, task: Task = MASK18
+) -> FloatArray:
+    """Return probabilities (N, C), each with temperatures that were fitted to other people.
 
     ConfigError with fewer than two people.
     """
 
     def fit(rows: FloatArray, truth: IntArray) -> tuple[Doubles]:
-        return (np.array(fit_temperatures(rows[0], truth, axes).values),)
+        return (np.array(fit_temperatures(rows[0], truth, axes, task).values),)
 
     def apply(rows: FloatArray, values: Doubles) -> FloatArray:
-        return Temperatures(axes, tuple(values.tolist())).apply(rows[0])
+        return Temperatures(axes, tuple(values.tolist()), task).apply(rows[0])
 
     return cross_fit("calibration", probs[None], labels, person_ids, FOLDS, fit, apply)[0]
 
 
 def fit_mean_temperatures(
-    probs: FloatArray, labels: IntArray, axes: Axes, folds: FloatArray, mean: FloatArray
+    probs: FloatArray, labels: IntArray, axes: Axes, folds: FloatArray, mean: FloatArray, task: Task = MASK18
 ) -> Temperatures:
     """Return temperatures for the mean of the folds' models, from out-of-fold rows and images without labels.
 
-    `probs` (N, 18) and `labels` (N,) are out of fold, each row predicted by one model; `folds` (K, M, 18) and `mean`
-    (M, 18) are the predictions of the K models and of their mean for images that none was trained on.
+    `probs` (N, C) and `labels` (N,) are out of fold, each row predicted by one model; `folds` (K, M, C) and `mean`
+    (M, C) are the predictions of the K models and of their mean for images that none was trained on.
 
     A temperature that fits single models does not fit their mean, which is less confident and more often right
     (Rahaman & Thiery 2021), and no labelled row has predictions of the mean. But with z_k = log p_k, the log loss of
@@ -172,14 +173,14 @@ def fit_mean_temperatures(
     geometric mean is so known; the mean gets the T with the smallest cross entropy to the geometric mean at its own.
 
     On five folds of real faces (head=years, 800 people out of fold, 1,400 images of 200 other people), temperatures of
-    mask, gender and age were 0.94, 1.43 and 1.20 for single models, 0.89, 1.06 and 0.96 by this method for the mean,
+    the attributes were 0.94, 1.43 and 1.20 for single models, 0.89, 1.06 and 0.96 by this method for the mean,
     and 0.89, 1.19 and 0.88 fitted to the labels of the 1,400 images.
     """
     step = -(-len(mean) // MAX_IMAGES) or 1
     folds, mean = folds[:, ::step], mean[::step]
-    parts = zip(log_marginals(probs, axes), head_labels(labels, axes), log_marginals(mean, axes),
-                zip(*(log_marginals(fold, axes) for fold in folds), strict=True), strict=True)  # fmt: skip
-    return Temperatures(axes, tuple(mean_temperature(*part) for part in parts))
+    parts = zip(log_marginals(probs, axes, task), head_labels(labels, axes, task), log_marginals(mean, axes, task),
+                zip(*(log_marginals(fold, axes, task) for fold in folds), strict=True), strict=True)  # fmt: skip
+    return Temperatures(axes, tuple(mean_temperature(*part) for part in parts), task)
 
 
 def mean_temperature(single: Doubles, labels: IntArray, mean: Doubles, folds: Sequence[Doubles]) -> float:
@@ -194,9 +195,9 @@ def mean_temperature(single: Doubles, labels: IntArray, mean: Doubles, folds: Se
     return best_temperature(lambda t: float((log_sum(mean / t) - (target * mean).sum(1) / t).mean()))
 
 
-def log_marginals(probs: FloatArray, axes: Axes) -> list[Doubles]:
+def log_marginals(probs: FloatArray, axes: Axes, task: Task) -> list[Doubles]:
     """Return the log of each head's marginal, (N, its size)."""
-    return [np.log(np.maximum(part, TINY)) for part in head_marginals(probs.astype(np.float64), axes)]
+    return [np.log(np.maximum(part, TINY)) for part in head_marginals(probs.astype(np.float64), axes, task)]
 
 
 def tempered_loss(logs: Doubles, labels: IntArray, temperature: float) -> float:

@@ -12,12 +12,12 @@ from maskcls.core.task import CLASSES, FloatArray
 from maskcls.evaluation.conformal import ConformalSets, PersonScores
 from maskcls.evaluation.stacking import decide
 from maskcls.evaluation.temperature import (
-    JOINT,
     SINGLE_TEMPERATURES,
     Axes,
     Temperatures,
     fit_mean_temperatures,
     fit_temperatures,
+    joint_axes,
 )
 from maskcls.inference.run_components import restore_component
 from maskcls.reporting.summary import leak_notes
@@ -74,7 +74,7 @@ def fit_calibration(
 def common_axes(models: Sequence[TrainedModel]) -> Axes:
     """Return the axes of the models' heads, those of one head of 18 classes if they differ."""
     heads = {restore_component(model, "head").build().axes for model in models}
-    return heads.pop() if len(heads) == 1 else JOINT
+    return heads.pop() if len(heads) == 1 else joint_axes(models[0].task)
 
 
 def predict_eval_folds(runs: Sequence[Run], join: Combine) -> FloatArray | None:

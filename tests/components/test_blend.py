@@ -173,3 +173,17 @@ def test_greedy_is_never_worse_than_the_best_member_in_sample_and_its_honest_sco
 def test_greedy_leaves_out_members_that_know_nothing() -> None:
     weights = build("greedy", case(skill=(0.0, 0.3, 0.0), photos=600)).weights
     assert weights is not None and weights[1] > 0.8
+
+
+@pytest.mark.parametrize("classes", [2, 4, 200])
+@pytest.mark.parametrize("name", WORDS)
+def test_a_blend_holds_for_any_number_of_classes(name: str, classes: int) -> None:
+    random = np.random.default_rng(2)
+    truth = random.integers(0, classes, 120)
+    skill = np.array([0.3, 0.2, 0.0])[:, None, None]
+    noise = random.dirichlet(np.ones(classes), (3, 120))
+    members = ((1 - skill) * noise + skill * np.eye(classes)[truth]).astype(np.float32)
+    made = build(name, (members, truth, [f"person{i // 4}" for i in range(120)]), **WORDS[name])
+    for probs in (made.oof, made(members[:, :7])):
+        assert probs.shape[1] == classes and (probs >= 0).all()
+        np.testing.assert_allclose(probs.sum(1), 1, atol=1e-4)

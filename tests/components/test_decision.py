@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskcls.components import decision
-from maskcls.components.decision import Decision
-from maskcls.core.task import FloatArray, IntArray, decode, encode
+from maskcls.components.decision import Decision, attribute_basis, build_decision
+from maskcls.core.competition import MASK18
+from maskcls.core.registry import Component
+from maskcls.core.task import Attribute, FloatArray, IntArray, Task
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.evaluation.stacking import decide
 from maskcls.storage.schemas import MAX_BIAS
@@ -23,16 +25,16 @@ def case(seed: int, people: int = 60, shift: float = 2.0) -> tuple[FloatArray, I
     random = np.random.default_rng(seed)
     gender, age = random.integers(0, 2, people), random.choice(3, people, p=[0.45, 0.4, 0.15])
     mask = np.tile([0, 0, 0, 0, 0, 1, 2], people)
-    truth = encode(mask, gender.repeat(7), age.repeat(7))
+    truth = MASK18.encode(mask, gender.repeat(7), age.repeat(7))
     logits = random.normal(0, 1.2, (len(truth), 18)) + 4 * np.eye(18)[truth]
-    logits -= shift * (decode(np.arange(18))[2] == 2)
+    logits -= shift * (MASK18.decode(np.arange(18))[2] == 2)
     powers = np.exp(logits)
     probs = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
     return probs, truth, [f"person{i // 7}" for i in range(len(truth))]
 
 
 def build(data: tuple[FloatArray, IntArray, list[str]], **params: object) -> Decision:
-    made = decision.registry.builders["bias"](*data, **params)
+    made = decision.registry.builders["bias"](*data, MASK18, **params)
     assert isinstance(made, Decision)
     return made
 
@@ -118,3 +120,36 @@ def test_what_is_fitted_to_noise_scores_no_better_than_chance(per: str) -> None:
         chance = np.array([macro_f1(random.permutation(people).ravel(), guess) for _ in range(30)])
         above.append((macro_f1(truth, guess) - chance.mean()) / chance.std())
     assert np.mean(above) < 3 / np.sqrt(len(above))  # three standard errors
+
+
+TASKS = {
+    "one": Task((Attribute("kind", ("a", "b", "c")),)),
+    "two": Task((Attribute("colour", ("red", "blue")), Attribute("glasses", ("yes", "no")))),
+    "four": Task(tuple(Attribute(name, tuple("abc"[:size])) for name, size in zip("wxyz", (2, 3, 2, 2), strict=True))),
+}
+
+
+@pytest.mark.parametrize("per", PER)
+@pytest.mark.parametrize("name", TASKS)
+def test_a_bias_is_fitted_to_any_attributes(name: str, per: str) -> None:
+    """The last value of the last attribute is held for too unlikely; per attribute, a bias is a sum over attributes."""
+    task, random = TASKS[name], np.random.default_rng(0)
+    truth = random.integers(0, task.num_classes, 900)
+    last = task.decode(np.arange(task.num_classes))[-1] == task.shape[-1] - 1
+    powers = np.exp(random.normal(0, 1.2, (900, task.num_classes)) + 4 * np.eye(task.num_classes)[truth] - 3 * last)
+    probs = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+    persons = [f"p{i // 6}" for i in range(900)]
+    made = build_decision(Component("decision", "bias", {"per": per}, decision.bias), probs, truth, persons, task)
+    assert made.bias is not None and made.bias.shape == (task.num_classes,)
+    assert macro_f1(truth, made.oof.argmax(1)) > macro_f1(truth, probs.argmax(1)) + 0.03
+    assert made.bias[last].mean() > made.bias[~last].mean() + 1
+    basis = attribute_basis(task)
+    assert basis.shape == (task.num_classes, sum(task.shape)) and (basis.sum(1) == len(task.shape)).all()
+    residual = np.abs(basis @ np.linalg.lstsq(basis, made.bias, rcond=None)[0] - made.bias).max()
+    assert (residual < 1e-6) == (per == "attribute" or len(task.shape) == 1)
+
+
+def test_a_builder_of_three_inputs_gets_no_task() -> None:
+    data = case(0)
+    for builder in (lambda probs, labels, person_ids: Decision(probs), lambda *inputs: Decision(*inputs[:1])):
+        assert build_decision(Component("decision", "own", {}, builder), *data, MASK18).oof is data[0]

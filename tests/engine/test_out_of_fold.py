@@ -14,6 +14,7 @@ from maskcls import load
 from maskcls.components import decision
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import RunError
 from maskcls.core.table import num_folds
 from maskcls.core.task import FloatArray
@@ -50,7 +51,7 @@ def test_the_scores_are_of_decided_classes_and_those_of_plain_ones_stand_beside_
     words, one, score = decided
     metrics, oof = one.metrics() or {}, pd.read_csv(one.predictions_path("oof"))
     labels, plain = oof["label"].to_numpy(), plain_probs(one, oof["id"].tolist())
-    expected = decision.bias(plain, labels, oof["person"].tolist(), per="class", folds=4, shrink=0.0)
+    expected = decision.bias(plain, labels, oof["person"].tolist(), MASK18, per="class", folds=4, shrink=0.0)
     np.testing.assert_allclose(oof[PROB_COLUMNS], expected.oof, rtol=1e-5)
     assert (oof["plain"] == plain.argmax(1)).all() and (oof["guess"] == oof[PROB_COLUMNS].to_numpy().argmax(1)).all()
     assert score == metrics["oof"]["f1"] == macro_f1(labels, oof["guess"].to_numpy())

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maskcls.core.task import ATTRIBUTES, decode, marginals
+from maskcls.core.competition import MASK18
+from maskcls.core.task import Attribute, Task
 from maskcls.evaluation.calibration import calibration_bins, compare_calibration, compare_view, reliability
 from maskcls.evaluation.intervals import mean_interval
 from maskcls.evaluation.metrics import log_loss
@@ -30,12 +31,12 @@ def test_scores_are_those_of_the_project() -> None:
     labels, probs, persons = drawn(np.random.default_rng(0), 60)
     after = np.sqrt(probs) / np.sqrt(probs).sum(1, keepdims=True)
     views = compare_calibration(labels, probs, after, persons)
-    assert list(views) == ["class", *ATTRIBUTES]
+    assert list(views) == ["class", *MASK18.names]
     for part, table in (("before", probs), ("after", after)):
         assert views["class"][part]["log_loss"] == pytest.approx(log_loss(labels, table), rel=1e-6)
         error = calibration_bins(frame(labels, table))[1]
         assert views["class"][part]["calibration_error"] == pytest.approx(error, rel=1e-6)
-        for name, truth, own in zip(ATTRIBUTES, decode(labels), marginals(table), strict=True):
+        for name, truth, own in zip(MASK18.names, MASK18.decode(labels), MASK18.marginals(table), strict=True):
             assert views[name][part]["log_loss"] == pytest.approx(log_loss(truth, own), rel=1e-5)
             error = calibration_bins(frame(truth, own))[1]
             assert views[name][part]["calibration_error"] == pytest.approx(error, rel=1e-5)
@@ -90,3 +91,15 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
             low, high = view[part]["log_loss_interval"]
             hits[i, j] = low <= truth[part]["log_loss"] <= high
     assert (np.abs(hits.mean(0) - 0.95) < 0.035).all(), hits.mean(0)
+
+
+@pytest.mark.parametrize("sizes", [(4,), (2, 2), (2, 3, 2, 3), (200,)])
+def test_a_view_for_the_class_and_for_each_attribute_unless_it_is_the_class(sizes: tuple[int, ...]) -> None:
+    task = Task(tuple(Attribute(f"a {i}", tuple(map(str, range(size)))) for i, size in enumerate(sizes)))
+    rng = np.random.default_rng(5)
+    labels, probs = rng.integers(0, task.num_classes, 100), rng.dirichlet(np.ones(task.num_classes), 100)
+    views = compare_calibration(labels, probs, probs, [f"p{i // 4}" for i in range(100)], task)
+    assert list(views) == ["class", *(task.names if len(sizes) > 1 else ())]
+    for name, truth, own in zip(task.names, task.decode(labels), task.marginals(probs), strict=True):
+        view = views.get(name, views["class"])["before"]
+        assert view["log_loss"] == pytest.approx(log_loss(truth, own))

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 
 from maskcls.components.decision import attribute_basis
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError
 from maskcls.core.task import FloatArray, IntArray
 from maskcls.evaluation import stacking
 from maskcls.evaluation.metrics import macro_f1
 
-BASES = {"none": np.zeros((18, 0)), "class": np.eye(18), "attribute": attribute_basis()}
+BASES = {"none": np.zeros((18, 0)), "class": np.eye(18), "attribute": attribute_basis(MASK18)}
 
 
 def members_of(seed: int, photos: int) -> tuple[FloatArray, IntArray]:

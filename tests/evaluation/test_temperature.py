@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError
-from maskcls.core.task import CLASSES, SHAPE, FloatArray, encode
+from maskcls.core.task import Attribute, FloatArray, Task
 from maskcls.evaluation.metrics import log_loss
 from maskcls.evaluation.temperature import (
-    JOINT,
     Axes,
     Temperatures,
     cross_fit_temperatures,
@@ -18,15 +18,17 @@ from maskcls.evaluation.temperature import (
     head_labels,
     head_marginals,
     head_names,
+    joint_axes,
 )
 
+JOINT = joint_axes(MASK18)
 TRIPLE: Axes = ((0,), (1,), (2,))
 HEADS = {"single": JOINT, "triple": TRIPLE, "pairs": ((0,), (1, 2))}
 
 
 def mixtures(rng: np.random.Generator, count: int, members: int) -> FloatArray:
     """Return means of products of heads, (N, 18), as the mean of folds or of views is."""
-    parts = [np.exp(rng.normal(0, 2, (members, count, size))) for size in SHAPE]
+    parts = [np.exp(rng.normal(0, 2, (members, count, size))) for size in MASK18.shape]
     cubes = [part / part.sum(2, keepdims=True) for part in parts]
     return np.einsum("knm,kng,kna->nmga", *cubes).reshape(count, -1).astype(np.float32) / np.float32(members)
 
@@ -44,7 +46,7 @@ def test_the_best_value_of_each_head_stays(head: str, value: float) -> None:
     after = Temperatures(axes, values).apply(probs)
     assert after.dtype == np.float32 and (after >= 0).all() and np.allclose(after.sum(1), 1, atol=1e-6)
     for before, marginal, temperature in zip(
-        head_marginals(probs, axes), head_marginals(after, axes), values, strict=True
+        head_marginals(probs, axes, MASK18), head_marginals(after, axes, MASK18), values, strict=True
     ):
         top = np.sort(before, 1)
         clear = top[:, -1] - top[:, -2] > 1e-4  # float32 cannot order nearer ones
@@ -57,13 +59,14 @@ def test_the_best_value_of_each_head_stays(head: str, value: float) -> None:
 def test_the_best_value_stays_where_sure_models_disagree(head: str) -> None:
     """Means of five products that are sure of different classes: scaling alone does not reach the marginals."""
     rng, axes = np.random.default_rng(10), HEADS[head]
-    parts = [np.exp(rng.normal(0, 12, (5, 400, size))) for size in SHAPE]
+    parts = [np.exp(rng.normal(0, 12, (5, 400, size))) for size in MASK18.shape]
     cubes = [part / part.sum(2, keepdims=True) for part in parts]
     probs = (np.einsum("knm,kng,kna->nmga", *cubes).reshape(400, -1) / 5).astype(np.float32)
     after = Temperatures(axes, (10.0,) * len(axes)).apply(probs)
     wide = np.maximum(probs.astype(np.float64), 1e-12)
     for before, marginal in zip(
-        head_marginals(wide / wide.sum(1, keepdims=True), axes), head_marginals(after.astype(np.float64), axes), strict=True
+        *(head_marginals(one, axes, MASK18) for one in (wide / wide.sum(1, keepdims=True), after.astype(np.float64))),
+        strict=True,
     ):
         top = np.sort(before, 1)
         clear = top[:, -1] - top[:, -2] > 1e-4
@@ -81,7 +84,7 @@ def test_a_temperature_of_one_changes_nothing(head: str) -> None:
 def test_a_product_of_heads_remains_one_and_its_class_stays() -> None:
     probs = mixtures(np.random.default_rng(2), 300, 1)
     after = Temperatures(TRIPLE, (0.5, 2.0, 4.0)).apply(probs)
-    mask, gender, age = head_marginals(after.astype(np.float64), TRIPLE)
+    mask, gender, age = head_marginals(after.astype(np.float64), TRIPLE, MASK18)
     assert np.allclose(np.einsum("nm,ng,na->nmga", mask, gender, age).reshape(len(after), -1), after, atol=1e-6)
     assert (after.argmax(1) == probs.argmax(1)).all()
 
@@ -105,7 +108,7 @@ def test_a_known_temperature_is_found(head: str, true: float) -> None:
     distorted = Temperatures(axes, (1 / true,) * len(axes)).apply(probs)
     found = fit_temperatures(distorted, labels, axes)
     assert found.values == pytest.approx((true,) * len(axes), rel=0.07)
-    assert list(found.to_dict()) == head_names(axes)
+    assert list(found.to_dict()) == head_names(axes, MASK18)
     assert log_loss(labels, found.apply(distorted)) <= log_loss(labels, distorted) + 1e-9
 
 
@@ -120,10 +123,10 @@ def test_the_fit_is_the_best_of_a_grid() -> None:
 
 
 def test_labels_of_heads_are_those_of_classes() -> None:
-    labels = np.arange(len(CLASSES))
-    mask, rest = head_labels(labels, HEADS["pairs"])
-    assert encode(mask, rest // 3, rest % 3).tolist() == labels.tolist()
-    assert head_labels(labels, JOINT)[0].tolist() == labels.tolist()
+    labels = np.arange(MASK18.num_classes)
+    mask, rest = head_labels(labels, HEADS["pairs"], MASK18)
+    assert MASK18.encode(mask, rest // 3, rest % 3).tolist() == labels.tolist()
+    assert head_labels(labels, JOINT, MASK18)[0].tolist() == labels.tolist()
 
 
 def test_a_persons_labels_never_change_their_own_temperature() -> None:
@@ -176,3 +179,41 @@ def test_equal_models_have_the_temperature_of_one() -> None:
     new = mixtures(rng, 500, 1)
     found = fit_mean_temperatures(probs, labels, TRIPLE, np.stack([new] * 4), new)
     assert found.values == pytest.approx(fit_temperatures(probs, labels, TRIPLE).values, rel=1e-3)
+
+
+TASKS = {
+    "one": Task((Attribute("kind", ("a", "b", "c", "d")),)),
+    "two": Task((Attribute("colour", ("red", "blue")), Attribute("glasses", ("yes", "no")))),
+    "four": Task(tuple(Attribute(name, tuple("abcde"[:size])) for name, size in zip("wxyz", (2, 3, 2, 5), strict=True))),
+    "many": Task((Attribute("number", tuple(map(str, range(200)))), Attribute("모양", ("둥근 것", "각진 것")))),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_temperatures_hold_for_any_attributes(name: str) -> None:
+    """Each head's marginal is the tempered one, its labels are those of its attributes, and a known value is found."""
+    task, rng = TASKS[name], np.random.default_rng(8)
+    apart = tuple((axis,) for axis in range(len(task.shape)))
+    parts = [np.exp(rng.normal(0, 2, (2000, size))) for size in task.shape]
+    probs = np.ones((2000, 1))
+    for part in parts:
+        probs = (probs[:, :, None] * (part / part.sum(1, keepdims=True))[:, None]).reshape(2000, -1)
+    labels = sampled(rng, probs)
+    for axes in {apart, joint_axes(task)}:
+        names = list(task.names) if len(axes) > 1 else ["class"]
+        assert head_names(axes, task) == names
+        values = tuple(1.5 + i for i in range(len(axes)))
+        after = Temperatures(axes, values, task).apply(probs.astype(np.float32))
+        assert after.shape == probs.shape and np.allclose(after.sum(1), 1, atol=1e-5)
+        heads = zip(head_marginals(probs, axes, task), head_marginals(after, axes, task), values, strict=True)
+        for before, marginal, value in heads:
+            powers = before ** (1 / value)
+            assert np.allclose(marginal, powers / powers.sum(1, keepdims=True), atol=1e-5)
+        found = fit_temperatures(after, labels, axes, task)
+        assert found.task == task and list(found.to_dict()) == names
+        assert found.values == pytest.approx([1 / value for value in values], rel=0.15)
+        for label, axis_labels in zip(head_labels(labels, apart, task), task.decode(labels), strict=True):
+            assert label.tolist() == axis_labels.tolist()
+        persons = [f"p{i // 4}" for i in range(2000)]
+        assert cross_fit_temperatures(after, labels, persons, axes, task).shape == probs.shape
+        assert fit_mean_temperatures(after, labels, axes, after[None], after, task).task == task

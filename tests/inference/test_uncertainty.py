@@ -13,10 +13,11 @@ import yaml
 
 from maskcls import load
 from maskcls.config.compose import compose
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError, MaskclsError, RunError
 from maskcls.core.task import CLASSES, marginals
 from maskcls.engine.runner import run
-from maskcls.evaluation.temperature import JOINT, Temperatures
+from maskcls.evaluation.temperature import Temperatures, joint_axes
 from maskcls.inference.predict import predict
 from maskcls.inference.uncertainty import common_axes
 from maskcls.storage.run import Run
@@ -72,7 +73,7 @@ class Swapped(Temperatures):
 
 def test_a_shown_class_is_the_predicted_one(finished: tuple[list[str], Path], faces: list[Path]) -> None:
     model = load(finished[1])
-    model.temperatures = Swapped(JOINT, (1.0,))
+    model.temperatures = Swapped(joint_axes(MASK18), (1.0,))
     answer = model.show(faces[0])
     assert answer.name == model.predict(faces[0])[0] != answer.classes[0][0]
 
@@ -195,7 +196,7 @@ def test_an_ensemble_of_other_heads_has_one_temperature(
     (other / "config.yaml").unlink()
     (other / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     models = [open_model(one) for one in (linked[1], other)]
-    assert common_axes(models) == JOINT and common_axes(models[:1]) == ((0,), (1,), (2,))
+    assert common_axes(models) == joint_axes(MASK18) and common_axes(models[:1]) == ((0,), (1,), (2,))
     predict(compose(f"runs=[{linked[1]},{other}]", "calibrate=true", "hardware=cpu", config="predict"))
     assert "calibrate=true: temperatures class " in capsys.readouterr().out
 
