@@ -1,13 +1,17 @@
-"""Made-up people with out-of-fold predictions, for the tests of the audit: images of a person resemble each other."""
+"""Made-up people and groups with out-of-fold predictions, for the tests of the audit: images of a person resemble each other."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
 
-from maskcls.core.task import bin_age, encode
+from maskcls.core.competition import MASK18
+from maskcls.core.task import Task
 from maskcls.evaluation.label_issues import Evidence
 
+OF_GROUP = ("gender", "age")
 MASKS = np.array([0] * 5 + [1, 2])
 
 
@@ -39,6 +43,29 @@ def audited_people(num: int, seed: int = 0, has_years: bool = True) -> tuple[pd.
         "id": [f"train/images/{names[i]}/{stems[k % 7]}.jpg" for k, i in enumerate(person)],
         "person": [names[i] for i in person], "mask": mask, "gender": gender[person], "age": age[person].astype(float),
     })  # fmt: skip
-    table["label"] = encode(table["mask"], table["gender"], bin_age(table["age"]))
+    table["label"] = MASK18.encode(table["mask"], table["gender"], MASK18["age"].bin(table["age"]))
     years = np.column_stack([expected.clip(10, 100), np.full(len(person), 6.0)])
-    return table, Evidence.of(table, probs, years if has_years else None)
+    return table, Evidence.of(table, probs, years if has_years else None, MASK18)
+
+
+def audited_groups(task: Task, num: int, of_images: Collection[str] = (), seed: int = 0) -> tuple[pd.DataFrame, Evidence]:
+    """Return the true labels of groups of five images for any task, and the evidence of a network that is mostly right.
+
+    Attributes `of_images` differ between the images of a group, the others belong to the group.
+    """
+    rng = np.random.default_rng(seed)
+    group, probs, indices = np.repeat(np.arange(num), 5), np.ones((5 * num, 1)), []
+    table = pd.DataFrame({"id": [f"{i}.png" for i in range(5 * num)], "person": [f"g{i}" for i in group]})
+    for attribute in task:
+        shape = (5 * num,) if attribute.name in of_images else num
+        if attribute.is_number:
+            numbers = attribute.borders[0] + rng.integers(-8, 9, shape)
+            table[attribute.source] = (numbers if attribute.name in of_images else numbers[group]).astype(float)
+            index = attribute.bin(table[attribute.source])
+        else:
+            value = rng.integers(0, len(attribute.values), shape)
+            index = table[attribute.source] = value if attribute.name in of_images else value[group]
+        own = softmax(6 * np.eye(len(attribute.values))[index] + rng.normal(0, 1, (5 * num, len(attribute.values))))
+        probs, indices = np.einsum("na,nb->nab", probs, own).reshape(5 * num, -1), [*indices, index]
+    table["label"] = task.encode(*indices)
+    return table, Evidence.of(table, probs, None, task)

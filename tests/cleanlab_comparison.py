@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score
 
 from maskcls.cli.arguments import parse_arguments
 from maskcls.components.data import synthetic
-from maskcls.core.task import decode, marginals
+from maskcls.core.competition import MASK18
 from maskcls.evaluation.label_issues import Evidence, Suspicions
 from maskcls.evaluation.planted_errors import count_errors, plant_errors
 from maskcls.inference.audited_labels import read_audited
@@ -57,7 +57,7 @@ def cleanlab_rankings(kind: str, table: pd.DataFrame, probs: np.ndarray) -> dict
     """Return cleanlab's suspicions by images and by people, for each of its scores."""
     from cleanlab.rank import get_label_quality_scores
 
-    labels = decode(table["label"])[KINDS.index(kind)]
+    labels = MASK18.decode(table["label"])[KINDS.index(kind)]
     groups = table["person"].to_numpy()
     probs = np.clip(probs / probs.sum(1, keepdims=True), 0, 1)
     person_probs = pd.DataFrame(probs).groupby(groups).mean()
@@ -83,7 +83,7 @@ def score(ranking: Ranking, planted: Iterable[str]) -> dict[str, float]:
 
 def compare(evidence: Evidence, probs: np.ndarray, planted: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """Return the scores of each ranking of each kind."""
-    parts = dict(zip(KINDS, marginals(np.asarray(probs, np.float64)), strict=True))
+    parts = dict(zip(KINDS, MASK18.marginals(np.asarray(probs, np.float64)), strict=True))
     results = {}
     for kind, part in evidence.suspicions().items():
         names = planted.loc[planted["kind"] == kind, "id" if kind == "mask" else "person"]
@@ -112,12 +112,12 @@ def run_comparison(options: Options) -> list[dict[str, Any]]:
             known = pd.read_csv(options.without, dtype=str)["person"]
             is_clean = (~table["person"].str.partition("_")[0].isin(known)).to_numpy()
             table, probs, ages = table[is_clean].reset_index(drop=True), probs[is_clean], None if ages is None else ages[is_clean]
-        evidence = Evidence.of(table, probs, ages)
+        evidence = Evidence.of(table, probs, ages, MASK18)
         if options.truth:
             results.append(compare(evidence, probs, true_errors(run, table)))
         for copy in range(0 if options.truth else options.copies):
             rng = np.random.default_rng([number, copy])
-            wrong, planted = plant_errors(table, count_errors(table, options.errors), rng)
+            wrong, planted = plant_errors(table, count_errors(table, options.errors, MASK18), rng, evidence.group_names, MASK18)
             results.append(compare(replace(evidence, table=wrong), probs, planted))
     return results
 

@@ -4,9 +4,10 @@ maskcls audit run=a-1234
 maskcls audit run=a-1234 refused=label_decisions.csv overwrite=true
 python -m maskcls.run labels.patches=label_issues.csv
 
-The seven images of a person vote on gender and age, with a calibrated weight, as they are not independent. The masks of
-a person are assigned to the images, so that a swap is found as a swap. An age near a border is no error: years are
-compared, not classes. Flags of all kinds are ranked by the probability that the label is wrong.
+The images of a person vote on attributes that are the same in all of them, with a calibrated weight, as they are not
+independent. Other values of a person are assigned to the images, so that a swap is found as a swap. A number near a
+border, such as an age, is no error: numbers are compared, not classes. Flags of all attributes are ranked by the
+probability that the label is wrong.
 
 The list estimates its own precision: errors are planted in copies of the labels, and the whole search is repeated on
 each copy. The list is as long as the estimate of its precision allows. The predictions of the copies are those of the
@@ -32,6 +33,7 @@ from maskcls.system import console
 if TYPE_CHECKING:
     import pandas as pd
 
+    from maskcls.core.task import Task
     from maskcls.evaluation.audit_estimate import KindEstimate
     from maskcls.reporting.audit import Flag
 
@@ -65,17 +67,17 @@ def main(options: AuditOptions) -> None:
     out = Path(options.out)
     if out.suffix != ".csv" or out.is_dir():
         raise ConfigError(f"out={options.out}: expected the name of a .csv file")
-    refused = audit.read_refused(Path(options.refused)) if options.refused else set()
     runs = [Run.open(name, options.runs_dir) for name in options.run]
     table, predictions = read_audited(runs, options.evaluation)
-    earlier = earlier_patches(runs[0])
-    evidence = Evidence.of(table, predictions.probs, predictions.ages)
+    task, earlier = runs[0].task, earlier_patches(runs[0])
+    refused = audit.read_refused(Path(options.refused), task) if options.refused else set()
+    evidence = Evidence.of(table, predictions.probs, predictions.ages, task)
     kinds = estimate_audit(evidence, options.copies, 0, lambda items, total: console.track(items, total, "planting"))
     threshold = choose_threshold(kinds, options.precision)
     name = "+".join(run.path.name for run in runs)
     found = {kind: part.suspicions for kind, part in kinds.items()}
-    flags = [] if threshold is None else audit.list_flags(table, found, threshold, f"audit of {name}")
-    kept = [flag for flag in flags if not flag.keys <= refused]
+    flags = [] if threshold is None else audit.list_flags(table, found, threshold, f"audit of {name}", task)
+    kept = [flag for flag in flags if not flag.keys(task) <= refused]
     rows = audit.estimate_rows(kinds, threshold, kept)
     leaks = find_leaks(runs, options.evaluation)
     facts = [
@@ -83,11 +85,11 @@ def main(options: AuditOptions) -> None:
         *describe_exceptions(kept, len(flags) - len(kept), len(earlier)),
         "Estimates are from errors planted in copies of the labels, with the predictions as they are.",
     ]  # fmt: skip
-    print_audit(rows, kept, facts)
+    print_audit(rows, kept, facts, task)
     expected = None if predictions.ages is None else predictions.ages[:, 0]
     thumbnails = audit.read_thumbnails(table, kept, open_photos(runs[0]))
     note_missing(thumbnails)
-    page = audit.format_page(f"Labels of {name}", table, kept, rows, facts, expected, thumbnails, earlier)
+    page = audit.format_page(f"Labels of {name}", table, kept, rows, facts, expected, thumbnails, earlier, task)
     write_outputs({out: audit.format_issues(kept, earlier), out.with_suffix(".html"): page}, options.overwrite)
 
 
@@ -130,12 +132,13 @@ def note_missing(thumbnails: Mapping[int, str | None]) -> None:
         console.info(f"{what}: they are not found, not readable or not those of the run", "yellow")
 
 
-def print_audit(rows: list[list[str]], flags: list[Flag], facts: list[str]) -> None:
+def print_audit(rows: list[list[str]], flags: list[Flag], facts: list[str], task: Task) -> None:
     """Print the estimates and the first flags."""
     from maskcls.reporting.audit import ESTIMATE_HEAD, describe_change
 
     console.print_table("", ESTIMATE_HEAD, rows)
-    shown = [[f"{flag.probability:.2f}", flag.kind, flag.patches[0]["person"], describe_change(flag)] for flag in flags]
+    shown = [[f"{flag.probability:.2f}", flag.kind, flag.patches[0]["person"], describe_change(flag, task)]
+             for flag in flags]  # fmt: skip
     if shown:
         console.print_table("", ["probability", "labels", "person", "change"], shown[:NUM_SHOWN], left=4)
     if len(shown) > NUM_SHOWN:

@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from maskcls.core.columns import Columns
+from maskcls.core.competition import MASK18
 from maskcls.core.csv_cells import parse_label, parse_person
 from maskcls.core.csv_reader import (
     Row,
@@ -208,7 +209,8 @@ def synthetic(
 def with_errors(table: pd.DataFrame, share: float, seed: int, note: Note) -> pd.DataFrame:
     """Return the table with planted label errors of training people, and note their number."""
     train = table[table["part"] == "train"]
-    wrong, planted = plant_errors(train, count_errors(train, share), np.random.default_rng([seed, 1]))
+    counts, rng = count_errors(train, share, MASK18), np.random.default_rng([seed, 1])
+    wrong, planted = plant_errors(train, counts, rng, ("gender", "age"), MASK18)
     people = planted.groupby("kind")["person"].nunique()
     note("data.errors: planted " + ", ".join(f"{people.get(kind, 0)} errors of {kind}" for kind in ATTRIBUTES))
     return pd.concat([wrong, table[table["part"] != "train"]]).loc[table.index]

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from maskcls.core.task import ATTRIBUTES
 from maskcls.evaluation.label_issues import Evidence, Suspicions
 from maskcls.evaluation.label_votes import Floats, posterior
 from maskcls.evaluation.planted_errors import count_errors, plant_errors
 
-SHARE = 0.02  # of the people that get a planted error of each kind in a copy
-CLEAN = 0.5  # people who are more suspicious are left out of planting: their labels may be wrong already
+SHARE = 0.02  # of the groups that get a planted error of each kind in a copy
+CLEAN = 0.5  # groups that are more suspicious are left out of planting: their labels may be wrong already
 MIN_RECALL = 0.2  # below it a share of planted errors is too uncertain to divide by
 STRICTEST = 0.9  # a posterior above which flags are not false, whatever their number
 LOWEST = 0.02  # of a posterior that is worth a look
@@ -56,13 +55,15 @@ def estimate_audit(
     that were trained on the labels as they are, so errors that a network learns by heart are not imitated.
     """
     found = evidence.suspicions()
-    planted: dict[str, list[tuple[Floats, Floats]]] = {kind: [] for kind in ATTRIBUTES}
+    planted: dict[str, list[tuple[Floats, Floats]]] = {kind: [] for kind in found}
     suspects = {person for part in found.values() for person, wrong in zip(part.persons, part.wrong, strict=True)
                 if wrong >= CLEAN}  # fmt: skip
     is_clean = ~evidence.table["person"].isin(suspects)
+    clean = evidence.table[is_clean]
+    counts = count_errors(clean, SHARE, evidence.task)
     for i in track(range(repeats), repeats):
-        clean = evidence.table[is_clean]
-        copy, errors = plant_errors(clean, count_errors(clean, SHARE), np.random.default_rng([seed, i]))
+        rng = np.random.default_rng([seed, i])
+        copy, errors = plant_errors(clean, counts, rng, evidence.group_names, evidence.task)
         table = pd.concat([copy, evidence.table[~is_clean]]).loc[evidence.table.index]
         for kind, part in replace(evidence, table=table).suspicions().items():
             planted[kind].append(collect_planted(part, errors[errors["kind"] == kind]["person"].unique()))
@@ -70,7 +71,7 @@ def estimate_audit(
 
 
 def collect_planted(suspicions: Suspicions, persons: np.ndarray) -> tuple[Floats, Floats]:
-    """Return evidence and probability of another class of the units of people with a planted error."""
+    """Return evidence and probability of another class of the units of groups with a planted error."""
     rows = np.isin(np.array(suspicions.persons), persons)
     return suspicions.evidence[rows], suspicions.other[rows]
 

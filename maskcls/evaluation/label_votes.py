@@ -1,4 +1,4 @@
-"""Calibrated votes: how probable a person's label is, given the predictions of the person's images."""
+"""Calibrated votes: how probable a group's label is, given the predictions of the group's images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from maskcls.core.task import IntArray
 
 MIN_PROB = 1e-6  # of a prediction: no single image can decide alone
 COMMON_RATE = 0.01  # of wrong labels: the mode of the prior of the rate, a beta distribution
-PRIOR_WEIGHT = 20.0  # people that the prior counts for
+PRIOR_WEIGHT = 20.0  # units that the prior counts for
 OFFSET_SCALE = 0.3  # of the prior of class offsets, a normal distribution
+MAX_OFFSETS = 10  # classes up to which each has an offset: of many, each has few labels
 Floats = npt.NDArray[np.float64]
 
 
@@ -56,9 +57,10 @@ def calibrate_votes(scores: Floats, labels: IntArray) -> Votes:
     """
     rows, num_classes = np.arange(len(labels)), scores.shape[1]
     present = np.bincount(labels, minlength=num_classes) > 0
+    num_offsets = num_classes - 1 if num_classes <= MAX_OFFSETS else 0
 
     def class_logs(params: Floats) -> Floats:
-        offsets = np.append(params[2:], 0.0) * present
+        offsets = np.append(params[2:], 0.0) * present if num_offsets else 0.0
         return np.asarray(log_softmax(np.exp(params[0]) * scores + offsets, axis=1))
 
     def loss(params: Floats) -> float:
@@ -66,8 +68,8 @@ def calibrate_votes(scores: Floats, labels: IntArray) -> Votes:
         penalty = float(((params[2:] / OFFSET_SCALE) ** 2).sum() / 2)
         return negative_log_posterior(logs[rows, labels], log_others(logs, labels), params[1]) + penalty
 
-    start = np.array([0.0, np.log(0.01), *np.zeros(num_classes - 1)])
-    bounds = [(-3, 3), (-9, 0), *[(-9, 9)] * (num_classes - 1)]
+    start = np.array([0.0, np.log(0.01), *np.zeros(num_offsets)])
+    bounds = [(-3, 3), (-9, 0), *[(-9, 9)] * num_offsets]
     params = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
     logs = class_logs(params)
     return Votes(logs, log_others(logs, labels) - logs[rows, labels], float(expit(params[1])))

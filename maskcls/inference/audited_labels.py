@@ -10,19 +10,20 @@ import pandas as pd
 from maskcls.core.errors import ConfigError, DataError, RunError
 from maskcls.core.label_patches import applied_patches
 from maskcls.core.table import PATCH_COLUMNS, content_differs
-from maskcls.core.task import decode
+from maskcls.storage.index import is_same_task
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.run import Run
 from maskcls.system.safe_reading import read_csv, wrap_read_errors
 
 
 def read_audited(runs: Sequence[Run], with_eval: bool) -> tuple[pd.DataFrame, Predictions]:
-    """Return rows with labels and ages, and predictions of networks that did not train on them, but for `find_leaks`.
+    """Return rows with labels, and predictions of networks that did not train on them, but for `find_leaks`.
 
     These are the validation rows with their out-of-fold prediction and, on request, the labelled evaluation rows with
-    the mean of the folds; of several runs the mean. Added columns: mask, gender, age (years or NaN) and patchable:
-    whether labels.patches has an effect on the row. Raise RunError for runs with other images or labels, ConfigError
-    without a run, and for evaluation rows of a run that has none with labels.
+    the mean of the folds; of several runs the mean. Added columns: of each attribute its value's index, or its number
+    (or NaN), and patchable: whether labels.patches has an effect on the row. Raise RunError for runs of another task,
+    or with other images or labels, ConfigError without a run, and for evaluation rows of a run that has none with
+    labels.
     """
     if not runs:
         raise ConfigError("run: expected the name of a finished run. Set run=<run>")
@@ -37,11 +38,12 @@ def read_audited(runs: Sequence[Run], with_eval: bool) -> tuple[pd.DataFrame, Pr
 
 
 def audited_rows(run: Run, with_eval: bool) -> pd.DataFrame:
-    """Return the validation rows of a run and, on request, its labelled evaluation rows."""
+    """Return the labelled validation rows of a run and, on request, its labelled evaluation rows."""
     labelled = run.eval_table.query("label >= 0")
     if with_eval and labelled.empty:
         raise ConfigError(f"evaluation=true: {run.path} has no labelled evaluation rows. Leave evaluation out")
-    return pd.concat([run.val_table, labelled if with_eval else labelled.iloc[:0]], ignore_index=True)
+    parts = [run.val_table.query("label >= 0"), labelled if with_eval else labelled.iloc[:0]]
+    return pd.concat(parts, ignore_index=True)
 
 
 def read_predictions(run: Run, table: pd.DataFrame) -> Predictions:
@@ -55,7 +57,9 @@ def read_predictions(run: Run, table: pd.DataFrame) -> Predictions:
 
 
 def check_same_labels(run: Run, other: Run, with_eval: bool) -> None:
-    """Raise RunError unless two runs are validated on the same images with the same labels."""
+    """Raise RunError unless two runs of one task are validated on the same images with the same labels."""
+    if not is_same_task(run.task, other.task):
+        raise RunError(f"{run.path} and {other.path} cannot be audited together: they have other attributes or values")
     tables = [audited_rows(one, with_eval).set_index("id").sort_index() for one in (run, other)]
     first, second = tables
     if not first.index.equals(second.index) or not first["label"].equals(second["label"]):
@@ -64,19 +68,22 @@ def check_same_labels(run: Run, other: Run, with_eval: bool) -> None:
         raise RunError(f"{run.path} and {other.path} cannot be audited together: some images have changed")
 
 
-def read_ages(run: Run, table: pd.DataFrame) -> np.ndarray:
-    """Return the labelled age of rows in years, NaN where it is unknown."""
+def read_numbers(run: Run, table: pd.DataFrame, column: str) -> np.ndarray:
+    """Return the numbers of rows in a column of the run's file, NaN where a number is unknown."""
     with wrap_read_errors(run.table_path):
-        ages = read_csv(run.table_path, {"id": str}, {"age": str}).set_index("id")
-        if "age" not in ages:
+        numbers = read_csv(run.table_path, {"id": str}, {column: str}).set_index("id")
+        if column not in numbers:
             return np.full(len(table), np.nan)
-        return ages["age"].replace("", "nan").astype(float).reindex(table["id"]).to_numpy()
+        return numbers[column].replace("", "nan").astype(float).reindex(table["id"]).to_numpy()
 
 
 def with_labels(run: Run, table: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of a run with the columns mask, gender and age (years or NaN)."""
-    mask, gender, _ = decode(table["label"].clip(0))
-    return table.assign(mask=mask, gender=gender, age=read_ages(run, table))
+    """Return rows of a run with the value's index of each attribute, or its number (or NaN)."""
+    indices = dict(zip(run.task.names, run.task.decode(table["label"].clip(0)), strict=True))
+    return table.assign(**{
+        attribute.source: read_numbers(run, table, attribute.source) if attribute.is_number else indices[attribute.name]
+        for attribute in run.task
+    })  # fmt: skip
 
 
 def is_patchable(run: Run, table: pd.DataFrame) -> pd.Series[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.core.csv_reader import parse_age, parse_decision, raise_errors, read_rows
+from maskcls.core.csv_reader import parse_decision, raise_errors, read_rows
 from maskcls.core.table import PATCH_COLUMNS
-from maskcls.core.task import AGES, ATTRIBUTES, bin_age, decode
+from maskcls.core.task import Attribute, Task
 from maskcls.evaluation.audit_estimate import LOWEST, KindEstimate
-from maskcls.evaluation.label_issues import Suspicions
+from maskcls.evaluation.label_issues import Suspicions, group_attributes
 from maskcls.reporting.page_rendering import render_template, thumbnail_of
 from maskcls.system.console import track
 
-KEY = ("person", "photo", "field", "old", "new")  # cells by which a decision is found again; of a new age its class
+KEY = ("person", "photo", "field", "old", "new")  # cells by which a decision is found again; of a new number its class
 TIER = "extended"  # of the written patches
 THUMBNAIL = 112  # pixels
 Cells = Mapping[str, str]
@@ -26,59 +26,76 @@ Cells = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Flag:
-    """One suspected error: the person's masks, gender or age."""
+    """One suspected error: a group's value of an attribute, or the values of its images."""
 
-    kind: str
+    kind: str  # the attribute
     probability: float  # that the label is wrong
     patches: list[dict[str, str]]  # rows of label_issues.csv; `part` is eval where labels.patches has no effect
     images: list[int]  # rows of the table with the flagged label
     changed: set[int]  # of these, the ones whose label changes
+    of_images: bool  # the images have labels of their own
 
-    @property
-    def keys(self) -> set[tuple[str, ...]]:
-        """The keys of its patches."""
-        return {key_of(patch) for patch in self.patches}
+    def keys(self, task: Task) -> set[tuple[str, ...]]:
+        """Return the keys of its patches."""
+        return {key_of(patch, task) for patch in self.patches}
 
 
-def key_of(cells: Cells) -> tuple[str, ...]:
-    """Return the key of a patch: an age in years counts as its class."""
-    years = parse_age(cells["new"]) if cells["field"] == "age" else None
-    new = cells["new"] if years is None else AGES[int(bin_age(years))]
+def key_of(cells: Cells, task: Task) -> tuple[str, ...]:
+    """Return the key of a patch: a number counts as its class."""
+    attribute = task[cells["field"]] if cells["field"] in task.names else None
+    number = find_number(cells["new"], attribute) if attribute and attribute.is_number else None
+    new = cells["new"] if attribute is None or number is None else attribute.values[int(attribute.bin(number))]
     return (*(cells[name] for name in KEY[:-1]), new)
 
 
-def list_flags(table: pd.DataFrame, found: Mapping[str, Suspicions], threshold: float, source: str) -> list[Flag]:
+def find_number(text: str, attribute: Attribute) -> float | None:
+    """Return a number within the limits of an attribute, None for other text."""
+    try:
+        number = float(text.replace("_", "x"))  # float reads 2_5 as 25
+    except ValueError:
+        return None
+    return number if attribute.limits[0] <= number <= attribute.limits[1] else None
+
+
+def list_flags(
+    table: pd.DataFrame, found: Mapping[str, Suspicions], threshold: float, source: str, task: Task
+) -> list[Flag]:
     """Return the flags with a posterior of at least `threshold`, the most probable first.
 
     `table` has id, person, label and patchable: whether labels.patches has an effect on the row.
     """
-    flags = [flag for part in found.values() for flag in flags_of_kind(table, part, threshold, source)]
+    flags = [flag for part in found.values() for flag in flags_of_kind(table, part, threshold, source, task)]
     return sorted(flags, key=lambda flag: (-flag.probability, flag.patches[0]["person"]))
 
 
-def flags_of_kind(table: pd.DataFrame, part: Suspicions, threshold: float, source: str) -> Iterable[Flag]:
+def flags_of_kind(
+    table: pd.DataFrame, part: Suspicions, threshold: float, source: str, task: Task
+) -> Iterable[Flag]:
     """Yield the flags of one kind."""
     persons, ids, patchable = (table[name].to_numpy() for name in ("person", "id", "patchable"))
-    classes = dict(zip(ATTRIBUTES, decode(table["label"]), strict=True))[part.kind]
-    values, num_units = ATTRIBUTES[part.kind], pd.Series(part.persons).value_counts()
+    classes, attribute = task.decode(table["label"])[task.axis(part.kind)], task[part.kind]
+    values, num_units = attribute.values, pd.Series(part.persons).value_counts()
+    new = part.new if attribute.is_number else np.array(values, object)[part.new.astype(np.int64)]
+    is_other = (attribute.bin(part.new) if attribute.is_number else part.new) != classes
     for unit in np.flatnonzero(part.wrong >= threshold):
         rows = np.flatnonzero(part.units == unit)
-        is_own = part.kind != "mask" and num_units[part.persons[unit]] == 1  # all images of the person have the label
-        changed = [int(row) for row in rows if part.kind != "mask" or part.new[row] != classes[row]]
+        is_own = not part.of_images and num_units[part.persons[unit]] == 1  # all images of the person have the label
+        changed = [int(row) for row in rows if is_other[row] or not part.of_images]
         patches = [
             dict(zip(PATCH_COLUMNS, (
                 TIER, persons[row], "" if is_own else ids[row], part.kind, values[classes[row]],
-                str(part.new[row]) if part.kind == "age" else values[part.new[row]], source,
+                str(new[row]), source,
             ), strict=True)) | {
                 "probability": f"{part.wrong[unit]:.4f}",
                 "part": "train" if (patchable[rows].any() if is_own else patchable[row]) else "eval",
             }
             for row in (changed[:1] if is_own else changed)
         ]  # fmt: skip
-        yield Flag(part.kind, float(part.wrong[unit]), patches, [int(row) for row in rows], set(changed))
+        images = [int(row) for row in rows]
+        yield Flag(part.kind, float(part.wrong[unit]), patches, images, set(changed), part.of_images)
 
 
-def read_refused(path: Path) -> set[tuple[str, ...]]:
+def read_refused(path: Path, task: Task) -> set[tuple[str, ...]]:
     """Return the keys of the refused rows of a file of decisions; without a column decision all rows are refused.
 
     Raise DataError for an unknown decision.
@@ -87,7 +104,7 @@ def read_refused(path: Path) -> set[tuple[str, ...]]:
     errors: list[str] = []
     refused = [row.cells for row in rows if parse_decision(row, errors) == "refused" or "decision" not in row.cells]
     raise_errors(errors)
-    return {key_of(cells) for cells in refused}
+    return {key_of(cells, task) for cells in refused}
 
 
 def format_issues(flags: Sequence[Flag], earlier: Sequence[Cells] = ()) -> str:
@@ -128,35 +145,39 @@ def read_thumbnails(
 
 def format_page(
     title: str, table: pd.DataFrame, flags: Sequence[Flag], estimates: list[list[str]], facts: Sequence[str],
-    expected: np.ndarray | None, thumbnails: Mapping[int, str | None], earlier: Sequence[Cells] = (),
+    expected: np.ndarray | None, thumbnails: Mapping[int, str | None], earlier: Sequence[Cells], task: Task,
 ) -> str:  # fmt: skip
     """Return the self-contained page of flags with their images.
 
-    `expected` are the expected ages (N,) in years, if the run has a head over years; `earlier` patches are part of
-    what the page writes.
+    `expected` are the expected numbers (N,), if the run has a head over a number; `earlier` patches are part of what
+    the page writes.
     """
+    of_group = group_attributes(table, task)
     cards = [
-        {"kind": flag.kind, "probability": flag.probability, "patches": flag.patches, "change": describe_change(flag),
-         "key": "||".join("|".join(key_of(patch)) for patch in flag.patches),
-         "person": table["person"].iloc[flag.images[0]], "facts": describe_person(table, flag, expected),
-         "pictures": [picture(table, flag, row, thumbnails.get(row)) for row in flag.images]}
+        {"kind": flag.kind, "probability": flag.probability, "patches": flag.patches,
+         "change": describe_change(flag, task),
+         "key": "||".join("|".join(key_of(patch, task)) for patch in flag.patches),
+         "person": table["person"].iloc[flag.images[0]], "facts": describe_group(table, flag, expected, of_group, task),
+         "pictures": [picture(table, flag, row, thumbnails.get(row), of_group, task) for row in flag.images]}
         for flag in flags
     ]  # fmt: skip
     values = {
         "title": title, "cards": cards, "estimates": [ESTIMATE_HEAD, *estimates], "facts": facts,
-        "columns": [*PATCH_COLUMNS, "probability"], "kinds": [k for k in ATTRIBUTES if any(f.kind == k for f in flags)],
+        "columns": [*PATCH_COLUMNS, "probability"], "kinds": [k for k in task.names if any(f.kind == k for f in flags)],
         "earlier": list(earlier),
     }  # fmt: skip
     return render_template("audit.html.j2", values)
 
 
-def picture(table: pd.DataFrame, flag: Flag, row: int, image: str | None) -> dict[str, Any]:
-    """Return image, name and mask of a row; a changed mask has its old and new word."""
-    words = {patch["photo"]: f"{patch['old']} → {patch['new']}" for patch in flag.patches if flag.kind == "mask"}
-    name = table["id"].iloc[row]
-    mask = ATTRIBUTES["mask"][int(decode(table["label"].iloc[row])[0])]
-    is_changed = flag.kind == "mask" and row in flag.changed
-    return {"image": image, "name": stem_of(name), "changed": is_changed, "mask": words[name] if is_changed else mask}
+def picture(
+    table: pd.DataFrame, flag: Flag, row: int, image: str | None, of_group: Collection[str], task: Task
+) -> dict[str, Any]:
+    """Return image, name and values of a row, but those of its group; a changed value has its old and new word."""
+    words = {patch["photo"]: f"{patch['old']} → {patch['new']}" for patch in flag.patches if flag.of_images}
+    name, is_changed = table["id"].iloc[row], flag.of_images and row in flag.changed
+    labels = label_words(table.iloc[row], [attribute for attribute in task if attribute.name not in of_group], task)
+    value = words[name] if is_changed else " ".join(labels)
+    return {"image": image, "name": stem_of(name), "changed": is_changed, "value": value}
 
 
 def stem_of(name: str) -> str:
@@ -164,19 +185,28 @@ def stem_of(name: str) -> str:
     return name.rpartition("/")[2].rpartition(".")[0] or name
 
 
-def describe_change(flag: Flag) -> str:
+def label_words(row: pd.Series, attributes: Iterable[Attribute], task: Task) -> list[str]:
+    """Return the labels of a row for some attributes: values, or a known number with its unit."""
+    indices = task.decode(row["label"])
+    return [
+        f"{row[one.source]:g} {one.unit}".rstrip() if one.is_number and not pd.isna(row[one.source])
+        else one.values[int(indices[task.axis(one.name)])]
+        for one in attributes
+    ]  # fmt: skip
+
+
+def describe_change(flag: Flag, task: Task) -> str:
     """Return the old and new value of a flag in words."""
-    if flag.kind == "mask":
+    if flag.of_images:
         return ", ".join(f"{stem_of(patch['photo'])} {patch['old']} → {patch['new']}" for patch in flag.patches)
-    first = flag.patches[0]
-    return f"{first['old']} → {first['new']}" + (" years" if flag.kind == "age" else "")
+    first, attribute = flag.patches[0], task[flag.kind]
+    return f"{first['old']} → {first['new']} {attribute.unit if attribute.is_number else ''}".rstrip()
 
 
-def describe_person(table: pd.DataFrame, flag: Flag, expected: np.ndarray | None) -> str:
-    """Return the labels of a flagged person, and the expected age if there is one."""
-    rows = table.iloc[flag.images]
-    _, gender, age = decode(rows["label"].iloc[0])
-    years = rows["age"].iloc[0]
-    words = [ATTRIBUTES["gender"][int(gender)], f"{years:g} years" if not pd.isna(years) else AGES[int(age)]]
+def describe_group(
+    table: pd.DataFrame, flag: Flag, expected: np.ndarray | None, of_group: Collection[str], task: Task
+) -> str:
+    """Return the labels of a flagged group, and the expected number if there is one."""
+    words = label_words(table.iloc[flag.images[0]], [task[name] for name in of_group], task)
     predicted = f", predicted {expected[flag.images].mean():.0f}" if expected is not None else ""
-    return f"labelled {' '.join(words)}{predicted}"
+    return f"labelled {' '.join(words)}{predicted}" if words else ""

@@ -13,6 +13,7 @@ import pandas as pd
 
 from maskcls.core.errors import ConfigError, MaskclsError, RunError
 from maskcls.core.table import Note, num_folds
+from maskcls.core.task import Task
 from maskcls.storage.run import Run
 from maskcls.system.console import escape_controls
 from maskcls.system.locks import is_locked
@@ -44,6 +45,16 @@ class IndexedRun:
     def seconds(self) -> float:
         """Seconds of training and validation."""
         return float(sum(row.get("seconds", 0.0) for row in self.history))
+
+
+def is_same_task(task: Task, other: Task) -> bool:
+    """Return True if two tasks have the same attributes, with the same values and borders: their scores compare."""
+    return task_key(task) == task_key(other)
+
+
+def task_key(task: Task) -> tuple[tuple[Any, ...], ...]:
+    """Return what identifies a task: names, values and borders for scoring of its attributes."""
+    return tuple((attribute.name, attribute.values, attribute.borders) for attribute in task)
 
 
 class SharedTables:

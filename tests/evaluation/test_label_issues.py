@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from audited_people import audited_people
+from audited_people import OF_GROUP, audited_groups, audited_people
 from cleanlab_comparison import compare, summarize
+from made_tasks import STAGES, each_task
 from scipy.special import log_softmax
 
-from maskcls.core.task import bin_age, decode, encode
-from maskcls.evaluation.age_errors import wrong_age_density
+from maskcls.core.competition import MASK18
+from maskcls.core.task import Attribute, Task
 from maskcls.evaluation.audit_estimate import (
     KindEstimate,
     choose_threshold,
@@ -23,9 +24,10 @@ from maskcls.evaluation.audit_estimate import (
     total_precision,
     total_recall,
 )
-from maskcls.evaluation.label_issues import Evidence, Suspicions
+from maskcls.evaluation.image_errors import best_alternative, find_image_errors
+from maskcls.evaluation.label_issues import Evidence, Suspicions, group_attributes
 from maskcls.evaluation.label_votes import calibrate_votes, estimate_rate, posterior
-from maskcls.evaluation.mask_errors import best_alternative, find_mask_errors
+from maskcls.evaluation.number_errors import num_decimals, typical_numbers, wrong_density
 from maskcls.evaluation.planted_errors import count_errors, plant_errors
 
 MASKS = np.array([0, 0, 0, 0, 0, 1, 2])
@@ -42,7 +44,7 @@ def relabelled(table: pd.DataFrame, person: str, **values: float) -> pd.DataFram
     table = table.copy()
     for name, value in values.items():
         table.loc[table["person"] == person, name] = value
-    table["label"] = encode(table["mask"], table["gender"], bin_age(table["age"]))
+    table["label"] = MASK18.encode(table["mask"], table["gender"], MASK18["age"].bin(table["age"]))
     return table
 
 
@@ -78,7 +80,7 @@ def test_a_person_of_another_layout_has_one_mask_corrected(wrong: list[int]) -> 
     labels = truth.copy()
     labels[3] = wrong
     logs = np.log(np.full((140, 3), 1e-4) + 0.9997 * np.eye(3)[truth.ravel()])
-    evidence, suggested, rate = find_mask_errors(logs, labels.ravel(), np.repeat(np.arange(20), 7))
+    evidence, suggested, rate = find_image_errors(logs, labels.ravel(), np.repeat(np.arange(20), 7))
     assert evidence.argmax() == 3 and posterior(evidence, rate)[3] > 0.5 > np.sort(posterior(evidence, rate))[-2]
     assert suggested.reshape(20, 7)[3].tolist() == MASKS.tolist()
 
@@ -86,7 +88,7 @@ def test_a_person_of_another_layout_has_one_mask_corrected(wrong: list[int]) -> 
 def test_an_age_near_a_border_is_no_error_and_one_far_off_is() -> None:
     truth, evidence = audited_people(300)
     first = truth.drop_duplicates("person").set_index("person")["age"]
-    expected = pd.Series(evidence.ages[:, 0]).groupby(truth["person"].to_numpy()).mean()
+    expected = pd.Series(evidence.numbers[:, 0]).groupby(truth["person"].to_numpy()).mean()
     near = [person for person in first[first.between(27, 32)].index if abs(expected[person] - first[person]) < 3]
     assert len(near) > 3
     for person in near:  # a true 29 that is labelled 30, and the other way round
@@ -108,11 +110,11 @@ def test_an_open_ended_oldest_age_is_right_for_anybody_older() -> None:
 @pytest.mark.parametrize("knows_ages", [True, False])
 def test_any_table_is_searched_and_new_values_differ_from_old(has_years: bool, knows_ages: bool) -> None:
     truth, evidence = audited_people(60, has_years=has_years)
-    wrong, planted = plant_errors(truth, {"mask": 3, "gender": 3, "age": 3}, np.random.default_rng(0))
+    wrong, planted = plant_errors(truth, {"mask": 3, "gender": 3, "age": 3}, np.random.default_rng(0), OF_GROUP, MASK18)
     wrong = wrong if knows_ages else wrong.assign(age=np.nan)
     for kind, part in replace(evidence, table=wrong).suspicions().items():
         assert ((part.wrong >= 0) & (part.wrong <= 1)).all() and len(part.units) == len(wrong)
-        classes = bin_age(part.new) if kind == "age" else part.new
+        classes = MASK18["age"].bin(part.new) if kind == "age" else part.new
         old = wrong["label"] % 3 if kind == "age" else wrong[kind]
         if kind != "mask":
             assert (classes != old).all()
@@ -124,15 +126,15 @@ def test_wrong_ages_of_many_people_need_little_memory_and_equal_the_whole_kernel
     rng = np.random.default_rng(0)
     for ages in (rng.integers(0, 61, 20_000).astype(float), rng.uniform(0, 90, 20_000)):
         tracemalloc.start()
-        density = wrong_age_density(ages, ages == 60)
+        density = wrong_density(ages, ages == 60, MASK18["age"].bin(ages))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 50e6 and density.shape == (20_000,)
     ages = rng.uniform(0, 60, 300).round().clip(0, 60)
-    is_open, classes = ages == 60, bin_age(ages)
+    is_open, classes = ages == 60, MASK18["age"].bin(ages)
     weights = 0.5 / 300 + 0.5 / (np.bincount(classes)[classes] * 3)
     whole = (np.exp(-(((ages[:, None] - ages) / 3) ** 2) / 2) * ~is_open) @ weights / (3 * np.sqrt(2 * np.pi))
-    np.testing.assert_allclose(wrong_age_density(ages, is_open), np.where(is_open, weights[is_open].sum(), whole))
+    np.testing.assert_allclose(wrong_density(ages, is_open, classes), np.where(is_open, weights[is_open].sum(), whole))
 
 
 def test_no_threshold_is_chosen_if_no_list_is_precise_enough() -> None:
@@ -154,7 +156,7 @@ def test_a_person_with_two_labels_is_two_units() -> None:
     truth, evidence = audited_people(60)
     table = truth.copy()
     table.loc[0, "gender"] = 1 - table.loc[0, "gender"]
-    table["label"] = encode(table["mask"], table["gender"], bin_age(table["age"]))
+    table["label"] = MASK18.encode(table["mask"], table["gender"], MASK18["age"].bin(table["age"]))
     part = replace(evidence, table=table).suspicions()["gender"]
     assert part.persons.count(table["person"][0]) == 2 and part.new[0] != part.new[1]
 
@@ -168,7 +170,7 @@ def test_flags_of_strict_thresholds_limit_the_number_of_errors() -> None:
 
 def test_the_estimate_is_near_the_truth_and_the_list_keeps_its_precision() -> None:
     truth, evidence = audited_people(400, seed=5)
-    wrong, planted = plant_errors(truth, {"mask": 8, "gender": 8, "age": 8}, np.random.default_rng(7))
+    wrong, planted = plant_errors(truth, {"mask": 8, "gender": 8, "age": 8}, np.random.default_rng(7), OF_GROUP, MASK18)
     kinds = estimate_audit(replace(evidence, table=wrong), 3, 0)
     threshold = choose_threshold(kinds, 0.6)
     assert threshold is not None
@@ -194,10 +196,10 @@ def drawn_people(number: int) -> tuple[Evidence, np.ndarray]:
         marginal, labels, persons = file[f"probs{number}"].astype(float), file["labels"].astype(int), file["persons"]
     parts = [part / part.sum(1, keepdims=True) for part in np.split(marginal, [3, 5], axis=1)]
     probs = np.einsum("nm,ng,na->nmga", *parts).reshape(len(labels), 18)
-    mask, gender, _ = decode(labels[:, 0])
+    mask, gender, _ = MASK18.decode(labels[:, 0])
     names = {"id": [f"{i:04d}" for i in range(len(labels))], "person": [f"p{person:03d}" for person in persons]}
     table = pd.DataFrame(names | {"mask": mask, "gender": gender, "age": labels[:, 1].astype(float), "label": labels[:, 0]})
-    return Evidence.of(table, probs, None), probs
+    return Evidence.of(table, probs, None, MASK18), probs
 
 
 def test_more_errors_are_found_than_by_cleanlab_at_equal_numbers_of_flags() -> None:
@@ -206,9 +208,71 @@ def test_more_errors_are_found_than_by_cleanlab_at_equal_numbers_of_flags() -> N
     for number in (1, 2, 3, 4):
         evidence, probs = drawn_people(number)
         for copy in (0, 1):
-            wrong, planted = plant_errors(evidence.table, count_errors(evidence.table, 0.05), np.random.default_rng([number - 1, copy]))
+            wrong, planted = plant_errors(evidence.table, count_errors(evidence.table, 0.05, MASK18), np.random.default_rng([number - 1, copy]), OF_GROUP, MASK18)
             results.append(compare(replace(evidence, table=wrong), probs, planted))
     for kind, rows in summarize(results).items():
         for who in set(rows) - {"ours"}:  # by images, as cleanlab is used, and by the mean of a person's images
             assert rows["ours"]["found"]["mean"] >= rows[who]["found"]["mean"], (kind, rows)
             assert rows["ours"]["average_precision"]["mean"] > rows[who]["average_precision"]["mean"], (kind, rows)
+
+
+@each_task
+@pytest.mark.parametrize("are_images", [False, True])
+def test_planted_errors_of_any_task_are_found_and_new_values_differ(task: Task, are_images: bool) -> None:
+    of_images = task.names if are_images else ()
+    truth, evidence = audited_groups(free(task), 60, of_images)
+    assert set(evidence.group_names) == set(task.names) - set(of_images)
+    wrong, planted = plant_errors(truth, dict.fromkeys(task.names, 3), np.random.default_rng(0), evidence.group_names, task)
+    assert planted.groupby("kind")["person"].nunique().to_dict() == dict.fromkeys(task.names, 3)
+    for attribute, old in zip(task, task.decode(wrong["label"]), strict=True):
+        part = replace(evidence, table=wrong).search(attribute)
+        assert ((part.wrong >= 0) & (part.wrong <= 1)).all() and part.of_images == are_images
+        classes = attribute.bin(part.new) if attribute.is_number else part.new
+        assert (classes != old).all() or are_images
+        found = set(np.array(part.persons)[np.argsort(-part.wrong)[:6]])
+        assert len(found & set(planted.loc[planted["kind"] == attribute.name, "person"])) >= 2
+
+
+def free(task: Task) -> Task:
+    """Return the task with attributes of which the data says whether they belong to the group."""
+    return replace(task, attributes=tuple(replace(one, per="") if hasattr(one, "per") else one for one in task))
+
+
+def test_an_attribute_belongs_to_the_group_if_nearly_all_groups_have_one_value() -> None:
+    table, _ = audited_groups(STAGES, 40)
+    crops = table["label"].to_numpy().copy()
+    for num, names in ((0, ("crop", "stage")), (3, ("crop", "stage")), (8, ("stage",))):
+        labels = crops.copy()
+        labels[: 5 * num : 5] = (labels[: 5 * num : 5] + 2) % 6  # another crop in the first image of some groups
+        assert group_attributes(table.assign(label=labels), STAGES) == names
+    assert group_attributes(table.assign(label=(crops + 2 * (np.arange(200) % 2)) % 6, person=table["id"]), STAGES) == ("crop", "stage")
+
+
+@pytest.mark.parametrize(
+    ("borders", "limits", "numbers"),
+    [((30, 60), (0, 120), [24, 45, 66]), ((10,), (0, 365), [8, 12]), ((0.5,), (0, 1), [0.4, 0.6]), ((-5.25, 0), (-10, 10), [-6.3, -2.62, 1.05])],
+)
+def test_typical_numbers_are_of_their_classes_with_the_decimals_of_the_borders(
+    borders: tuple[float, ...], limits: tuple[float, float], numbers: list[float]
+) -> None:
+    attribute = Attribute("a", tuple("abc"[: len(borders) + 1]), "n", borders, borders, limits=limits)
+    found = typical_numbers([np.nan], attribute)
+    assert found.tolist() == pytest.approx(numbers) and attribute.bin(found).tolist() == list(range(len(numbers)))
+    assert (found.dtype.kind == "i") == (num_decimals(attribute) == 0)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 1000.0])
+def test_numbers_of_any_scale_are_searched_as_ages_are(scale: float) -> None:
+    truth, evidence = audited_people(200)
+    borders = (30 * scale, 60 * scale)
+    task = Task((*MASK18.attributes[:2], Attribute("size", ("s", "m", "l"), "mm", borders, borders, limits=(0, 120 * scale + 1))))
+    wrong, planted = plant_errors(truth, {"age": 5}, np.random.default_rng(0), OF_GROUP, MASK18)
+    table = wrong.assign(mm=wrong["age"] * scale)
+    part = Evidence.of(table, joint(evidence), evidence.numbers * scale, task).suspicions()["size"]
+    found = set(np.array(part.persons)[np.argsort(-part.wrong)[:8]])
+    assert len(found & set(planted["person"])) >= 4
+
+
+def joint(evidence: Evidence) -> np.ndarray:
+    """Return the class probabilities of independent attributes."""
+    return np.einsum("na,nb,nc->nabc", *evidence.probs.values()).reshape(len(evidence.table), -1)

@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from audited_people import audited_people
+from audited_people import OF_GROUP, audited_groups, audited_people
+from made_tasks import STAGES, each_task
 
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import DataError
 from maskcls.core.label_patches import apply_patches, read_patches
 from maskcls.core.table import PATCH_COLUMNS
+from maskcls.core.task import Task
 from maskcls.evaluation.label_issues import Suspicions
 from maskcls.evaluation.planted_errors import plant_errors
 from maskcls.reporting import audit
@@ -29,10 +32,15 @@ EARLIER = dict(zip(PATCH_COLUMNS, ("extended", "z", "", "gender", "male", "femal
 def audited() -> tuple[pd.DataFrame, pd.DataFrame, list[Flag]]:
     """Return the true labels, labels with planted errors, and the flags."""
     truth, evidence = audited_people(120)
-    wrong, _ = plant_errors(truth, {"mask": 3, "gender": 3, "age": 3}, np.random.default_rng(0))
+    wrong, _ = plant_errors(truth, {"mask": 3, "gender": 3, "age": 3}, np.random.default_rng(0), OF_GROUP, MASK18)
     found = replace(evidence, table=wrong).suspicions()
     wrong = wrong.assign(part="train", patchable=True)
-    return truth, wrong, audit.list_flags(wrong, found, 0.3, "audit of a test")
+    return truth, wrong, audit.list_flags(wrong, found, 0.3, "audit of a test", MASK18)
+
+
+def read_refused(path: Path) -> set[tuple[str, ...]]:
+    """Return the refused keys of the competition's task."""
+    return audit.read_refused(path, MASK18)
 
 
 def written(flags: list[Flag], path: Path) -> Path:
@@ -71,7 +79,7 @@ def gender_flag(table: pd.DataFrame, person: str) -> Flag:
     part = Suspicions("gender", sorted(set(table["person"])), np.zeros(0), np.zeros(0), 0.0,
                       pd.factorize(table["person"], sort=True)[0], 1 - table["gender"].to_numpy())  # fmt: skip
     part = replace(part, evidence=np.where(np.array(part.persons) == person, 50.0, -50.0), other=np.ones(len(part.persons)), rate=0.5)
-    (flag,) = audit.list_flags(table, {"gender": part}, 0.9, "audit of a test")
+    (flag,) = audit.list_flags(table, {"gender": part}, 0.9, "audit of a test", MASK18)
     assert flag.images == list(rows)
     return flag
 
@@ -103,15 +111,15 @@ def test_a_flag_is_left_out_only_if_all_of_its_changes_are_refused(audited: Any,
     swap = next(flag for flag in flags if flag.kind == "mask" and len(flag.patches) > 1)
     text = audit.format_issues([replace(swap, patches=swap.patches[:1])])
     (tmp_path / "a.csv").write_text(text)
-    assert not swap.keys <= audit.read_refused(tmp_path / "a.csv")
+    assert not swap.keys(MASK18) <= audit.read_refused(tmp_path / "a.csv", MASK18)
     first = swap.patches[0]
     other = next(word for word in ("worn", "incorrect", "none") if word not in (first["old"], first["new"]))
     changed = replace(swap, patches=[first | {"new": other}])
-    assert not changed.keys & audit.read_refused(tmp_path / "a.csv"), "another suggestion is another flag"
+    assert not changed.keys(MASK18) & audit.read_refused(tmp_path / "a.csv", MASK18), "another suggestion is another flag"
     age = next(flag for flag in flags if flag.kind == "age").patches[0]
     years = int(age["new"])
     near = replace(swap, patches=[age | {"new": str(years + (1 if years in (0, 30, 60) else -1))}])
-    assert near.keys == {audit.key_of(age)}, "years of one class are one suggestion"
+    assert near.keys(MASK18) == {audit.key_of(age, MASK18)}, "years of one class are one suggestion"
 
 
 @pytest.mark.parametrize("word", ["Refused", "REFUSED", "refused", "refuse", "no", "Accepted", ""])
@@ -119,12 +127,12 @@ def test_a_decision_counts_in_any_case_and_an_unknown_word_is_named(word: str, a
     *_, flags = audited
     rows = pd.read_csv(written(flags, tmp_path / "a.csv"), dtype=str, keep_default_na=False)
     rows.assign(decision=word).to_csv(tmp_path / "b.csv", index=False)
-    for read in (audit.read_refused, lambda path: set(read_patches(str(path))["person"])):
+    for read in (read_refused, lambda path: set(read_patches(str(path))["person"])):
         if word in ("refuse", "no"):
             with pytest.raises(DataError, match=rf"b\.csv line 2: unknown decision '{word}'"):
                 read(tmp_path / "b.csv")
         else:
-            is_empty = (word.lower() == "refused") == (read is not audit.read_refused)
+            is_empty = (word.lower() == "refused") == (read is not read_refused)
             assert (not read(tmp_path / "b.csv")) == is_empty
 
 
@@ -139,16 +147,16 @@ def test_refused_flags_are_read_back_and_accepted_ones_are_not(audited: Any, tmp
     rows = pd.read_csv(written(flags, tmp_path / "a.csv"), dtype=str, keep_default_na=False)
     decisions = ["refused" if i % 2 else "accepted" for i in range(len(rows))]
     rows.assign(decision=decisions).to_csv(tmp_path / "b.csv", index=False)
-    refused = audit.read_refused(tmp_path / "b.csv")
-    assert refused == {audit.key_of(row) for row in rows.loc[1::2].to_dict("records")}
-    assert audit.read_refused(tmp_path / "a.csv") == set().union(*(flag.keys for flag in flags))
+    refused = audit.read_refused(tmp_path / "b.csv", MASK18)
+    assert refused == {audit.key_of(row, MASK18) for row in rows.loc[1::2].to_dict("records")}
+    assert audit.read_refused(tmp_path / "a.csv", MASK18) == set().union(*(flag.keys(MASK18) for flag in flags))
 
 
 @pytest.mark.parametrize("text", ["", "person,field\n1,mask\n", "person,photo,field,old\n1,mask\n", "\x00\xff"])
 def test_a_broken_file_of_decisions_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text(text, "latin-1")
     with pytest.raises(DataError, match=r"b\.csv"):
-        audit.read_refused(tmp_path / "b.csv")
+        audit.read_refused(tmp_path / "b.csv", MASK18)
 
 
 @pytest.fixture
@@ -160,7 +168,7 @@ def page(audited: Any, tmp_path: Path) -> Path:
     table.loc[flags[0].images, "person"] = "</script><b>\x1b[1m"
     expected = np.full(len(table), 40.0)
     path = tmp_path / "label_issues.html"
-    path.write_text(audit.format_page("Labels of a-1", table, flags, [["mask", "9", "3", "3", "1", "1"]], ["a fact"], expected, images, [EARLIER]))
+    path.write_text(audit.format_page("Labels of a-1", table, flags, [["mask", "9", "3", "3", "1", "1"]], ["a fact"], expected, images, [EARLIER], MASK18))
     return path
 
 
@@ -168,6 +176,24 @@ def test_the_page_is_self_contained_and_shows_hostile_names_as_text(page: Path) 
     text = page.read_text()
     assert "default-src 'none'" in text and "src=\"http" not in text and "</script><b>" not in text
     assert text.count("</script>") == 1 and "no image" in text and "\x1b" not in text
+
+
+@each_task
+def test_flags_of_any_task_are_patches_and_cards_in_its_words(task: Task, tmp_path: Path) -> None:
+    truth, evidence = audited_groups(task, 40, task.names[1:2])
+    wrong, _ = plant_errors(truth, dict.fromkeys(task.names, 2), np.random.default_rng(0), evidence.group_names, task)
+    table = wrong.assign(part="train", patchable=True)
+    flags = audit.list_flags(table, replace(evidence, table=wrong).suspicions(), 0.2, "audit of a test", task)
+    rows = pd.read_csv(io.StringIO(audit.format_issues(flags)), dtype=str, keep_default_na=False)
+    assert len(rows) and (rows["old"] != rows["new"]).all() and set(rows["field"]) <= set(task.names)
+    for row in rows.itertuples():
+        attribute = task[row.field]
+        assert row.old in attribute.values and (float(row.new) >= 0 if attribute.is_number else row.new in attribute.values)
+    (tmp_path / "a.csv").write_text(audit.format_issues(flags))
+    assert audit.read_refused(tmp_path / "a.csv", task) == set().union(*(flag.keys(task) for flag in flags))
+    page = audit.format_page("T", table, flags, [], [], None, {}, [], task).partition("<main>")[2].partition("<script>")[0]
+    assert page.count("<article") == len(flags) and "None" not in page and ", ." not in page
+    assert (" days" in page) == (task is STAGES) and (" years" in page) == ("age" in task.names)
 
 
 @pytest.fixture
@@ -211,8 +237,8 @@ def test_clicks_and_keys_decide_are_remembered_and_are_downloaded(page: Path, au
         texts[button] = Path(download.value.path()).read_text()
     assert texts["issues"] == audit.format_issues(flags[:1], [EARLIER])
     (tmp_path / "label_decisions.csv").write_text(texts["decisions"])
-    refused = audit.read_refused(tmp_path / "label_decisions.csv")
-    assert refused == flags[1].keys | flags[2].keys
+    refused = audit.read_refused(tmp_path / "label_decisions.csv", MASK18)
+    assert refused == flags[1].keys(MASK18) | flags[2].keys(MASK18)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 400
     assert names == ["label_accepted.csv", "label_decisions.csv"] and texts["decisions"].count(",accepted\n") == 1 + len(flags[0].patches)
     assert faults == []
