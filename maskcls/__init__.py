@@ -1,4 +1,4 @@
-"""Experiments with image classifiers: mask, gender and age from photographs of faces."""
+"""Experiments with image classifiers: several attributes from photographs that come in groups."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if "GOMP_SPINCOUNT" not in os.environ and getattr(os, "getloadavg", lambda: (0.0
 
 
 def load(run: str | Path, runs_dir: str | Path = "runs", calibrated: bool = False) -> Predictor:
-    """Return a trained model as a function: images → probabilities (N, 18) float32, in the order of `model.classes`.
+    """Return a trained model as a function: images → probabilities (N, C) float32, in the order of `model.classes`.
 
     Images are paths, PIL images or uint8 RGB arrays, one or many. `model.predict(images)` returns names of classes,
-    and `model.predict_ages(images)` of a model with head=years the expected age and its standard deviation, (N, 2).
+    and `model.predict_numbers(images)` of a model with head=years the expected number and its standard deviation.
     `model.sets(images, coverage=0.9)` of a finished run returns the classes that each image may have. `calibrated`
     scales the probabilities of a finished run by temperatures fitted out of fold; the predicted classes stay.
-    `model.show(image)` shows one image in a notebook, with a bar for each value of mask, gender and age.
+    `model.show(image)` shows one image in a notebook, with a bar for each value of each attribute.
 
     `run` is the folder of a run or its name in `runs_dir`, the folder of a fold or a checkpoint file; RunError for any
     other. A run that is not finished has the folds and epochs that are trained so far, and a line reports which. The

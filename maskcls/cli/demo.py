@@ -37,8 +37,8 @@ def main(options: DemoOptions) -> None:
     from maskcls.inference.demo_server import LOCAL, DemoServer
 
     import_plugins(list(options.plugins), GROUPS)
-    name, answer = open_answer(options.run, options.runs_dir)
-    with DemoServer((options.host, options.port), name, answer, int(options.max_mb * 1e6)) as server:
+    name, answer, task = open_answer(options.run, options.runs_dir)
+    with DemoServer((options.host, options.port), name, answer, int(options.max_mb * 1e6), task) as server:
         if server.host not in LOCAL:
             console.info(f"host={options.host}: every machine that reaches this one can use the page", "yellow")
         console.info(f"{server.url}: the page; stop it with Ctrl-C", "bold")

@@ -10,6 +10,7 @@ import numpy as np
 from maskcls.components.crop import least_size
 from maskcls.components.hardware import auto
 from maskcls.core.errors import ConfigError
+from maskcls.core.task import Task
 from maskcls.data.pixel_cache import Pixels
 from maskcls.inference.grad_cam import grad_cam
 from maskcls.inference.onnx_export import FILE as ONNX_FILE
@@ -25,16 +26,17 @@ NO_MAP = "Where it looked is shown for convolutional networks in torch, not for 
 Answer = Callable[[Pixels], PhotoAnswer]
 
 
-def open_answer(name: str, runs_dir: str) -> tuple[str, Answer]:
-    """Return the name of a model and its function from a photo to an answer: a run, a checkpoint or an .onnx file."""
+def open_answer(name: str, runs_dir: str) -> tuple[str, Answer, Task]:
+    """Return the name, the function from a photo to an answer, and the task of a run, a checkpoint or an .onnx file."""
     if Path(name).suffix == ".onnx":
-        return Path(name).name, onnx_answer(OnnxModel(name))
+        model = OnnxModel(name)
+        return Path(name).name, onnx_answer(model), model.task
     check_no_export(name, runs_dir)
     predictor = Predictor(open_model(name, runs_dir), auto(workers=0))
     answer = torch_answer(predictor)
     size = np.maximum(WARM_UP, least_size(predictor.crop_component))
     answer(np.zeros((*size, 3), np.uint8))  # builds the networks now, and not for the first visitor
-    return predictor.source.name, answer
+    return predictor.source.name, answer, predictor.task
 
 
 def check_no_export(name: str, runs_dir: str) -> None:
@@ -54,7 +56,7 @@ def torch_answer(predictor: Predictor) -> Answer:
         crop = predictor.crop_photo(photo)
         probs = predictor.predict_pixels(crop[None])[0]
         attention = grad_cam(predictor, crop, int(probs.argmax()))
-        return PhotoAnswer(photo, crop, probs, attention, "" if attention is not None else NO_MAP)
+        return PhotoAnswer(photo, crop, probs, predictor.task, attention, "" if attention is not None else NO_MAP)
 
     return answer
 
@@ -66,6 +68,6 @@ def onnx_answer(model: OnnxModel) -> Answer:
     def answer(photo: Pixels) -> PhotoAnswer:
         cropped = crop(photo)
         outputs = model.predict_pixels((cropped if model.takes_crops else photo)[None])
-        return PhotoAnswer(photo, cropped, outputs["class"][0], note=NO_MAP)
+        return PhotoAnswer(photo, cropped, outputs["class"][0], model.task, note=NO_MAP)
 
     return answer

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from maskcls.core.errors import ConfigError, DataError, MaskclsError
+from maskcls.core.task import Task
 from maskcls.data.pixel_cache import Pixels
 from maskcls.imaging.image_decoding import JPEG, decode_image, read_header
 from maskcls.inference.demo import Answer
@@ -35,8 +36,8 @@ class DemoServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], name: str, answer: Answer, max_bytes: int) -> None:
-        self.name, self.answer, self.max_bytes = name, answer, max_bytes
+    def __init__(self, address: tuple[str, int], name: str, answer: Answer, max_bytes: int, task: Task) -> None:
+        self.name, self.answer, self.max_bytes, self.task = name, answer, max_bytes, task
         self.host = address[0].strip("[]").lower()  # an IPv6 address may stand in brackets
         self.address_family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         self.lock = threading.Lock()  # one photo at a time: networks and the decoder's warnings are shared
@@ -86,6 +87,13 @@ def listen_message(address: tuple[str, int], error: OSError | ValueError) -> str
     return f"cannot listen on {host}:{port} ({error.strerror})"
 
 
+def describe_subject(task: Task) -> str:
+    """Return what the page answers in one sentence: the attributes of a person, or of whatever a photo shows."""
+    *names, last = task.names
+    text = f"{', '.join(names)} and {last}" if names else last
+    return f"{text[0].upper()}{text[1:]} of {'one person in a photo' if task.group == 'person' else 'a photo'}."
+
+
 def describe_error(error: BaseException | None) -> str:
     """Return an error's class and message in one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
@@ -122,7 +130,8 @@ class DemoHandler(BaseHTTPRequestHandler):
         if self.path != "/":
             return self.send_json(HTTPStatus.NOT_FOUND, {"error": f"no page {self.path[:80]}"})
         nonce = secrets.token_urlsafe(16)
-        values = {"name": self.server.name, "nonce": nonce, "max_mb": self.server.max_bytes / 1e6}
+        subject = describe_subject(self.server.task)
+        values = {"name": self.server.name, "subject": subject, "nonce": nonce, "max_mb": self.server.max_bytes / 1e6}
         page = render_template("demo.html.j2", values)
         self.send_body(HTTPStatus.OK, "text/html; charset=utf-8", page.encode(), nonce)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from maskcls.components.blend import WITHOUT_OOF, Blend, weighted
-from maskcls.core.errors import ConfigError, RunError
+from maskcls.core.errors import ConfigError, RunError, and_others
 from maskcls.core.registry import Component
 from maskcls.core.table import content_differs, count_split_people
-from maskcls.core.task import CLASSES, FloatArray
+from maskcls.core.task import FloatArray, Task
 from maskcls.evaluation.metrics import compute_scores
 from maskcls.reporting.score_table import print_class_scores, print_model_scores
 from maskcls.reporting.summary import print_conclusions
@@ -21,12 +21,14 @@ from maskcls.storage.trained_model import TrainedModel, fold_index
 from maskcls.system import console
 
 SAME_FOLDS = "Blend runs of the same folds: runs of several seeds share them with split.seed=0"
+NUM_VALUES = 5  # of an attribute in a message
 MIN_WEIGHT = 0.005  # smaller ones are shown as 0
 SCORING_COLUMNS = ["person", "label", "fold", "scored"]
 
 
 def blend_models(blend: Component, models: Sequence[TrainedModel]) -> tuple[Blend, float | None]:
     """Return the ensemble of some models and its out-of-fold macro F1, None if a model is not a finished run."""
+    check_same_task(models)
     partial = [model for model in models if not model.has_oof]
     if not partial:
         return blend_runs(blend, [model.run for model in models if model.run])
@@ -36,7 +38,8 @@ def blend_models(blend: Component, models: Sequence[TrainedModel]) -> tuple[Blen
         raise ConfigError(f"{what}. Name finished runs, or set blend to one of {names}")
     for model in partial:
         console.info(f"{model.name}: {model.note}", "yellow")
-    return blend.build(np.zeros((len(models), 0, len(CLASSES)), np.float32), np.zeros(0, np.int64), []), None
+    members = np.zeros((len(models), 0, models[0].task.num_classes), np.float32)
+    return blend.build(members, np.zeros(0, np.int64), []), None
 
 
 def blend_runs(blend: Component, runs: Sequence[Run]) -> tuple[Blend, float]:
@@ -64,8 +67,8 @@ def member_weights(blend: Component, ensemble: Blend) -> Sequence[float] | None:
     return blend.params["weights"] if blend.builder is weighted else ensemble.weights
 
 
-def mix_ages(members: Sequence[Predictions], weights: Sequence[float] | None) -> FloatArray | None:
-    """Return expected age and standard deviation (N, 2) of the mixture of the members that predict an age.
+def mix_numbers(members: Sequence[Predictions], weights: Sequence[float] | None) -> FloatArray | None:
+    """Return expected number and standard deviation (N, 2) of the mixture of the members that predict a number.
 
     None if no member with a weight does.
     """
@@ -73,7 +76,7 @@ def mix_ages(members: Sequence[Predictions], weights: Sequence[float] | None) ->
     parts = [(one, share) for one, share in zip(members, shares, strict=True) if one.ages is not None and share > 0]
     if not parts:
         return None
-    moments = [one.columns[:, len(CLASSES) :] for one, _ in parts]
+    moments = [one.columns[:, one.probs.shape[1] :] for one, _ in parts]
     return mean_and_sd(np.average(moments, axis=0, weights=[share for _, share in parts]))
 
 
@@ -83,6 +86,28 @@ def describe_weights(names: Sequence[str], weights: Sequence[float]) -> str:
     others = [name for name, weight in zip(names, weights, strict=True) if weight < MIN_WEIGHT]
     text = ", ".join(f"{-weight:.2f} × {names[i]}" for weight, i in chosen)
     return f"members: {text}" + (f"; not used: {', '.join(others)}" if others else "")
+
+
+def check_same_task(models: Sequence[TrainedModel]) -> None:
+    """Raise RunError if two models predict other classes, or have other borders of a number."""
+    for model in models[1:]:
+        if scored_values(model.task) != scored_values(models[0].task):
+            texts = [f"{one.name} predicts {describe_task(one.task)}" for one in (models[0], model)]
+            raise RunError(f"{' and '.join(texts)}: only models of one task can be blended")
+
+
+def scored_values(task: Task) -> list[tuple[str, tuple[str, ...], tuple[float, ...]]]:
+    """Return name, values and borders of each attribute: what determines the classes of images."""
+    return [(attribute.name, attribute.values, attribute.borders) for attribute in task]
+
+
+def describe_task(task: Task) -> str:
+    """Return the attributes with their values in one phrase."""
+    texts = []
+    for name, values, borders in scored_values(task):
+        borders_text = f" by borders {', '.join(f'{border:g}' for border in borders)}" if borders else ""
+        texts.append(f"{name} ({and_others(values, NUM_VALUES)}{borders_text})")
+    return " × ".join(texts)
 
 
 def check_same_folds(runs: Sequence[Run]) -> None:

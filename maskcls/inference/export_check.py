@@ -15,7 +15,7 @@ import pandas as pd
 from maskcls.components.crop import least_size, output_size
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Component
-from maskcls.core.task import FloatArray
+from maskcls.core.task import FloatArray, Task
 from maskcls.evaluation.intervals import confidence_interval, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.imaging.image_io import read_image
@@ -88,7 +88,7 @@ def load_val_rows(run: Run, k: int) -> pd.DataFrame:
 def compare(
     predictor: Predictor, predict: Callable[[Any], FloatArray], rows: pd.DataFrame, for_scores: bool
 ) -> Agreement:
-    """Return the differences of `predict`, from photos to probabilities (N, 18), to torch on images of a table.
+    """Return the differences of `predict`, from photos to probabilities (N, C), to torch on images of a table.
 
     `for_scores`: also the loss of macro F1, of the images that have labels.
     """
@@ -107,11 +107,11 @@ def compare(
     ours, torch_probs = (np.concatenate(part) for part in parts)
     speeds = len(ours) / np.maximum(seconds, 1e-9)
     difference, changed = np.abs(ours - torch_probs).max(), (ours.argmax(1) != torch_probs.argmax(1)).sum()
-    loss = score_loss(rows, ours, torch_probs) if for_scores and len(rows) else {}
+    loss = score_loss(rows, ours, torch_probs, predictor.task) if for_scores and len(rows) else {}
     return Agreement(len(ours), float(difference), int(changed), *speeds.tolist(), **loss)
 
 
-def score_loss(rows: pd.DataFrame, probs: FloatArray, reference: FloatArray) -> dict[str, Any]:
+def score_loss(rows: pd.DataFrame, probs: FloatArray, reference: FloatArray, task: Task) -> dict[str, Any]:
     """Return the macro F1 of labelled rows, its loss against that of the reference, and the interval of the loss."""
     known = (rows["label"] >= 0).to_numpy()
     if not known.any():
@@ -119,7 +119,8 @@ def score_loss(rows: pd.DataFrame, probs: FloatArray, reference: FloatArray) -> 
     labels, persons = rows["label"].to_numpy(np.int64)[known], rows["person"][known].tolist()
     preds, others = probs[known].argmax(1), reference[known].argmax(1)
     f1, other = macro_f1(labels, preds), macro_f1(labels, others)
-    interval = confidence_interval([person_counts(labels, others, persons)], [person_counts(labels, preds, persons)])
+    first, second = (person_counts(labels, one, persons, task) for one in (others, preds))
+    interval = confidence_interval([first], [second])
     return {"f1": f1, "f1_lost": other - f1, "interval": interval, "people": len(set(persons))}
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from maskcls.components.crop import output_size
 from maskcls.core.errors import ConfigError
-from maskcls.core.task import ATTRIBUTES, CLASSES
 from maskcls.inference.export_options import Input, Precision
 from maskcls.inference.onnx_graph import OPSET, FoldMean, check_crop, crop_graph, join, network_graph
 from maskcls.inference.onnx_precision import as_fp16, quantize
@@ -56,15 +55,18 @@ def export_onnx(predictor: Predictor, path: Path, source: Input, precision: Prec
 
 def describe(predictor: Predictor, source: Input, precision: Precision, size: tuple[int, int]) -> dict[str, Any]:
     """Return the metadata of a file: what a user of it must know, as plain data."""
-    model, crop = predictor.source, predictor.crop_component
-    return {
+    model, crop, task = predictor.source, predictor.crop_component, predictor.task
+    facts = {
         "run": model.name, "folds": len(predictor.files), "networks": sum(len(fold) for fold in predictor.contents),
         "precision": precision, "opset": OPSET, "input": source, "input_size": list(size),
         "layout": "uint8 RGB, (batch, height, width, 3)", "crop": {"name": crop.name, **crop.params},
         "tta": predictor.source.config.get("tta", {"name": "none"}), "decision": model.bias is not None,
-        "classes": list(CLASSES), **{name: list(values) for name, values in ATTRIBUTES.items()},
-        "maskcls": packages.version("maskcls"),
+        "classes": list(task.classes),
     }  # fmt: skip
+    values: dict[str, Any] = {name: list(words) for name, words in task.values.items()}
+    if values.keys() & {*facts, "attributes", "maskcls"}:  # an attribute that is named like a fact
+        values = {"attributes": values}
+    return facts | values | {"maskcls": packages.version("maskcls")}
 
 
 def write_model(graph: Any, path: Path, facts: dict[str, Any]) -> None:

@@ -16,20 +16,20 @@ from torch import Tensor, nn
 from maskcls.components import crop
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Component
-from maskcls.core.task import ATTRIBUTES, CLASSES, SHAPE
 from maskcls.evaluation.stacking import TINY
 from maskcls.inference.forward import channel_stats, normalize
 from maskcls.inference.predictor import Predictor
+from maskcls.inference.submission import number_columns
 
 OPSET = 18
-AGE_OUTPUTS = ("expected_age", "age_sd")
 
 
 class FoldMean(nn.Module):
-    """The mean prediction of a model's folds: uint8 crops (N, H, W, 3) → mask, gender, age, class, as probabilities."""
+    """The mean prediction of a model's folds: uint8 crops (N, H, W, 3) → each attribute, class, as probabilities."""
 
     def __init__(self, predictor: Predictor, image_size: tuple[int, int]) -> None:
         super().__init__()
+        self.task = predictor.task
         models = [predictor.build_model(content, file, image_size) for content, file in predictor.checkpoints()]
         self.models = nn.ModuleList(model.to(memory_format=torch.contiguous_format) for model in models)
         self.heads, self.views = predictor.heads, predictor.tta_views
@@ -42,21 +42,24 @@ class FoldMean(nn.Module):
     @property
     def outputs(self) -> list[str]:
         """The names of what `forward` returns."""
-        return [*ATTRIBUTES, "class", *(AGE_OUTPUTS if self.heads[0].num_columns > len(CLASSES) else ())]
+        has_number = self.heads[0].num_columns > self.task.num_classes
+        return [*self.task.names, "class", *(number_columns(self.task) if has_number else ())]
 
     def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
-        """Return mask (N, 3), gender (N, 2), age (N, 3), class (N, 18); of a head over years also age and sd (N,)."""
+        """Return each attribute (N, values), class (N, C); of a head over numbers also the number and its sd (N,)."""
         parts = []
         for model, head, share, stats in zip(self.models, self.heads, self.shares, self.stats, strict=True):
             views = self.views(normalize(crops, stats))
             parts.append(share * torch.stack([head.predict(model(view)) for view in views]).mean(0))
         columns = torch.stack(parts).sum(0)
-        probs, moments = columns[:, : len(CLASSES)], columns[:, len(CLASSES) :].double()
+        size = self.task.num_classes
+        probs, moments = columns[:, :size], columns[:, size:].double()
         if self.factors is not None:
             scaled = probs.clamp_min(TINY) * self.factors
             probs = scaled / scaled.sum(1, keepdim=True)
-        cube = probs.reshape(-1, *SHAPE)
-        answers = [cube.sum((2, 3)), cube.sum((1, 3)), cube.sum((1, 2)), probs]
+        cube, axes = probs.reshape(-1, *self.task.shape), range(1, len(self.task.shape) + 1)
+        others = [tuple(other for other in axes if other != axis) for axis in axes]
+        answers = [*(cube.sum(dims) if dims else cube.clone() for dims in others), probs]
         if moments.shape[1]:
             deviation = (moments[:, 1] - moments[:, 0] ** 2).clamp_min(0).sqrt()
             answers += [moments[:, 0].float(), deviation.float()]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskcls.core.errors import DataError, RunError
-from maskcls.core.task import CLASSES, FloatArray
+from maskcls.core.task import Attribute, FloatArray, Task
 from maskcls.data.pixel_cache import Pixels
 from maskcls.inference.image_inputs import ImageInput, as_image, list_inputs
 from maskcls.system.packages import import_package
@@ -27,6 +27,7 @@ class OnnxModel:
         self.path = Path(path)
         self.session = open_session(self.path, threads or num_cpus())
         self.metadata = read_metadata(self.path, self.session)
+        self.task = read_task(self.path, self.session, self.metadata)
         self.takes_crops = self.session.get_inputs()[0].name == "crops"
         self.names = [output.name for output in self.session.get_outputs()]
 
@@ -37,13 +38,13 @@ class OnnxModel:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the 18 classes, in the order of the columns of the probabilities."""
-        return CLASSES
+        """The names of the classes, in the order of the columns of the probabilities."""
+        return self.task.classes
 
     def __call__(self, images: ImageInput | Iterable[ImageInput]) -> FloatArray:
-        """Return the probabilities (N, 18) of images."""
+        """Return the probabilities (N, C) of images."""
         found = [self.predict_pixels(as_image(image, i)[None])["class"] for i, image in enumerate(list_inputs(images))]
-        return np.concatenate([np.zeros((0, len(CLASSES)), np.float32), *found])
+        return np.concatenate([np.zeros((0, self.task.num_classes), np.float32), *found])
 
     def predict_pixels(self, pixels: Pixels) -> Outputs:
         """Return the outputs by name for uint8 photos of one size, (N, H, W, 3), or crops for input=crops."""
@@ -71,13 +72,25 @@ def open_session(path: Path, threads: int) -> Any:
 
 
 def read_metadata(path: Path, session: Any) -> dict[str, Any]:
-    """Return the metadata of an export; RunError if another program wrote the file or its classes differ."""
+    """Return the metadata of an export; RunError if another program wrote the file."""
     found = session.get_modelmeta().custom_metadata_map
     try:
         metadata = json.loads(found["maskcls"])
-        classes = metadata["classes"]
+        return {**metadata, "classes": list(metadata["classes"])}
     except (KeyError, ValueError, TypeError) as error:
         raise RunError(f"{path} was not written by maskcls export: it has no classes in its metadata") from error
-    if classes != list(CLASSES):
+
+
+def read_task(path: Path, session: Any, metadata: dict[str, Any]) -> Task:
+    """Return the attributes that an export predicts, its outputs before `class`; RunError if its classes are others."""
+    outputs = [output.name for output in session.get_outputs()]
+    values = metadata.get("attributes", metadata)
+    try:
+        names = outputs[: outputs.index("class")]
+        task = Task(tuple(Attribute(name, tuple(map(str, values[name]))) for name in names))
+    except (KeyError, ValueError, TypeError) as error:
+        raise RunError(f"{path} was not written by maskcls export: it does not name its attributes' values") from error
+    classes = metadata["classes"]
+    if not names or len(classes) != task.num_classes or classes != list(task.classes):
         raise RunError(f"{path} has other classes or another order of classes: {str(classes)[:200]}")
-    return dict(metadata)
+    return task

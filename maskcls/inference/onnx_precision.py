@@ -75,7 +75,7 @@ def quantize(graph: Any, predictor: Predictor) -> Any:
 def find_excluded(graph: Any) -> list[str]:
     """Return the names of layers that stay in fp32: first convolutions, and sums of probabilities.
 
-    The latter are the products of a softmax with ages and their squares (head=years), for which 8 bits are too few.
+    The latter are the products of a softmax with numbers and their squares (head=years), for which 8 bits are too few.
     First convolutions and the classifier (Gemm, never quantized) are small and lose most: of 350 images, 17 % changed
     their class with them in 8 bits, 8 % without (effnet_lite0, head=years).
     """

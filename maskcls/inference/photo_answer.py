@@ -6,23 +6,27 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from rich.cells import cell_len, set_cell_size
 
-from maskcls.core.task import ATTRIBUTES, CLASSES, FloatArray, marginals
+from maskcls.core.task import FloatArray, Task
 from maskcls.data.pixel_cache import Pixels
 from maskcls.imaging.resize import shrink_image
 from maskcls.reporting.page_rendering import data_uri, render_template
 
 BAR = 20  # characters of a bar of probability one
 SIDE = 220  # pixels of the longer side of a picture
+MAX_BARS = 100  # of one attribute, or of the classes; of more, the most probable ones are shown
+Bars = list[tuple[str, float]]  # values or classes with their probabilities
 
 
 @dataclass(frozen=True, repr=False)
 class PhotoAnswer:
-    """Probabilities (18,) of one photo, its crop (H, W, 3), and where the model looked (H, W), 0 to 1, if known."""
+    """Probabilities (C,) of one photo, its crop (H, W, 3), and where the model looked (H, W), 0 to 1, if known."""
 
     photo: Pixels
     crop: Pixels
     probs: FloatArray
+    task: Task
     attention: FloatArray | None = None
     note: str = ""
     pred: int | None = None  # the predicted class, if it is not the most probable one, as after a calibration
@@ -35,40 +39,54 @@ class PhotoAnswer:
     @property
     def name(self) -> str:
         """The name of the predicted class."""
-        return CLASSES[self.best]
+        return self.task.classes[self.best]
 
     @property
     def attributes(self) -> dict[str, dict[str, float]]:
-        """The probability of each value of mask, gender and age."""
-        parts = zip(ATTRIBUTES.items(), marginals(self.probs[None]), strict=True)
+        """The probability of each value of each attribute."""
+        parts = zip(self.task.values.items(), self.task.marginals(self.probs[None]), strict=True)
         return {name: dict(zip(values, part[0].tolist(), strict=True)) for (name, values), part in parts}
 
     @property
-    def classes(self) -> list[tuple[str, float]]:
+    def classes(self) -> Bars:
         """The classes with their probabilities, most probable first."""
         order = np.argsort(-self.probs, kind="stable")
-        return [(CLASSES[i], float(self.probs[i])) for i in order]
+        return [(self.task.classes[i], float(self.probs[i])) for i in order]
+
+    @property
+    def bars(self) -> dict[str, Bars]:
+        """The values of each attribute with their probabilities, of many the most probable ones."""
+        return {name: most_probable(list(values.items())) for name, values in self.attributes.items()}
 
     def __repr__(self) -> str:
         """Return the class and a bar for each value of each attribute."""
-        lines = [f"{self.name} ({self.probs[self.best]:.0%})"]
-        for name, values in self.attributes.items():
-            for value, prob in values.items():
-                lines.append(f"{name:<7}{value:<10}{'█' * round(BAR * prob):<{BAR}} {prob:6.1%}")
+        lines, bars = [f"{self.name} ({self.probs[self.best]:.0%})"], self.bars
+        width = 1 + max(cell_len(name) for name in bars)
+        value_width = 1 + max(cell_len(value) for values in bars.values() for value, _ in values)
+        for name, values in bars.items():
+            for value, prob in values:
+                texts = set_cell_size(name, width) + set_cell_size(value, value_width)
+                lines.append(f"{texts}{'█' * round(BAR * prob):<{BAR}} {prob:6.1%}")
                 name = ""
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        """Return the HTML that notebooks show: thumbnail, crop, three groups of bars."""
+        """Return the HTML that notebooks show: thumbnail, crop, a group of bars for each attribute."""
         return self.to_html(with_classes=False)
 
     def to_html(self, with_classes: bool = True) -> str:
-        """Return pictures and bars as HTML, with all 18 classes or without."""
+        """Return pictures and bars as HTML, with the classes or without; those of one attribute are its values."""
         pictures = [("photo", encode(self.photo)), ("what the model sees", encode(self.crop))]
         if self.attention is not None:
             pictures.append(("where it looked", encode(draw_attention(self.crop, self.attention))))
-        values = {"answer": self, "pictures": pictures, "classes": self.classes if with_classes else []}
+        shows_classes = with_classes and len(self.task.attributes) > 1
+        values = {"answer": self, "pictures": pictures, "classes": self.classes[:MAX_BARS] if shows_classes else []}
         return render_template("photo_answer.html.j2", values | {"note": self.note})
+
+
+def most_probable(bars: Bars) -> Bars:
+    """Return bars in their order, of more than MAX_BARS the most probable ones, highest first."""
+    return bars if len(bars) <= MAX_BARS else sorted(bars, key=lambda bar: -bar[1])[:MAX_BARS]
 
 
 def encode(image: Pixels) -> str:

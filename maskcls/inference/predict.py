@@ -20,7 +20,7 @@ from maskcls.core.registry import Component
 from maskcls.data.pixel_cache import load_pixels
 from maskcls.evaluation.calibration import compare_view
 from maskcls.evaluation.temperature import Temperatures
-from maskcls.inference.ensemble import blend_models, member_weights, mix_ages, print_labelled_scores
+from maskcls.inference.ensemble import blend_models, member_weights, mix_numbers, print_labelled_scores
 from maskcls.inference.evaluation_set import (
     check_run,
     current_evaluation,
@@ -97,12 +97,12 @@ def predict(raw: DictConfig | Mapping[str, Any]) -> float | None:
     else:
         found = [compute_predictions(model, images, cfg, tta, hardware) for model in models]
         members = np.stack([one.probs for one in found])
-        probs, ages = ensemble(members), mix_ages(found, member_weights(cfg.blend, ensemble))
+        probs, numbers = ensemble(members), mix_numbers(found, member_weights(cfg.blend, ensemble))
         if (images["label"] >= 0).any():
             images = images.assign(content=file_digests(list(images["path"]), Path(cfg.cache_dir)))
         print_labelled_scores("photos", images, models, cfg.blend, members, probs)
-        predictions = Predictions(images["id"].to_numpy(str), probs, ages=ages)
-        write_labels(apply_temperatures(predictions, images, temperatures), out, cfg.overwrite)
+        predictions = Predictions(images["id"].to_numpy(str), probs, ages=numbers)
+        write_labels(apply_temperatures(predictions, images, temperatures), out, cfg.overwrite, models[0].task)
     return score
 
 
@@ -121,10 +121,10 @@ def predict_eval(
     found = [compute_predictions(model, table, cfg, tta, hardware) if one is None else one
              for model, one in zip(models, stored, strict=True)]  # fmt: skip
     members = np.stack([one.probs for one in found])
-    probs, ages = ensemble(members), mix_ages(found, member_weights(cfg.blend, ensemble))
+    probs, numbers = ensemble(members), mix_numbers(found, member_weights(cfg.blend, ensemble))
     print_labelled_scores("evaluation", table, models, cfg.blend, members, probs)
-    predictions = Predictions(table["id"].to_numpy(str), probs, out, ages)
-    write_submission(apply_temperatures(predictions, table, temperatures), out, cfg.overwrite)
+    predictions = Predictions(table["id"].to_numpy(str), probs, out, numbers)
+    write_submission(apply_temperatures(predictions, table, temperatures), out, cfg.overwrite, models[0].task)
 
 
 def apply_temperatures(

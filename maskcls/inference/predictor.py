@@ -16,7 +16,7 @@ from maskcls.components.crop import Crop
 from maskcls.components.hardware import Hardware, auto
 from maskcls.core.errors import MAX_MESSAGE, ConfigError, DataError, MaskclsError, RunError
 from maskcls.core.registry import Component
-from maskcls.core.task import CLASSES, FloatArray
+from maskcls.core.task import FloatArray, Task
 from maskcls.data.pixel_cache import Pixels
 from maskcls.evaluation.conformal import ConformalSets, check_coverage
 from maskcls.evaluation.stacking import decide
@@ -40,7 +40,7 @@ class Predictor:
     def __init__(
         self, model: TrainedModel, hardware: Hardware, precision: str | None = None, tta: Component | None = None
     ) -> None:
-        self.source = model
+        self.source, self.task = model, model.task
         self.hardware, self.tta_views = hardware, (tta or restore_component(model, "tta")).build()
         self.precision: str = precision or model.precision
         self.files = model.files
@@ -78,18 +78,23 @@ class Predictor:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the 18 classes, in the order of the columns of the probabilities."""
-        return CLASSES
+        """The names of the classes, in the order of the columns of the probabilities."""
+        return self.task.classes
 
     def __call__(self, images: ImageInput | Iterable[ImageInput]) -> FloatArray:
-        """Return the mean probabilities (N, 18) of the folds for images: paths, PIL images, uint8 RGB (H, W, 3)."""
+        """Return the mean probabilities (N, C) of the folds for images: paths, PIL images, uint8 RGB (H, W, 3)."""
         return self.predict_images(images).probs
 
-    def predict_ages(self, images: ImageInput | Iterable[ImageInput]) -> FloatArray:
-        """Return the expected age of each image and its standard deviation in years, (N, 2), of head=years only."""
-        if self.heads[0].num_columns == len(CLASSES):
-            raise ConfigError(f"{self.source.name} predicts no age in years. Use a model trained with head=years")
+    def predict_numbers(self, images: ImageInput | Iterable[ImageInput]) -> FloatArray:
+        """Return the expected number of each image and its standard deviation, (N, 2), of head=years only.
+
+        It is the number that an attribute of the task is made of, in its unit.
+        """
+        if self.heads[0].num_columns == self.task.num_classes:
+            raise ConfigError(f"{self.source.name} predicts no {describe_number(self.task)}")
         return self.predict_images(images).ages  # type: ignore[return-value]
+
+    predict_ages = predict_numbers  # the name of older versions
 
     def predict_images(self, images: ImageInput | Iterable[ImageInput]) -> Predictions:
         """Return the mean predictions of the folds for images; their ids are numbers."""
@@ -112,9 +117,9 @@ class Predictor:
         if pixels is None:
             return []
         folds = self.predict_folds(pixels)
-        decided, names = self.decide_mean(np.arange(len(pixels)).astype(str), folds), np.array(CLASSES)
+        decided, names = self.decide_mean(np.arange(len(pixels)).astype(str), folds), np.array(self.classes)
         order = np.argsort(-decided.probs, axis=1, kind="stable")
-        sets = self.conformal.predict(folds[..., : len(CLASSES)].astype(np.float32), coverage, decided.preds)
+        sets = self.conformal.predict(folds[..., : self.task.num_classes].astype(np.float32), coverage, decided.preds)
         pairs = zip(order, sets, strict=True)
         return [tuple(names[ranked[inside[ranked]]].tolist()) for ranked, inside in pairs]
 
@@ -135,10 +140,10 @@ class Predictor:
         photo = as_image(image, 0)
         crop = self.crop_photo(photo)
         answer = self.predict_rows(np.array(["0"]), crop[None])
-        return PhotoAnswer(photo, crop, answer.probs[0], pred=int(answer.preds[0]))
+        return PhotoAnswer(photo, crop, answer.probs[0], self.task, pred=int(answer.preds[0]))
 
     def predict_proba(self, images: ImageInput | Iterable[ImageInput]) -> FloatArray:
-        """Return the probabilities (N, 18), like calling the model; the name is scikit-learn's."""
+        """Return the probabilities (N, C), like calling the model; the name is scikit-learn's."""
         return self(images)
 
     def predict(self, images: ImageInput | Iterable[ImageInput]) -> npt.NDArray[np.str_]:
@@ -146,10 +151,10 @@ class Predictor:
 
         Temperatures change no class: with calibrated=True it is the class that is best without them.
         """
-        return np.array(CLASSES)[self.predict_images(images).preds]
+        return np.array(self.classes)[self.predict_images(images).preds]
 
     def predict_pixels(self, pixels: Pixels) -> FloatArray:
-        """Return the mean probabilities (N, 18) of the folds for cropped images, (N, H, W, 3), with the run's bias."""
+        """Return the mean probabilities (N, C) of the folds for cropped images, (N, H, W, 3), with the run's bias."""
         return self.predict_rows(np.arange(len(pixels)).astype(str), pixels).probs
 
     def predict_rows(self, ids: npt.NDArray[np.str_], pixels: Pixels) -> Predictions:
@@ -158,12 +163,12 @@ class Predictor:
         return decided.calibrate(self.temperatures.apply) if self.temperatures else decided
 
     def decide_mean(self, ids: npt.NDArray[np.str_], folds: npt.NDArray[np.float64]) -> Predictions:
-        """Return the mean of the folds' columns (folds, N, 18 or 20) for images with ids, with the run's bias."""
+        """Return the mean of the folds' columns (folds, N, C or C + 2) for images with ids, with the run's bias."""
         mean = Predictions.of_columns(ids, folds.mean(0))
         return replace(mean, probs=decide(mean.probs, self.source.bias))
 
     def predict_folds(self, pixels: Pixels) -> npt.NDArray[np.float64]:
-        """Return the heads' columns of each fold for cropped images, (folds, N, 18), or (folds, N, 20) with ages."""
+        """Return the heads' columns of each fold for cropped images, (folds, N, C), or (folds, N, C + 2) of numbers."""
         image_size, indices = (pixels.shape[1], pixels.shape[2]), np.arange(len(pixels))
         if image_size != self.image_size:
             self.models = [self.build_model(content, file, image_size) for content, file in self.checkpoints()]
@@ -195,10 +200,18 @@ class Predictor:
         return self.hardware.to_device(model).eval()
 
 
+def describe_number(task: Task) -> str:
+    """Return the number that a model lacks, and which models predict it, for a message."""
+    if task.number is None:
+        return "number: its task has no single attribute that is made of a number"
+    unit = f" in {task.number.unit}" if task.number.unit else ""
+    return f"{task.number.name}{unit}. Use a model trained with head=years"
+
+
 def load(run: str | Path, runs_dir: str | Path = "runs", calibrated: bool = False) -> Predictor:
     """Return the predictor of a run, a fold's folder or a checkpoint, on the GPU if there is one.
 
-    `calibrated` applies temperatures to its probabilities, not to expected ages; ConfigError without a finished run.
+    `calibrated` applies temperatures to its probabilities, not to expected numbers; ConfigError without a finished run.
     """
     model = open_model(run, runs_dir)
     if model.note:

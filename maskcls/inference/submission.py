@@ -10,21 +10,52 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError, DataError
-from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, decode
-from maskcls.storage.predictions import YEARS_COLUMNS, Predictions
+from maskcls.core.task import Task
+from maskcls.storage.predictions import Predictions
 from maskcls.system import console
 from maskcls.system.files import write_text
 
 NUM_SHOWN = 20
 
 
-def write_submission(predictions: Predictions, out: Path, overwrite: bool = False) -> None:
-    """Write ImageID,ans for each evaluation image, and their probabilities; DataError for two images of one name."""
+def write_submission(predictions: Predictions, out: Path, overwrite: bool, task: Task) -> None:
+    """Write the classes of the evaluation images, and their probabilities.
+
+    Of the competition's classes the file has its columns, ImageID,ans; DataError for two images of one name.
+    """
+    if not is_competition(task):
+        return write_files(out, class_table(predictions, task), predictions, overwrite)
     names = pd.Series([Path(name).name for name in predictions.ids])
     if (duplicates := names[names.duplicated()]).size:
         raise DataError(f"{out}: two evaluation images have the name {duplicates.iloc[0]!r}. Rename one of them")
     write_files(out, pd.DataFrame({"ImageID": names, "ans": predictions.preds}), predictions, overwrite)
+
+
+def is_competition(task: Task) -> bool:
+    """Return True if the classes are those of the competition, whose files have columns of their own."""
+    return task.values == MASK18.values
+
+
+def class_table(predictions: Predictions, task: Task) -> pd.DataFrame:
+    """Return id, number and name of the class, and the value of each attribute, of each image.
+
+    The files of the competition's classes have no name of the class, the values are named by one attribute alone.
+    """
+    preds = predictions.preds
+    id_column, number_column = ("photo", "ans") if is_competition(task) else ("id", "class")
+    table = pd.DataFrame({id_column: predictions.ids.astype(object), number_column: preds})
+    if len(task.names) > 1 and not is_competition(task):
+        table["class_name"] = np.array(task.classes)[preds]
+    for attribute, indices in zip(task, task.decode(preds), strict=True):
+        table[attribute.name] = np.array(attribute.values)[indices]
+    return table
+
+
+def number_columns(task: Task) -> list[str]:
+    """Return the columns of an expected number and its standard deviation, none without an attribute of one."""
+    return [f"expected_{task.number.name}", f"{task.number.name}_sd"] if task.number else []
 
 
 def write_files(out: Path, table: pd.DataFrame, predictions: Predictions, overwrite: bool) -> None:
@@ -65,21 +96,19 @@ def has_other_content(path: Path, text: str) -> bool:
     return not path.is_file() or path.stat().st_size != len(content) or path.read_bytes() != content
 
 
-def write_labels(predictions: Predictions, out: Path, overwrite: bool = False) -> None:
-    """Print and write mask, gender, age and probability of each image, and its expected age if there is one."""
-    preds = predictions.preds
-    confidence = predictions.probs[np.arange(len(preds)), preds].astype(float)
-    mask, gender, age = decode(preds)
-    labels = {"mask": np.array(MASKS)[mask], "gender": np.array(GENDERS)[gender], "age": np.array(AGES)[age]}
-    ids = predictions.ids.astype(object)
-    table = pd.DataFrame({"photo": ids, "ans": preds, **labels, "probability": confidence})
-    if predictions.ages is not None:
-        table[YEARS_COLUMNS] = predictions.ages.astype(float)
-    title = f"{len(table)} images, {len(np.unique(preds))} of {len(CLASSES)} classes"
-    shown = table.head(NUM_SHOWN).assign(photo=[Path(name).name for name in table["photo"].head(NUM_SHOWN)])
-    if predictions.ages is not None:
-        years = [f"{age:.0f} ± {sd:.0f}" for age, sd in predictions.ages[:NUM_SHOWN]]
-        shown = shown.drop(columns=YEARS_COLUMNS).assign(years=years)
+def write_labels(predictions: Predictions, out: Path, overwrite: bool, task: Task) -> None:
+    """Print and write class, attributes and probability of each image, and its expected number if there is one."""
+    preds, columns = predictions.preds, number_columns(task)
+    table = class_table(predictions, task)
+    table["probability"] = predictions.probs[np.arange(len(preds)), preds].astype(float)
+    shown = table.head(NUM_SHOWN).copy()
+    shown.iloc[:, 0] = [Path(name).name for name in shown.iloc[:, 0]]
+    if predictions.ages is not None and task.number:
+        table[columns] = predictions.ages.astype(float)
+        unit = task.number.unit or columns[0]
+        texts = [f"{number:.0f} ± {sd:.0f}" for number, sd in predictions.ages[:NUM_SHOWN]]
+        shown.insert(shown.shape[1], unit, texts, allow_duplicates=True)  # an attribute may have the unit's name
+    title = f"{len(table)} images, {len(np.unique(preds))} of {task.num_classes} classes"
     console.print_table(title, shown.columns.tolist(), shown.to_numpy().tolist())
     if len(table) > NUM_SHOWN:
         console.info(f"… and {len(table) - NUM_SHOWN} more")

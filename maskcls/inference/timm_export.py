@@ -14,7 +14,7 @@ from maskcls.components.crop import output_size
 from maskcls.components.hardware import cpu
 from maskcls.components.model import dynamic_size_args, timm_
 from maskcls.core.errors import ConfigError
-from maskcls.core.task import CLASSES, FloatArray
+from maskcls.core.task import FloatArray
 from maskcls.data.pixel_cache import Pixels
 from maskcls.inference.forward import channel_stats, normalize
 from maskcls.inference.predictor import Predictor
@@ -64,7 +64,8 @@ def timm_config(predictor: Predictor, content: dict[str, Any], size: tuple[int, 
     """Return config.json: what timm reads, and under `maskcls` what the logits mean."""
     arch = str(content["model_word"]["arch"])
     head, crop, model = predictor.heads[0], predictor.crop_component, predictor.source
-    is_single = content["head"]["name"] == "single"
+    classes = list(predictor.classes)
+    has_class_logits = len(head.axes) == 1 and head.num_columns == len(classes)
     preprocessing = {
         "input_size": [3, *size] if min(size) else [3, 224, 224], "interpolation": "box", "crop_pct": 1.0,
         "crop_mode": "squash", "mean": list(content["mean"]), "std": list(content["std"]), "num_classes": head.outputs,
@@ -72,17 +73,17 @@ def timm_config(predictor: Predictor, content: dict[str, Any], size: tuple[int, 
     facts = {
         "run": model.name, "folds": 1, "precision": "fp32", "head": dict(content["head"]),
         "crop": {"name": crop.name, **crop.params}, "tta": {"name": "none"},
-        "run_tta": model.config.get("tta", {"name": "none"}), "decision": False, "classes": list(CLASSES),
+        "run_tta": model.config.get("tta", {"name": "none"}), "decision": False, "classes": classes,
         "maskcls": packages.version("maskcls"),
     }  # fmt: skip
     return {
         "architecture": arch.partition(".")[0], "num_classes": head.outputs, "model_args": dynamic_size_args(arch),
-        **({"label_names": list(CLASSES)} if is_single else {}), "pretrained_cfg": preprocessing, "maskcls": facts,
+        **({"label_names": classes} if has_class_logits else {}), "pretrained_cfg": preprocessing, "maskcls": facts,
     }  # fmt: skip
 
 
 def load_predict(folder: Path, predictor: Predictor) -> Callable[[list[Pixels]], FloatArray]:
-    """Return a function from photos to probabilities (N, 18): the network that timm loads, with our crop and head."""
+    """Return a function from photos to probabilities (N, C): the network that timm loads, with our crop and head."""
     import timm
 
     model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()

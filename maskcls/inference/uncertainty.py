@@ -8,7 +8,7 @@ import numpy as np
 
 from maskcls.core.errors import ConfigError
 from maskcls.core.table import content_differs, num_folds
-from maskcls.core.task import CLASSES, FloatArray
+from maskcls.core.task import FloatArray, Task
 from maskcls.evaluation.conformal import ConformalSets, PersonScores
 from maskcls.evaluation.stacking import decide
 from maskcls.evaluation.temperature import (
@@ -25,7 +25,7 @@ from maskcls.storage.run import Run
 from maskcls.storage.trained_model import TrainedModel
 from maskcls.system import console
 
-Combine = Callable[[FloatArray], FloatArray]  # probabilities of members (M, N, 18) → (N, 18)
+Combine = Callable[[FloatArray], FloatArray]  # probabilities of members (M, N, C) → (N, C)
 
 
 def finished_runs(models: Sequence[TrainedModel], option: str) -> list[Run]:
@@ -47,38 +47,45 @@ def warn_of_leaks(runs: Sequence[Run], option: str) -> None:
 def fit_calibration(
     models: Sequence[TrainedModel], option: str, oof: FloatArray | None = None, combine: Combine | None = None
 ) -> Temperatures:
-    """Return the temperatures for new photos of one model, or of several with an ensemble's out-of-fold rows (N, 18).
+    """Return the temperatures for new photos of one model, or of several with an ensemble's out-of-fold rows (N, C).
 
-    The heads are those of the models, or one of 18 classes if they differ. Without an evaluation set, of which no label
-    is used, or if it was trained on, the temperatures are those of single folds.
+    The heads are those of the models, or one of all classes if they differ. Without an evaluation set, of which no
+    label is used, or if it was trained on, the temperatures are those of single folds.
     """
     runs = finished_runs(models, option)
     warn_of_leaks(runs, option)
     rows, join = runs[0].val_table, combine or (lambda members: members[0])
     labels, ids = rows["label"].to_numpy(np.int64), rows["id"].tolist()
     probs = runs[0].predictions("oof").select(ids) if oof is None else oof
-    axes, folds = common_axes(models), predict_eval_folds(runs, join)
+    axes, folds, task = common_axes(models), predict_eval_folds(runs, join), models[0].task
     if folds is None:
-        found = fit_temperatures(probs, labels, axes)
+        found = fit_temperatures(probs, labels, axes, task)
     else:
         images = runs[0].eval_table["id"].tolist()
         mean = join(np.stack([decided_eval(run, None, images) for run in runs]))
-        found = fit_mean_temperatures(probs, labels, axes, folds, mean)
+        found = fit_mean_temperatures(probs, labels, axes, folds, mean, task)
     values = ", ".join(f"{name} {value:.2f}" for name, value in found.to_dict().items())
     console.info(f"{option}: temperatures {values}, from {len(rows)} images of {rows['person'].nunique()} people")
-    if any(restore_component(model, "head").build().num_columns > len(CLASSES) for model in models):
-        console.info(f"{option}: expected ages in years stay as they are; the probabilities of age classes change")
+    if any(restore_component(model, "head").build().num_columns > task.num_classes for model in models):
+        console.info(f"{option}: {describe_numbers(task)}")
     return found
 
 
+def describe_numbers(task: Task) -> str:
+    """Return what a calibration changes of the number that an attribute is made of, for a message."""
+    name = task.number.name if task.number else "number"
+    unit = f" in {task.number.unit}" if task.number and task.number.unit else ""
+    return f"expected {name}s{unit} stay as they are; the probabilities of {name} classes change"
+
+
 def common_axes(models: Sequence[TrainedModel]) -> Axes:
-    """Return the axes of the models' heads, those of one head of 18 classes if they differ."""
+    """Return the axes of the models' heads, those of one head of all classes if they differ."""
     heads = {restore_component(model, "head").build().axes for model in models}
     return heads.pop() if len(heads) == 1 else joint_axes(models[0].task)
 
 
 def predict_eval_folds(runs: Sequence[Run], join: Combine) -> FloatArray | None:
-    """Return the combined predictions of each fold for the evaluation set, (K, M, 18); None with one fold, without an
+    """Return the combined predictions of each fold for the evaluation set, (K, M, C); None with one fold, without an
     evaluation set that the runs share, or if a run was trained on it."""
     count, first = num_folds(runs[0].table), runs[0].eval_table
     if count == 1:
@@ -101,7 +108,7 @@ def has_same_eval(run: Run, other: Run) -> bool:
 
 
 def decided_eval(run: Run, k: int | None, ids: Sequence[str]) -> FloatArray:
-    """Return the predictions (M, 18) of fold k, or of the mean of the folds, for evaluation images, with the bias."""
+    """Return the predictions (M, C) of fold k, or of the mean of the folds, for evaluation images, with the bias."""
     return run.predictions("eval").select(ids) if k is None else decide(
         run.fold_predictions(k).eval.select(ids), run.bias
     )  # fmt: skip

@@ -28,8 +28,8 @@ import pytest
 from conftest import environment
 
 from maskcls import load
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError, RunError
-from maskcls.core.task import CLASSES, one_hot
 from maskcls.inference import demo_server
 from maskcls.inference.demo import open_answer
 from maskcls.inference.demo_server import DemoServer
@@ -40,14 +40,14 @@ MAX_BYTES = 200_000
 
 def by_color(photo: np.ndarray) -> PhotoAnswer:
     """Return class 1 for dark photos, 2 for bright ones."""
-    probs = 0.8 * one_hot(1 + int(photo.mean() > 128)) + 0.2 / 18
-    return PhotoAnswer(photo, photo, probs.astype(np.float32), np.eye(4, dtype=np.float32), "a note")
+    probs = 0.8 * MASK18.one_hot(1 + int(photo.mean() > 128)) + 0.2 / 18
+    return PhotoAnswer(photo, photo, probs.astype(np.float32), MASK18, np.eye(4, dtype=np.float32), "a note")
 
 
 @contextlib.contextmanager
 def served(**options: Any) -> Iterator[str]:
     """Context manager that serves a demo and yields its address."""
-    with DemoServer((options.get("host", "127.0.0.1"), 0), "model <x>", options.get("answer", by_color), MAX_BYTES) as server:
+    with DemoServer((options.get("host", "127.0.0.1"), 0), "model <x>", options.get("answer", by_color), MAX_BYTES, MASK18) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
@@ -75,7 +75,7 @@ def post(url: str, body: bytes | None, path: str = "predict", **headers: str) ->
 def test_the_answer_to_a_photo_has_its_class_and_pictures() -> None:
     with served() as url:
         status, content = post(url, jpeg(200))
-        assert status == 200 and content["class"] == CLASSES[2] and abs(sum(content["probs"]) - 1) < 1e-4
+        assert status == 200 and content["class"] == MASK18.classes[2] and abs(sum(content["probs"]) - 1) < 1e-4
         assert content["html"].count("<img ") == 3 and "a note" in content["html"]
         with urllib.request.urlopen(url) as page:
             text, headers = page.read().decode(), page.headers
@@ -111,7 +111,7 @@ def test_two_users_at_once_get_their_own_answers() -> None:
     values = [30, 220] * 12
     with served() as url, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda value: post(url, jpeg(value))[1]["class"], values))
-    assert answers == [CLASSES[1 + (value > 128)] for value in values]
+    assert answers == [MASK18.classes[1 + (value > 128)] for value in values]
 
 
 def exchange(url: str, head: bytes, trickle: int = 0) -> tuple[bytes, int]:
@@ -196,7 +196,7 @@ def test_a_host_by_name_and_by_ipv6_reaches_its_page(monkeypatch: pytest.MonkeyP
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))])  # fmt: skip
     with served() as url:
         assert post(url, jpeg(200), Host="my-machine")[0] == 403
-    with DemoServer(("127.0.0.1", 0), "m", by_color, 1) as server:
+    with DemoServer(("127.0.0.1", 0), "m", by_color, 1, MASK18) as server:
         server.host = "my-machine"  # as it was given, which resolves to the address
         assert server.knows("my-machine") and server.url.startswith("http://my-machine:") and not server.knows("other")
 
@@ -223,7 +223,7 @@ def test_a_page_on_all_addresses_is_named_by_the_machine() -> None:
 ])  # fmt: skip
 def test_a_host_that_is_none_has_its_own_remedy(host: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason) as caught:
-        DemoServer((host, 0), "m", by_color, 1)
+        DemoServer((host, 0), "m", by_color, 1, MASK18)
     assert "Set host=127.0.0.1" in str(caught.value) and "port" not in str(caught.value)
 
 
@@ -244,12 +244,12 @@ def test_a_folder_of_an_export_names_the_file_that_answers(tmp_path: Path) -> No
 
 def test_a_port_that_is_taken_is_one_sentence() -> None:
     with served() as url, pytest.raises(ConfigError, match="Set port=0"):
-        DemoServer(("127.0.0.1", int(url.rstrip("/").rpartition(":")[2])), "m", by_color, 1)
+        DemoServer(("127.0.0.1", int(url.rstrip("/").rpartition(":")[2])), "m", by_color, 1, MASK18)
 
 
 def test_a_run_answers_as_it_predicts(finished: tuple[list[str], Path], people: Path) -> None:
     photo = next((people / "train" / "images").glob("*/normal.*"))
-    name, answer = open_answer(str(finished[1]), "runs")
+    name, answer, _ = open_answer(str(finished[1]), "runs")
     with served(answer=answer) as url:
         _, content = post(url, photo.read_bytes())
     assert name == finished[1].name
@@ -309,7 +309,7 @@ def test_chromium_drops_a_photo_a_broken_file_and_takes_one_while_another_user_d
             page.goto(url)
         for page, value in zip(pages, (30, 220), strict=True):
             page.evaluate(DROP, list(jpeg(value)))
-        for page, name in zip(pages, CLASSES[1:3], strict=True):
+        for page, name in zip(pages, MASK18.classes[1:3], strict=True):
             page.wait_for_selector(".mk")
             assert page.text_content(".mk strong") == name and page.locator(".mk img").count() == 3
             assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")

@@ -26,8 +26,8 @@ from maskcls.components import crop
 from maskcls.components.hardware import cpu
 from maskcls.components.model import registry
 from maskcls.config.compose import compose
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import MaskclsError
-from maskcls.core.task import ATTRIBUTES, CLASSES, marginals
 from maskcls.engine.runner import run as run_experiment
 from maskcls.imaging.image_io import read_image
 from maskcls.inference.demo import open_answer
@@ -154,7 +154,7 @@ def test_a_center_crop_without_its_photos_is_compared_on_noise_and_demonstrated(
     torch.save(content | {"crop": {"name": "center", "height": 640, "width": 400, "out": [32, 24], "clahe": 0.0}}, file)
     folder = export(ExportOptions(str(file), format="timm", out=str(tmp_path / "t"), cache_dir=str(tmp_path)))
     assert "Compared with torch on 4 images" in (folder / "card.md").read_text()
-    _, answer = open_answer(str(file), "runs")
+    _, answer, _ = open_answer(str(file), "runs")
     with pytest.raises(MaskclsError, match="exceeds the image size 90 × 90"):
         answer(np.zeros((90, 90, 3), np.uint8))
 
@@ -200,7 +200,7 @@ def test_timm_reads_preprocessing_and_names_of_a_single_head(drawn: Path, tmp_pa
     config = resolve_data_config({}, model=model)
     assert config["input_size"][1:] in ((32, 24), [32, 24]) and config["crop_mode"] == "squash"
     names = CustomDatasetInfo(model.pretrained_cfg["label_names"])
-    assert [names.index_to_label_name(i) for i in range(18)] == list(CLASSES)
+    assert [names.index_to_label_name(i) for i in range(18)] == list(MASK18.classes)
     pixels = create_transform(**config)(read_pil(drawn))
     assert tuple(pixels.shape) == (3, 32, 24)
 
@@ -288,7 +288,7 @@ def test_onnx_predicts_every_evaluation_photo_in_batches_of_1_to_33(
     for size in range(1, 34):
         outputs = model.predict_pixels(np.ascontiguousarray(photos[:size]))
         assert np.abs(outputs["class"] - reference[:size]).max() <= 1e-5, size
-        for name, part in zip(ATTRIBUTES, marginals(outputs["class"]), strict=True):
+        for name, part in zip(MASK18.names, MASK18.marginals(outputs["class"]), strict=True):
             assert np.abs(outputs[name] - part).max() <= 1e-6
     larger = np.random.default_rng(0).integers(0, 256, (2, 333, 201, 3), dtype=np.uint8)
     assert np.abs(model(list(larger)) - load(finished[1])(list(larger))).max() <= 1e-5
@@ -301,7 +301,7 @@ def test_the_file_runs_without_this_package_and_says_what_it_is(exported: Path, 
     assert not graph.functions and graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
     facts = json.loads(session.get_modelmeta().custom_metadata_map["maskcls"])
-    assert facts["classes"] == list(CLASSES) and facts["run"] == finished[1].name and facts["folds"] == 2
+    assert facts["classes"] == list(MASK18.classes) and facts["run"] == finished[1].name and facts["folds"] == 2
     assert [output.name for output in session.get_outputs()] == ["mask", "gender", "age", "class"]
     head = yaml.safe_load((exported / "card.md").read_text().split("---")[1])
     assert head["pipeline_tag"] == "image-classification" and head["library_name"] == "onnx"
@@ -321,7 +321,7 @@ def test_other_heads_views_and_decisions_are_in_the_file(
     predictor = load(run)
     assert np.abs(outputs["class"] - predictor(photos)).max() <= 1e-5
     if "head=years" in words:
-        ages = predictor.predict_ages(photos)
+        ages = predictor.predict_numbers(photos)
         assert np.abs(outputs["expected_age"] - ages[:, 0]).max() <= 1e-3
         assert np.abs(outputs["age_sd"] - ages[:, 1]).max() <= 1e-2
 
@@ -351,7 +351,7 @@ def test_an_export_that_differs_from_torch_is_not_written(
 
 @pytest.mark.slow
 def test_the_demo_page_answers_by_an_export(exported: Path, finished: tuple[list[str], Path], people: Path) -> None:
-    name, answer = open_answer(str(exported / "model.onnx"), "runs")
+    name, answer, _ = open_answer(str(exported / "model.onnx"), "runs")
     (photo, *_) = eval_photos(finished[1], people)
     found = answer(photo)
     assert name == "model.onnx" and found.attention is None and found.crop.shape == (32, 24, 3)

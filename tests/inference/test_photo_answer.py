@@ -12,7 +12,7 @@ from torch import nn
 
 from maskcls import load
 from maskcls.components.head import single
-from maskcls.core.task import CLASSES, one_hot
+from maskcls.core.competition import MASK18
 from maskcls.inference.grad_cam import class_map
 from maskcls.inference.photo_answer import PhotoAnswer
 
@@ -20,8 +20,8 @@ GRAY = np.full((40, 30, 3), 128, np.uint8)
 
 
 def test_a_notebook_shows_pictures_and_three_groups_of_bars() -> None:
-    probs = 0.9 * one_hot(4) + 0.1 / 18
-    answer = PhotoAnswer(GRAY, GRAY[:20], probs.astype(np.float32), note="<b>no</b>")
+    probs = 0.9 * MASK18.one_hot(4) + 0.1 / 18
+    answer = PhotoAnswer(GRAY, GRAY[:20], probs.astype(np.float32), MASK18, note="<b>no</b>")
     html = answer._repr_html_()
     assert html.count("<img ") == 2 and html.count('class="mk-row"') == 8 and "worn female 30-59" in html
     assert "&lt;b&gt;no" in html and "<b>no" not in html and "script" not in html
@@ -32,9 +32,9 @@ def test_a_notebook_shows_pictures_and_three_groups_of_bars() -> None:
 
 
 def test_a_calibrated_answer_names_the_predicted_class() -> None:
-    probs = 0.5 * one_hot(4) + 0.4 * one_hot(7) + 0.1 / 18
-    answer = PhotoAnswer(GRAY, GRAY, probs.astype(np.float32), pred=7)
-    assert answer.name == CLASSES[7] and repr(answer).startswith(f"{CLASSES[7]} (41%)")
+    probs = 0.5 * MASK18.one_hot(4) + 0.4 * MASK18.one_hot(7) + 0.1 / 18
+    answer = PhotoAnswer(GRAY, GRAY, probs.astype(np.float32), MASK18, pred=7)
+    assert answer.name == MASK18.classes[7] and repr(answer).startswith(f"{MASK18.classes[7]} (41%)")
     assert f"<strong>{answer.name.replace('<', '&lt;').replace('>', '&gt;')}</strong> 40.6 %" in answer.to_html()
 
 
@@ -43,7 +43,7 @@ def test_a_loaded_model_shows_a_photo(finished: tuple[list[str], Path], people: 
     model = load(finished[1])
     answer = model.show(photo)
     assert answer.crop.shape == (32, 24, 3) and np.array_equal(answer.probs, model(photo)[0])
-    assert answer.classes[0][0] == answer.name and {name for name, _ in answer.classes} == {*CLASSES}
+    assert answer.classes[0][0] == answer.name and {name for name, _ in answer.classes} == {*MASK18.classes}
 
 
 class Corner(nn.Module):
@@ -78,7 +78,7 @@ def test_grad_cam_of_a_frozen_network_needs_no_gradient_of_its_weights() -> None
 @pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (2, 1500), (900, 2)])
 def test_a_photo_of_any_aspect_has_a_picture(shape: tuple[int, int]) -> None:
     photo = np.full((*shape, 3), 128, np.uint8)
-    assert PhotoAnswer(photo, GRAY, one_hot(4)).to_html().count("<img ") == 2
+    assert PhotoAnswer(photo, GRAY, MASK18.one_hot(4), MASK18).to_html().count("<img ") == 2
 
 
 def test_a_network_without_separate_features_has_no_map() -> None:

@@ -28,8 +28,8 @@ from maskcls.components.data import competition
 from maskcls.components.split import by_person
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError, DataError, MaskclsError, RunError
-from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
 from maskcls.engine import runner
 from maskcls.inference.predict import predict
 from maskcls.inference.predictor import Predictor
@@ -70,7 +70,7 @@ def weights(seed: int, outputs: int = 18) -> dict[str, torch.Tensor]:
 def content(seed: int, **changes: Any) -> dict[str, Any]:
     """Return a checkpoint's content, as folds.py writes it."""
     return {
-        "model": weights(seed), "classes": list(CLASSES), "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25], "epoch": 1,
+        "model": weights(seed), "classes": list(MASK18.classes), "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25], "epoch": 1,
         "model_word": {"name": "timm", "arch": ARCH, "pretrained": True, "frozen": []}, "head": {"name": "single"},
         "crop": {"name": "resize", "height": 32, "width": 24},
     } | changes  # fmt: skip
@@ -215,7 +215,7 @@ def test_a_missing_or_double_row_is_refused_and_nothing_is_written(
 def test_two_photos_of_one_name_are_refused(tmp_path: Path) -> None:
     predictions = Predictions(np.array(["a/x.jpg", "b/x.jpg"]), np.full((2, 18), 1 / 18, np.float32))
     with pytest.raises(DataError, match=r"two evaluation images have the name 'x\.jpg'"):
-        write_submission(predictions, tmp_path / "s.csv")
+        write_submission(predictions, tmp_path / "s.csv", False, MASK18)
 
 
 @pytest.mark.parametrize(
@@ -303,8 +303,8 @@ def test_a_loaded_model_has_class_names_and_predicts_them(make: Make, people: Pa
     files = sorted((people / "eval" / "images").iterdir())[:5]
     probs = model.predict_proba(files)
     np.testing.assert_array_equal(probs, model(files))
-    assert model.classes == CLASSES and len(model.classes) == 18
-    assert model.predict(files).tolist() == [CLASSES[i] for i in probs.argmax(1)]
+    assert model.classes == MASK18.classes and len(model.classes) == 18
+    assert model.predict(files).tolist() == [MASK18.classes[i] for i in probs.argmax(1)]
     assert model.predict([]).shape == (0,)
 
 
@@ -346,7 +346,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(make: Make, tmp_path: Path)
 
 
 FAULTY: dict[str, tuple[dict[str, Any], str]] = {
-    "classes": ({"classes": [*CLASSES[1:], CLASSES[0]]}, "for other classes or another order of classes"),
+    "classes": ({"classes": [*MASK18.classes[1:], MASK18.classes[0]]}, "for other classes or another order of classes"),
     "crop": ({"crop": {"name": "resizes"}}, "unknown crop 'resizes', did you mean 'resize'?"),
     "weights": ({"model": weights(0, outputs=8)}, "does not fit images of 32 × 24 pixels"),
     "empty": ({}, "is not a maskcls checkpoint: missing keys model"),
@@ -381,7 +381,7 @@ def test_any_photos_are_described_in_words(
     assert table["ans"].tolist() == expected.argmax(1).tolist()
     np.testing.assert_allclose(table["probability"], expected.max(1), atol=1e-5)
     for row in table.itertuples():
-        assert (row.mask, row.gender, row.age) == (MASKS[row.ans // 6], GENDERS[row.ans // 3 % 2], AGES[row.ans % 3])
+        assert (row.mask, row.gender, row.age) == tuple(values[code] for values, code in zip(MASK18.values.values(), MASK18.decode(row.ans), strict=True))
 
 
 def test_another_tta_is_computed_from_the_photos(

@@ -15,7 +15,6 @@ from maskcls import load
 from maskcls.config.compose import compose
 from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError, MaskclsError, RunError
-from maskcls.core.task import CLASSES, marginals
 from maskcls.engine.runner import run
 from maskcls.evaluation.temperature import Temperatures, joint_axes
 from maskcls.inference.predict import predict
@@ -39,7 +38,7 @@ def test_calibration_changes_probabilities_and_no_class(
     before, after = plain(faces), calibrated(faces)
     assert np.abs(before - after).max() > 1e-3 and np.allclose(after.sum(1), 1, atol=1e-5)
     assert plain.predict(faces).tolist() == calibrated.predict(faces).tolist()
-    for one, two in zip(marginals(before), marginals(after), strict=True):
+    for one, two in zip(MASK18.marginals(before), MASK18.marginals(after), strict=True):
         assert (one.argmax(1) == two.argmax(1)).all()
     assert calibrated([]).shape == (0, 18) and calibrated.predict([]).shape == (0,)
 
@@ -57,7 +56,7 @@ def test_sets_hold_the_best_class_first_and_grow_with_coverage(
     model = load(finished[1])
     small, large = model.sets(faces, coverage=0.3), model.sets(faces, coverage=0.8)
     assert [one[0] for one in small] == model.predict(faces).tolist()
-    assert all(set(one) <= set(two) <= set(CLASSES) for one, two in zip(small, large, strict=True))
+    assert all(set(one) <= set(two) <= set(MASK18.classes) for one, two in zip(small, large, strict=True))
     assert sum(map(len, small)) < sum(map(len, large))
     assert all(len(one) == 18 for one in model.sets(faces, coverage=0.99)), "14 people cannot promise 0.99"
     assert model.sets([]) == [] and model.sets(faces) == load(finished[1], calibrated=True).sets(faces)
@@ -81,8 +80,8 @@ def test_a_shown_class_is_the_predicted_one(finished: tuple[list[str], Path], fa
 def test_a_decided_class_is_in_the_set_and_first(finished: tuple[list[str], Path], faces: list[Path]) -> None:
     model = load(finished[1])
     model.source.run.bias = [40.0 * (i == 5) for i in range(18)]  # type: ignore[union-attr]  # cached, not written
-    assert model.predict(faces).tolist() == [CLASSES[5]] * 6
-    assert all(one[0] == CLASSES[5] for one in model.sets(faces, coverage=0.1))
+    assert model.predict(faces).tolist() == [MASK18.classes[5]] * 6
+    assert all(one[0] == MASK18.classes[5] for one in model.sets(faces, coverage=0.1))
 
 
 @pytest.mark.parametrize("leak", [{"people_on_both_sides": 3}, {"notes": ["LEAK: pseudo=distil pseudo.teachers=all: x"]},

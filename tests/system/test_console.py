@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import DataError
 from maskcls.inference.submission import write_labels
 from maskcls.storage.predictions import Predictions
@@ -73,7 +74,7 @@ def test_a_table_of_answers_shows_no_control_characters(
 ) -> None:
     name, shown = NAMES[what]
     predictions = Predictions(np.array([name]), np.full((1, 18), 1 / 18, np.float32))
-    write_labels(predictions, tmp_path / "photos.csv")
+    write_labels(predictions, tmp_path / "photos.csv", False, MASK18)
     printed = capsys.readouterr().out
     assert shown.split("[")[0] in printed and not rules(printed)
     assert (
