@@ -3,6 +3,7 @@
 maskcls leaderboard
 maskcls leaderboard runs_dir=runs baseline=a-1234 out=week.html
 
+Runs of different tasks (other attributes or values) are never ranked together; the task of most runs is first.
 The page needs no server and makes no request. It sorts and filters the runs and shows the paired difference of each to
 any baseline; of two runs the classes gained and lost, the images that only one has right, and the learning curves.
 """
@@ -24,7 +25,7 @@ class LeaderboardOptions:
     runs_dir: str = "runs"  # folder of the runs, which may be in subfolders
     out: str = "leaderboard.html"  # page to write; an earlier leaderboard is replaced
     baseline: str | None = None  # run to compare the others with; null: the best, without a leak, on most runs' rows
-    rows: PositiveInt = 50  # runs in the terminal, the best first; the page has all
+    rows: PositiveInt = 50  # runs of a task in the terminal, the best first; the page has all
     photos: NonNegativeInt = 600  # most images on the page, those first on which runs differ most
     max_mb: PositiveFloat = 5.0  # size of the page; what does not fit is left out, and named
 
@@ -43,16 +44,16 @@ def leaderboard(options: LeaderboardOptions) -> None:
     paths = find_run_dirs(runs_dir, lambda text: console.info(text, "yellow"))
 
     from maskcls.data.run_photos import open_photos
-    from maskcls.reporting.board import find_baseline, score_runs
+    from maskcls.reporting.board import build_boards
     from maskcls.reporting.board_scores import ScoreReader
-    from maskcls.reporting.leaderboard import check_target, print_board, write_leaderboard
+    from maskcls.reporting.leaderboard import check_target, print_boards, write_leaderboard
 
     check_target(out)
     if not paths:
         console.info(f"{runs_dir} contains no runs. Train one: python -m maskcls.run", "yellow")
-    runs = score_runs(console.track(read_runs(runs_dir, paths), len(paths), "reading"), ScoreReader())
-    baseline = find_baseline(runs, options.baseline)
-    if runs:
-        print_board(runs, baseline, options.rows)
-    write_leaderboard(out, runs_dir, runs, baseline, int(options.max_mb * 1e6), options.photos, open_photos)
-    console.info(f"{out}: {len(runs)} runs, {out.stat().st_size / 1e6:.2f} MB")
+    indexed = console.track(read_runs(runs_dir, paths), len(paths), "reading")
+    boards = build_boards(indexed, ScoreReader(), options.baseline)
+    if paths:
+        print_boards(boards, options.rows)
+    write_leaderboard(out, runs_dir, boards, int(options.max_mb * 1e6), options.photos, open_photos)
+    console.info(f"{out}: {len(paths)} runs, {out.stat().st_size / 1e6:.2f} MB")

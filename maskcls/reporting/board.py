@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from maskcls.core.errors import ConfigError, MaskclsError, unknown_message
+from maskcls.core.task import Task
 from maskcls.reporting.board_scores import BoardScores, Scored, ScoreReader
 from maskcls.reporting.comparison import Record, format_difference, format_score_ci
 from maskcls.reporting.differing_parameters import Words, differing_parameters
 from maskcls.reporting.summary import leak_warning
-from maskcls.storage.index import IndexedRun
+from maskcls.storage.index import IndexedRun, TaskKey, task_key
 
 CURVES = {"f1": "validation F1", "val_loss": "validation loss", "loss": "training loss"}
 MAX_POINTS = 100  # of a curve
@@ -81,16 +82,48 @@ def mean_of(values: Iterable[Any]) -> float | None:
     return float(f"{sum(value / len(numbers) for value in numbers):.4g}") if numbers else None
 
 
-def score_runs(indexed: Iterable[IndexedRun], reader: ScoreReader) -> list[BoardRun]:
-    """Return runs with their scores, the best first, then those with a leak, then unfinished and unreadable ones."""
-    runs = [score_run(run, reader) for run in indexed]
+@dataclass(frozen=True)
+class Board:
+    """The runs of one task, and the one to compare the others with."""
+
+    task: Task | None  # None: no file of the runs says it
+    runs: list[BoardRun]  # the best first, then those with a leak, then unfinished and unreadable ones
+    baseline: BoardRun | None = None
+
+    @property
+    def title(self) -> str:
+        """The attributes, such as colour × size."""
+        return " × ".join(self.task.names) if self.task else "unknown task"
+
+
+def build_boards(indexed: Iterable[IndexedRun], reader: ScoreReader, baseline: str | None = None) -> list[Board]:
+    """Return the runs of each task with their scores; the task of most runs comes first.
+
+    Runs of different tasks have different classes, so they are neither ranked nor compared. A run whose task is unknown
+    is on the first board. `baseline` names the run to compare with, on the board of its task; ConfigError if there is
+    no such finished run.
+    """
+    tasks: dict[TaskKey, Task] = {}
+    groups: dict[TaskKey, list[BoardRun]] = {}
+    unknown: list[BoardRun] = []
+    for run in (score_run(one, reader) for one in indexed):
+        if (task := run.indexed.task) is None:
+            unknown.append(run)
+        else:
+            tasks.setdefault(task_key(task), task)
+            groups.setdefault(task_key(task), []).append(run)
+    ranked = sorted(groups, key=lambda key: -len(groups[key]))
+    boards = [Board(tasks[key], rank_runs(groups[key] + unknown * (key == ranked[0]))) for key in ranked]
+    return choose_baselines(boards or [Board(None, rank_runs(unknown))], baseline)
+
+
+def rank_runs(runs: Sequence[BoardRun]) -> list[BoardRun]:
+    """Return runs in their order, with the parameters in which they differ."""
     readable = [run for run in runs if run.indexed.state != "unreadable"]
     choices = [run.indexed.facts.get("choices") or {} for run in readable]
     words = differing_parameters([run.indexed.config for run in readable], choices)
-    runs = [replace(run, words=row) for run, row in zip(readable, words, strict=True)] + [
-        run for run in runs if run.indexed.state == "unreadable"
-    ]
-    return sorted(runs, key=rank)
+    worded = [replace(run, words=row) for run, row in zip(readable, words, strict=True)]
+    return sorted([*worded, *(run for run in runs if run.indexed.state == "unreadable")], key=rank)
 
 
 def rank(run: BoardRun) -> tuple[bool, bool, float, str]:
@@ -108,14 +141,18 @@ def score_run(indexed: IndexedRun, reader: ScoreReader) -> BoardRun:
         return BoardRun(replace(indexed, state="unreadable", detail=" ".join(str(error).split())))
 
 
-def find_baseline(runs: Sequence[BoardRun], name: str | None) -> BoardRun | None:
-    """Return the run to compare with: the named one, or else `choose_baseline`.
+def choose_baselines(boards: Sequence[Board], name: str | None) -> list[Board]:
+    """Return the boards with the run to compare with: the named one on its board, else `choose_baseline`."""
+    named = None if name is None else find_baseline([run for board in boards for run in board.runs], name)
+    return [
+        replace(board, baseline=named if any(run is named for run in board.runs) else choose_baseline(board.runs))
+        for board in boards
+    ]
 
-    Raise ConfigError if there is no such finished run.
-    """
+
+def find_baseline(runs: Sequence[BoardRun], name: str) -> BoardRun:
+    """Return the named run; raise ConfigError if there is no such finished run."""
     scored = {run.name: run for run in runs if run.scores}
-    if name is None:
-        return choose_baseline(runs)
     matches = [run for run in scored.values() if name in (run.name, run.indexed.run.id, str(run.indexed.run.path))]
     if len(matches) > 1:
         names = ", ".join(run.name for run in matches)

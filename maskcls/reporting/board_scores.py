@@ -14,17 +14,18 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from maskcls.core.table import content_differs
-from maskcls.core.task import FloatArray, IntArray
+from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.evaluation.intervals import MIN_PEOPLE, PersonCounts, confidence_interval, f1_of_counts, person_counts
 from maskcls.reporting.comparison import Record, mean_predictions, probs_per_fold
+from maskcls.storage.index import TaskKey, is_same_task, task_key
 from maskcls.storage.run import Run
 
-Classes = npt.NDArray[np.uint8]
+Classes = npt.NDArray[np.unsignedinteger[Any]]  # 8 bits, of many classes 16
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredRows:
-    """Images that runs are scored on, in the order of their ids: validation rows or the labelled evaluation set."""
+    """Images with a class that runs are scored on, in the order of their ids: validation rows or evaluation set."""
 
     number: int
     part: str  # oof | evaluation
@@ -32,6 +33,7 @@ class ScoredRows:
     labels: IntArray  # (N,)
     groups: list[str]  # person of each image
     contents: pd.Series  # by id: digest of the image file, empty if unknown
+    task: Task
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -46,7 +48,7 @@ class ScoredRows:
     @property
     def num_people(self) -> int:
         """Number of people."""
-        return int(self.people.max()) + 1
+        return int(self.people.max(initial=-1)) + 1
 
     @property
     def t_quantile(self) -> float | None:
@@ -72,8 +74,8 @@ class Scored(NamedTuple):
 
     def tallies(self) -> list[PersonCounts]:
         """Return the counts per person of each table."""
-        labels, groups = self.rows.labels, self.rows.groups
-        return [person_counts(labels, preds.astype(np.int64), groups) for preds in self.preds]
+        labels, groups, task = self.rows.labels, self.rows.groups, self.rows.task
+        return [person_counts(labels, preds.astype(np.int64), groups, task) for preds in self.preds]
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,16 @@ class BoardScores:
 
 
 def is_comparable(rows: ScoredRows, other: ScoredRows) -> bool:
-    """Return True if two kinds of rows are the same images of the same people, with the same labels."""
-    is_same = rows is other or rows.digests == other.digests
+    """Return True if two kinds of rows are the same images of the same people, with the same labels of one task."""
+    is_same = rows is other or (rows.digests == other.digests and is_same_task(rows.task, other.task))
     return is_same and (rows is other or not content_differs(rows.contents, other.contents).any())
 
 
 def explain(scores: BoardScores, other: BoardScores) -> str:
     """Return why two runs cannot be compared."""
     rows, others = scores.oof.rows, other.oof.rows
+    if not is_same_task(rows.task, others.task):
+        return "another task"
     counts = f"{len(rows.ids)} and {len(others.ids)} images"
     if rows.digests[0] != others.digests[0]:
         return f"other folds are scored: {counts}" if scores.data == other.data else f"other rows: {counts}"
@@ -119,7 +123,7 @@ def explain(scores: BoardScores, other: BoardScores) -> str:
 
 
 class TableRows(NamedTuple):
-    """What all runs with one image table share."""
+    """What all runs with one image table and task share."""
 
     table: pd.DataFrame
     val: ScoredRows
@@ -133,11 +137,11 @@ class ScoreReader:
     """Reader of the scores of finished runs; equal rows are kept once."""
 
     rows: dict[tuple[Any, ...], ScoredRows] = field(default_factory=dict)
-    tables: dict[int, TableRows] = field(default_factory=dict)  # by the identity of the table
+    tables: dict[tuple[int, TaskKey], TableRows] = field(default_factory=dict)  # by the identity of the table
 
     def read(self, run: Run) -> BoardScores:
         """Return the scores of a run, from its prediction files; RunError or DataError if they are damaged."""
-        rows = self.tables.get(id(run.table)) or self.split(run)
+        rows = self.tables.get((id(run.table), task_key(run.task))) or self.split(run)
         oof = mean_predictions([run], rows.val.frame, "oof")
         rest = rows.evaluation
         single = None if rest is None else score(rest, probs_per_fold(run, rest.ids))
@@ -145,23 +149,26 @@ class ScoreReader:
 
     def split(self, run: Run) -> TableRows:
         """Return the rows of a run's table that it is scored on."""
-        val, evaluation = run.val_table.sort_values("id"), run.eval_table.query("label >= 0").sort_values("id")
+        val, evaluation = (rows.query("label >= 0").sort_values("id") for rows in (run.val_table, run.eval_table))
         ids = run.table.loc[run.table["part"] == "train", "id"].sort_values()
-        scored = None if evaluation.empty else self.share("evaluation", evaluation)
-        found = TableRows(run.table, self.share("oof", val), scored, digest_of(val["fold"]), digest_of(ids))
-        return self.tables.setdefault(id(run.table), found)
+        scored = None if evaluation.empty else self.share("evaluation", evaluation, run.task)
+        own = self.share("oof", val, run.task)
+        found = TableRows(run.table, own, scored, digest_of(val["fold"]), digest_of(ids))
+        return self.tables.setdefault((id(run.table), task_key(run.task)), found)
 
-    def share(self, part: str, table: pd.DataFrame) -> ScoredRows:
+    def share(self, part: str, table: pd.DataFrame, task: Task) -> ScoredRows:
         """Return the rows of a table, the same object for equal ones."""
         labels, contents = table["label"].to_numpy(np.int64), table.set_index("id")["content"]
-        key = (part, labels.tobytes(), *(digest_of(table[name]) for name in ("id", "person", "content")))
-        new = ScoredRows(len(self.rows), part, table["id"].tolist(), labels, table["person"].tolist(), contents)
+        digests = (digest_of(table[name]) for name in ("id", "person", "content"))
+        key = (part, labels.tobytes(), *digests, task_key(task))
+        new = ScoredRows(len(self.rows), part, table["id"].tolist(), labels, table["person"].tolist(), contents, task)
         return self.rows.setdefault(key, new)
 
 
 def score(rows: ScoredRows, probs: Sequence[FloatArray]) -> Scored:
-    """Return the predicted classes of some tables of probabilities (N, 18), with their score."""
-    preds = np.stack([table.argmax(1) for table in probs]).astype(np.uint8)
+    """Return the predicted classes of some tables of probabilities (N, C), with their score."""
+    kind = np.uint8 if rows.task.num_classes <= 256 else np.uint16
+    preds: Classes = np.stack([table.argmax(1) for table in probs]).astype(kind)
     tallies = Scored(rows, preds, 0.0, None, None).tallies()
     f1 = [float(f1_of_counts(people.sum(0))) for people in tallies]
     sd = float(np.std(f1, ddof=1)) if len(f1) > 1 else None

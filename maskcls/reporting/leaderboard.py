@@ -13,9 +13,8 @@ from markupsafe import Markup
 
 from maskcls.core.errors import ConfigError
 from maskcls.core.table import Note, content_differs
-from maskcls.core.task import CLASSES
 from maskcls.imaging.image_decoding import ReadPhoto
-from maskcls.reporting.board import CURVES, TERMINAL_HEAD, BoardRun, current_time, page_run, terminal_row
+from maskcls.reporting.board import CURVES, TERMINAL_HEAD, Board, BoardRun, current_time, page_run, terminal_row
 from maskcls.reporting.board_scores import ScoredRows
 from maskcls.reporting.page_pack import (
     RowTables,
@@ -47,11 +46,16 @@ class Photos:
     missing: dict[int, str] = field(default_factory=dict)  # why rows have none
 
 
-def print_board(runs: Sequence[BoardRun], baseline: BoardRun | None, limit: int) -> None:
-    """Print the first runs, and how many more there are."""
-    console.print_table("", TERMINAL_HEAD, [terminal_row(run, baseline) for run in runs[:limit]], left=3)
-    if len(runs) > limit:
-        console.info(f"… and {len(runs) - limit} more runs, on the page")
+def print_boards(boards: Sequence[Board], limit: int) -> None:
+    """Print the first runs of each task, and how many more there are."""
+    for board in boards:
+        title = board.title if len(boards) > 1 else ""
+        rows = [terminal_row(run, board.baseline) for run in board.runs[:limit]]
+        console.print_table(title, TERMINAL_HEAD, rows, left=3)
+        if len(board.runs) > limit:
+            console.info(f"… and {len(board.runs) - limit} more runs, on the page")
+    if len(boards) > 1:
+        console.info("Runs of different tasks have different classes, so they are not compared.")
     console.info("Intervals are over people; differences are paired, on the labelled evaluation set, else out of fold.")
 
 
@@ -64,17 +68,17 @@ def check_target(path: Path) -> None:
 
 
 def write_leaderboard(
-    path: Path, runs_dir: Path, runs: Sequence[BoardRun], baseline: BoardRun | None, num_bytes: int, num_photos: int,
-    open_photos: OpenPhotos,
-) -> None:  # fmt: skip
+    path: Path, runs_dir: Path, boards: Sequence[Board], num_bytes: int, num_photos: int, open_photos: OpenPhotos
+) -> None:
     """Write the page, of at most `num_bytes` if the table of runs alone is not larger, with at most `num_photos`.
 
     What does not fit is left out and named: the predictions of the last runs, which then cannot be compared on the
     page, then photos.
     """
     assets = {Path(name).name: Markup(read_asset(name)) for name in ASSETS}
+    runs = [run for board in boards for run in board.runs]
     tables = collect_tables(runs)
-    data = page_data(path, runs_dir, runs, baseline, [table.rows for table in tables])
+    data = page_data(path, runs_dir, boards, tables)
     free = num_bytes - sum(len(text.encode()) for text in assets.values()) - len(pack_json(data)) - 20_000
     preds, num_kept = pack_predictions(tables, len(runs), int(free * PREDS_SHARE))
     count = sum(run.scores is not None for run in runs[num_kept:])
@@ -104,16 +108,25 @@ def collect_tables(runs: Sequence[BoardRun]) -> list[RowTables]:
     return [tables[number] for number in sorted(tables)]
 
 
-def page_data(
-    path: Path, runs_dir: Path, runs: Sequence[BoardRun], baseline: BoardRun | None, rows: Sequence[ScoredRows]
-) -> dict[str, Any]:
+def page_data(path: Path, runs_dir: Path, boards: Sequence[Board], tables: Sequence[RowTables]) -> dict[str, Any]:
     """Return what the page shows, without predictions and photos."""
+    owners = [i for i, board in enumerate(boards) for _ in board.runs]
+    runs = [page_run(run, report_link(run.indexed.run, path.parent)) for board in boards for run in board.runs]
+    rows = [table.rows for table in tables]
     return {
-        "folder": str(runs_dir), "made": current_time(), "classes": CLASSES, "curves": CURVES,
-        "parameters": list(dict.fromkeys(key for run in runs for key in run.words)),
-        "baseline": next((i for i, run in enumerate(runs) if run is baseline), None),
-        "runs": [page_run(run, report_link(run.indexed.run, path.parent)) for run in runs],
-        "rows": {one.number: describe_rows(one, rows) for one in rows},
+        "folder": str(runs_dir), "made": current_time(), "curves": CURVES, "tasks": [page_task(one) for one in boards],
+        "runs": [run | {"task": i} for run, i in zip(runs, owners, strict=True)],
+        "rows": {one.rows.number: describe_rows(one.rows, rows) | {"task": owners[one.owners[0]], "kind": one.kind}
+                 for one in tables},
+    }  # fmt: skip
+
+
+def page_task(board: Board) -> dict[str, Any]:
+    """Return what the page shows of a task; the baseline is its position among the runs of the task."""
+    return {
+        "name": board.title, "classes": board.task.classes if board.task else [],
+        "parameters": list(dict.fromkeys(key for run in board.runs for key in run.words)),
+        "baseline": next((i for i, run in enumerate(board.runs) if run is board.baseline), None),
     }  # fmt: skip
 
 

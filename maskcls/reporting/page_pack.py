@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from maskcls.core.task import CLASSES, IntArray
+from maskcls.core.task import IntArray
 from maskcls.imaging.image_decoding import ReadPhoto
 from maskcls.imaging.resize import shrink_image
 from maskcls.reporting.board_scores import Classes, ScoredRows
@@ -83,19 +83,25 @@ class RowTables:
 
     def common(self, num_runs: int) -> list[int]:
         """Return the most frequent class of each image in the tables of the first runs."""
-        preds = self.first(num_runs)
-        cells = np.arange(preds.shape[1]) * len(CLASSES) + preds  # (tables, N)
-        votes = np.bincount(cells.ravel(), minlength=preds.shape[1] * len(CLASSES))
-        common: list[int] = votes.reshape(-1, len(CLASSES)).argmax(1).tolist()
+        preds, num_classes = self.first(num_runs), self.rows.task.num_classes
+        cells = np.arange(preds.shape[1]) * num_classes + preds  # (tables, N)
+        votes = np.bincount(cells.ravel(), minlength=preds.shape[1] * num_classes)
+        common: list[int] = votes.reshape(-1, num_classes).argmax(1).tolist()
         return common
 
     def differences(self, num_runs: int) -> bytes:
         """Return how the classes differ from the most frequent one, modulo their number, image by image, (N, tables).
 
-        Models agree on most images, so the differences are mostly 0 and compress well.
+        Models agree on most images, so the differences are mostly 0 and compress well. Of many classes, a difference
+        has two bytes, the lower one first.
         """
-        difference = self.first(num_runs).T.astype(np.int16) - np.array(self.common(num_runs), np.int16)[:, None]
-        return (difference % len(CLASSES)).astype(np.uint8).tobytes()
+        difference = self.first(num_runs).T.astype(np.int32) - np.array(self.common(num_runs), np.int32)[:, None]
+        return (difference % self.rows.task.num_classes).astype(self.kind).tobytes()
+
+    @property
+    def kind(self) -> str:
+        """The type of a packed class: one byte, or two of many classes."""
+        return "<u1" if self.rows.task.num_classes <= 256 else "<u2"
 
 
 def pack_predictions(tables: Sequence[RowTables], num_runs: int, budget: int) -> tuple[str, int]:

@@ -19,6 +19,7 @@ from maskcls.system.console import escape_controls
 from maskcls.system.locks import is_locked
 from maskcls.system.safe_reading import read_bytes, wrap_read_errors
 
+TaskKey = tuple[tuple[Any, ...], ...]  # of each attribute
 State = Literal["finished", "concluded", "running", "stopped", "unreadable"]
 MAX_FOLDS = 1000  # that an unfinished run is asked for; its files may be damaged
 
@@ -37,6 +38,14 @@ class IndexedRun:
     facts: Mapping[str, Any] = field(default_factory=dict)  # about.json
 
     @property
+    def task(self) -> Task | None:
+        """The task of the run, None if its files do not say it."""
+        try:
+            return self.run.task
+        except (MaskclsError, OSError):
+            return None
+
+    @property
     def is_finished(self) -> bool:
         """True if the run has closing metrics."""
         return self.state in ("finished", "concluded")
@@ -52,7 +61,7 @@ def is_same_task(task: Task, other: Task) -> bool:
     return task_key(task) == task_key(other)
 
 
-def task_key(task: Task) -> tuple[tuple[Any, ...], ...]:
+def task_key(task: Task) -> TaskKey:
     """Return what identifies a task: names, values and borders for scoring of its attributes."""
     return tuple((attribute.name, attribute.values, attribute.borders) for attribute in task)
 

@@ -16,6 +16,9 @@ from made_runs import image_table, make_run
 from rich.console import Console
 
 from maskcls.cli import leaderboard
+from maskcls.core.competition import MASK18
+from maskcls.core.task import Attribute, Task
+from maskcls.storage.run import Run
 from maskcls.system import console
 
 Call = Callable[..., str]
@@ -153,6 +156,43 @@ def test_photos_without_a_recorded_digest_are_missing_with_the_reason(runs: Path
     call()
     (rows,) = page_content()["rows"].values()
     assert rows["missing"].startswith("175 of 175 images have no digest in table.csv") and not rows["photos"]
+
+
+OTHER = Task((Attribute("colour", ("red", "blue")), Attribute("size", tuple(map(str, range(9))))))
+
+
+@pytest.fixture
+def two_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with two runs of another task and three of the competition's, on the same rows."""
+    monkeypatch.setattr(Run, "task", property(lambda run: OTHER if run.path.name.startswith("o-") else MASK18))
+    for i, name in enumerate(("o-1", "o-2", "a-1", "a-2", "a-3")):
+        make_run(tmp_path / "runs" / name, image_table(25), 0.9 - i / 10, seed=i, loss={"name": "focal", "gamma": float(i)})
+    return tmp_path / "runs"
+
+
+def test_runs_of_other_tasks_have_a_table_and_a_baseline_of_their_own(two_tasks: Path, call: Call) -> None:
+    text = call()
+    assert [(row[0], row[5] == "baseline") for row in rows_of(text)] == [
+        ("a-1", True), ("a-2", False), ("a-3", False), ("o-1", True), ("o-2", False),
+    ]  # fmt: skip
+    assert text.index("mask × gender × age") < text.index("a-1") < text.index("colour × size") < text.index("o-1")
+    assert "Runs of different tasks have different classes, so they are not compared." in text
+    content = page_content()
+    assert [(one["name"], len(one["classes"]), one["baseline"]) for one in content["tasks"]] == [
+        ("mask × gender × age", 18, 0), ("colour × size", 18, 0),
+    ]  # fmt: skip
+    assert [run["task"] for run in content["runs"]] == [0, 0, 0, 1, 1]
+    assert {content["rows"][str(run["oof"]["rows"])]["task"] == run["task"] for run in content["runs"]} == {True}
+
+
+def test_a_named_baseline_is_that_of_its_task(two_tasks: Path, call: Call) -> None:
+    rows = rows_of(call("baseline=o-2"))
+    assert [row[0] for row in rows if row[5] == "baseline"] == ["a-1", "o-2"]
+
+
+def test_a_run_whose_task_is_unknown_is_on_the_first_board(runs: Path, call: Call) -> None:
+    make_run(runs / "x-1", image_table(25)).config_path.write_text("[")
+    assert [row[0] for row in rows_of(call())] == ["sweep/b-1", "a-1", "c-1", "x-1"]
 
 
 def test_what_is_skipped_is_named(runs: Path, call: Call) -> None:

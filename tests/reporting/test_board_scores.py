@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_runs import image_table, make_run
+from made_tasks import each_task
 
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import RunError
-from maskcls.reporting.board_scores import BoardScores, ScoreReader
+from maskcls.core.task import Attribute, Task
+from maskcls.evaluation.metrics import macro_f1
+from maskcls.reporting.board_scores import BoardScores, ScoredRows, ScoreReader, score
 from maskcls.reporting.comparison import RunScores, paired_difference
 from maskcls.storage.run import Run
 
@@ -120,3 +125,23 @@ def test_damaged_predictions_are_an_error_of_the_run(tmp_path: Path) -> None:
     oof.iloc[3:].to_csv(run.predictions_path("oof"), index=False)
     with pytest.raises(Exception, match="has no probabilities for 3 of 35 images"):
         ScoreReader().read(run)
+
+
+def test_runs_of_other_tasks_are_not_compared_though_their_labels_agree(tmp_path: Path) -> None:
+    table, reader = image_table(25, 21), ScoreReader()
+    first, second, third = (make_run(tmp_path / name, table, seed=i) for i, name in enumerate("abc"))
+    third.table = second.table  # as read once for several runs
+    second.task = replace(MASK18, attributes=(*MASK18.attributes[:2], Attribute("height", ("low", "mid", "high"))))
+    one, other, same = (reader.read(run) for run in (first, second, third))
+    assert one.compare(other) == {"why": "another task"} == other.compare(same) and "f1" in one.compare(same)
+
+
+@each_task
+def test_scores_of_any_task_are_those_of_its_classes(task: Task) -> None:
+    random, ids = np.random.default_rng(0), [f"{i:03}" for i in range(120)]
+    labels, persons = random.integers(0, task.num_classes, 120), [str(i // 4) for i in range(120)]
+    rows = ScoredRows(0, "oof", ids, labels, persons, pd.Series("", index=ids), task)
+    probs = random.random((120, task.num_classes)) + 2 * np.eye(task.num_classes)[labels] * (random.random(120) < 0.6)[:, None]
+    found = score(rows, [probs])
+    assert found.f1 == pytest.approx(macro_f1(labels, probs.argmax(1))) and (found.preds[0] == probs.argmax(1)).all()
+    assert found.interval and found.interval[0] < found.f1 < found.interval[1]

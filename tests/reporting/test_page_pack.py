@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from made_tasks import each_task
 
+from maskcls.core.competition import MASK18
+from maskcls.core.task import Attribute, Task
 from maskcls.reporting.board_scores import ScoredRows
 from maskcls.reporting.page_pack import RowTables, pack_json, pack_predictions, pack_thumbnails, rank_photos
 
@@ -26,7 +30,7 @@ def tables() -> list[RowTables]:
     random, found = np.random.default_rng(0), []
     for number, (count, owners, num_tables) in enumerate(((50, range(6), 1), (20, range(0, 6, 2), 2))):
         labels, ids = random.integers(0, 18, count), [f"{number}/{i}" for i in range(count)]
-        rows = RowTables(ScoredRows(number, "oof", ids, labels, ids, pd.Series("", index=ids)))
+        rows = RowTables(ScoredRows(number, "oof", ids, labels, ids, pd.Series("", index=ids), MASK18))
         for owner in owners:
             noise = random.integers(0, 18, (num_tables, count))
             rows.add(owner, np.where(random.random((num_tables, count)) < 0.7, labels, noise).astype(np.uint8))
@@ -44,6 +48,20 @@ def test_predictions_are_unpacked_as_they_were(tables: list[RowTables], limit: i
         part, content = content[: preds.size], content[preds.size :]
         assert ((part.reshape(preds.shape[::-1]) + np.array(table.common(num_runs))[:, None]) % 18 == preds.T).all()
     assert not content.size
+
+
+@each_task
+def test_classes_of_any_number_are_unpacked_as_they_were(task: Task) -> None:
+    random, ids = np.random.default_rng(0), [str(i) for i in range(40)]
+    big = replace(task, attributes=(*task.attributes, Attribute("many", tuple(map(str, range(19))))))
+    for one in (task, big):  # of few and of more than 256 classes
+        labels = random.integers(0, one.num_classes, 40)
+        rows = RowTables(ScoredRows(0, "oof", ids, labels, ids, pd.Series("", index=ids), one))
+        for owner in range(3):
+            rows.add(owner, random.integers(0, one.num_classes, (2, 40)).astype(np.uint16))
+        text, _ = pack_predictions([rows], 3, 10**6)
+        found = np.frombuffer(unpack(text), rows.kind).reshape(40, 6)
+        assert ((found.astype(int) + np.array(rows.common(3))[:, None]) % one.num_classes == rows.preds.T).all()
 
 
 def test_no_predictions_are_kept_where_none_fit(tables: list[RowTables]) -> None:

@@ -7,13 +7,13 @@ const fixed = (value, digits = 3) => value.toFixed(digits);
 const signed = value => (value < 0 ? "-" : "+") + fixed(Math.abs(value));
 const interval = (pair, format) => pair ? `[${format(pair[0])}, ${format(pair[1])}]` : "(n < 20 people)";
 const verdict = difference => !difference || !difference.interval ? "" : difference.interval[0] > 0 ? "good" : difference.interval[1] < 0 ? "bad" : "";
-const wordsOf = run => data.parameters.filter(key => key in run.words).map(key => `${key}=${run.words[key]}`);
+const wordsOf = run => data.tasks[run.task].parameters.filter(key => key in run.words).map(key => `${key}=${run.words[key]}`);
 const duration = s => s === null ? "" : s < 60 ? `${s.toFixed(0)} s` : s < 3600 ? `${Math.floor(s / 60)} min ${Math.round(s % 60)} s` : `${Math.floor(s / 3600)} h ${Math.round(s % 3600 / 60)} min`;
 
 // ---- table ----
 
-function columnsOf(differences) {
-  const has = key => data.runs.some(run => run[key]);
+function columnsOf(task, differences) {
+  const has = key => task.runs.some(run => run[key]);
   const scored = (key, label, value, cell) => ({ key, label, value, cell, down: true });
   const difference = run => differences.get(run);
   return [
@@ -26,7 +26,7 @@ function columnsOf(differences) {
     has("single") && scored("-single", "evaluation F1, one fold", run => run.single && run.single.f1,
            run => run.single && html`${fixed(run.single.f1)} <small>${run.single.sd === null ? interval(run.single.interval, fixed) : `± ${fixed(run.single.sd)}`}</small>`),
     scored("-difference", "F1 to the baseline", run => difference(run) && difference(run).f1, run => html`<${Difference} of=${difference(run)} />`),
-    ...data.parameters.map(key => ({ key, label: key, kind: "text word", value: run => run.words[key] })),
+    ...task.parameters.map(key => ({ key, label: key, kind: "text word", value: run => run.words[key] })),
     has("group") && { key: "-group", label: "group", kind: "text", value: run => run.group },
     { key: "-seconds", label: "training", value: run => run.seconds, cell: run => duration(run.seconds) },
     { key: "-date", label: "begun", kind: "text", value: run => run.date },
@@ -66,16 +66,16 @@ function isGiven(word, given) { // lr=0.1 is optimizer.lr=0.10, and not optimize
 const splitWord = word => [word.slice(0, word.indexOf("=")), word.slice(word.indexOf("=") + 1)];
 
 const MANY = 200;
-function Board({ base, setBase, picked, toggle }) {
+function Board({ task, base, setBase, picked, toggle }) {
   const [filter, setFilter] = useState(""), [state, setState] = useState(""), [all, setAll] = useState(false);
   const [sort, setSort] = useState({ key: "-oof", down: true });
-  const differences = useMemo(() => new Map(data.runs.map(run => [run, compare(run, base)])), [base]);
-  const columns = useMemo(() => columnsOf(differences), [differences]);
+  const differences = useMemo(() => new Map(task.runs.map(run => [run, compare(run, base)])), [base]);
+  const columns = useMemo(() => columnsOf(task, differences), [differences]);
   const column = columns.find(one => one.key === sort.key);
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
-  const runs = sortRuns(data.runs.filter(run => matches(run, words) && (!state || run.state === state)), column, sort.down);
+  const runs = sortRuns(task.runs.filter(run => matches(run, words) && (!state || run.state === state)), column, sort.down);
   const choose = key => setSort({ key, down: key === sort.key ? !sort.down : Boolean(columns.find(one => one.key === key).down) });
-  const shown = all ? runs : runs.slice(0, MANY), states = [...new Set(data.runs.map(run => run.state))];
+  const shown = all ? runs : runs.slice(0, MANY), states = [...new Set(task.runs.map(run => run.state))];
   return html`
     <div class="controls" role="search">
       <label class="grow">filter: words that a run must have, such as loss=focal
@@ -86,7 +86,7 @@ function Board({ base, setBase, picked, toggle }) {
         ${columns.map(one => html`<option value=${one.key}>${one.label}</option>`)}</select></label>
       <button onClick=${() => choose(sort.key)} aria-label="reverse the order">${sort.down ? "▼ falling" : "▲ rising"}</button>
     </div>
-    <p class="soft" role="status" id="count">${runs.length} of ${data.runs.length} runs. Intervals (95 %) are over people; differences are paired, on the labelled evaluation set, else out of fold.</p>
+    <p class="soft" role="status" id="count">${runs.length} of ${task.runs.length} runs. Intervals (95 %) are over people; differences are paired, on the labelled evaluation set, else out of fold.</p>
     <div class="scroll" tabindex="0" role="region" aria-label="runs"><table id="board">
       <thead><tr><th class="plain" scope="col">baseline</th><th class="plain" scope="col">compare</th>
         ${columns.map(one => html`<th scope="col" class=${one.kind} aria-sort=${one.key === sort.key ? (sort.down ? "descending" : "ascending") : "none"}>
@@ -110,7 +110,7 @@ function votes(score) { // the class that most tables of a run predict for each 
   const rows = data.rows[score.rows], [start, num] = score.tables;
   return rows.ids.map((_, i) => {
     if (num === 1) return predicted(rows, start, i);
-    const counts = new Uint16Array(NUM_CLASSES());
+    const counts = new Uint16Array(classesOf(rows).length);
     for (let t = start; t < start + num; t++) counts[predicted(rows, t, i)]++;
     return counts.indexOf(Math.max(...counts));
   });
@@ -123,7 +123,7 @@ function classRows(rows, a, b) {
     return total ? 2 * correct / total : null;
   };
   const changed = (from, to, c) => rows.labels.filter((label, i) => label === c && from[i] !== c && to[i] === c).length;
-  return data.classes.map((name, c) => ({ name, images: rows.labels.filter(label => label === c).length, a: score(a, c), b: score(b, c),
+  return classesOf(rows).map((name, c) => ({ name, images: rows.labels.filter(label => label === c).length, a: score(a, c), b: score(b, c),
                                          mended: changed(a, b, c), broken: changed(b, a, c) }))
     .filter(row => row.a !== null || row.b !== null).map(row => ({ ...row, difference: (row.b || 0) - (row.a || 0) }))
     .sort((one, two) => two.difference - one.difference);
@@ -132,7 +132,7 @@ function classRows(rows, a, b) {
 function Pair({ a, b }) {
   const difference = compare(b, a);
   const pair = b.oof && a.oof && [...pairs(b, a)].reverse().find(([score, other]) => isComparable(score, other) && score.tables && other.tables);
-  const other = data.parameters.filter(key => a.words[key] !== b.words[key]);
+  const other = data.tasks[a.task].parameters.filter(key => a.words[key] !== b.words[key]);
   const facts = run => html`${run.href ? html`<a href=${run.href}>${run.name}</a>` : run.name} <span class="soft">${run.oof ? `F1 ${fixed(run.oof.f1)} ${interval(run.oof.interval, fixed)}` : run.state}</span>`;
   return html`
     <dl class="pair"><dt>A, the baseline</dt><dd>${facts(a)}</dd><dt>B</dt><dd>${facts(b)}</dd>
@@ -160,7 +160,7 @@ function Changes({ a, b }) {
 function Photos({ rows, images, was, is }) {
   const [limit, setLimit] = useState(24);
   const ordered = [...images.filter(i => i in rows.photos), ...images.filter(i => !(i in rows.photos))];
-  const name = c => data.classes[c];
+  const name = c => classesOf(rows)[c];
   return html`<div class="faces">${ordered.slice(0, limit).map(i => html`<figure key=${rows.ids[i]}>
       ${i in rows.photos ? html`<img src=${`data:image/webp;base64,${thumbnails[rows.photos[i]]}`} alt=${`${rows.ids[i]}, ${name(rows.labels[i])}`} />` : html`<div class="gone">${rows.missing ? "photo gone" : "photo not on this page"}</div>`}
       <figcaption><b>${name(rows.labels[i])}</b><br />A ${name(was[i])}<br />B ${name(is[i])}<br /><span class="id">${rows.ids[i]}</span></figcaption></figure>`)}</div>
@@ -197,26 +197,35 @@ function Curves({ runs }) {
 
 // ---- page ----
 
-function Page() {
-  const [base, setBase] = useState(data.baseline === null ? null : data.runs[data.baseline]), [picked, setPicked] = useState([]);
+function TaskRuns({ task }) {
+  const [base, setBase] = useState(task.baseline === null ? null : task.runs[task.baseline]), [picked, setPicked] = useState([]);
   const toggle = run => setPicked(runs => runs.includes(run) ? runs.filter(one => one !== run) : [...runs, run]);
   const others = picked.filter(run => run !== base), last = others.at(-1), curves = [base, ...others].filter(run => run && run.curves);
-  const counts = Object.entries(Object.groupBy ? Object.groupBy(data.runs, run => run.state) : {}).map(([state, runs]) => `${runs.length} ${state}`);
-  return html`<h1>Leaderboard of ${data.folder}</h1>
-    <p class="soft">${data.runs.length ? counts.join(", ") : "This folder contains no runs"}; made ${data.made}. This page makes no request.</p>
-    ${data.notes.map(note => html`<p class="warn">${note}</p>`)}
-    ${data.runs.length > 0 && html`<${Board} base=${base} setBase=${setBase} picked=${picked} toggle=${toggle} />
+  return html`<${Board} task=${task} base=${base} setBase=${setBase} picked=${picked} toggle=${toggle} />
     <div class="jump"><a href="#pair">${last ? `compare ${last.name} with the baseline ↓` : "tick a run to compare it with the baseline"}</a></div>
     <section id="pair" aria-label="two runs" aria-live="polite"><h2>Two runs side by side</h2>
       ${base && last ? html`<${Pair} a=${base} b=${last} />
         <p><button disabled=${!last.oof} onClick=${() => { setPicked(runs => [...runs.filter(run => run !== last && run !== base), base]); setBase(last); }}>swap A and B</button></p>`
       : html`<p class="soft">Tick <b>compare</b> at a run: it is compared with the baseline.</p>`}</section>
     <section aria-label="learning curves"><h2>Learning curves</h2>
-      ${curves.length ? html`<${Curves} runs=${curves} />` : html`<p class="soft">No run with a log is chosen.</p>`}</section>`}`;
+      ${curves.length ? html`<${Curves} runs=${curves} />` : html`<p class="soft">No run with a log is chosen.</p>`}</section>`;
+}
+
+function Page() {
+  const [index, setIndex] = useState(0);
+  const counts = Object.entries(Object.groupBy ? Object.groupBy(data.runs, run => run.state) : {}).map(([state, runs]) => `${runs.length} ${state}`);
+  return html`<h1>Leaderboard of ${data.folder}</h1>
+    <p class="soft">${data.runs.length ? counts.join(", ") : "This folder contains no runs"}; made ${data.made}. This page makes no request.</p>
+    ${data.notes.map(note => html`<p class="warn">${note}</p>`)}
+    ${data.tasks.length > 1 && html`<div class="controls"><label>task: runs of different tasks are not compared
+      <select id="task" value=${index} onChange=${event => setIndex(Number(event.target.value))}>
+        ${data.tasks.map((task, i) => html`<option value=${i}>${task.name}: ${task.classes.length} classes, ${task.runs.length} run${task.runs.length === 1 ? "" : "s"}</option>`)}</select></label></div>`}
+    ${data.runs.length > 0 && html`<${TaskRuns} key=${index} task=${data.tasks[index]} />`}`;
 }
 
 async function start() {
   data = JSON.parse(new TextDecoder().decode(await inflate("data")));
+  data.tasks.forEach((task, i) => { task.runs = data.runs.filter(run => run.task === i); });
   unpack(await inflate("preds"));
   thumbnails = text("photos").split(" ");
   const page = document.getElementById("page");

@@ -10,20 +10,21 @@ async function inflate(id) {
 // ---- scores: the jackknife over people of maskcls/evaluation/intervals.py, on the predicted classes ----
 
 let data, thumbnails;
-const NUM_CLASSES = () => data.classes.length;
+const classesOf = rows => data.tasks[rows.task].classes;
 
 function unpack(preds) {
   let start = 0;
   for (const rows of Object.values(data.rows)) {
-    const n = rows.ids.length, size = n * rows.tables;
-    rows.preds = preds.subarray(start, start += size); // image by image: difference from the most frequent class
+    const n = rows.ids.length, type = rows.kind === "<u2" ? Uint16Array : Uint8Array;
+    const bytes = preds.slice(start, start += n * rows.tables * type.BYTES_PER_ELEMENT);
+    rows.preds = new type(bytes.buffer); // image by image: difference from the most frequent class
     rows.numPeople = Math.max(...rows.people.slice(0, 1), rows.people.reduce((a, b) => Math.max(a, b), 0)) + 1;
     rows.images = Array.from({ length: rows.numPeople }, () => []);
     rows.people.forEach((person, i) => rows.images[person].push(i));
   }
 }
 
-const predicted = (rows, table, i) => (rows.preds[i * rows.tables + table] + rows.common[i]) % NUM_CLASSES();
+const predicted = (rows, table, i) => (rows.preds[i * rows.tables + table] + rows.common[i]) % classesOf(rows).length;
 
 function f1(correct, total) { // total: labels + predictions of each class
   let sum = 0, occurring = 0;
@@ -35,8 +36,8 @@ function f1(correct, total) { // total: labels + predictions of each class
 }
 
 function leaveOneOut(rows, table) { // macro F1 of all people, then without each one, (1 + people)
-  const n = rows.ids.length, correct = new Float64Array(NUM_CLASSES()), total = new Float64Array(NUM_CLASSES());
-  const classes = new Uint8Array(n), values = new Float64Array(rows.numPeople + 1);
+  const n = rows.ids.length, size = classesOf(rows).length, correct = new Float64Array(size), total = new Float64Array(size);
+  const classes = new Uint16Array(n), values = new Float64Array(rows.numPeople + 1);
   const count = (i, step) => {
     total[rows.labels[i]] += step;
     total[classes[i]] += step;
