@@ -17,7 +17,7 @@ from maskcls.core.task import AGE_THRESHOLDS, CLASSES, FloatArray, IntArray
 from maskcls.engine.experiment import Experiment
 from maskcls.engine.fold import check_rows
 from maskcls.engine.reliability import measure_reliability
-from maskcls.evaluation.error_analysis import age_error
+from maskcls.evaluation.error_analysis import number_error
 from maskcls.evaluation.metrics import class_report, compute_scores, confusion_counts, mean_std
 from maskcls.evaluation.stacking import Doubles, decide
 from maskcls.evaluation.temperature import SINGLE_TEMPERATURES
@@ -55,7 +55,7 @@ def score_ages(table: pd.DataFrame, indices: IntArray, ages: FloatArray | None) 
         return {}
     rows, is_open = table.iloc[indices], find_open_ended(table, AGE_THRESHOLDS[1])[indices]
     truth = np.floor(rows["age"].to_numpy(float))  # completed years, as the targets of head=years
-    return age_error(truth, ages[:, 0], is_open, rows["person"].tolist())
+    return number_error(truth, ages[:, 0], is_open, rows["person"].tolist(), "age")
 
 
 def summarize(experiment: Experiment, notes: Sequence[str]) -> dict[str, Any]:

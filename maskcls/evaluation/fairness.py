@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,16 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskcls.core.task import AGES, CLASSES, GENDERS, SHAPE, FloatArray, IntArray
-from maskcls.evaluation.calibration import calibration_terms, expected_calibration_error
+from maskcls.core.competition import MASK18
+from maskcls.core.task import FloatArray, IntArray, Task
+from maskcls.evaluation.calibration import BINS, calibration_terms, expected_calibration_error
 from maskcls.evaluation.intervals import MIN_PEOPLE, jackknife_interval
 
 Sums = npt.NDArray[np.float64]
-NUM_CLASSES, NUM_OTHERS = len(CLASSES), SHAPE[1] * SHAPE[2]  # all, and those of gender × age
 NUM_PERMUTATIONS, MIN_PERMUTATIONS = 1999, 199
-MAX_WORK = 4_000_000  # people × permutations; more people have fewer permutations
+MAX_WORK = 72_000_000  # people × permutations × classes; more people have fewer permutations
+CHUNK = 16_000_000  # numbers in memory at once
+NUM_REST = 4 + BINS  # terms after those of the classes
+MAX_GROUPS = 100  # of attributes: more have too few people
 SIGNIFICANCE = 0.05  # of all gaps together: of one, this / the number of gaps
-GENDER_AGE = "gender × age"
 LARGER_IS_BETTER = {"f1": True, "accuracy": True, "calibration_error": False, "covered": True}
 
 
@@ -38,7 +41,7 @@ class PersonGroups:
     ) -> PersonGroups:
         """Return the sums of `score_terms` (N, …); a person with images in two groups counts in both.
 
-        `strata` (N,) keep what a permutation must not change, such as gender and age when other groups are compared.
+        `strata` (N,) keep what a permutation must not change, such as other attributes when a column is compared.
         """
         codes, names = pd.factorize(np.asarray(groups, dtype=object), sort=True)
         keys = pd.DataFrame({"person": np.asarray(person_ids, dtype=object), "group": codes})
@@ -78,26 +81,27 @@ class PersonGroups:
 
 
 def score_terms(
-    labels: IntArray, preds: IntArray, truth: IntArray, probs: FloatArray, covered: npt.NDArray[np.bool_]
-) -> Sums:
+    labels: IntArray, preds: IntArray, truth: IntArray, probs: FloatArray, covered: npt.NDArray[np.bool_],
+    num_classes: int,
+) -> Sums:  # fmt: skip
     """Return terms (N, …) whose sums over the images of a group determine its scores.
 
-    `labels` and `preds` (N,) are the classes of F1; `truth` (N,) and `probs` (N, 18) give accuracy and calibration;
-    `covered` (N,) is True where a prediction set has the class.
+    `labels` and `preds` (N,) are the `num_classes` classes of F1; `truth` (N,) and `probs` (N, C) give accuracy and
+    calibration; `covered` (N,) is True where a prediction set has the class.
     """
-    rows, counts = np.arange(len(labels)), np.zeros((len(labels), 3, NUM_CLASSES))
+    rows, counts = np.arange(len(labels)), np.zeros((len(labels), 3, num_classes))
     counts[rows, 0, labels] = labels == preds
     counts[rows, 1, labels] = counts[rows, 2, preds] = 1
     outcomes = np.stack([probs.argmax(1) == truth, covered], 1)
-    return np.hstack([counts.reshape(len(labels), -1), outcomes, calibration_terms(truth, probs)])
+    return np.hstack([counts.reshape(len(labels), 3 * num_classes), outcomes, calibration_terms(truth, probs)])
 
 
 def scores_of_totals(totals: Sums) -> dict[str, npt.NDArray[Any]]:
     """Return the scores (K,) of the sums of terms, (K, …)."""
-    counts, rest = np.split(totals, [3 * NUM_CLASSES], axis=1)
+    counts, rest = np.split(totals, [totals.shape[1] - NUM_REST], axis=1)
     num_images = rest[:, 2]
     return {
-        "f1": own_f1(counts.reshape(-1, 3, NUM_CLASSES)), "accuracy": rest[:, 0] / num_images,
+        "f1": own_f1(counts.reshape(len(counts), 3, -1)), "accuracy": rest[:, 0] / num_images,
         "calibration_error": expected_calibration_error(rest[:, 2:]), "covered": rest[:, 1] / num_images,
     }  # fmt: skip
 
@@ -113,33 +117,56 @@ def own_f1(counts: Sums) -> npt.NDArray[Any]:
     return (2 * true_positives / np.maximum(labels + preds, 1) * present).sum(1) / np.maximum(present.sum(1), 1)
 
 
+def attribute_column(task: Task) -> str:
+    """Return the name of the groups by attributes: all but the first, whose values are the classes within a group."""
+    return " × ".join(task.names[1:])
+
+
 def group_scores(
     labels: IntArray, probs: FloatArray, covered: npt.NDArray[np.bool_], person_ids: Sequence[str],
-    columns: Mapping[str, Sequence[str]],
+    columns: Mapping[str, Sequence[str]], task: Task = MASK18,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Return the scores of each gender × age class, and of each value of further columns (N,), "" for an unknown one.
+    """Return the scores of each combination of the attributes after the first, such as gender × age of mask × gender ×
+    age, and of each value of further columns (N,), "" for an unknown one.
 
-    In a gender × age group, F1 is over its three classes, one for each mask; a prediction of another gender or age
-    class is wrong and of none of them. The values of a further column are compared among people of one gender and age
-    class: only they are permuted, so that a gap is not one of age.
+    Within a combination, F1 is over the values of the first attribute; a prediction of another combination is wrong and
+    of none of them. The values of a further column are compared among people of one combination: only they are
+    permuted, so that a gap is not one of these attributes. Images with label −1 are left out, and so are the
+    combinations of one attribute and those that are more than MAX_GROUPS.
     """
-    preds, persons = probs.argmax(1), np.asarray(person_ids, dtype=object)
-    is_own = labels % NUM_OTHERS == preds % NUM_OTHERS
-    own = score_terms(labels // NUM_OTHERS, np.where(is_own, preds // NUM_OTHERS, SHAPE[0]), labels, probs, covered)
-    names = [f"{g} {a}" for g in GENDERS for a in AGES]
-    parts = {GENDER_AGE: PersonGroups.of(own, [names[i] for i in labels % NUM_OTHERS], person_ids)}
-    terms, unknown = score_terms(labels, preds, labels, probs, covered), {}
-    for column, values in columns.items():
+    rows = labels >= 0
+    labels, probs, covered, persons = labels[rows], probs[rows], covered[rows], np.asarray(person_ids, object)[rows]
+    names, parts, unknown = combinations(task), {}, {}
+    if 1 < len(names) <= MAX_GROUPS and len(labels):
+        own, others = own_terms(labels, probs, covered, task), [names[i] for i in labels % len(names)]
+        parts[attribute_column(task)] = PersonGroups.of(own, others, persons.tolist())
+    terms = score_terms(labels, probs.argmax(1), labels, probs, covered, task.num_classes)
+    for column, texts in columns.items():
+        values = np.asarray(texts, dtype=object)[rows]
         known = np.array([value != "" for value in values], bool)
         if not known.any():
             continue
-        parts[column] = PersonGroups.of(terms[known], np.asarray(values, dtype=object)[known].tolist(),
-                                        persons[known].tolist(), (labels % NUM_OTHERS)[known])  # fmt: skip
+        parts[column] = PersonGroups.of(
+            terms[known], values[known].tolist(), persons[known].tolist(), (labels % len(names))[known]
+        )
         unknown[column] = {"unknown": int((~known).sum())}
     count = required_permutations(parts.values())
     results = [describe_groups(column, groups, count) | unknown.get(column, {}) for column, groups in parts.items()]
-    results[0]["rows"].sort(key=lambda row: names.index(row["value"]))
+    for part in results[:1] if attribute_column(task) in parts else ():
+        part["rows"].sort(key=lambda row: names.index(row["value"]))
     return results
+
+
+def combinations(task: Task) -> list[str]:
+    """Return the combinations of the values of the attributes after the first, in the order of the classes."""
+    return [" ".join(values) for values in itertools.product(*list(task.values.values())[1:])]
+
+
+def own_terms(labels: IntArray, probs: FloatArray, covered: npt.NDArray[np.bool_], task: Task) -> Sums:
+    """Return the terms (N, …) of F1 over the values of the first attribute within the label's combination."""
+    size, preds = task.num_classes // task.shape[0], probs.argmax(1)
+    own = np.where(labels % size == preds % size, preds // size, task.shape[0])
+    return score_terms(labels // size, own, labels, probs, covered, task.num_classes)
 
 
 def required_permutations(parts: Iterable[PersonGroups]) -> int:
@@ -167,7 +194,7 @@ def describe_group(groups: PersonGroups, index: int) -> dict[str, Any]:
     sums = groups.sums[groups.codes == index]
     scores = scores_of_totals(sums.sum(0, keepdims=True))
     row: dict[str, Any] = {"value": groups.names[index], "people": len(sums)}
-    row["photos"] = int(sums[:, NUM_CLASSES : 2 * NUM_CLASSES].sum())
+    row["photos"] = int(sums[:, 2 - NUM_REST].sum())
     for name, value in scores.items():
         row[name] = float(value[0])
         statistic = score_statistic(name)
@@ -189,8 +216,9 @@ def largest_gaps(groups: PersonGroups, min_permutations: int) -> dict[str, dict[
     if len(groups.names) < 2:
         return {}
     num_groups, rng = len(groups.names), np.random.default_rng(0)
-    count = max(min_permutations, min(NUM_PERMUTATIONS, MAX_WORK // len(groups.codes)))
-    draws = scores_of_totals(np.concatenate([groups.totals(groups.permuted_codes(rng)) for _ in range(count)]))
+    num_classes = (groups.sums.shape[1] - NUM_REST) // 3
+    count = max(min_permutations, min(NUM_PERMUTATIONS, MAX_WORK // (num_classes * len(groups.codes))))
+    draws = permuted_scores(groups, count, rng)
     gaps = {}
     for name, values in scores_of_totals(groups.totals(groups.codes)).items():
         ranked = np.argsort(values if LARGER_IS_BETTER[name] else -values, kind="stable")
@@ -199,3 +227,13 @@ def largest_gaps(groups: PersonGroups, min_permutations: int) -> dict[str, dict[
         gaps[name] = {"worst": groups.names[ranked[0]], "best": groups.names[ranked[-1]], "gap": gap,
                       "p": (1 + int(num_larger)) / (1 + count), "permutations": count}  # fmt: skip
     return gaps
+
+
+def permuted_scores(groups: PersonGroups, count: int, rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
+    """Return the scores (count · groups,) of the groups under permutations."""
+    size = max(1, CHUNK // (len(groups.names) * groups.sums.shape[1]))
+    chunks = [
+        scores_of_totals(np.concatenate([groups.totals(groups.permuted_codes(rng)) for _ in range(number)]))
+        for number in np.diff([*range(0, count, size), count])
+    ]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in LARGER_IS_BETTER}

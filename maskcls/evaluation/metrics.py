@@ -43,6 +43,11 @@ def attribute_values(labels: IntArray, task: Task) -> IntArray:
     return np.where(labels[:, None] < 0, -1, values)
 
 
+def distinct_scores(task: Task) -> tuple[str, ...]:
+    """Return the names of the scores, without the F1 of an only attribute: it is that of the class."""
+    return task.score_names if len(task.names) > 1 else task.score_names[:2]
+
+
 def class_report(labels: IntArray, probs: FloatArray, task: Task = MASK18) -> list[dict[str, Any]]:
     """Return a row for each class: name, number of images, precision, recall and F1."""
     matrix = confusion_counts(labels, probs)

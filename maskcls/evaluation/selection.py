@@ -21,7 +21,7 @@ def selection_bias(counts: Sequence[PersonCounts], seed: int = 0) -> float | Non
     Borboudakis 2018, Machine Learning 107), taken as a difference on the same people, as a macro F1 of fewer people is
     lower in itself. Return None below MIN_PEOPLE people, and 0 for a single model.
     """
-    table = np.stack(counts)  # (models, people, 3, 18)
+    table = np.stack(counts)  # (models, people, 3, C)
     num_models, num_people = table.shape[:2]
     if num_people < MIN_PEOPLE:
         return None

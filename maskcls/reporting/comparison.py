@@ -11,7 +11,7 @@ import pandas as pd
 
 from maskcls.core.errors import RunError
 from maskcls.core.table import content_differs, num_folds
-from maskcls.core.task import FloatArray, IntArray
+from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.evaluation.intervals import MIN_PEOPLE, PersonCounts, confidence_interval, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.evaluation.stacking import decide
@@ -24,7 +24,7 @@ Members = Sequence[Run]  # one run, or several that are blended
 
 @dataclass(frozen=True)
 class ScoredPredictions:
-    """Labels and predictions of the same rows: one table (N, 18) per seed, or per seed and fold."""
+    """Labels and predictions of the same rows: one table (N, C) per seed, or per seed and fold."""
 
     part: str  # evaluation | oof
     labels: IntArray  # (N,)
@@ -33,6 +33,7 @@ class ScoredPredictions:
     probs: list[FloatArray]
     num_seeds: int
     contents: pd.Series  # by id: digest of the image file, empty if the run has none
+    task: Task
 
     def f1_by_seed(self) -> list[float]:
         """Return the macro F1 of each seed, the mean over its tables."""
@@ -40,7 +41,7 @@ class ScoredPredictions:
 
     def tallies(self) -> list[PersonCounts]:
         """Return the counts per person of each table."""
-        return [person_counts(self.labels, probs.argmax(1), self.groups) for probs in self.probs]
+        return [person_counts(self.labels, probs.argmax(1), self.groups, self.task) for probs in self.probs]
 
     def f1(self) -> list[float]:
         """Return the macro F1 of each table."""
@@ -62,13 +63,14 @@ class ScoredPredictions:
 
     def has_same_labels(self, other: ScoredPredictions) -> bool:
         """Return True if the other predictions are of the same images with the same labels."""
-        is_same = self.ids == other.ids and bool((self.labels == other.labels).all())
+        is_same = self.ids == other.ids and self.task.values == other.task.values
+        is_same = is_same and bool((self.labels == other.labels).all())
         return is_same and not content_differs(self.contents, other.contents).any()
 
 
 def oof_predictions(seeds: Sequence[Members]) -> ScoredPredictions:
     """Return the out-of-fold predictions, one table per seed, the mean of its members."""
-    rows = seeds[0][0].val_table.sort_values("id")
+    rows = scored_rows(seeds[0][0], "oof").sort_values("id")
     return build_scored("oof", rows, [mean_predictions(run, rows, "oof") for run in seeds], seeds)
 
 
@@ -77,7 +79,7 @@ def eval_predictions(seeds: Sequence[Members], ensemble: bool) -> ScoredPredicti
 
     An ensemble has one table per seed, the mean of its folds and members; otherwise each fold has one.
     """
-    rows = seeds[0][0].eval_table.query("label >= 0").sort_values("id")
+    rows = scored_rows(seeds[0][0], "eval").sort_values("id")
     if rows.empty:
         return None
     if ensemble:
@@ -88,17 +90,25 @@ def eval_predictions(seeds: Sequence[Members], ensemble: bool) -> ScoredPredicti
 
 
 def build_scored(part: str, rows: pd.DataFrame, probs: list[FloatArray], seeds: Sequence[Members]) -> ScoredPredictions:
-    """Return scored predictions; raise RunError if a run is scored on other rows than the first."""
+    """Return scored predictions; raise RunError if a run is scored on other rows or classes than the first."""
     ids, contents = frozenset(rows["id"]), rows.set_index("id")["content"]
     for run in (one for seed in seeds for one in seed):
-        table = run.val_table if part == "oof" else run.eval_table.query("label >= 0")
+        if run.task.values != seeds[0][0].task.values:
+            raise RunError(f"{run.path} and {seeds[0][0].path} cannot be compared: they predict other classes")
+        table = scored_rows(run, "oof" if part == "oof" else "eval")
         other = table.set_index("id").reindex(contents.index)
         if frozenset(table["id"]) != ids or content_differs(contents, other["content"]).any():
             raise RunError(f"{run.path} and {seeds[0][0].path} cannot be compared: scored on different images")
         if other["person"].tolist() != rows["person"].tolist():
             raise RunError(f"{run.path} and {seeds[0][0].path} cannot be compared: other people of the same images")
     labels, groups = rows["label"].to_numpy(np.int64), rows["person"].tolist()
-    return ScoredPredictions(part, labels, rows["id"].tolist(), groups, probs, len(seeds), contents)
+    task = seeds[0][0].task
+    return ScoredPredictions(part, labels, rows["id"].tolist(), groups, probs, len(seeds), contents, task)
+
+
+def scored_rows(run: Run, part: Part) -> pd.DataFrame:
+    """Return the rows with a class that the out-of-fold or the evaluation scores of a run are of."""
+    return (run.val_table if part == "oof" else run.eval_table).query("label >= 0")
 
 
 def mean_predictions(run: Members, rows: pd.DataFrame, part: Part) -> FloatArray:
@@ -160,6 +170,8 @@ class RunScores:
                 return {"why": "needs labelled evaluation images"}  # out of fold, an ensemble of folds equals its folds
             if scored.has_same_rows(reference):
                 return paired_difference(scored, reference)
+        if self.oof.task.values != other.oof.task.values:
+            return {"why": "other classes"}
         return {"why": "other people" if self.oof.has_same_labels(other.oof) else "other rows"}
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from maskcls.core.task import AGE_THRESHOLDS, CLASSES
+from maskcls.core.task import Attribute, IntArray, Task
 from maskcls.evaluation.calibration import BINS, calibration_bins
-from maskcls.evaluation.error_analysis import count_wrong_attributes, error_by_age
-from maskcls.reporting.figure_style import DARK, LIGHT, Theme, legend, new_figure, png, set_titles
+from maskcls.evaluation.error_analysis import count_wrong_attributes, error_by_number, number_step
+from maskcls.reporting.figure_style import DARK, LIGHT, Theme, drawable, legend, new_figure, png, set_titles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 
 HISTORY_PLOTS = {"loss": "training loss", "val_loss": "validation cross entropy", "f1": "macro F1"}
+MAX_CLASSES = 36  # with names in a figure
+DIRECTIONS = {"years": ("young", "old")}  # of errors, by the unit of the number
 
 
 class RunResults(NamedTuple):
@@ -26,7 +29,8 @@ class RunResults(NamedTuple):
 
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
-    oof: pd.DataFrame  # label, guess, sure, age_truth, age_guess, years
+    oof: pd.DataFrame  # label, guess, sure; of a number: number, value_truth, value_guess
+    task: Task
 
 
 def curves(results: RunResults, theme: Theme) -> Figure | None:
@@ -59,12 +63,14 @@ def plot_fold(ax: Axes, rows: pd.DataFrame, key: str, k: object, color: str, sel
 
 
 def confusion(results: RunResults, theme: Theme) -> Figure:
-    """Return the confusion matrix, each cell shaded by its fraction of the row."""
+    """Return the confusion matrix, each cell shaded by its fraction of the row; of many classes the most confused."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    matrix = np.asarray(results.metrics["confusion"])  # (18, 18)
-    fraction = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    figure, (ax,) = new_figure(theme, 10, 9.2)
+    whole, task = np.asarray(results.metrics["confusion"]), results.task  # (C, C)
+    kept = confused_classes(whole)
+    counts, matrix, size = whole.sum(1)[kept], whole[np.ix_(kept, kept)], len(kept)
+    fraction = matrix / np.maximum(counts[:, None], 1)
+    figure, (ax,) = new_figure(theme, max(10, 2.8 + 0.4 * size), max(5, 2 + 0.4 * size))
     ax.imshow(fraction, vmin=0, vmax=1, cmap=LinearSegmentedColormap.from_list("share", [theme.paper, theme.good]))
     ax.grid(False)
     ax.spines[:].set_visible(False)
@@ -72,21 +78,44 @@ def confusion(results: RunResults, theme: Theme) -> Figure:
         ink = theme.paper if fraction[row, column] > 0.5 else theme.ink
         style = {"color": ink, "fontsize": 8.5, "fontweight": "bold" if row == column else "normal"}
         ax.text(column, row, matrix[row, column], ha="center", va="center", **style)  # type: ignore[arg-type]
-    for edge in range(len(CLASSES) + 1):
-        color, width = theme.ink if edge % 6 == 0 else theme.faint, 0.9 if edge % 3 == 0 else 0.4
+    outer, inner = block_sizes(task) if size == task.num_classes else (size, size)
+    for edge in range(size + 1):
+        color, width = theme.ink if edge % outer == 0 else theme.faint, 0.9 if edge % inner == 0 else 0.4
         ax.axhline(edge - 0.5, color=color, linewidth=width)
         ax.axvline(edge - 0.5, color=color, linewidth=width)
-    ax.set_xticks(range(len(CLASSES)), CLASSES, rotation=60, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(CLASSES)), [f"{name}  (n={n})" for name, n in zip(CLASSES, matrix.sum(1), strict=True)])
+    names = drawable(task.classes, "class")
+    ax.set_xticks(range(size), [names[i] for i in kept], rotation=60, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(size), [f"{names[i]}  (n={n})" for i, n in zip(kept, counts, strict=True)])
     set_titles(ax, theme, "predicted", "true")
     return figure
 
 
+def confused_classes(matrix: IntArray) -> IntArray:
+    """Return the classes of a figure: all, or those most often taken for others, or others for them."""
+    wrong = matrix * (1 - np.eye(len(matrix), dtype=np.int64))
+    order = np.lexsort((-matrix.sum(1), -(wrong.sum(0) + wrong.sum(1))))
+    return np.sort(order[:MAX_CLASSES])
+
+
+def block_sizes(task: Task) -> tuple[int, int]:
+    """Return the number of classes with one value of the first attribute, and with equal values but of the last."""
+    if len(task.shape) == 1:
+        return task.num_classes, task.num_classes
+    return task.num_classes // task.shape[0], task.shape[-1]
+
+
 def classes(results: RunResults, theme: Theme) -> Figure:
-    """Return the F1 and the number of images of each class; the dashed line is the macro F1."""
-    rows = results.metrics["per_class"]
-    figure, (ax,) = new_figure(theme, 6.6, 7)
-    colors = [theme.series[row["class"] // 6] for row in rows]  # one color per value of the mask
+    """Return the F1 and the number of images of each class; of many classes those with the lowest F1.
+
+    The dashed line is the macro F1.
+    """
+    rows, task = results.metrics["per_class"], results.task
+    if len(rows) > MAX_CLASSES:
+        lowest = sorted((row for row in rows if row["photos"]), key=lambda row: row["f1"])[:MAX_CLASSES]
+        rows = sorted(lowest, key=lambda row: row["class"])
+    names, block = drawable(task.classes, "class"), block_sizes(task)[0]
+    figure, (ax,) = new_figure(theme, 6.6, max(2.4, 7 * len(rows) / 18))
+    colors = [theme.series[row["class"] // block % len(theme.series)] for row in rows]  # one per value of the first
     ax.barh(range(len(rows)), [row["f1"] for row in rows], color=colors, height=0.72)
     behind = {"facecolor": theme.paper, "edgecolor": "none", "pad": 0.8}
     for i, row in enumerate(rows):
@@ -94,7 +123,7 @@ def classes(results: RunResults, theme: Theme) -> Figure:
         ax.text(row["f1"] + 0.01, i, label, va="center", color=theme.ink, fontsize=8.5, bbox=behind)
     score = results.metrics["oof"]["f1"]
     ax.axvline(score, color=theme.ink, linestyle="--", linewidth=1, zorder=1.5, label=f"macro F1 {score:.4f}")
-    ax.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    ax.set_yticks(range(len(rows)), [names[row["class"]] for row in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(0, 1.26)
     ax.set_xticks(np.linspace(0, 1, 6))
@@ -138,13 +167,14 @@ def reliability_parts(results: RunResults) -> list[tuple[str, list[dict[str, Any
 
 def errors(results: RunResults, theme: Theme) -> Figure | None:
     """Return the fraction of the misclassified images by wrong attribute, None if there are none."""
-    counts = count_wrong_attributes(results.oof)
+    counts = count_wrong_attributes(results.oof, results.task)
     total = sum(counts.values())
     if not total:
         return None
-    figure, (ax,) = new_figure(theme, 5.6, 4)
+    figure, (ax,) = new_figure(theme, 5.6, max(4, 1 + 0.66 * len(counts)))
     fractions = [count / total for count in counts.values()]
-    ax.barh(list(counts), fractions, color=[*theme.series[:3], theme.series[-1]], height=0.66)
+    colors = [attribute.colour or theme.series[i % len(theme.series)] for i, attribute in enumerate(results.task)]
+    ax.barh(drawable(list(counts), "attribute"), fractions, color=[*colors, theme.series[-1]], height=0.66)
     for i, (count, fraction) in enumerate(zip(counts.values(), fractions, strict=True)):
         ax.text(fraction + 0.01, i, f"{fraction:.0%}  ({count})", va="center", color=theme.ink, fontsize=9)
     ax.set_xlim(0, max(fractions) * 1.25)
@@ -155,41 +185,48 @@ def errors(results: RunResults, theme: Theme) -> Figure | None:
     return figure
 
 
-def ages(results: RunResults, theme: Theme) -> Figure | None:
-    """Return the error rate of the age class at each age in years, None if no age is known."""
-    table = error_by_age(results.oof)
-    if table.empty:
+def numbers(results: RunResults, theme: Theme) -> Figure | None:
+    """Return the error rate of the attribute made of a number at each number, None if there is none."""
+    number, oof = results.task.number, results.oof
+    if number is None or oof["number"].isna().all():
         return None
-    figure, (top, low) = new_figure(theme, 11, 4.4, nrows=2, sharex=True, height_ratios=[3, 1])
-    top.bar(table.index, table["old"], color=theme.bad, width=0.8, label="predicted too old")
-    top.bar(table.index, table["young"], bottom=table["old"], color=theme.good, width=0.8, label="predicted too young")
+    step = number_step(oof["number"], number)
+    table, (low, high) = error_by_number(oof, step), DIRECTIONS.get(number.unit, ("low", "high"))
+    figure, (top, under) = new_figure(theme, 11, 4.4, nrows=2, sharex=True, height_ratios=[3, 1])
+    width, (name, unit) = 0.8 * step, drawable([number.name, number.unit], "number")
+    top.bar(table.index, table["high"], width, color=theme.bad, label=f"predicted too {high}")
+    top.bar(table.index, table["low"], width, table["high"], color=theme.good, label=f"predicted too {low}")
     top.set_ylim(0, 1)
-    low.bar(table.index, table["n"], color=theme.series[-1], width=0.8)
-    for ax in (top, low):
-        for threshold in AGE_THRESHOLDS:
-            ax.axvline(threshold - 0.5, color=theme.ink, linestyle="--", linewidth=1)
+    under.bar(table.index, table["n"], color=theme.series[-1], width=width)
+    for ax in (top, under):
+        for border in number.borders:
+            ax.axvline(border - step / 2, color=theme.ink, linestyle="--", linewidth=1)
         ax.grid(False, axis="x")
-    set_titles(top, theme, "", "error rate of age class")
-    thresholds = " and ".join(map(str, AGE_THRESHOLDS))
-    set_titles(low, theme, f"age in years (n={table['n'].sum()}; dashed: class thresholds {thresholds})", "images")
+    set_titles(top, theme, "", f"error rate of {name} class")
+    borders = " and ".join(f"{border:g}" for border in number.borders)
+    facts = f"n={table['n'].sum()}" + ("" if step == 1 else f"; in steps of {step:g}")
+    text = f"{name} in {unit}" if unit else name
+    set_titles(under, theme, f"{text} ({facts}; dashed: class thresholds {borders})", "images")
     legend(top, theme, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     return figure
 
 
-FIGURES: tuple[Callable[[RunResults, Theme], Figure | None], ...] = (
-    curves,
-    confusion,
-    classes,
-    calibration,
-    errors,
-    ages,
-)
+FIGURES: dict[str, Callable[[RunResults, Theme], Figure | None]] = {
+    "curves": curves, "confusion": confusion, "classes": classes, "calibration": calibration, "errors": errors,
+}  # fmt: skip
+
+
+def number_figure(number: Attribute) -> str:
+    """Return the name of the figure of errors by a number, such as ages, as a file can have it."""
+    name = re.sub(r"\W", "_", f"{number.name}s")
+    return f"{name}_number" if name in FIGURES else name
 
 
 def render_figures(results: RunResults) -> Iterator[tuple[str, Sequence[bytes]]]:
     """Yield the name of each figure that has data, with its light and dark PNG."""
-    for draw in FIGURES:
+    number = results.task.number
+    for name, draw in (FIGURES | ({number_figure(number): numbers} if number else {})).items():
         pair = [draw(results, theme) for theme in (LIGHT, DARK)]
         images = [png(figure) for figure in pair if figure is not None]
         if images:
-            yield draw.__name__, images
+            yield name, images

@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from maskcls.evaluation.fairness import SIGNIFICANCE
+from maskcls.core.competition import MASK18
+from maskcls.core.task import Task
+from maskcls.evaluation.fairness import SIGNIFICANCE, attribute_column
 from maskcls.evaluation.intervals import MIN_PEOPLE
 from maskcls.storage.run import Run
 
 Numbers = Mapping[str, Any]
-VIEWS = {"class": "18 classes", "mask": "mask", "gender": "gender", "age": "age class"}
 GROUP_HEADS = {"f1": "F1", "accuracy": "accuracy", "calibration_error": "calibration error", "covered": "in its set"}
 
 
-def reliability_context(metrics: Numbers) -> dict[str, Any]:
+def people_word(task: Task) -> str:
+    """Return what intervals are over: people, other groups of images, or images that are in no group."""
+    return "people" if task.group == "person" else "groups" if task.group else "images"
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Return names as in a sentence: a, b and c."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def view_names(task: Task) -> dict[str, str]:
+    """Return the text of each view of the probabilities: the classes, and each attribute if there are several."""
+    views = {"class": f"{task.num_classes} classes"}
+    if len(task.names) > 1:
+        views |= {attribute.name: f"{attribute.name} class" if attribute.is_number else attribute.name
+                  for attribute in task}  # fmt: skip
+    return views
+
+
+def reliability_context(metrics: Numbers, task: Task = MASK18) -> dict[str, Any]:
     """Return the template values of calibration, sets and groups, empty for metrics of older versions."""
     calibration, groups = metrics.get("calibration"), metrics.get("groups") or []
-    num_tests = sum(len(part["gaps"]) for part in groups)
+    num_tests, names = sum(len(part["gaps"]) for part in groups), view_names(task)
+    further = [part["column"] for part in groups if part["column"] != attribute_column(task)]
     return {
-        "temperatures": temperature_rows(calibration) if calibration else [],
-        "calibration_tables": list(calibration_tables(calibration)) if calibration else [],
+        "temperatures": temperature_rows(calibration, task) if calibration else [],
+        "calibration_tables": list(calibration_tables(calibration, task)) if calibration else [],
         "sets": metrics.get("sets"),
-        "groups": [part | {"rows": list(group_rows(part)), "gaps": list(describe_gaps(part))} for part in groups],
+        "groups": [part | {"rows": list(group_rows(part)), "gaps": list(describe_gaps(part, people_word(task)))}
+                   for part in groups],
         "group_heads": list(GROUP_HEADS.values()), "min_people": MIN_PEOPLE, "num_tests": num_tests,
         "significance": SIGNIFICANCE / max(num_tests, 1),
-        "further": [part["column"] for part in groups[1:]],
+        "further": further, "known": in_words([*task.names[1:], *further]),
+        "task": task, "people": people_word(task), "attribute_groups": attribute_column(task),
+        "others": in_words([names[name] for name in task.names[1:]]),
     }  # fmt: skip
 
 
-def temperature_rows(calibration: Numbers) -> list[tuple[str, float, float]]:
+def temperature_rows(calibration: Numbers, task: Task) -> list[tuple[str, float, float]]:
     """Return name, temperature of a fold's model and of the folds' mean of each head."""
-    means = calibration["mean_temperatures"]
-    return [(VIEWS.get(name, name), value, means[name]) for name, value in calibration["temperatures"].items()]
+    means, views = calibration["mean_temperatures"], view_names(task)
+    return [(views.get(name, name), value, means[name]) for name, value in calibration["temperatures"].items()]
 
 
-def calibration_tables(calibration: Numbers) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
+def calibration_tables(calibration: Numbers, task: Task) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
     """Yield the title of each part, and its rows: a view with its scores before and after, and their differences."""
     for part, title in (("oof", "out of fold"), ("eval", "evaluation set")):
         if views := calibration[part]:
-            yield title, [(VIEWS.get(name, name), calibration_cells(view)) for name, view in views.items()]
+            names = view_names(task)
+            yield title, [(names[name], calibration_cells(views[name])) for name in names if name in views]
 
 
 def calibration_cells(view: Numbers) -> list[str]:
@@ -74,18 +99,18 @@ def group_rows(part: Numbers) -> Iterator[dict[str, Any]]:
         yield {**row, "cells": list(zip(cells, worst, strict=True))}
 
 
-def describe_gaps(part: Numbers) -> Iterator[str]:
+def describe_gaps(part: Numbers, people: str) -> Iterator[str]:
     """Yield a line for the largest gap of each score: both groups, the gap, and how often chance has one as large."""
     values = {row["value"]: row for row in part["rows"]}
     for name, gap in part["gaps"].items():
         worst, best = ((value, values[value][name]) for value in (gap["worst"], gap["best"]))
         yield (f"{GROUP_HEADS[name]}: worst {worst[0]} ({worst[1]:.3f}), best {best[0]} ({best[1]:.3f}), gap "
-               f"{gap['gap']:.3f}; {describe_chance(gap)}")  # fmt: skip
+               f"{gap['gap']:.3f}; {describe_chance(gap, people)}")  # fmt: skip
 
 
-def describe_chance(gap: Numbers) -> str:
+def describe_chance(gap: Numbers, people: str) -> str:
     """Return how often permuted groups have a gap as large."""
-    return f"p = {gap['p']:.4f}, from {gap['permutations']:,} permutations of people"
+    return f"p = {gap['p']:.4f}, from {gap['permutations']:,} permutations of {people}"
 
 
 def reliability_notes(run: Run, metrics: Numbers) -> Iterator[str]:

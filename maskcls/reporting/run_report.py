@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.core.task import CLASSES, decode, marginals
+from maskcls.core.task import Task
 from maskcls.evaluation.calibration import calibration_bins
 from maskcls.evaluation.error_analysis import count_wrong_attributes
-from maskcls.reporting.figures import RunResults, render_figures
+from maskcls.reporting.figures import MAX_CLASSES, RunResults, confused_classes, number_figure, render_figures
 from maskcls.reporting.page_rendering import data_uri, render_template, thumbnail
-from maskcls.reporting.reliability_tables import reliability_context
+from maskcls.reporting.reliability_tables import in_words, people_word, reliability_context
 from maskcls.reporting.summary import (
-    HEADS,
     Numbers,
-    age_note,
     format_score,
+    in_unit,
     leak_notes,
     leak_warning,
+    number_note,
+    score_heads,
     score_names,
     summary_rows,
 )
@@ -37,7 +38,7 @@ def write_report(run: Run, metrics: Numbers, table: pd.DataFrame) -> None:
     """Write plots/ and report.html."""
     oof = load_oof_rows(run, table)
     images: dict[str, list[str]] = {}
-    for name, pair in render_figures(RunResults(metrics, fold_history(run, metrics), oof)):
+    for name, pair in render_figures(RunResults(metrics, fold_history(run, metrics), oof, run.task)):
         atomic_write(run.plots_dir / f"{name}.png", lambda file, pair=pair: file.write(pair[0]))  # type: ignore[misc]
         images[name] = [data_uri("png", image) for image in pair]
     write_text(run.report_path, render_report(run, metrics, table, oof, images))
@@ -50,65 +51,77 @@ def fold_history(run: Run, metrics: Numbers) -> list[Numbers]:
 
 
 def load_oof_rows(run: Run, table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per out-of-fold image: label, prediction, path, age in years, confidence and age classes."""
-    predictions = run.predictions("oof")
+    """Return one row per out-of-fold image with a class: label, prediction, path and confidence, and of the attribute
+    that is made of a number this number, its true and its predicted value."""
+    predictions, task = run.predictions("oof"), run.task
     rows, probs = table.set_index("id").loc[predictions.ids.tolist()].reset_index(), predictions.probs
-    return rows[["id", "fold", "label"]].assign(
-        guess=predictions.preds, path=rows["path"], years=rows["age"].to_numpy(float), sure=probs.max(1),
-        age_truth=decode(rows["label"])[2], age_guess=marginals(probs)[2].argmax(1),
-    )  # fmt: skip
+    oof = rows[["id", "fold", "label"]].assign(guess=predictions.preds, path=rows["path"], sure=probs.max(1))
+    oof = oof[(has_class := oof["label"] >= 0)]
+    if task.number is None:
+        return oof
+    axis, numbers = task.axis(task.number.name), rows[task.number.source].to_numpy(float)[has_class]
+    guess = task.marginals(probs[has_class])[axis].argmax(1)
+    return oof.assign(number=numbers, value_truth=task.decode(oof["label"])[axis], value_guess=guess)
 
 
 def render_report(run: Run, metrics: Numbers, table: pd.DataFrame, oof: pd.DataFrame, images: Mapping[str, Any]) -> str:
     """Return the HTML page."""
-    values = page_context(oof) | {
+    task, names = run.task, score_names(metrics, run.task)
+    values = page_context(oof, task) | {
         "run": run.id,
         "metrics": metrics,
-        "sample": sample_size(metrics["oof"]),
+        "sample": sample_size(metrics["oof"], task),
         "images": images,
-        "lines": list(summary_rows(metrics, score_names(metrics))),
-        "heads": [HEADS[name].replace("\n", " ") for name in score_names(metrics)],
-        "age_note": age_note(metrics),
-        "tiles": list(headline_scores(metrics)),
-        "leak": leak_warning(metrics["people_on_both_sides"]),
+        "lines": list(summary_rows(metrics, names)),
+        "heads": [score_heads(task)[name].replace("\n", " ") for name in names],
+        "number_note": number_note(metrics, task),
+        "tiles": list(headline_scores(metrics, task)),
+        "leak": leak_warning(metrics["people_on_both_sides"], task),
         "classes": class_rows(metrics),
         "sections": config_sections(run),
         "monitor": "cross entropy" if read_config(run).get("monitor") == "val_loss" else "F1",
         "environment": describe_environment(run),
         "epochs": len(run.history()),
         "unlabelled": int((table["part"] == "eval").sum()),
+        "attributes": in_words([name if i else name[0].upper() + name[1:] for i, name in enumerate(task.names)]),
+        "confused": len(confused_classes(np.asarray(metrics["confusion"]))),
+        "max_classes": MAX_CLASSES,
     }
-    values |= reliability_context(metrics) | {"leaks": list(leak_notes(metrics))}
+    values |= reliability_context(metrics, task) | {"leaks": list(leak_notes(metrics, task))}
     return render_template("run_report.html.j2", values, score=format_score)
 
 
-def page_context(oof: pd.DataFrame) -> Numbers:
+def page_context(oof: pd.DataFrame, task: Task) -> Numbers:
     """Return the template values computed from the out-of-fold rows."""
-    return {
+    number = task.number
+    named = {"number_figure": number_figure(number), "in_unit": in_unit(number),
+             "numbers": int(oof["number"].notna().sum())} if number else {}  # fmt: skip
+    return named | {
         "photos": len(oof),
         "wrong": int((oof["label"] != oof["guess"]).sum()),
-        "top_errors": list(top_errors(oof)),
-        "blame": count_wrong_attributes(oof),
-        "ages": int(oof["years"].notna().sum()),
+        "top_errors": list(top_errors(oof, task)),
+        "blame": count_wrong_attributes(oof, task),
         "calibration": calibration_bins(oof)[1],
     }
 
 
-def headline_scores(metrics: Numbers) -> Iterator[tuple[str, str, str]]:
+def headline_scores(metrics: Numbers, task: Task) -> Iterator[tuple[str, str, str]]:
     """Yield name, value and detail of each headline score."""
     oof, folds, evaluation = metrics["oof"], len(metrics["folds"]), metrics["eval"]
-    sample = sample_size(oof)
+    sample = sample_size(oof, task)
     yield "out-of-fold macro F1", format_score(oof["f1"]), sample
     if decision := metrics.get("decision"):
         yield "plain argmax macro F1", format_score(decision["plain"]["oof"]["f1"]), "out of fold, without the decision"
     yield "out-of-fold accuracy", format_score(oof["accuracy"]), sample
-    for name in ("mask", "gender", "age"):
+    for name in task.names if len(task.names) > 1 else ():
         yield f"{name} F1", format_score(oof[f"{name}_f1"]), f"out of fold, {sample}"
-    if oof.get("age_mae") is not None:
-        yield "age MAE in years", f"{oof['age_mae']:.2f}", f"out of fold, n = {oof['age_images']} images of known age"
+    if (number := task.number) and oof.get(f"{number.name}_mae") is not None:
+        name, title = number.name, f"{number.name} MAE" + (f" in {number.unit}" if number.unit else "")
+        detail = f"out of fold, n = {oof[f'{name}_images']} images of known {name}"
+        yield title, f"{oof[f'{name}_mae']:.2f}", detail
     yield "macro F1 per fold", format_mean_std(metrics["folds_mean"]), over_folds(folds)
     if evaluation:
-        sample = sample_size(evaluation)
+        sample = sample_size(evaluation, task)
         models = f"mean of {folds} fold models" if folds > 1 else "1 fold model"
         yield "evaluation macro F1", format_score(evaluation["f1"]), f"{models}, {sample}"
         yield "evaluation accuracy", format_score(evaluation["accuracy"]), f"{models}, {sample}"
@@ -120,10 +133,10 @@ def headline_scores(metrics: Numbers) -> Iterator[tuple[str, str, str]]:
             )
 
 
-def sample_size(part: Numbers) -> str:
+def sample_size(part: Numbers, task: Task) -> str:
     """Return n; the people are omitted if each image counts as a person, for then they may be unknown."""
     has_people = part["people"] < part["photos"]
-    return f"n = {part['photos']} images" + (f" of {part['people']} people" if has_people else "")
+    return f"n = {part['photos']} images" + (f" of {part['people']} {people_word(task)}" if has_people else "")
 
 
 def format_mean_std(numbers: Numbers) -> str:
@@ -138,7 +151,7 @@ def over_folds(folds: int) -> str:
 
 def class_rows(metrics: Numbers) -> list[Numbers]:
     """Return the rows of the per-class table, with None for an undefined score."""
-    pred_counts = np.asarray(metrics["confusion"]).sum(0)  # (18,)
+    pred_counts = np.asarray(metrics["confusion"]).sum(0)  # (C,)
     rows = []
     for row, predicted in zip(metrics["per_class"], pred_counts.tolist(), strict=True):
         blank = {"recall": None} if not row["photos"] else {}
@@ -148,11 +161,12 @@ def class_rows(metrics: Numbers) -> list[Numbers]:
     return rows
 
 
-def top_errors(oof: pd.DataFrame) -> Iterator[dict[Any, Any]]:
-    """Yield the misclassified images with the highest confidence, highest first."""
+def top_errors(oof: pd.DataFrame, task: Task) -> Iterator[dict[Any, Any]]:
+    """Yield the misclassified images with the highest confidence, highest first, with the values of the attributes."""
     for row in worst_errors(oof, NUM_TOP_ERRORS):
-        label, pred = CLASSES[row["label"]], CLASSES[row["guess"]]
-        values = [(b, a != b) for a, b in zip(label.split(), pred.split(), strict=True)]
+        label, pred = ([attribute.values[i] for attribute, i in zip(task, task.decode(row[key]), strict=True)]
+                       for key in ("label", "guess"))  # fmt: skip
+        values = [(b, a != b) for a, b in zip(label, pred, strict=True)]
         yield row | {"label": label, "pred": values, "image": thumbnail(row["path"])}
 
 

@@ -7,27 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from maskcls.core.task import AGE_THRESHOLDS
-from maskcls.evaluation.metrics import SCORES
+from maskcls.core.competition import MASK18
+from maskcls.core.task import Attribute, Task
+from maskcls.evaluation.metrics import distinct_scores
 from maskcls.reporting.reliability_tables import reliability_notes
 from maskcls.storage.run import Run
 from maskcls.system import console
 from maskcls.system.safe_reading import read_json
 
 Numbers = dict[str, Any]
-HEADS = dict(zip((*SCORES, "age_mae"), ("macro\nF1", "accuracy", "mask\nF1", "gender\nF1", "age\nF1", "age\nMAE"),
-                 strict=True))  # fmt: skip
+OPEN_WORDS = {"years": "older"}  # of a number in a unit, above its last border
 CONCLUDED = "concluded early: "  # begins the note of a run whose folds were concluded before their last epoch
 
 
 def print_summary(run: Run, metrics: Numbers) -> None:
     """Print the table of scores, a warning if the split leaks, and the paths of the run and its report."""
-    head = ["", *[HEADS[name] for name in SCORES], "images"]  # 80 columns wide: the error of the age is a line below
-    rows = [[name, *map(format_score, values)] for name, values in summary_rows(metrics, SCORES)]
+    heads, names = score_heads(run.task), distinct_scores(run.task)
+    head = ["", *[heads[name] for name in names], "images"]  # 80 columns wide: the error of a number is a line below
+    rows = [[name, *map(format_score, values)] for name, values in summary_rows(metrics, names)]
     console.print_table("", head, rows)
-    if note := age_note(metrics):
+    if note := number_note(metrics, run.task):
         console.info(note)
-    for note in leak_notes(metrics):
+    for note in leak_notes(metrics, run.task):
         console.info(note, "bold red")
     for note in metrics.get("notes", ()):
         if note.startswith(CONCLUDED):
@@ -50,40 +51,61 @@ def print_conclusions(runs: Iterable[Run]) -> None:
                 console.info(f"{run.id}: {note}", "bold yellow")
 
 
-def leak_notes(metrics: Numbers) -> Iterator[str]:
+def leak_notes(metrics: Numbers, task: Task = MASK18) -> Iterator[str]:
     """Yield the warnings of a run whose scores are, or may be, too high, each beginning with LEAK."""
     if num_split_people := metrics.get("people_on_both_sides"):
-        yield f"LEAK: {leak_warning(num_split_people)}"
+        yield f"LEAK: {leak_warning(num_split_people, task)}"
     for note in metrics.get("notes") or ():
         if note.startswith("LEAK") and not note.startswith("LEAK: split"):  # said above
             yield note
 
 
-def leak_warning(num_split_people: int) -> str:
-    """Return the warning about a split with people in both training and validation."""
-    people = "1 person is" if num_split_people == 1 else f"{num_split_people} people are"
-    return f"{people} in both training and validation, so out-of-fold scores overestimate scores on new people"
+def leak_warning(num_split_people: int, task: Task = MASK18) -> str:
+    """Return the warning about a split with people, or other groups of images, in both training and validation."""
+    one, many = ("person", "people") if task.group == "person" else ("group", "groups")
+    people = f"1 {one} is" if num_split_people == 1 else f"{num_split_people} {many} are"
+    return f"{people} in both training and validation, so out-of-fold scores overestimate scores on new {many}"
 
 
-def score_names(metrics: Numbers) -> list[str]:
+def score_heads(task: Task) -> dict[str, str]:
+    """Return the head of each score, in two lines, and of the error of the number that a head predicts."""
+    heads = {"f1": "macro\nF1", "accuracy": "accuracy"}
+    heads |= {f"{attribute.name}_f1": f"{attribute.short or attribute.name}\nF1" for attribute in task}
+    return heads | ({f"{task.number.name}_mae": f"{task.number.name}\nMAE"} if task.number else {})
+
+
+def score_names(metrics: Numbers, task: Task) -> list[str]:
     """Return the names of the scores that out-of-fold rows and all folds have."""
-    parts = [metrics["oof"], *metrics["folds"]]
-    return [name for name in HEADS if name in SCORES or all(part.get(name) is not None for part in parts)]
+    parts, scores = [metrics["oof"], *metrics["folds"]], distinct_scores(task)
+    others = [name for name in score_heads(task) if name not in task.score_names]
+    return [*scores, *[name for name in others if all(part.get(name) is not None for part in parts)]]
 
 
-def age_note(metrics: Numbers) -> str:
-    """Return the error of the expected age and what it is measured on, an empty text for a head without years."""
-    part, evaluation = metrics["oof"], (metrics["eval"] or {}).get("age_mae")
-    if part.get("age_images") is None:
+def number_note(metrics: Numbers, task: Task) -> str:
+    """Return the error of the expected number and what it is measured on, an empty text for a head without one."""
+    number = task.number
+    if number is None or metrics["oof"].get(f"{number.name}_images") is None:
         return ""
-    num_open = part.get("open_ended")
-    left_out = f"{num_open} images of {AGE_THRESHOLDS[1]} or older are left out" if num_open else ""
-    if part.get("age_mae") is None:
-        return "; ".join(["age MAE: no image has a known age in years", left_out]).removesuffix("; ")
-    interval = "" if part.get("age_mae_interval") is None else " [{:.2f}, {:.2f}]".format(*part["age_mae_interval"])
-    error = f"age MAE: {part['age_mae']:.2f} years{interval} out of fold, {part['age_images']} images of known age"
-    other = "" if evaluation is None else f"evaluation {evaluation:.2f} years"
-    return "; ".join(filter(None, [error, left_out, other]))
+    name, key, part = number.name, f"{number.name}_mae", metrics["oof"]
+    num_open, evaluation = part.get("open_ended"), (metrics["eval"] or {}).get(key)
+    limit = f"{number.borders[-1]:g} or {OPEN_WORDS.get(number.unit, 'more')}"
+    left_out = f"{num_open} images of {limit} are left out" if num_open else ""
+    if part.get(key) is None:
+        return "; ".join([f"{name} MAE: no image has a known {in_unit(number)}", left_out]).removesuffix("; ")
+    interval = "" if part.get(f"{key}_interval") is None else " [{:.2f}, {:.2f}]".format(*part[f"{key}_interval"])
+    error = f"{with_unit(part[key], number)}{interval} out of fold, {part[f'{name}_images']} images of known {name}"
+    other = "" if evaluation is None else f"evaluation {with_unit(evaluation, number)}"
+    return "; ".join(filter(None, [f"{name} MAE: {error}", left_out, other]))
+
+
+def with_unit(value: float, number: Attribute) -> str:
+    """Return a number with two digits and its unit, if it has one."""
+    return f"{value:.2f} {number.unit}".rstrip()
+
+
+def in_unit(number: Attribute) -> str:
+    """Return the name of a number and its unit, if it has one: age in years."""
+    return f"{number.name} in {number.unit}" if number.unit else number.name
 
 
 def format_score(value: Any) -> str:
@@ -97,7 +119,7 @@ def summary_rows(metrics: Numbers, names: Sequence[str]) -> Iterator[tuple[str, 
     for row in folds:
         yield f"fold {row['fold']}", [row.get(name) for name in (*names, "photos")]
     if len(folds) > 1:
-        values = np.array([[row[name] for name in names] for row in folds])  # (folds, 5 or 6)
+        values = np.array([[row[name] for name in names] for row in folds])  # (folds, scores)
         yield "mean of folds", [*values.mean(0).tolist(), None]
         yield "  ± sd", [*values.std(0, ddof=1).tolist(), None]
     yield "out of fold", [metrics["oof"].get(name) for name in (*names, "photos")]

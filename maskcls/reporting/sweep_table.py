@@ -57,8 +57,9 @@ def score_folds(run: Run, words: str, seconds: float) -> SweptRun | None:
     ids = np.concatenate([part.ids for part in predictions]).tolist()
     preds = np.concatenate([part.preds for part in predictions])
     rows = run.table.set_index("id").loc[ids]
+    preds, rows = preds[rows["label"] >= 0], rows[rows["label"] >= 0]
     labels = rows["label"].to_numpy(np.int64)
-    interval = confidence_interval([person_counts(labels, preds, rows["person"].tolist())])
+    interval = confidence_interval([person_counts(labels, preds, rows["person"].tolist(), run.task)])
     remark = f"fold {', '.join(map(str, finished))} only"
     return SweptRun(run.id, words, macro_f1(labels, preds), interval, None, seconds, remark)
 

@@ -16,6 +16,7 @@ import maskcls
 from maskcls.components.labels import find_open_ended
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError
 from maskcls.data.assemble import assemble_table
 from maskcls.data.pixel_cache import load_pixels
@@ -23,7 +24,7 @@ from maskcls.engine.out_of_fold import score_ages
 from maskcls.engine.runner import run
 from maskcls.inference.forward import channel_stats, normalize
 from maskcls.inference.predict import predict
-from maskcls.reporting.summary import age_note, print_summary
+from maskcls.reporting.summary import number_note, print_summary
 from maskcls.storage.predictions import PROB_COLUMNS, YEARS_COLUMNS, Predictions
 from maskcls.storage.run import Run
 
@@ -92,7 +93,7 @@ def test_the_error_is_that_of_people_of_known_age(aged: tuple[list[str], Run], c
     print_summary(done, metrics)
     shown, page = capsys.readouterr().out, done.report_path.read_text(encoding="utf-8")
     assert max(len(line) for line in shown.splitlines() if line.startswith("│")) <= 80
-    note = age_note(metrics)
+    note = number_note(metrics, MASK18)
     assert note in " ".join(shown.split()) and note in page and f"{is_open.sum()} images of 60 or older" in note
     assert f"{metrics['oof']['age_mae']:.4f}" in page and "<th>age MAE</th>" in page
     assert f"evaluation {metrics['eval']['age_mae']:.2f} years" in note

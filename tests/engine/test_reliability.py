@@ -13,7 +13,6 @@ from drawn_predictions import drawn_predictions
 from maskcls.core.task import CLASSES
 from maskcls.engine.reliability import measure_reliability
 from maskcls.evaluation.conformal import ConformalSets, PersonScores
-from maskcls.evaluation.fairness import GENDER_AGE
 from maskcls.evaluation.metrics import log_loss
 from maskcls.evaluation.stacking import decide
 from maskcls.reporting.summary import print_summary
@@ -30,7 +29,7 @@ def test_a_real_run_has_them_and_they_fit_the_schema(finished: tuple[list[str], 
     probs = run.predictions("oof").select(rows["id"].tolist())
     found = metrics["calibration"]["oof"]["class"]["before"]["log_loss"]
     assert found == pytest.approx(log_loss(rows["label"].to_numpy(), probs), rel=1e-5)
-    assert [part["column"] for part in metrics["groups"]] == [GENDER_AGE]
+    assert [part["column"] for part in metrics["groups"]] == ["gender × age"]
     assert sum(row["photos"] for row in metrics["groups"][0]["rows"]) == len(rows) == metrics["sets"]["oof"]["photos"]
     assert metrics["sets"]["eval"]["photos"] == int((run.eval_table["label"] >= 0).sum())
     accuracy = sum(row["accuracy"] * row["photos"] for row in metrics["groups"][0]["rows"]) / len(rows)

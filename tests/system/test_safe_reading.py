@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from maskcls.components.hardware import cpu
+from maskcls.core.competition import MASK18
 from maskcls.inference.predictor import Predictor
 from maskcls.storage.predictions import FoldPredictions, Predictions
 from maskcls.storage.pretrained import read_state_dict
@@ -137,15 +138,15 @@ def test_a_checkpoint_that_is_compressed_or_of_the_form_without_an_archive_is_re
 def test_any_closing_is_shown_or_refused(
     data: some.DataObject, finished: tuple[list[str], Path], tmp_path: Path
 ) -> None:
-    from maskcls.reporting.summary import age_note, score_names, summary_rows
+    from maskcls.reporting.summary import number_note, score_names, summary_rows
 
     content = data.draw(changed(json.loads((finished[1] / "metrics.json").read_text())))
     (tmp_path / "metrics.json").write_text(json.dumps(content))
 
     def show() -> None:
         metrics = read_metrics(tmp_path / "metrics.json")
-        list(summary_rows(metrics, score_names(metrics)))
-        age_note(metrics)
+        list(summary_rows(metrics, score_names(metrics, MASK18)))
+        number_note(metrics, MASK18)
 
     passes_or_says(show)
 
