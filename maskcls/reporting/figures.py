@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 HISTORY_PLOTS = {"loss": "training loss", "val_loss": "validation cross entropy", "f1": "macro F1"}
-MAX_CLASSES = 36  # with names in a figure
+MAX_CLASSES = 30  # with names in a figure
 DIRECTIONS = {"years": ("young", "old")}  # of errors, by the unit of the number
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 from drawn_predictions import drawn_predictions
+from made_tasks import ONE, STAGES, TWO
 
+from maskcls.core.task import Task
 from maskcls.engine.reliability import measure_reliability
+from maskcls.evaluation.calibration import compare_calibration
+from maskcls.evaluation.fairness import group_scores
 from maskcls.reporting.page_rendering import render_template
-from maskcls.reporting.reliability_tables import format_interval, reliability_context, reliability_notes
+from maskcls.reporting.reliability_tables import format_interval, people_word, reliability_context, reliability_notes
 from maskcls.reporting.summary import leak_notes
 from maskcls.storage.run import Run
 
@@ -82,3 +87,23 @@ def test_the_terminal_names_the_worst_group(metrics: dict[str, Any], tmp_path: A
 )  # fmt: skip
 def test_an_interval_stands_in_brackets(scores: dict[str, Any], text: str) -> None:
     assert format_interval(scores, "x", ".3f") == text
+
+
+@pytest.mark.parametrize("task", [STAGES, TWO, ONE], ids=["stages", "two", "one"])
+def test_views_and_groups_have_the_names_of_the_task(task: Task) -> None:
+    rng, people = np.random.default_rng(0), [f"p{i // 2}" for i in range(240)]
+    labels = rng.integers(0, task.num_classes, 240)
+    probs = rng.dirichlet(np.ones(task.num_classes), 240).astype(np.float32)
+    views = compare_calibration(labels, probs, probs**0.5 / (probs**0.5).sum(1, keepdims=True), people, task)
+    heads = dict.fromkeys(task.names if len(task.names) > 1 else ["class"], 1.5)
+    columns = {"site": ["north" if i % 8 < 4 else "south" for i in range(240)]}
+    groups = group_scores(labels, probs, np.ones(240, bool), people, columns, task)
+    measured = {"calibration": {"oof": views, "eval": None, "temperatures": heads, "mean_temperatures": heads}}
+    context = reliability_context(measured | {"groups": groups, "sets": {"coverage": 0.9, "oof": None, "eval": None}}, task)
+    rows = [name for _, rows in context["calibration_tables"] for name, _ in rows]
+    classes = f"{task.num_classes} classes"
+    assert rows == {2: [classes, *(f"{one.name} class" if one.is_number else one.name for one in task)], 1: [classes]}[len(task.names)]
+    text = render_template("reliability.html.j2", context)
+    assert not re.search(r"\b(mask|gender|age|years|None)\b", text) and ("people" in text) == (task.group == "person")
+    assert (f"its classes of {task.names[0]}" in text) == (len(task.names) > 1) and "<h3>site</h3>" in text
+    assert f"temperatures of each {people_word(task)[:-1]} were" in text or task.group == "person"

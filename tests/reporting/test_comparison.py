@@ -1,0 +1,53 @@
+"""Comparisons of predictions, for tasks of several shapes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_tasks import ONE, STAGES, TWO, each_task
+
+from maskcls.core.errors import RunError
+from maskcls.core.task import Attribute, Task
+from maskcls.evaluation.metrics import macro_f1
+from maskcls.reporting.comparison import RunScores, ScoredPredictions, paired_difference
+
+
+def scored(task: Task, skill: float, seed: int = 0) -> ScoredPredictions:
+    """Return the out-of-fold predictions of a model that is right for a share `skill` of 120 images."""
+    rng = np.random.default_rng(5)
+    labels, ids = rng.integers(0, task.num_classes, 120), [f"i{i}" for i in range(120)]
+    rng = np.random.default_rng(seed)
+    preds = np.where(rng.random(120) < skill, labels, rng.integers(0, task.num_classes, 120))
+    contents = pd.Series("", index=ids)
+    return ScoredPredictions("oof", labels, ids, [f"p{i // 3}" for i in range(120)], [task.one_hot(preds)], 1, contents, task)
+
+
+def scores_of(part: ScoredPredictions) -> RunScores:
+    return RunScores(part, None, None, is_ensemble=False, is_blend=False)
+
+
+@each_task
+def test_a_difference_is_that_of_macro_f1_and_its_interval_holds_it(task: Task) -> None:
+    first, second = scored(task, 0.8), scored(task, 0.3, 1)
+    found = paired_difference(first, second)
+    preds = [part.probs[0].argmax(1) for part in (first, second)]
+    expected = macro_f1(first.labels, preds[0]) - macro_f1(first.labels, preds[1])
+    assert found["f1"] == pytest.approx(expected) and found["interval"][0] <= expected <= found["interval"][1]
+    assert first.scores()["people"] == 40 and scores_of(first).compare(scores_of(second)) == found
+
+
+def test_runs_of_other_classes_are_not_compared() -> None:
+    first = scored(TWO, 0.5)
+    renamed = Task((Attribute("colour", ("red", "green")), TWO.attributes[1]))
+    assert scores_of(first).compare(scores_of(replace(first, task=renamed))) == {"why": "other classes"}
+    assert scores_of(scored(ONE, 0.5)).compare(scores_of(scored(STAGES, 0.5))) == {"why": "other classes"}
+    with pytest.raises(RunError, match="cannot compare"):
+        paired_difference(first, replace(first, task=renamed))
+
+
+def test_a_colour_of_figures_makes_no_other_classes() -> None:
+    painted = Task((replace(TWO.attributes[0], colour="#ff0000"), TWO.attributes[1]), "site")
+    assert "f1" in scores_of(scored(TWO, 0.5)).compare(scores_of(scored(painted, 0.4, 2)))
