@@ -10,19 +10,21 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from maskcls.core.task import AGE_THRESHOLDS, ATTRIBUTES, CLASSES, FloatArray, IntArray
-from maskcls.reporting.comparison import format_ci, run_facts
+from maskcls.core.task import Attribute, FloatArray, IntArray
+from maskcls.evaluation.metrics import distinct_scores
+from maskcls.reporting.comparison import format_ci, run_facts, scored_rows
+from maskcls.reporting.limits_of_use import limits_of_use, unmeasured_groups
 from maskcls.reporting.page_rendering import render_template
-from maskcls.reporting.reliability_tables import reliability_context
+from maskcls.reporting.reliability_tables import people_word, reliability_context
 from maskcls.reporting.score_table import score_predictions
-from maskcls.reporting.summary import leak_warning
+from maskcls.reporting.summary import OPEN_WORDS, leak_warning
 from maskcls.storage.run import Run
 from maskcls.storage.run_paths import Part
 from maskcls.storage.trained_model import TrainedModel, fold_index
 from maskcls.system.console import format_duration
 from maskcls.system.files import write_text
 
-PARTS: dict[Part, str] = {"eval": "evaluation set, people of no fold", "oof": "out of fold"}
+PARTS: dict[Part, str] = {"eval": "evaluation set, {people} of no fold", "oof": "out of fold"}
 Facts = Mapping[str, Any]
 
 
@@ -53,19 +55,31 @@ def front_matter(model: TrainedModel, facts: Facts, scores: Facts, license: str)
 
 def card_context(model: TrainedModel, facts: Facts, agreement: Facts, scores: Facts) -> dict[str, Any]:
     """Return the values of the template: only what the run and the export have measured or stored."""
-    run, config = model.run, model.config
+    run, config, task = model.run, model.config, model.task
     measured = run_facts([[run]]) if run else {}
     metrics = (run.metrics() if run else None) or {}
     split_people = metrics.get("people_on_both_sides", 0)
     return {
-        "name": model.name, "facts": facts, "agreement": agreement, "scores": scores, "classes": CLASSES,
-        "attributes": ATTRIBUTES, "thresholds": AGE_THRESHOLDS, "note": model.note, "config": config,
+        "name": model.name, "facts": facts, "agreement": agreement, "scores": scores, "note": model.note,
+        "config": config, "classes": task.classes, "attributes": [(one, describe_values(one)) for one in task],
+        "score_heads": {name: f"{name.removesuffix('_f1')} F1" for name in distinct_scores(task)[2:]},
+        "limits": limits_of_use(task), "unmeasured": unmeasured_groups(task), "one_person": task.group == "person",
         "counts": count_rows(run.table) if run else [], "hardware": measured.get("hardware", []),
         "seconds": format_duration(sum(measured.get("runs", {}).values())) if measured else "",
         "versions": measured.get("versions") or {}, "weights": describe_weights(model),
-        "leak": leak_warning(split_people) if split_people else "",
-        "notes": metrics.get("notes", []), **reliability_context({} if model.note else metrics),
+        "leak": leak_warning(split_people, task) if split_people else "",
+        "notes": metrics.get("notes", []), **reliability_context({} if model.note else metrics, task),
     }  # fmt: skip
+
+
+def describe_values(attribute: Attribute) -> str:
+    """Return the values of an attribute in words; those of a number by its borders."""
+    if not attribute.is_number:
+        return ", ".join(attribute.values)
+    borders, is_whole = attribute.borders, all(border == round(border) for border in attribute.borders)
+    last = [f"{border - 1:g}" if is_whole else f"below {border:g}" for border in borders[1:]]
+    middle = [f"{low:g} to {high}" for low, high in zip(borders, last, strict=False)]
+    return ", ".join([f"under {borders[0]:g}", *middle, f"{borders[-1]:g} or {OPEN_WORDS.get(attribute.unit, 'more')}"])
 
 
 def find_fold(model: TrainedModel) -> int | None:
@@ -79,21 +93,22 @@ def measured_scores(run: Run, fold: int | None) -> dict[str, Any]:
     for part, name in PARTS.items():
         labels, probs, persons = labelled(run, part, fold)
         if len(labels):
-            found = score_predictions(labels, probs, persons)
-            scores[name] = found | {"ci": format_ci(found["interval"], ".3f")}
+            found = score_predictions(labels, probs, persons, run.task)
+            text = name.format(people=people_word(run.task))
+            scores[text] = found | {"ci": format_ci(found["interval"], ".3f")}
     return scores
 
 
 def labelled(run: Run, part: Part, fold: int | None) -> tuple[IntArray, FloatArray, list[str]]:
-    """Return labels (N,), probabilities (N, 18) and persons of the labelled rows of a part, of a run or of one fold."""
-    table = run.val_table if part == "oof" else run.eval_table.query("label >= 0")
+    """Return labels (N,), probabilities (N, C) and persons of the labelled rows of a part, of a run or of one fold."""
+    table = scored_rows(run, part)
     if fold is not None:
         table = table[table["fold"] == fold] if part == "oof" else table
         predictions = run.fold_predictions(fold).val if part == "oof" else run.fold_predictions(fold).eval
     elif not table.empty:
         predictions = run.predictions(part)
     if table.empty:
-        return np.zeros(0, np.int64), np.zeros((0, len(CLASSES)), np.float32), []
+        return np.zeros(0, np.int64), np.zeros((0, run.task.num_classes), np.float32), []
     return table["label"].to_numpy(np.int64), predictions.select(table["id"].tolist()), table["person"].tolist()
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import html
+import re
 from pathlib import Path
 
+import pytest
 import yaml
+from made_tasks import STAGES, each_task
 
-from maskcls.reporting.model_card import write_card
+from maskcls.core.competition import MASK18
+from maskcls.core.task import Attribute, Task
+from maskcls.reporting.limits_of_use import limits_of_use
+from maskcls.reporting.model_card import describe_values, write_card
 from maskcls.storage.run import Run
-from maskcls.storage.trained_model import open_model
+from maskcls.storage.trained_model import TrainedModel, open_model
 
 FACTS = {"opset": 18, "precision": "fp32", "networks": 2, "folds": 2, "input": "photos", "input_size": [32, 24],
          "crop": {"name": "resize", "height": 32, "width": 24}, "tta": {"name": "none"}}  # fmt: skip
@@ -77,3 +83,33 @@ def test_the_card_of_a_part_has_no_groups_of_the_whole(finished: tuple[list[str]
         _, body = card(path, tmp_path / "card.md")
         assert "No groups of people were measured for this file" in body and "in its set" not in body
         assert "The exported probabilities are not calibrated." in body
+
+
+@each_task
+def test_the_card_names_the_attributes_of_its_task_and_no_others(
+    task: Task, finished: tuple[list[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainedModel, "task", property(lambda model: task))
+    (tmp_path / "some.pt").write_bytes((finished[1] / "fold0" / "best.pt").read_bytes())
+    _, body = card(tmp_path / "some.pt", tmp_path / "card.md")
+    body = html.unescape(body)
+    assert all(f"{name} (" in body for name in task.names) and f"to {task.num_classes} classes: " in body
+    assert ", ".join((*task.names, "probs = session.run(")) in body
+    if task is not MASK18:
+        own = (body.partition("## Data")[0] + body.partition("## Limits")[2]).replace("a photo of one person", "")
+        assert not re.search(r"\b(faces?|ages?|genders?|masks?|older|skin|persons?)\b", own, re.IGNORECASE)
+        assert "identify or watch people" not in body and "no such picture was measured" in body
+
+
+@pytest.mark.parametrize(
+    ("borders", "unit", "text"),
+    [((30, 60), "years", "under 30, 30 to 59, 60 or older"), ((10,), "days", "under 10, 10 or more"), ((0.5, 2), "", "under 0.5, 0.5 to below 2, 2 or more")],
+)
+def test_the_values_of_a_number_are_said_by_its_borders(borders: tuple[float, ...], unit: str, text: str) -> None:
+    assert describe_values(Attribute("a", tuple("abc"[: len(borders) + 1]), "n", borders, borders, unit)) == text
+
+
+def test_limits_of_people_are_those_of_the_attributes_that_a_task_has() -> None:
+    only_mask, other_ages = Task(MASK18.attributes[:1]), Task((Attribute("age", ("young", "old"), "age", (40,), (40,), "years"),))
+    assert len(limits_of_use(MASK18)) == 3 and len(limits_of_use(only_mask)) == 2
+    assert "Its ages are" in limits_of_use(other_ages)[1] and len(limits_of_use(STAGES)) == 1
