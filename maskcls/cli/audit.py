@@ -81,7 +81,7 @@ def main(options: AuditOptions) -> None:
     rows = audit.estimate_rows(kinds, threshold, kept)
     leaks = find_leaks(runs, options.evaluation)
     facts = [
-        describe_rows(table, leaks), *leaks, describe_list(kinds, options.precision, threshold),
+        describe_rows(table, leaks, task), *leaks, describe_list(kinds, options.precision, threshold),
         *describe_exceptions(kept, len(flags) - len(kept), len(earlier)),
         "Estimates are from errors planted in copies of the labels, with the predictions as they are.",
     ]  # fmt: skip
@@ -93,10 +93,13 @@ def main(options: AuditOptions) -> None:
     write_outputs({out: audit.format_issues(kept, earlier), out.with_suffix(".html"): page}, options.overwrite)
 
 
-def describe_rows(table: pd.DataFrame, leaks: Sequence[str]) -> str:
+def describe_rows(table: pd.DataFrame, leaks: Sequence[str], task: Task) -> str:
     """Return a line on what was searched."""
+    from maskcls.reporting.reliability_tables import people_word
+
     unseen = "" if leaks else ", predicted by networks that never saw them"
-    return f"{len(table):,} images of {table['person'].nunique():,} people{unseen}."
+    groups = f" of {table['person'].nunique():,} {people_word(task)}" if task.group else ""
+    return f"{len(table):,} images{groups}{unseen}."
 
 
 def describe_list(kinds: Mapping[str, KindEstimate], precision: float, threshold: float | None) -> str:
@@ -134,17 +137,22 @@ def note_missing(thumbnails: Mapping[int, str | None]) -> None:
 
 def print_audit(rows: list[list[str]], flags: list[Flag], facts: list[str], task: Task) -> None:
     """Print the estimates and the first flags."""
-    from maskcls.reporting.audit import ESTIMATE_HEAD, describe_change
+    from maskcls.reporting.audit import describe_change, estimate_head
 
-    console.print_table("", ESTIMATE_HEAD, rows)
+    console.print_table("", estimate_head(task), rows)
     shown = [[f"{flag.probability:.2f}", flag.kind, flag.patches[0]["person"], describe_change(flag, task)]
              for flag in flags]  # fmt: skip
     if shown:
-        console.print_table("", ["probability", "labels", "person", "change"], shown[:NUM_SHOWN], left=4)
+        console.print_table("", ["probability", "labels", group_word(task), "change"], shown[:NUM_SHOWN], left=4)
     if len(shown) > NUM_SHOWN:
         console.info(f"… and {len(shown) - NUM_SHOWN} more")
     for fact in facts:
         console.info(fact, "bold red" if fact.startswith("LEAK") else "")
+
+
+def group_word(task: Task) -> str:
+    """Return what a flag is about: a person, another group of images, or an image that is in no group."""
+    return "person" if task.group == "person" else "group" if task.group else "image"
 
 
 def write_outputs(texts: dict[Path, str], overwrite: bool) -> None:

@@ -4,6 +4,8 @@ maskcls preview source=photos/ overlay=true        each face without a mask, wit
 maskcls preview source=people.csv crop=face crop.detector=retinaface crop.margin=0.3
 maskcls preview source=photos/ augmentation=randaugment augmentation.magnitude=15 crop=resize
 maskcls preview source=photos/ match='*/normal.*' images=40 out=sheet.jpg
+
+overlay=true is of the competition's own: it draws what overlay=masks adds to training.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from maskcls.core.task import Attribute, Task
 from maskcls.evaluation.audit_estimate import LOWEST, KindEstimate
 from maskcls.evaluation.label_issues import Suspicions, group_attributes
 from maskcls.reporting.page_rendering import render_template, thumbnail_of
+from maskcls.reporting.reliability_tables import people_word
 from maskcls.system.console import track
 
 KEY = ("person", "photo", "field", "old", "new")  # cells by which a decision is found again; of a new number its class
@@ -130,7 +131,10 @@ def estimate_rows(kinds: Mapping[str, KindEstimate], threshold: float | None, fl
     return rows
 
 
-ESTIMATE_HEAD = ["labels", "people", "flags", "errors, estimated", "share of planted found", "precision, estimated"]
+def estimate_head(task: Task) -> list[str]:
+    """Return the head of the table of estimates."""
+    found = "share of planted found"
+    return ["labels", people_word(task), "flags", "errors, estimated", found, "precision, estimated"]
 
 
 def read_thumbnails(
@@ -162,7 +166,7 @@ def format_page(
         for flag in flags
     ]  # fmt: skip
     values = {
-        "title": title, "cards": cards, "estimates": [ESTIMATE_HEAD, *estimates], "facts": facts,
+        "title": title, "cards": cards, "estimates": [estimate_head(task), *estimates], "facts": facts,
         "columns": [*PATCH_COLUMNS, "probability"], "kinds": [k for k in task.names if any(f.kind == k for f in flags)],
         "earlier": list(earlier),
     }  # fmt: skip

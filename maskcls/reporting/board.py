@@ -17,6 +17,7 @@ from maskcls.core.task import Task
 from maskcls.reporting.board_scores import BoardScores, Scored, ScoreReader
 from maskcls.reporting.comparison import Record, format_difference, format_score_ci
 from maskcls.reporting.differing_parameters import Words, differing_parameters
+from maskcls.reporting.reliability_tables import people_word
 from maskcls.reporting.summary import leak_warning
 from maskcls.storage.index import IndexedRun, TaskKey, task_key
 
@@ -94,6 +95,11 @@ class Board:
     def title(self) -> str:
         """The attributes, such as colour × size."""
         return " × ".join(self.task.names) if self.task else "unknown task"
+
+    @property
+    def people(self) -> str:
+        """What intervals are over."""
+        return people_word(self.task) if self.task else "people"
 
 
 def build_boards(indexed: Iterable[IndexedRun], reader: ScoreReader, baseline: str | None = None) -> list[Board]:

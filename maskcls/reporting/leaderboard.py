@@ -56,7 +56,9 @@ def print_boards(boards: Sequence[Board], limit: int) -> None:
             console.info(f"… and {len(board.runs) - limit} more runs, on the page")
     if len(boards) > 1:
         console.info("Runs of different tasks have different classes, so they are not compared.")
-    console.info("Intervals are over people; differences are paired, on the labelled evaluation set, else out of fold.")
+    people = " or ".join(dict.fromkeys(board.people for board in boards))
+    on = "differences are paired, on the labelled evaluation set, else out of fold"
+    console.info(f"Intervals are over {people}; {on}.")
 
 
 def check_target(path: Path) -> None:
@@ -124,7 +126,7 @@ def page_data(path: Path, runs_dir: Path, boards: Sequence[Board], tables: Seque
 def page_task(board: Board) -> dict[str, Any]:
     """Return what the page shows of a task; the baseline is its position among the runs of the task."""
     return {
-        "name": board.title, "classes": board.task.classes if board.task else [],
+        "name": board.title, "people": board.people, "classes": board.task.classes if board.task else [],
         "parameters": list(dict.fromkeys(key for run in board.runs for key in run.words)),
         "baseline": next((i for i, run in enumerate(board.runs) if run is board.baseline), None),
     }  # fmt: skip

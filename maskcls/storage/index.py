@@ -67,18 +67,18 @@ def task_key(task: Task) -> TaskKey:
 
 
 class SharedTables:
-    """Image tables by the content of their files: runs on the same data with the same folds share one in memory."""
+    """Image tables by their files and tasks: runs on the same data with the same folds share one in memory."""
 
     def __init__(self) -> None:
-        self.tables: dict[bytes, pd.DataFrame] = {}
+        self.tables: dict[tuple[bytes, TaskKey], pd.DataFrame] = {}
 
     def attach(self, run: Run) -> None:
         """Give a run its table, read only once; RunError for a broken table."""
         with wrap_read_errors(run.table_path):
-            digest = hashlib.blake2b(read_bytes(run.table_path)).digest()
-        if digest in self.tables:
-            run.table = self.tables[digest]
-        self.tables[digest] = run.table
+            key = hashlib.blake2b(read_bytes(run.table_path)).digest(), task_key(run.task)
+        if key in self.tables:
+            run.table = self.tables[key]
+        self.tables[key] = run.table
 
 
 def find_run_dirs(runs_dir: Path, note: Note = lambda text: None) -> list[Path]:

@@ -86,7 +86,7 @@ function Board({ task, base, setBase, picked, toggle }) {
         ${columns.map(one => html`<option value=${one.key}>${one.label}</option>`)}</select></label>
       <button onClick=${() => choose(sort.key)} aria-label="reverse the order">${sort.down ? "▼ falling" : "▲ rising"}</button>
     </div>
-    <p class="soft" role="status" id="count">${runs.length} of ${task.runs.length} runs. Intervals (95 %) are over people; differences are paired, on the labelled evaluation set, else out of fold.</p>
+    <p class="soft" role="status" id="count">${runs.length} of ${task.runs.length} runs. Intervals (95 %) are over ${task.people}; differences are paired, on the labelled evaluation set, else out of fold.</p>
     <div class="scroll" tabindex="0" role="region" aria-label="runs"><table id="board">
       <thead><tr><th class="plain" scope="col">baseline</th><th class="plain" scope="col">compare</th>
         ${columns.map(one => html`<th scope="col" class=${one.kind} aria-sort=${one.key === sort.key ? (sort.down ? "descending" : "ascending") : "none"}>
