@@ -18,7 +18,7 @@ class LeakageOptions:
     """Options of `maskcls leakage`: only overrides of the runs."""
 
 
-SPLITS = {"folds of images": "stratified_label", "folds of people": "by_person"}
+SPLITS = ("stratified_label", "by_person")  # folds of images, and of people or other groups
 
 
 def compare_splits(overrides: list[str]) -> None:
@@ -29,50 +29,53 @@ def compare_splits(overrides: list[str]) -> None:
     from maskcls.engine.runner import run_experiment
     from maskcls.ladder.rungs import check_single_run
     from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci, paired_difference
+    from maskcls.reporting.reliability_tables import people_word
     from maskcls.storage.run import Run
 
-    scores = {}
-    for name, split in SPLITS.items():
+    scores: list[tuple[str, RunScores]] = []
+    for split in SPLITS:
         raw = compose(*overrides, f"split={split}")
         check_single_run(raw)
         cfg: Config = validate(raw)
+        name = f"folds of {people_word(scores[0][1].oof.task) if scores else 'images'}"
         with console.progress_prefix(name):
             run_experiment(cfg)
-        scores[name] = RunScores.of([[Run.open(Run.of(cfg).path)]], is_ensemble=False)
+        scores.append((name, RunScores.of([[Run.open(Run.of(cfg).path)]], is_ensemble=False)))
     lines = [
         [
             name,
             format_score_ci(run.oof.scores()),
             format_score_ci(run.ensemble.scores()) if run.ensemble else "no labels",
         ]
-        for name, run in scores.items()
+        for name, run in scores
     ]
-    images, people = scores.values()
+    images, people = (run for _, run in scores)
     oof = paired_difference(images.oof, people.oof)
     evaluation = paired_difference(images.ensemble, people.ensemble) if images.ensemble and people.ensemble else None
     lines.append(["gap", format_difference(oof | {"rows": ""}), format_difference(evaluation)])
-    console.print_table(
-        "", ["", "out-of-fold F1\n[95 % over people]", "F1 on new people\n(evaluation, folds' mean)"], lines
-    )
-    console.info(explain_gap(oof["f1"], oof["interval"]))
+    word = people_word(images.oof.task)
+    head = ["", f"out-of-fold F1\n[95 % over {word}]", f"F1 on new {word}\n(evaluation, folds' mean)"]
+    console.print_table("", head, lines)
+    console.info(explain_gap(oof["f1"], oof["interval"], word))
 
 
-def explain_gap(f1: float, interval: list[float] | None) -> str:
-    """Return an explanation of the gap between folds of images and folds of people."""
+def explain_gap(f1: float, interval: list[float] | None, people: str) -> str:
+    """Return an explanation of the gap between folds of images and folds of people, or of other groups."""
+    faces = "their faces" if people == "people" else "them"
     if interval is None:
         from maskcls.evaluation.intervals import MIN_PEOPLE
 
-        return f"The gap of {f1:+.3f} has no interval: it needs at least {MIN_PEOPLE} people."
+        return f"The gap of {f1:+.3f} has no interval: it needs at least {MIN_PEOPLE} {people}."
     if interval[0] > 0:
         return (
-            f"Folds of images score {f1:.3f} F1 higher than folds of people: other images of the validation people are "
-            "in training, so the model recognizes their faces. Expect the lower score on new people."
+            f"Folds of images score {f1:.3f} F1 higher than folds of {people}: other images of the validation "
+            f"{people} are in training, so the model recognizes {faces}. Expect the lower score on new {people}."
         )
     if interval[1] < 0:
-        return f"Folds of images score {-f1:.3f} F1 lower than folds of people: no leakage. Check the two runs."
+        return f"Folds of images score {-f1:.3f} F1 lower than folds of {people}: no leakage. Check the two runs."
     return (
         f"The gap of {f1:+.3f} is not significant: its interval contains 0. Longer training or a larger model may "
-        "still memorize faces. Folds of people are the safe choice."
+        f"still memorize {faces.removeprefix('their ')}. Folds of {people} are the safe choice."
     )
 
 

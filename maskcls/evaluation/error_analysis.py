@@ -40,7 +40,7 @@ def error_by_number(preds: pd.DataFrame, step: float) -> pd.DataFrame:
 def number_step(numbers: npt.ArrayLike, number: Attribute) -> float:
     """Return the width of a bar, 1, 2 or 5 times a power of ten: at most MAX_BARS cover the numbers and the borders.
 
-    It is at least 1 if the borders are whole, as years are counted.
+    It is at least 1 if the borders are whole.
     """
     values = np.append(np.asarray(numbers, float), number.borders)
     span, is_whole = np.nanmax(values) - np.nanmin(values), all(float(border).is_integer() for border in number.borders)

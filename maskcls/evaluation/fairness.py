@@ -126,8 +126,8 @@ def group_scores(
     labels: IntArray, probs: FloatArray, covered: npt.NDArray[np.bool_], person_ids: Sequence[str],
     columns: Mapping[str, Sequence[str]], task: Task = MASK18,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Return the scores of each combination of the attributes after the first, such as gender × age of mask × gender ×
-    age, and of each value of further columns (N,), "" for an unknown one.
+    """Return the scores of each combination of the attributes after the first, such as part × side of defect × part ×
+    side, and of each value of further columns (N,), "" for an unknown one.
 
     Within a combination, F1 is over the values of the first attribute; a prediction of another combination is wrong and
     of none of them. The values of a further column are compared among people of one combination: only they are

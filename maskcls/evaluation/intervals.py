@@ -39,7 +39,7 @@ def confidence_interval(
     independent (Efron & Tibshirani 1993, chapter 11): the score ± Student's t × the standard error of leaving out one
     person, the same one in all counts. It does not include the variance between training seeds.
 
-    Coverage at level 0.95 in 2,000 simulated samples with the competition's proportions of gender × age, at a macro
+    Coverage at level 0.95 in 2,000 simulated samples with the competition's proportions of people, at a macro
     F1 of 0.65 and 0.91: 0.89 and 0.88 with 20 people, 0.88 and 0.89 with 40, 0.90 and 0.88 with 60, 0.92 and 0.91 with
     100, 0.95 and 0.96 with 200, 0.95 with 500; of the interval of a difference always 0.93 to 0.97. Among few people
     a rare class has one person or none, and a class that is only predicted has F1 0, which resampling these people

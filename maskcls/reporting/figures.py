@@ -217,7 +217,7 @@ FIGURES: dict[str, Callable[[RunResults, Theme], Figure | None]] = {
 
 
 def number_figure(number: Attribute) -> str:
-    """Return the name of the figure of errors by a number, such as ages, as a file can have it."""
+    """Return the name of the figure of errors by a number: that of its attribute with an s, as a file can have it."""
     name = re.sub(r"\W", "_", f"{number.name}s")
     return f"{name}_number" if name in FIGURES else name
 

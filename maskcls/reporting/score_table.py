@@ -14,6 +14,7 @@ from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.evaluation.calibration import calibration_bins
 from maskcls.evaluation.intervals import MIN_PEOPLE, confidence_interval, person_counts
 from maskcls.evaluation.metrics import class_report, compute_scores, distinct_scores, log_loss
+from maskcls.reporting.reliability_tables import people_word
 from maskcls.reporting.summary import score_heads
 from maskcls.system import console
 
@@ -57,9 +58,10 @@ def print_scores(title: str, rows: Sequence[tuple[str, Scores]], task: Task = MA
     console.print_table(title, ["", "macro F1", *heads.values()], cells)
     people = rows[0][1].get("people")
     if people is None:
-        console.info("no interval: there is no column person, and images of one person are not independent")
+        group = task.group or "person"
+        console.info(f"no interval: there is no column {group}, and images of one {group} are not independent")
     elif people < MIN_PEOPLE:
-        console.info(f"no interval: {people} people, it needs at least {MIN_PEOPLE}")
+        console.info(f"no interval: {people} {people_word(task)}, it needs at least {MIN_PEOPLE}")
 
 
 def format_cell(value: float | Sequence[float] | None) -> float | str:

@@ -104,7 +104,7 @@ def with_unit(value: float, number: Attribute) -> str:
 
 
 def in_unit(number: Attribute) -> str:
-    """Return the name of a number and its unit, if it has one: age in years."""
+    """Return the name of a number and its unit, if it has one: weight in kg."""
     return f"{number.name} in {number.unit}" if number.unit else number.name
 
 

@@ -108,8 +108,8 @@ def part_scores(run: Run, k: int) -> list[float]:
     labels, persons = rows["label"].to_numpy(np.int64), rows["person"].to_numpy(str)
     people = sorted(set(persons), key=lambda person: hashlib.sha256(str(person).encode()).hexdigest())
     parts = np.array_split(np.array(people), max(min(PARTS, len(people) // MIN_PEOPLE), 1))
-    masks = [np.isin(persons, part) & (labels >= 0) for part in parts]
-    return [macro_f1(labels[mask], predictions.preds[mask]) for mask in masks]
+    inside = [np.isin(persons, part) & (labels >= 0) for part in parts]
+    return [macro_f1(labels[rows], predictions.preds[rows]) for rows in inside]
 
 
 def describe(error: Exception) -> str:

@@ -20,9 +20,9 @@ import pytest
 from conftest import environment
 
 from maskcls.cli.leakage import explain_gap
+from maskcls.core.competition import MASK18
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, NonFiniteError, RunError
-from maskcls.core.task import encode
 from maskcls.data.assemble import assemble_table
 from maskcls.engine.runner import run_experiment
 from maskcls.engine.sanity_check import cropped_size
@@ -268,10 +268,10 @@ def test_runs_scored_on_different_rows_are_not_compared(
 
 
 def test_a_gap_is_read_with_its_interval() -> None:
-    assert "score 0.100 F1 higher" in explain_gap(0.1, [0.05, 0.15])
-    assert "is not significant" in explain_gap(0.1, [-0.02, 0.22]) and "score 0.100 F1 lower" in explain_gap(
-        -0.1, [-0.2, -0.05]
-    )
+    assert "score 0.100 F1 higher" in explain_gap(0.1, [0.05, 0.15], "people")
+    assert "recognizes them. Expect the lower score on new groups" in explain_gap(0.1, [0.05, 0.15], "groups")
+    assert "is not significant" in explain_gap(0.1, [-0.02, 0.22], "people")
+    assert "score 0.100 F1 lower" in explain_gap(-0.1, [-0.2, -0.05], "people")
 
 
 @pytest.mark.slow
@@ -446,8 +446,8 @@ def world(n: int, random: np.random.Generator) -> tuple[np.ndarray, list[np.ndar
     hardness, guesses = random.random((n, 1)), []
     for share in (0.45, 0.40):
         wrong = (0.6 * hardness + 0.4 * random.random((n, 7)) < share).ravel()
-        guesses.append(encode(mask, gender, np.where(wrong, random.integers(0, 3, 7 * n), age)))
-    return encode(mask, gender, age), guesses, np.repeat(np.arange(n), 7)
+        guesses.append(MASK18.encode(mask, gender, np.where(wrong, random.integers(0, 3, 7 * n), age)))
+    return MASK18.encode(mask, gender, age), guesses, np.repeat(np.arange(n), 7)
 
 
 @pytest.mark.parametrize(
@@ -482,7 +482,7 @@ def test_fewer_than_twenty_people_have_no_interval() -> None:
         format_difference({"f1": 0.1, "interval": None, "rows": "oof"})
         == "+0.100 (n < 20 people: no interval) out of fold"
     )
-    assert "at least 20 people" in explain_gap(0.1, None)
+    assert "at least 20 people" in explain_gap(0.1, None, "people")
     records = {rung.name: {"scores": {"oof": scores, "answer": "oof"}} for rung in load_rungs("team")[:3]}
     _, ax = plot_ladder("team", records, LIGHT).axes
     assert any(line.get_xydata().tolist()[0] == [0, 0.5] for line in ax.get_lines())
