@@ -63,7 +63,7 @@ class BoardRun:
     def leak(self) -> str:
         """A warning about people in both training and validation, else an empty text."""
         count = self.indexed.metrics.get("people_on_both_sides")
-        return f"LEAK: {leak_warning(count)}" if count else ""
+        return f"LEAK: {leak_warning(count, self.indexed.task)}" if count else ""
 
     def curves(self) -> dict[str, list[float | None]]:
         """Return the numbers of each epoch, the mean over the folds that have it, of at most MAX_POINTS epochs."""

@@ -15,6 +15,7 @@ from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.evaluation.intervals import MIN_PEOPLE, PersonCounts, confidence_interval, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.evaluation.stacking import decide
+from maskcls.storage.index import is_same_task
 from maskcls.storage.run import Run
 from maskcls.storage.run_paths import Part
 
@@ -63,7 +64,7 @@ class ScoredPredictions:
 
     def has_same_labels(self, other: ScoredPredictions) -> bool:
         """Return True if the other predictions are of the same images with the same labels."""
-        is_same = self.ids == other.ids and self.task.values == other.task.values
+        is_same = self.ids == other.ids and is_same_task(self.task, other.task)
         is_same = is_same and bool((self.labels == other.labels).all())
         return is_same and not content_differs(self.contents, other.contents).any()
 
@@ -93,7 +94,7 @@ def build_scored(part: str, rows: pd.DataFrame, probs: list[FloatArray], seeds: 
     """Return scored predictions; raise RunError if a run is scored on other rows or classes than the first."""
     ids, contents = frozenset(rows["id"]), rows.set_index("id")["content"]
     for run in (one for seed in seeds for one in seed):
-        if run.task.values != seeds[0][0].task.values:
+        if not is_same_task(run.task, seeds[0][0].task):
             raise RunError(f"{run.path} and {seeds[0][0].path} cannot be compared: they predict other classes")
         table = scored_rows(run, "oof" if part == "oof" else "eval")
         other = table.set_index("id").reindex(contents.index)
@@ -170,7 +171,7 @@ class RunScores:
                 return {"why": "needs labelled evaluation images"}  # out of fold, an ensemble of folds equals its folds
             if scored.has_same_rows(reference):
                 return paired_difference(scored, reference)
-        if self.oof.task.values != other.oof.task.values:
+        if not is_same_task(self.oof.task, other.oof.task):
             return {"why": "other classes"}
         return {"why": "other people" if self.oof.has_same_labels(other.oof) else "other rows"}
 

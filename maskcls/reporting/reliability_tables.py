@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from maskcls.core.competition import MASK18
 from maskcls.core.task import Task
 from maskcls.evaluation.fairness import SIGNIFICANCE, attribute_column
 from maskcls.evaluation.intervals import MIN_PEOPLE
@@ -34,7 +33,7 @@ def view_names(task: Task) -> dict[str, str]:
     return views
 
 
-def reliability_context(metrics: Numbers, task: Task = MASK18) -> dict[str, Any]:
+def reliability_context(metrics: Numbers, task: Task) -> dict[str, Any]:
     """Return the template values of calibration, sets and groups, empty for metrics of older versions."""
     calibration, groups = metrics.get("calibration"), metrics.get("groups") or []
     num_tests, names = sum(len(part["gaps"]) for part in groups), view_names(task)

@@ -60,9 +60,9 @@ def leak_notes(metrics: Numbers, task: Task = MASK18) -> Iterator[str]:
             yield note
 
 
-def leak_warning(num_split_people: int, task: Task = MASK18) -> str:
+def leak_warning(num_split_people: int, task: Task | None) -> str:
     """Return the warning about a split with people, or other groups of images, in both training and validation."""
-    one, many = ("person", "people") if task.group == "person" else ("group", "groups")
+    one, many = ("person", "people") if task is None or task.group == "person" else ("group", "groups")
     people = f"1 {one} is" if num_split_people == 1 else f"{num_split_people} {many} are"
     return f"{people} in both training and validation, so out-of-fold scores overestimate scores on new {many}"
 

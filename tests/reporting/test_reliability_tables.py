@@ -10,6 +10,7 @@ import pytest
 from drawn_predictions import drawn_predictions
 from made_tasks import ONE, STAGES, TWO
 
+from maskcls.core.competition import MASK18
 from maskcls.core.task import Task
 from maskcls.engine.reliability import measure_reliability
 from maskcls.evaluation.calibration import compare_calibration
@@ -31,7 +32,7 @@ def metrics() -> dict[str, Any]:
 
 
 def page(metrics: dict[str, Any]) -> str:
-    return render_template("reliability.html.j2", reliability_context(metrics))
+    return render_template("reliability.html.j2", reliability_context(metrics, MASK18))
 
 
 def test_the_page_shows_what_was_measured(metrics: dict[str, Any]) -> None:
@@ -52,7 +53,7 @@ def test_the_page_shows_what_was_measured(metrics: dict[str, Any]) -> None:
 
 def test_a_leak_is_said_beside_temperatures_and_sets(metrics: dict[str, Any]) -> None:
     leaking = metrics | {"people_on_both_sides": 2, "notes": ["LEAK possible: <b>x", "LEAK: split=x", "decision=y"]}
-    text = render_template("reliability.html.j2", reliability_context(metrics) | {"leaks": list(leak_notes(leaking))})
+    text = render_template("reliability.html.j2", reliability_context(metrics, MASK18) | {"leaks": list(leak_notes(leaking, MASK18))})
     assert "too sure of new people" in text and "2 people are in both training" in text and "&lt;b&gt;x." in text
     assert "split=x" not in text and "decision=y" not in text
     assert "too sure of new people" not in page(metrics)
