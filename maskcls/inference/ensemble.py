@@ -13,6 +13,7 @@ from maskcls.core.registry import Component
 from maskcls.core.table import content_differs, count_split_people
 from maskcls.core.task import FloatArray, Task
 from maskcls.evaluation.metrics import compute_scores
+from maskcls.reporting.reliability_tables import people_word
 from maskcls.reporting.score_table import print_class_scores, print_model_scores
 from maskcls.reporting.summary import print_conclusions
 from maskcls.storage.predictions import Predictions, mean_and_sd
@@ -49,17 +50,19 @@ def blend_runs(blend: Component, runs: Sequence[Run]) -> tuple[Blend, float]:
     labels, ids = rows["label"].to_numpy(np.int64), rows["id"].tolist()
     members = np.stack([run.predictions("oof").select(ids) for run in runs])
     ensemble: Blend = blend.build(members, labels, rows["person"].tolist())
-    title = f"out of fold: {len(rows)} images of {rows['person'].nunique()} people"
+    title = f"out of fold: {len(rows)} images of {rows['person'].nunique()} {people_word(runs[0].task)}"
     names = [run.path.name for run in runs]
-    print_model_scores(title, labels, score_rows(names, blend, members, ensemble.oof), rows["person"].tolist())
+    lines = score_rows(names, blend, members, ensemble.oof)
+    print_model_scores(title, labels, lines, rows["person"].tolist(), runs[0].task)
     console.info(f"blend={blend.name}: {ensemble.validity_note}")
     print_conclusions(runs)
     if ensemble.weights is not None:
         console.info(describe_weights(names, ensemble.weights))
     if num_both := max(count_split_people(run.table) for run in runs):
-        message = f"LEAK: {num_both} people are in both training and validation. This is not a score on new people"
+        people = people_word(runs[0].task)
+        message = f"LEAK: {num_both} {people} are in both training and validation. This is not a score on new {people}"
         console.info(message, "bold red")
-    return ensemble, compute_scores(labels, ensemble.oof)["f1"]
+    return ensemble, compute_scores(labels, ensemble.oof, runs[0].task)["f1"]
 
 
 def member_weights(blend: Component, ensemble: Blend) -> Sequence[float] | None:
@@ -145,13 +148,13 @@ def print_labelled_scores(
     rows = table[has_label]
     lines = score_rows([model.name for model in models], blend, members[:, has_label], probs[has_label])
     labels, has_people = rows["label"].to_numpy(np.int64), bool((rows["person"] != rows["id"]).any())
-    title = f"{part}: {len(rows)} images with labels"
-    print_model_scores(title, labels, lines, rows["person"].tolist() if has_people else None)
-    print_class_scores(labels, probs[has_label])
+    title, task = f"{part}: {len(rows)} images with labels", models[0].task
+    print_model_scores(title, labels, lines, rows["person"].tolist() if has_people else None, task)
+    print_class_scores(labels, probs[has_label], task)
     for model in models:
         if num_seen := int(rows["content"].isin(train_contents(model)).sum()):
             what = f"LEAK: {num_seen} of these {len(rows)} images are training images of {model.name}"
-            console.info(f"{what}. This is not a score on new people", "bold red")
+            console.info(f"{what}. This is not a score on new {people_word(task)}", "bold red")
 
 
 def train_contents(model: TrainedModel) -> set[str]:

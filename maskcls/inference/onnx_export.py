@@ -26,8 +26,11 @@ def check_packages() -> None:
 
 
 def check_exportable(predictor: Predictor, source: Input) -> tuple[int, int]:
-    """Return the (height, width) of the network's input; ConfigError if the model has none or its crop has no graph."""
+    """Return the (height, width) of the network's input; ConfigError if a file cannot have the crop or names."""
     component = predictor.crop_component
+    if taken := {"crops", "photos"} & {*predictor.task.names}:
+        what = f"format=onnx: attribute {min(taken)} has the name of the file's input"
+        raise ConfigError(f"{what}. Use format=timm, or give the attribute another name")
     if source == "photos":
         check_crop(component)
     size = output_size(component)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -69,17 +70,29 @@ class FoldMean(nn.Module):
 def network_graph(network: FoldMean, image_size: tuple[int, int]) -> Any:
     """Return the network as an ONNX model, from uint8 `crops` (batch, H, W, 3); ConfigError for a layer without one."""
     crops = torch.zeros(2, *image_size, 3, dtype=torch.uint8)
+    own = {f"{name}.": name for name in network.outputs}  # with a dot, unlike values within the graph
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                network, (crops,), input_names=["crops"], output_names=network.outputs, opset_version=OPSET,
+                network, (crops,), input_names=["crops"], output_names=list(own), opset_version=OPSET,
                 dynamic_shapes={"crops": {0: torch.export.Dim("batch")}}, dynamo=True, verbose=False,
             )  # fmt: skip
-        return program.model_proto  # type: ignore[union-attr]
+        model = program.model_proto  # type: ignore[union-attr]
+        rename_values(model.graph, own | {name: f"{name}.inner" for name in network.outputs})
+        return model
     except Exception as error:  # the exporter raises arbitrary errors
         raise ConfigError(f"ONNX cannot express this model: {export_reason(error)}. Use format=timm") from error
+
+
+def rename_values(graph: Any, names: Mapping[str, str]) -> None:
+    """Rename values of a graph without subgraphs."""
+    for node in graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(name, name) for name in values]
+    for value in (*graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
 
 
 def export_reason(error: BaseException) -> str:

@@ -47,7 +47,7 @@ def class_table(predictions: Predictions, task: Task) -> pd.DataFrame:
     id_column, number_column = ("photo", "ans") if is_competition(task) else ("id", "class")
     table = pd.DataFrame({id_column: predictions.ids.astype(object), number_column: preds})
     if len(task.names) > 1 and not is_competition(task):
-        table["class_name"] = np.array(task.classes)[preds]
+        table["name"] = np.array(task.classes)[preds]
     for attribute, indices in zip(task, task.decode(preds), strict=True):
         table[attribute.name] = np.array(attribute.values)[indices]
     return table

@@ -26,13 +26,14 @@ import cv2
 import numpy as np
 import pytest
 from conftest import environment
+from made_tasks import FOUR, ONE, STAGES, TWO
 
 from maskcls import load
 from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError, RunError
 from maskcls.inference import demo_server
 from maskcls.inference.demo import open_answer
-from maskcls.inference.demo_server import DemoServer
+from maskcls.inference.demo_server import DemoServer, describe_subject
 from maskcls.inference.photo_answer import PhotoAnswer
 
 MAX_BYTES = 200_000
@@ -325,3 +326,12 @@ def test_chromium_drops_a_photo_a_broken_file_and_takes_one_while_another_user_d
         first.wait_for_selector(".mk")
         assert first.text_content("#error") == ""
     assert faults == []
+
+
+def test_the_page_names_the_attributes_of_its_model() -> None:
+    with served() as url, urllib.request.urlopen(url) as page:
+        assert "<p>Mask, gender and age of one person in a photo.</p>" in page.read().decode()
+    assert describe_subject(TWO) == "Colour and glasses of one person in a photo."
+    assert describe_subject(STAGES) == "Crop and stage of a photo."
+    assert describe_subject(ONE) == "빛깔 of one person in a photo."
+    assert describe_subject(FOUR) == "Part 0, part 1, part 2 and part 3 of a photo."

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from made_tasks import STAGES, TASKS, TWO, each_task
 
 from maskcls.components import blend
 from maskcls.components.blend import Blend
 from maskcls.core.competition import MASK18
+from maskcls.core.errors import RunError
 from maskcls.core.registry import Component
-from maskcls.inference.ensemble import member_weights, mix_numbers
+from maskcls.core.task import Task
+from maskcls.inference.ensemble import check_same_task, member_weights, mix_numbers
 from maskcls.storage.predictions import Predictions
 
 
@@ -39,3 +44,30 @@ def test_the_weights_of_members_are_the_users_or_fitted(name: str, params: Any, 
     component = Component("blend", name, params, blend.registry.builders[name])
     oof = np.zeros((0, MASK18.num_classes), np.float32)
     assert member_weights(component, Blend(oof, lambda tables: tables[0], "a test", fitted)) == expected
+
+
+def model(task: Task, name: str = "a-1") -> Any:
+    """Return what stands for a trained model of a task."""
+    return SimpleNamespace(task=task, name=name)
+
+
+@each_task
+def test_models_of_different_tasks_are_refused_with_one_sentence_that_names_both(task: Task) -> None:
+    check_same_task([model(task), model(Task(task.attributes, None))])  # other groups are the data's affair
+    for other in TASKS.values():
+        if other is not task:
+            with pytest.raises(RunError) as caught:
+                check_same_task([model(task), model(task), model(other, "b-2")])
+            message = str(caught.value)
+            assert "\n" not in message and message.startswith("a-1 predicts ") and " and b-2 predicts " in message
+            assert len(message) < 400 and message.endswith("only models of one task can be blended")
+
+
+def test_borders_for_scoring_make_another_task_and_those_for_training_do_not() -> None:
+    crop, stage = STAGES.attributes
+    check_same_task([model(STAGES), model(Task((crop, replace(stage, train_borders=(8,)))))])
+    with pytest.raises(RunError, match=r"stage \(early, late by borders 10\) and .*stage \(early, late by borders 11\)"):
+        check_same_task([model(STAGES), model(Task((crop, replace(stage, borders=(11,)))))])
+    turned = Task(tuple(replace(one, values=one.values[::-1]) for one in TWO))
+    with pytest.raises(RunError, match=r"colour \(red, blue\) .* colour \(blue, red\)"):
+        check_same_task([model(TWO), model(turned)])

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_tasks import each_task
+from rich.cells import cell_len
 from torch import nn
 
 from maskcls import load
 from maskcls.components.head import single
 from maskcls.core.competition import MASK18
+from maskcls.core.task import Task
 from maskcls.inference.grad_cam import class_map
-from maskcls.inference.photo_answer import PhotoAnswer
+from maskcls.inference.photo_answer import MAX_BARS, PhotoAnswer
 
 GRAY = np.full((40, 30, 3), 128, np.uint8)
 
@@ -93,3 +96,23 @@ def test_features_that_are_no_map_have_no_picture() -> None:
     flat.forward_features = lambda images: images.flatten(2).mT  # type: ignore[method-assign]
     assert class_map(flat, single(), GRAY, 0, torch.device("cpu")) is None
     assert class_map(Corner(), single(), GRAY[:8, :8], 0, torch.device("cpu")) is None  # one cell
+
+
+@each_task
+def test_an_answer_shows_the_attributes_of_any_task(task: Task) -> None:
+    """A bar for each value of each attribute, the classes unless they are those values, and at most MAX_BARS of each."""
+    probs = np.random.default_rng(0).dirichlet(np.ones(task.num_classes)).astype(np.float32)
+    answer = PhotoAnswer(GRAY, GRAY, probs, task)
+    assert answer.name == task.classes[int(probs.argmax())] and repr(answer).startswith(answer.name)
+    bars, html = [min(size, MAX_BARS) for size in task.shape], answer.to_html()
+    assert repr(answer).count("\n") == sum(bars) == html.count('class="mk-row"')
+    many = len(task.names) > 1
+    assert html.count("mk-row mk-wide") == many * min(task.num_classes, MAX_BARS)
+    assert ("classes</h4>" in html) == many and all(f"<h4>{name}</h4>" in html for name in task.names)
+    assert (f">{MAX_BARS} of {task.num_classes} classes<" in html) == (many and task.num_classes > MAX_BARS)
+    for name, values, marginal in zip(task.names, task.shape, task.marginals(probs[None]), strict=True):
+        assert list(answer.attributes[name].values()) == pytest.approx(marginal[0].tolist())
+        shown = answer.bars[name]
+        assert shown[0][1] == (max(marginal[0]) if values > MAX_BARS else marginal[0][0])
+    widths = {cell_len(line[: line.index("%") + 1]) for line in repr(answer).splitlines()[1:]}
+    assert len(widths) == 1, "columns are aligned, also those of wide letters"
