@@ -31,7 +31,7 @@ MAX_VALUES = 100_000  # in one YAML or JSON file
 MAX_DEPTH = 32  # nesting levels
 MAX_ALIASES = 100  # in YAML; current runs do not write aliases
 MAX_HEADER = 4096  # bytes in the first line of a CSV
-MAX_COLUMNS = 64  # in a CSV
+MAX_COLUMNS = 64  # in a CSV, unless more are read
 YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast, if available
 
 
@@ -195,17 +195,18 @@ def read_csv(
     import pandas as pd
 
     content = read_bytes(path)
-    header = content[:MAX_HEADER].partition(b"\n")[0]
-    if len(header) == MAX_HEADER or b'"' in header:
-        raise FormatError(f"expected column names without quotes in the first line, in less than {MAX_HEADER} bytes")
+    max_header = max(MAX_HEADER, 2 * sum(len(name.encode()) + 1 for name in types))
+    header = content[:max_header].partition(b"\n")[0]
+    if len(header) == max_header or b'"' in header:
+        raise FormatError(f"expected column names without quotes in the first line, in less than {max_header} bytes")
     names = header.decode("utf-8").rstrip("\r").split(",")
     prefixed = [name for name in names if prefix and name.startswith(prefix)]
     optional = {**optional, **dict.fromkeys(prefixed, str)}
     for name in (*types, *(name for name in optional if name in names)):
         if names.count(name) != 1:
             raise FormatError(f"expected one column {name}, got {names.count(name)}")
-    if len(names) > MAX_COLUMNS:
-        raise FormatError(f"expected at most {MAX_COLUMNS} columns, got {len(names)}")
+    if len(names) > (max_columns := max(MAX_COLUMNS, 2 * len(types))):
+        raise FormatError(f"expected at most {max_columns} columns, got {len(names)}")
     column_types = {**types, **{name: kind for name, kind in optional.items() if name in names}}
     all_types = {name: column_types.get(name, str) for name in names}  # with usecols, pandas accepts too long rows
     with warnings.catch_warnings():

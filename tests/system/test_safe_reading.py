@@ -43,6 +43,16 @@ def test_a_header_of_other_columns_is_refused(header: str, tmp_path: Path) -> No
         read_csv(tmp_path / "t.csv", {"id": str})
 
 
+@pytest.mark.parametrize("num", [18, 200, 5000])
+def test_as_many_columns_are_read_as_are_asked_for_and_not_twice_as_many(num: int, tmp_path: Path) -> None:
+    types: dict[str, Any] = {"id": str, **{f"p{i}": np.float32 for i in range(num)}}
+    for more, fits in ((9, True), (5000 + num, False)):
+        names = [*types, *(f"x{i}" for i in range(more))]
+        (tmp_path / "t.csv").write_text(",".join(names) + "\n" + ",".join("1" * len(names)) + "\n")
+        with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="expected"):
+            assert len(read_csv(tmp_path / "t.csv", types)) == 1
+
+
 @pytest.mark.parametrize("rows", ["a,1,2\n", "a,1,2\nb,1,2\n", "a,1\nb,1,2\n", "a,1\nb\n"])
 def test_rows_that_are_longer_or_shorter_than_the_header_are_refused(rows: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(f"id,x\n{rows}")
