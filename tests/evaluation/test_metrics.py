@@ -98,7 +98,7 @@ def test_scores_without_any_label_are_zero_and_no_nan() -> None:
 
 def test_the_f1_of_the_only_attribute_is_that_of_the_class() -> None:
     scores = compute_scores(*some(50, 7, ONE), ONE)
-    assert scores["빛깔_f1"] == scores["f1"]
+    assert scores["tint_f1"] == scores["f1"]
 
 
 @each_task

@@ -333,5 +333,5 @@ def test_the_page_names_the_attributes_of_its_model() -> None:
         assert "<p>Mask, gender and age of one person in a photo.</p>" in page.read().decode()
     assert describe_subject(TWO) == "Colour and glasses of one person in a photo."
     assert describe_subject(STAGES) == "Crop and stage of a photo."
-    assert describe_subject(ONE) == "빛깔 of one person in a photo."
-    assert describe_subject(FOUR) == "Part 0, part 1, part 2 and part 3 of a photo."
+    assert describe_subject(ONE) == "Tint of one person in a photo."
+    assert describe_subject(FOUR) == "Part0, part1, part2 and part3 of a photo."
