@@ -11,8 +11,6 @@ from sklearn.metrics import f1_score
 from maskcls.core.competition import MASK18
 from maskcls.core.task import FloatArray, IntArray, Task
 
-SCORES = MASK18.score_names  # until every caller takes them from its task
-
 
 def macro_f1(labels: IntArray, preds: IntArray) -> float:
     """Return the mean F1 over the classes that occur in `labels` or `preds`, 0 without any row."""

@@ -41,7 +41,7 @@ def finished_runs(models: Sequence[TrainedModel], option: str) -> list[Run]:
 def warn_of_leaks(runs: Sequence[Run], option: str) -> None:
     """Print for each run whose scores out of fold are, or may be, too high that what is made from them is too sure."""
     for run in runs:
-        for note in leak_notes(run.metrics() or {}):
+        for note in leak_notes(run.metrics() or {}, run.task):
             what = f"{option} of {run.id} comes from these scores, too sure of new {people_word(run.task)}"
             console.info(f"{note}; {what}", "bold red")
 

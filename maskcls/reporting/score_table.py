@@ -101,7 +101,7 @@ def describe_average(num_labels: Sequence[int], num_preds: Sequence[int], task: 
 
 def print_model_scores(
     title: str, labels: IntArray, models: Sequence[tuple[str, FloatArray]], persons: Sequence[str] | None,
-    task: Task = MASK18,
+    task: Task,
 ) -> None:  # fmt: skip
     """Print the scores of several models' probabilities on the same images."""
     print_scores(title, [(name, score_predictions(labels, probs, persons, task)) for name, probs in models], task)

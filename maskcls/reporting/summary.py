@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from maskcls.core.competition import MASK18
 from maskcls.core.task import Attribute, Task
 from maskcls.evaluation.metrics import distinct_scores
 from maskcls.reporting.reliability_tables import reliability_notes
@@ -51,7 +50,7 @@ def print_conclusions(runs: Iterable[Run]) -> None:
                 console.info(f"{run.id}: {note}", "bold yellow")
 
 
-def leak_notes(metrics: Numbers, task: Task = MASK18) -> Iterator[str]:
+def leak_notes(metrics: Numbers, task: Task) -> Iterator[str]:
     """Yield the warnings of a run whose scores are, or may be, too high, each beginning with LEAK."""
     if num_split_people := metrics.get("people_on_both_sides"):
         yield f"LEAK: {leak_warning(num_split_people, task)}"
