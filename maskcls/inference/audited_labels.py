@@ -10,6 +10,7 @@ import pandas as pd
 from maskcls.core.errors import ConfigError, DataError, RunError
 from maskcls.core.label_patches import applied_patches
 from maskcls.core.table import PATCH_COLUMNS, content_differs
+from maskcls.reporting.reliability_tables import people_word
 from maskcls.storage.index import is_same_task
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.run import Run
@@ -120,7 +121,7 @@ def fold_leaks(run: Run) -> list[str]:
     trained = run.table[run.table["part"] != "eval"]
     num_folds = trained.groupby("person")["fold"].nunique()
     shared = set(num_folds.index[num_folds > 1]) & set(run.val_table["person"])
-    what = f"LEAK: {run.path.name} has {len(shared)} people in both training and validation"
+    what = f"LEAK: {run.path.name} has {len(shared)} {people_word(run.task)} in both training and validation"
     notes = (run.metrics() or {}).get("notes")
     noted = [str(note) for note in (notes if isinstance(notes, list) else ()) if str(note).startswith("LEAK")]
     others = [f"{run.path.name}: {note}" for note in noted if not note.startswith("LEAK: split")]
@@ -133,6 +134,6 @@ def eval_leaks(run: Run) -> list[str]:
     is_pseudo = trained["id"].str.startswith("pseudo/")
     people = set(trained.loc[~is_pseudo, "person"]) & set(labelled["person"])
     pseudo = set(trained.loc[is_pseudo, "id"].str.removeprefix("pseudo/")) & set(labelled["id"])
-    who = f"LEAK: {run.path.name} was trained on images of {len(people)} people of the evaluation rows"
+    who = f"LEAK: {run.path.name} was trained on images of {len(people)} {people_word(run.task)} of the evaluation rows"
     what = f"LEAK: {run.path.name} was trained on {len(pseudo)} of the evaluation images, with pseudo-labels"
     return [who] * bool(people) + [what] * bool(pseudo)
