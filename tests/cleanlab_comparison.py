@@ -95,7 +95,7 @@ def compare(evidence: Evidence, probs: np.ndarray, planted: pd.DataFrame) -> dic
 def true_errors(run: Run, table: pd.DataFrame) -> pd.DataFrame:
     """Return the errors that data.errors has planted in the labels of a run."""
     params = {key: value for key, value in run.config["data"].items() if key not in ("name", "errors")}
-    truth = synthetic(lambda note: None, **params).set_index("id").loc[table["id"]].reset_index()
+    truth = synthetic(lambda note: None, **params, task=MASK18).set_index("id").loc[table["id"]].reset_index()
     wrong = [(kind, row.person, row.id if kind == "mask" else "") for kind in KINDS
              for row in table[(truth[kind] != table[kind]).to_numpy()].itertuples()]  # fmt: skip
     return pd.DataFrame(wrong, columns=["kind", "person", "id"]).drop_duplicates()
@@ -107,7 +107,7 @@ def run_comparison(options: Options) -> list[dict[str, Any]]:
     for number, name in enumerate(options.runs):
         run = Run.open(name)
         table, predictions = read_audited([run], False)
-        probs, ages = predictions.probs, predictions.ages
+        probs, ages = predictions.probs, predictions.numbers
         if options.without:
             known = pd.read_csv(options.without, dtype=str)["person"]
             is_clean = (~table["person"].str.partition("_")[0].isin(known)).to_numpy()

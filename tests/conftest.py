@@ -74,9 +74,10 @@ def set_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder (data.root) in which the tiny set lies; the command finds it there and draws nothing."""
     from maskcls.components.data import synthetic
+    from maskcls.core.competition import MASK18
 
     root = tmp_path_factory.mktemp("data")
-    synthetic(lambda note: None, root=str(root), seed=0, **SIZE)
+    synthetic(lambda note: None, root=str(root), seed=0, **SIZE, task=MASK18)
     return root
 
 

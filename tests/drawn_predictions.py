@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from maskcls.core.competition import MASK18
+
 TRIPLE = ((0,), (1,), (2,))
 
 
@@ -28,4 +30,4 @@ def drawn_predictions(people: int, images: int = 3, folds: int = 2, eval_people:
     rows = table[~is_eval]
     evaluation = np.stack([probs[is_eval]] * folds)
     return {"table": table, "rows": rows, "plain": probs[~is_eval], "probs": probs[~is_eval], "evaluation": evaluation,
-            "bias": None, "axes": TRIPLE}  # fmt: skip
+            "bias": None, "axes": TRIPLE, "task": MASK18}  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from maskcls.core import label_patches
-from maskcls.core.task import bin_age, encode
+from maskcls.core.competition import MASK18
 
 PATCH_RULES = pd.read_csv(label_patches.PATCHES, dtype=str, keep_default_na=False)
 SHOTS = [*[(f"mask{i}", 0) for i in range(1, 6)], ("incorrect_mask", 1), ("normal", 2)]
@@ -15,7 +15,7 @@ def table(people: dict[str, tuple[int, int]]) -> pd.DataFrame:
     """Return the table of some people, {folder: (gender, age)}, seven photos each."""
     made = [
         {"id": f"train/images/{person}/{shot}.jpg", "path": "", "person": person, "mask": mask, "gender": gender, "age": float(age),
-         "label": int(encode(mask, gender, bin_age(age))), "part": "train"}
+         "label": int(MASK18.encode(mask, gender, MASK18["age"].bin(age))), "part": "train"}
         for person, (gender, age) in people.items() for shot, mask in SHOTS
     ]  # fmt: skip
     return pd.DataFrame(made)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import configparser
+import inspect
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,7 @@ def test_every_word_of_the_registry_has_a_file_and_every_file_composes(
     (tmp_path / "eval.csv").write_text("id\n")
     given = {
         "timm": [{"model": "model.arch=resnet18"}.get(group, "optimizer.opt=lion")],
+        "attributes": ["task.attributes=[{name: colour, values: [red, blue]}]"],
         "table": [f"{group}.file={tmp_path}/t.csv"],
         "competition": [f"data.root={people}"],
         "folder": [f"extra.root={tmp_path}"],
@@ -150,7 +153,8 @@ def test_every_key_and_parameter_has_a_line_in_words_and_every_line_a_parameter(
     for registry in GROUPS.values():
         for build in registry.builders.values():
             lines, where = option_descriptions(build), f"Args: of {build.__module__}.{build.__name__}"
-            assert list(lines) == list(option_fields(build)), where
+            each = [p.name for p in inspect.signature(build).parameters.values() if p.kind is p.VAR_KEYWORD]
+            assert list(lines) == [*option_fields(build), *each], where  # `**weights`: one line for all attributes
             assert [name for name, line in lines.items() if not is_sentence(line)] == [], where
 
 
@@ -182,7 +186,9 @@ def test_every_command_of_readme_composes(
 ) -> None:
     monkeypatch.setenv("MASKCLS_DATA", str(people))
     monkeypatch.chdir(tmp_path)
-    Path("photos.csv").write_text("path,label\n")
+    for name in ("photos.csv", "data/digits/digits.csv"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("path,label\n")
     given = [word for word in shlex.split(words) if not word.startswith(("-", "hydra", "data.root"))]
     for name in ("runs/effnet_lite0-1a2b3c4d", "outside"):
         (tmp_path / name).mkdir(parents=True)
@@ -190,3 +196,36 @@ def test_every_command_of_readme_composes(
         (tmp_path / "runs/effnet_lite0-1a2b3c4d" / name).write_text("id\n")
     swept = [word if {*"[{"} & {*word} else word.split(",")[0] for word in given if "glob(" not in word]
     assert validate(compose("name=t", *swept))
+
+
+WORDS_OF_ONE_TASK = re.compile(r"(?<![a-z])(masks?|genders?|ages?)(?![a-z])", re.IGNORECASE)
+PACKAGE = TOP / "maskcls"
+COMPETITIONS_OWN = {  # the data of the competition, and what is drawn like it
+    "core/competition.py", "components/sources/competition_layout.py", "components/data.py", "components/extra.py", "components/overlay.py",
+    "components/split.py", "reporting/limits_of_use.py", "benchmark/scaling.py", "synthetic/appearance.py", "synthetic/dataset.py",
+}  # fmt: skip
+NAMES_THAT_STAY = {"ages", "eval_ages", "predict_ages", "drawn masks"}  # arrays on disk, a method, a kind of cache
+
+
+def test_only_the_competitions_own_modules_know_the_words_of_its_task() -> None:
+    modules = [path for path in PACKAGE.rglob("*.py") if str(path.relative_to(PACKAGE)) not in COMPETITIONS_OWN]
+    assert {str(path): words for path in modules if (words := list(task_words(path)))} == {}
+
+
+def test_each_of_the_competitions_own_modules_needs_its_words() -> None:
+    assert [name for name in COMPETITIONS_OWN if not any(task_words(PACKAGE / name))] == []
+
+
+def task_words(path: Path) -> Iterator[str]:
+    """Yield the strings and names of a module that speak of masks, genders or ages; a name `mask` may be an array of True and False."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    docstrings = {body[0].value for body in bodies if body and isinstance(body[0], ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            text = node.value.replace("overlay=masks", "")
+            yield from [text] if WORDS_OF_ONE_TASK.search(text) and text not in NAMES_THAT_STAY else []
+        names = [getattr(node, key, None) for key in ("id", "arg", "attr", "name")]
+        for name in [name for name in names if isinstance(name, str) and name not in NAMES_THAT_STAY]:
+            found = WORDS_OF_ONE_TASK.search(name.replace("_", " "))
+            yield from [name] if found and not found[1].lower().startswith("mask") else []

@@ -18,7 +18,6 @@ from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, RunError
-from maskcls.core.task import CLASSES
 from maskcls.data.assemble import assemble_table
 from maskcls.data.loader import EpochBatchSampler
 from maskcls.data.pixel_cache import load_pixels
@@ -87,8 +86,9 @@ class Job:
         return self.fold.labels[self.fold.train_indices].tolist()
 
     def build_model(self) -> nn.Module:
-        """Return a new network with 18 outputs, in torch's default memory layout."""
-        return self.cfg.model.build(len(CLASSES), *self.fold.image_size, 0).to(self.hardware.device)
+        """Return a new network with an output for each class, in torch's default memory layout."""
+        num_classes = self.cfg.task.build().num_classes
+        return self.cfg.model.build(num_classes, *self.fold.image_size, 0).to(self.hardware.device)
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

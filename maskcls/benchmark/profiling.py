@@ -115,7 +115,7 @@ def profile_evaluation(job: Job) -> dict[str, float]:
             state.eval_model, head, job.fold.unchanged, val_indices, job.hardware, cfg.precision, tta_views
         )
         watch.mark("predict")
-        compute_scores(job.fold.labels[val_indices], probs)
+        compute_scores(job.fold.labels[val_indices], probs, head.task)
         watch.mark("metrics")
         profiles.append(watch.seconds)
     seconds = {name: statistics.median(row[name] for row in profiles[1:]) for name in profiles[0]}

@@ -10,9 +10,11 @@ from typing import Any
 
 from maskcls.benchmark.harness import Job, build_training, synchronize
 from maskcls.benchmark.memory import peak_memory, resident_memory, worker_memory
-from maskcls.components.data import MASK_BY_STEM, synthetic, synthetic_dir
+from maskcls.components.data import synthetic, synthetic_dir
+from maskcls.components.sources.competition_layout import MASK_BY_STEM
 from maskcls.core.config import Config
 from maskcls.core.table import table_digest
+from maskcls.core.task_options import DEFAULT_TASK
 from maskcls.data.assemble import assemble_table
 from maskcls.data.pixel_cache import load_pixels
 from maskcls.engine.experiment import Fold
@@ -29,7 +31,7 @@ def enlarge_dataset(folder: Path, min_images: int, num_people: int, root: str) -
     `num_people` people are drawn once into `root` and then repeated under new ids. Each copied file has different
     bytes after its image data.
     """
-    synthetic(lambda note: None, root=root, people=num_people, eval_people=0, height=512, width=384)
+    synthetic(lambda note: None, DEFAULT_TASK, root=root, people=num_people, eval_people=0, height=512, width=384)
     source = synthetic_dir(root, num_people, 0, 512, 384, 0) / "train"
     with (source / "train.csv").open(newline="", encoding="utf-8") as file:
         people = list(csv.DictReader(file))
@@ -59,7 +61,7 @@ def measure_costs(cfg: Config) -> dict[str, float]:
     costs: dict[str, float] = {}
     hardware = cfg.hardware.build()
     table = measure(costs, "table_s", lambda: assemble_table(cfg, lambda note: None))
-    measure(costs, "digest_s", lambda: table_digest(table))
+    measure(costs, "digest_s", lambda: table_digest(table, cfg.task.build()))
     pixels = measure(costs, "cache_cold_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
     measure(costs, "cache_warm_s", lambda: load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
     fold = Fold.of(table, pixels, 0, hardware, cfg.head.build())

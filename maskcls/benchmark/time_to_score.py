@@ -62,13 +62,13 @@ class Race:
     timm_epochs: int
 
     def f1(self, probs: FloatArray) -> float:
-        """Return the macro F1 of probabilities (N, 18) of the evaluation rows."""
+        """Return the macro F1 of probabilities (N, C) of the evaluation rows."""
         return macro_f1(self.evaluation["label"].to_numpy(), probs.argmax(1))
 
     def interval(self, probs: FloatArray) -> list[float] | None:
         """Return the interval of the macro F1 over people."""
         labels, people = self.evaluation["label"].to_numpy(), self.evaluation["person"].tolist()
-        return confidence_interval([person_counts(labels, probs.argmax(1), people)])
+        return confidence_interval([person_counts(labels, probs.argmax(1), people, self.cfg.task.build())])
 
     def result(self, points: Sequence[tuple[float, FloatArray]]) -> dict[str, Any]:
         """Return the curve of predictions over seconds, and the last score with its interval."""
@@ -123,7 +123,7 @@ def race_maskcls(race: Race) -> dict[str, Any]:
 
 
 def predict_images(weights: Path, rows: pd.DataFrame) -> FloatArray:
-    """Return the probabilities (N, 18) of images by a checkpoint."""
+    """Return the probabilities (N, C) of images by a checkpoint."""
     return Predictor(open_model(weights), auto(workers=0))(rows["path"].tolist())
 
 
@@ -138,7 +138,7 @@ def race_timm(race: Race, name: str) -> dict[str, Any]:
     params = cfg.model.params
     job = TimmJob(
         params["arch"], params["pretrained"], cropped_size(cfg), str(train), str(folder / "weights"), race.timm_epochs,
-        cfg.seed, str(cfg.hardware.build().device), SETTINGS[name],
+        cfg.seed, str(cfg.hardware.build().device), cfg.task.build().num_classes, SETTINGS[name],
     )  # fmt: skip
     write_json(folder / "job.json", job.to_dict())
     command = [sys.executable, "-m", "maskcls.benchmark.timm_training", str(folder / "job.json")]

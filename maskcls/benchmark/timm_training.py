@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from maskcls.components.model import create_network
-from maskcls.core.task import CLASSES, FloatArray
+from maskcls.core.task import FloatArray
 from maskcls.storage.pretrained import load_pretrained, resolve_weights
 
 
@@ -56,6 +56,7 @@ class TimmJob:
     epochs: int
     seed: int
     device: str
+    num_classes: int
     setting: TimmSetting
 
     @classmethod
@@ -70,14 +71,14 @@ class TimmJob:
 
     def build_model(self) -> nn.Module:
         """Return the network with pretrained weights and a classifier as timm initializes it."""
-        model = create_network(self.arch, self.pretrained is True, len(CLASSES))
+        model = create_network(self.arch, self.pretrained is True, self.num_classes)
         if isinstance(self.pretrained, str):
             load_pretrained(model, resolve_weights(self.pretrained), self.arch)
         return model.to(self.device)
 
     def load_model(self, weights: Path) -> nn.Module:
         """Return the network with the weights of a file."""
-        model = create_network(self.arch, False, len(CLASSES))
+        model = create_network(self.arch, False, self.num_classes)
         model.load_state_dict(torch.load(weights, weights_only=True))
         return model.to(self.device).eval()
 
@@ -91,7 +92,7 @@ def build_loader(job: TimmJob, model: nn.Module, folder: str, is_training: bool)
     from timm.data import create_dataset, create_loader, resolve_data_config
 
     data = resolve_data_config({"input_size": (3, *job.image_size)}, model=model)
-    classes: Any = {f"{label:02d}": label for label in range(len(CLASSES))}  # training may lack a class
+    classes: Any = {f"{label:02d}": label for label in range(job.num_classes)}  # training may lack a class
     dataset = create_dataset("", folder, search_split=False, is_training=is_training, class_map=classes)
     crop = {"scale": job.setting.scale, "ratio": job.setting.ratio} if is_training else {"crop_pct": data["crop_pct"]}
     warnings.filterwarnings("ignore", "This DataLoader will create")  # there may be fewer than four cores
@@ -131,7 +132,7 @@ def train(job: TimmJob) -> None:
 
 @torch.inference_mode()
 def predict(job: TimmJob, weights: Path, folder: str) -> tuple[list[str], FloatArray]:
-    """Return the file names of a folder's images and their probabilities (N, 18), with timm's preprocessing."""
+    """Return the file names of a folder's images and their probabilities (N, C), with timm's preprocessing."""
     model = job.load_model(weights)
     loader = build_loader(job, model, folder, False)
     probs = [model(images).softmax(1).cpu().numpy() for images, _ in loader]

@@ -71,7 +71,7 @@ def main(options: AuditOptions) -> None:
     table, predictions = read_audited(runs, options.evaluation)
     task, earlier = runs[0].task, earlier_patches(runs[0])
     refused = audit.read_refused(Path(options.refused), task) if options.refused else set()
-    evidence = Evidence.of(table, predictions.probs, predictions.ages, task)
+    evidence = Evidence.of(table, predictions.probs, predictions.numbers, task)
     kinds = estimate_audit(evidence, options.copies, 0, lambda items, total: console.track(items, total, "planting"))
     threshold = choose_threshold(kinds, options.precision)
     name = "+".join(run.path.name for run in runs)
@@ -86,7 +86,7 @@ def main(options: AuditOptions) -> None:
         "Estimates are from errors planted in copies of the labels, with the predictions as they are.",
     ]  # fmt: skip
     print_audit(rows, kept, facts, task)
-    expected = None if predictions.ages is None else predictions.ages[:, 0]
+    expected = None if predictions.numbers is None else predictions.numbers[:, 0]
     thumbnails = audit.read_thumbnails(table, kept, open_photos(runs[0]))
     note_missing(thumbnails)
     page = audit.format_page(f"Labels of {name}", table, kept, rows, facts, expected, thumbnails, earlier, task)
@@ -95,10 +95,9 @@ def main(options: AuditOptions) -> None:
 
 def describe_rows(table: pd.DataFrame, leaks: Sequence[str], task: Task) -> str:
     """Return a line on what was searched."""
-    from maskcls.reporting.reliability_tables import people_word
 
     unseen = "" if leaks else ", predicted by networks that never saw them"
-    groups = f" of {table['person'].nunique():,} {people_word(task)}" if task.group else ""
+    groups = f" of {table['person'].nunique():,} {task.groups}" if task.group else ""
     return f"{len(table):,} images{groups}{unseen}."
 
 

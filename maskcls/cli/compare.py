@@ -29,7 +29,6 @@ def main(options: CompareOptions) -> None:
 def compare(names: Sequence[str], runs_dir: str) -> None:
     """Print the scores of finished runs, each with its difference to the run above on the same rows."""
     from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci
-    from maskcls.reporting.reliability_tables import people_word
     from maskcls.reporting.summary import print_conclusions
     from maskcls.storage.run import Run
 
@@ -47,7 +46,7 @@ def compare(names: Sequence[str], runs_dir: str) -> None:
         previous = run_scores
     head = ["run", "out of fold\nF1 [95 %]", "\naccuracy", "evaluation F1\none fold", "F1 to the run above\n[95 %]"]
     console.print_table("", head, rows)
-    people = people_word(runs[0].task) if runs else "people"
+    people = runs[0].task.groups if runs else "people"
     console.info(
         f"Intervals are over {people}; differences are paired on the labelled evaluation set, else on the same "
         "out-of-fold images."

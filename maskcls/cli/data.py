@@ -1,27 +1,26 @@
-"""Overview of a data set: people, classes, ages, sizes, formats, doubles, unusable images, and a page with pictures.
+"""Overview of a data set: people, classes, numbers, sizes, formats, doubles, unusable images, and a page with pictures.
 
 maskcls data data=table data.file=photos.csv
 maskcls data data=competition data.root=../mask-data out=competition.html
-maskcls data extra=folder extra.root=outside extra.ages=[58,120]
+maskcls data extra=folder extra.root=outside
 
 The data is said as for a run. data=table (extra=table is the same) reads a CSV with a row for each image:
 
   path    absolute, or relative to data.root or to the CSV's folder; also file, filename, image, image_path, ImageID …
-  mask    worn, incorrect or none; also with_mask, mask_weared_incorrect, without_mask, normal, 착용, 미착용 …
-  gender  male or female; also M, F, man, woman, 남, 여 …; the column may be called sex or 성별
-  age     years from 0 to 120; also years, 나이
-  label   in place of mask, gender and age: class 0 to 17 = mask · 6 + gender · 3 + age class; also class, ans, target.
-          mask 0 worn, 1 incorrect, 2 none · gender 0 male, 1 female · age class 0 under 30, 1 from 30 to 59, 2 from 60
+  {columns}
   person  optional, all images of one person are in one fold; also person_id, subject, identity, id
   part    optional, train (the default) or eval: images that no fold trains on
 
+Another task has columns of its own in place of these, named as its attributes.
+
 Letter case, blanks and punctuation do not matter, and one line tells what was read under another name. Set other names
-with data.columns={gender: sex} and data.values={mask: {0: worn, 1: none}}; data.columns={person: null} reads no people.
-Numbers for mask or gender without a label, and two columns that could be one, are errors that ask for these.
+with {renamed} and {meanings}; data.columns={person: null} reads no people.
+Numbers in place of values without a label, and two columns that could be one, are errors that ask for these.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +33,7 @@ from maskcls.system import console
 if TYPE_CHECKING:
     import pandas as pd
 
+    from maskcls.core.task import Task
     from maskcls.data.overview import Overview
 
 BAR_WIDTH = 30  # characters
@@ -57,13 +57,14 @@ def draw_bar(count: float, largest: float) -> str:
     return ("█" * max(round(BAR_WIDTH * count / largest), 1) if count else "").ljust(BAR_WIDTH)
 
 
-def class_lines(usable: pd.DataFrame) -> Lines:
+def class_lines(usable: pd.DataFrame, task: Task) -> Lines:
     """Return the table of classes with its head; parts that the data lacks have no column."""
     from maskcls.data.overview import PARTS, count_classes
 
-    counts = count_classes(usable)
+    counts = count_classes(usable, task)
     parts = [part for part in ("eval", "extra") if counts[part].any()]
-    head = ["class", "mask gender age", "images", "share", "people", *(PARTS[part] for part in parts), ""]
+    many = "people" if task.group == "person" else "groups"
+    head = ["class", " ".join(task.names), "images", "share", many, *(PARTS[part] for part in parts), ""]
     return [head] + [
         [str(i), row["name"], f"{row['train']:,}", f"{100 * row['share']:.1f} %", f"{row['people']:,}",
          *(f"{row[part]:,}" for part in parts), draw_bar(row["train"], counts["train"].max())]
@@ -71,20 +72,24 @@ def class_lines(usable: pd.DataFrame) -> Lines:
     ]  # fmt: skip
 
 
-def age_lines(usable: pd.DataFrame) -> Lines:
-    """Return the bins of the histogram of ages, without a head."""
-    from maskcls.data.overview import count_ages
+def number_table(usable: pd.DataFrame, task: Task) -> Tables:
+    """Return the histogram of the task's number with its title, nothing without a number."""
+    from maskcls.data.overview import count_numbers
 
-    ages = count_ages(usable)
-    largest = max((count for _, count in ages), default=0)
-    return [[years, f"{count:,}", draw_bar(count, largest)] for years, count in ages]
+    if task.number is None:
+        return []
+    counts, name = count_numbers(usable, task), task.number.source
+    largest = max((count for _, count in counts), default=0)
+    lines = [[numbers, f"{count:,}", draw_bar(count, largest)] for numbers, count in counts]
+    title = f"{name[0].upper()}{name[1:]}{'' if name.endswith('s') else 's'} of the {task.groups} in training"
+    return [(title, [[task.number.unit or name, task.groups, ""], *lines])]
 
 
-def finding_lines(overview: Overview) -> Findings:
+def finding_lines(overview: Overview, task: Task) -> Findings:
     """Return (heading, messages) of what may need work: missing classes, doubles, unusable and missing images."""
     from maskcls.data.overview import count_classes, find_doubles
 
-    counts, rows = count_classes(overview.usable), overview.rows
+    counts, rows = count_classes(overview.usable, task), overview.rows
     empty = [f"{i} {row['name']}" for i, row in counts.iterrows() if not row["train"]]
     doubles = [f"{what}: " + " = ".join(f"{row.id} ({row.person})" for row in group.itertuples())
                for what, group in find_doubles(overview.usable)]  # fmt: skip
@@ -112,21 +117,33 @@ def print_overview(tables: Tables, files: list[str], findings: Findings) -> None
             console.info(f"  … and {len(messages) - NUM_SHOWN} more")
 
 
-def write_page(options: DataOptions, title: str, tables: Tables, overview: Overview, lists: Findings) -> None:
+def write_page(
+    options: DataOptions, title: str, tables: Tables, overview: Overview, lists: Findings, task: Task
+) -> None:
     """Write the page with pictures."""
-    from maskcls.core.task import CLASSES
     from maskcls.data.overview import find_doubles, select_examples
     from maskcls.reporting.data_page import write_data_page
 
     usable = overview.usable
-    examples = [(f"{i} {name}", select_examples(usable, i, options.examples)) for i, name in enumerate(CLASSES)]
+    examples = [(f"{i} {name}", select_examples(usable, i, options.examples)) for i, name in enumerate(task.classes)]
     doubles = list(find_doubles(usable))[:NUM_ON_PAGE]
-    write_data_page(Path(options.out), title, tables, examples, doubles, lists)
+    write_data_page(Path(options.out), title, tables, examples, doubles, lists, task)
     console.info(f"{options.out}: the page with pictures")
 
 
+def main() -> None:
+    """Run the command; its help has the columns of the default task."""
+    global __doc__
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        from maskcls.core.task_options import read_task
+        from maskcls.data.column_help import fill_help
+
+        __doc__ = fill_help(__doc__ or "", read_task(None))
+    show_overview()
+
+
 @options_command(DataOptions, overrides=True)
-def main(options: DataOptions, overrides: list[str]) -> None:
+def show_overview(options: DataOptions, overrides: list[str]) -> None:
     """Print the overview and write the page."""
     from maskcls.config.compose import compose
     from maskcls.config.validation import validate
@@ -136,15 +153,17 @@ def main(options: DataOptions, overrides: list[str]) -> None:
     if not options.out.endswith(".html"):
         raise ConfigError(f"out: expected a name that ends in .html, got {options.out!r}")
     cfg: Config = validate(compose(*overrides))
+    task = cfg.task.build()
     overview = survey(cfg, lambda text: console.info(text, "yellow"))
-    usable = overview.usable
+    usable, task = overview.usable, cfg.task.build()
+    one, many = ("person", "people") if task.group == "person" else ("group", "groups")
     tables = [
-        ("Images", [["part", "images", "people", "images per person"], *count_parts(usable)]),
-        ("Classes", class_lines(usable)),
-        ("Ages of the people in training", [["years", "people", ""], *age_lines(usable)]),
+        ("Images", [["part", "images", many, f"images per {one}"], *count_parts(usable)]),
+        ("Classes", class_lines(usable, task)),
+        *number_table(usable, task),
     ]
     files = [f"Sizes, height × width: {describe_sizes(usable)}", f"Formats: {describe_formats(usable)}"]
-    findings = finding_lines(overview)
+    findings = finding_lines(overview, task)
     print_overview(tables, files, findings)
     lists = [("Files", files), *(pair for pair in findings if pair[0] != "Doubles")]
-    write_page(options, f"data={cfg.data.name}", tables, overview, lists)
+    write_page(options, f"data={cfg.data.name}", tables, overview, lists, task)

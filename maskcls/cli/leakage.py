@@ -29,7 +29,6 @@ def compare_splits(overrides: list[str]) -> None:
     from maskcls.engine.runner import run_experiment
     from maskcls.ladder.rungs import check_single_run
     from maskcls.reporting.comparison import RunScores, format_difference, format_score_ci, paired_difference
-    from maskcls.reporting.reliability_tables import people_word
     from maskcls.storage.run import Run
 
     scores: list[tuple[str, RunScores]] = []
@@ -37,7 +36,7 @@ def compare_splits(overrides: list[str]) -> None:
         raw = compose(*overrides, f"split={split}")
         check_single_run(raw)
         cfg: Config = validate(raw)
-        name = f"folds of {people_word(scores[0][1].oof.task) if scores else 'images'}"
+        name = f"folds of {scores[0][1].oof.task.groups if scores else 'images'}"
         with console.progress_prefix(name):
             run_experiment(cfg)
         scores.append((name, RunScores.of([[Run.open(Run.of(cfg).path)]], is_ensemble=False)))
@@ -53,7 +52,7 @@ def compare_splits(overrides: list[str]) -> None:
     oof = paired_difference(images.oof, people.oof)
     evaluation = paired_difference(images.ensemble, people.ensemble) if images.ensemble and people.ensemble else None
     lines.append(["gap", format_difference(oof | {"rows": ""}), format_difference(evaluation)])
-    word = people_word(images.oof.task)
+    word = images.oof.task.groups
     head = ["", f"out-of-fold F1\n[95 % over {word}]", f"F1 on new {word}\n(evaluation, folds' mean)"]
     console.print_table("", head, lines)
     console.info(explain_gap(oof["f1"], oof["interval"], word))

@@ -1,8 +1,8 @@
 """Decision: what a finished run adds to the class log-probabilities (N, C) before the most probable class is chosen.
 
 A builder receives the out-of-fold probabilities (N, C), the labels (N,), the person of each image (N,) and, if it has
-a fourth input, the task. The labels that fit a decision never decide their own person's images, so that the out-of-fold
-score holds for new people.
+an input `task`, the task. The labels that fit a decision never decide their own person's images, so that the
+out-of-fold score holds for new people.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from maskcls.core.registry import Component, Registry, positional_names
+from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat
 from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.evaluation.stacking import Doubles, cross_fit, decide, fit_weights
 from maskcls.storage.schemas import MAX_BIAS
 
-registry = Registry("decision", optional=("task",))
+registry = Registry("decision")
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,6 @@ class Decision:
     oof: FloatArray
     bias: Doubles | None = None
     note: str = ""
-
-
-def build_decision(
-    component: Component, probs: FloatArray, labels: IntArray, person_ids: Sequence[str], task: Task
-) -> Decision:
-    """Return the decision of a config; a builder of three inputs gets no task."""
-    with_task = [task] if len(positional_names(component.builder)) > 3 else []
-    decision: Decision = component.build(probs, labels, person_ids, *with_task)
-    return decision
 
 
 @registry.register

@@ -15,14 +15,17 @@ import pandas as pd
 from pydantic import AfterValidator
 
 from maskcls.components import data
-from maskcls.core.csv_reader import MAX_AGE, parse_age
+from maskcls.core.columns import Columns
+from maskcls.core.competition import GENDERS, MASK18, MASKS, MAX_AGE, check_attributes
+from maskcls.core.csv_cells import parse_number
 from maskcls.core.csv_table import read_table, table_rows_digest
+from maskcls.core.csv_values import Values
 from maskcls.core.errors import DataError, unknown_message
 from maskcls.core.image_rows import to_table
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeFloat
 from maskcls.core.table import Note
-from maskcls.core.task import GENDERS, MASKS
+from maskcls.core.task import Task
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.system import console
 from maskcls.system.files import content_hash
@@ -58,8 +61,8 @@ def none(table: pd.DataFrame, note: Note) -> pd.DataFrame:
 
 @registry.register
 def table_(
-    table: pd.DataFrame, note: Note, *, file: Annotated[str, AfterValidator(data.check_file)], root: str | None = None,
-    links: bool = False, columns: data.TableColumns = {}, values: data.TableValues = {},
+    table: pd.DataFrame, note: Note, task: Task, *, file: Annotated[str, AfterValidator(data.check_file)],
+    root: str | None = None, links: bool = False, columns: data.TableColumns = {}, values: data.TableValues = {},
 ) -> pd.DataFrame:  # fmt: skip
     """Add the images of a CSV, read as by data=table; all are trained on, also those of part eval.
 
@@ -70,7 +73,7 @@ def table_(
         columns: column of the CSV for each of ours whose name is not understood, as {gender: sex}
         values: value of ours for each word of a column that is not understood, as {gender: {M: male}}
     """
-    new = read_table(data.table_source("extra", file, root, columns, values), note, links)
+    new = read_table(data.table_source("extra", task, file, root, columns, values), note, links)
     new = new.sort_values("id", ignore_index=True)
     if num_eval := int((new["part"] == "eval").sum()):
         note(f"extra: {num_eval} images of {file} have part eval but are trained on")
@@ -78,14 +81,20 @@ def table_(
 
 
 @registry.identity(table_)
-def table_content(**params: Any) -> dict[str, Any]:
+def table_content(task: Task, **params: Any) -> dict[str, Any]:
     """Return the content of a CSV that determines results, wherever it and its images lie."""
-    return {"rows": table_rows_digest(data.table_source("extra", **params))}
+    return {"rows": table_rows_digest(data.table_source("extra", task, **params))}
+
+
+@registry.task_check(table_)
+def check_table_options(task: Task, *, columns: Columns, values: Values, **_: object) -> None:
+    """Raise ConfigError for columns and values that a table of the task does not have."""
+    data.check_options("extra", task, columns, values)
 
 
 @registry.register
 def folder(
-    table: pd.DataFrame, note: Note, *, root: Annotated[str, AfterValidator(data.check_dir)],
+    table: pd.DataFrame, note: Note, task: Task, *, root: Annotated[str, AfterValidator(data.check_dir)],
     pattern: Annotated[str, AfterValidator(check_pattern)] = "{age}_{gender}_*",
     genders: dict[str, Literal["male", "female"]] = {"0": "male", "1": "female"},
     mask: Literal["worn", "incorrect", "none"] = "none",
@@ -117,7 +126,13 @@ def folder(
     if not selected:
         what = f"extra: none of the {len(paths)} images in {root} matches extra.pattern and extra.ages"
         raise DataError(f"{what}. Change one of them")
-    return append_images(table, to_table(selected, base, links), root, note)
+    return append_images(table, to_table(selected, base, task, links), root, note)
+
+
+@registry.task_check(folder)
+def check_competition(task: Task, **_: object) -> None:
+    """Raise ConfigError for a task with attributes that file names do not hold."""
+    check_attributes(task, "extra=folder")
 
 
 @registry.identity(folder)
@@ -139,7 +154,9 @@ def parse_name(
 ) -> dict[str, Any] | None:  # fmt: skip
     """Return the row of an image from its name, or None if the name does not match."""
     match = regex.fullmatch(path.stem)
-    if match is None or match["gender"] not in genders or (age := parse_age(match["age"])) is None:
+    if match is None or match["gender"] not in genders or (
+        age := parse_number(match["age"], MASK18["age"])
+    ) is None:
         return None
     person = match.groupdict().get("person") or path.relative_to(base).as_posix()
     gender = GENDERS.index(genders[match["gender"]])

@@ -24,7 +24,7 @@ def ce(
     """Cross entropy between distributions.
 
     Args:
-        class_weights: none, the inverse of a class's images, or of their effective number; or a list: 18, or 8 (triple)
+        class_weights: none, the inverse of a class's images, or of their effective number; or a list of the weights
         label_smoothing: fraction of each target that is spread evenly over all classes
         beta: beta of class_weights=effective: 0 is none, the closer to 1 the closer to inverse
     """
@@ -44,7 +44,7 @@ def focal(
 
     Args:
         gamma: focusing exponent; 0 is cross-entropy
-        class_weights: none, the inverse of a class's images, or of their effective number; or a list: 18, or 8 (triple)
+        class_weights: none, the inverse of a class's images, or of their effective number; or a list of the weights
         label_smoothing: fraction of each target that is spread evenly over all classes
         beta: beta of class_weights=effective: 0 is none, the closer to 1 the closer to inverse
     """
@@ -69,7 +69,7 @@ def f1(
     """One minus the soft macro F1 of a batch: probabilities in place of counts.
 
     Args:
-        class_weights: none, the inverse of a class's images, or of their effective number; or a list: 18, or 8 (triple)
+        class_weights: none, the inverse of a class's images, or of their effective number; or a list of the weights
         label_smoothing: fraction of each target that is spread evenly over all classes
         beta: beta of class_weights=effective: 0 is none, the closer to 1 the closer to inverse
     """

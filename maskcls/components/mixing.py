@@ -1,4 +1,4 @@
-"""Mixing of images (B, 3, H, W) and targets (B, 18) of a batch on the device, for any loss and head.
+"""Mixing of images (B, 3, H, W) and targets (B, T) of a batch on the device, for any loss and head.
 
 A mixing function also takes the hard labels (B,), which may differ from the argmax of soft targets.
 """

@@ -16,11 +16,12 @@ import pandas as pd
 import PIL
 
 from maskcls import imaging
+from maskcls.core.competition import MASKS, check_attributes
 from maskcls.core.errors import ConfigError, DataError, write_error_message
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeInt
 from maskcls.core.table import Note
-from maskcls.core.task import MASKS, decode, encode
+from maskcls.core.task import Task
 from maskcls.imaging.face_detection import Detector, FaceDetector, package_versions
 from maskcls.imaging.face_masks import Image, Style
 from maskcls.imaging.image_io import read_pixels
@@ -48,7 +49,7 @@ def none(table: pd.DataFrame, note: Note, cache: Path) -> pd.DataFrame:
 
 @registry.register
 def masks(
-    table: pd.DataFrame, note: Note, cache: Path, *, of: Literal["extra", "train", "all"] = "extra",
+    table: pd.DataFrame, note: Note, cache: Path, task: Task, *, of: Literal["extra", "train", "all"] = "extra",
     worn: NonNegativeInt = 1, incorrect: NonNegativeInt = 1, bare: NonNegativeInt = 0, replace: bool = False,
     detector: Detector = "mtcnn", seed: NonNegativeInt = 0,
 ) -> pd.DataFrame:  # fmt: skip
@@ -66,6 +67,8 @@ def masks(
         detector: face detector that locates the landmarks
         seed: seed of the drawing
     """
+    if "mask" not in table:
+        raise ConfigError("overlay=masks needs a table with a column mask, as data=competition and data=synthetic have")
     detect = FaceDetector(detector)
     parts = ("train", "extra") if of == "all" else (of,)
     has_label = ~table["id"].str.startswith("pseudo/")  # a pseudo-label may be wrong
@@ -81,7 +84,7 @@ def masks(
         if not folder.exists():
             draw_masks(sources, contents, versions, detect, seed, folder)
     files = {entry.name for entry in os.scandir(folder)}
-    new = pd.concat([sources.iloc[:0], *(mask_rows(sources, version, folder, files) for version in versions)])
+    new = pd.concat([sources.iloc[:0], *(mask_rows(sources, version, folder, files, task) for version in versions)])
     num_missed = sum(name.endswith(".none") for name in files)
     note(
         f"overlay: {len(new)} images were drawn from {len(sources) - num_missed} bare faces; "
@@ -91,6 +94,12 @@ def masks(
         is_own_mask = (table["part"] == "train") & (table["mask"] != MASKS.index("none"))
         table = table.assign(trained=table["trained"] & ~is_own_mask)
     return pd.concat([table, new], ignore_index=True)
+
+
+@registry.task_check(masks)
+def check_masks(task: Task, **_: object) -> None:
+    """Raise ConfigError for a task with attributes that the competition's data does not have."""
+    check_attributes(task, "overlay=masks draws on data that")
 
 
 def cache_key(bare: pd.DataFrame, contents: list[str], versions: list[str], detector: str, seed: int) -> str:
@@ -152,13 +161,14 @@ def file_stem(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def mask_rows(bare: pd.DataFrame, version: str, folder: Path, files: set[str]) -> pd.DataFrame:
+def mask_rows(bare: pd.DataFrame, version: str, folder: Path, files: set[str], task: Task) -> pd.DataFrame:
     """Return the rows of one drawn version: those of the source with new id, path, mask, label, part and scored."""
     names = pd.Series([f"{file_stem(name)}-{version}.jpg" for name in bare["id"]], index=bare.index)
     is_drawn = names.isin(files)
     rows, mask = bare[is_drawn].copy(), MASKS.index(version.rstrip("0123456789"))
-    _, gender, age = decode(rows["label"])
+    values = dict(zip(task.names, task.decode(rows["label"]), strict=True))
+    label = task.encode(*(values | {"mask": np.full(len(rows), mask)} if "mask" in values else values).values())
     return rows.assign(
         id="overlay/" + rows["id"] + "/" + version, path=[str(folder / name) for name in names[is_drawn]],
-        mask=mask, label=encode(mask, gender, age), part="extra", scored=False,
+        mask=mask, label=label, part="extra", scored=False,
     )  # fmt: skip

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator
 
-from maskcls.core.errors import DataError, RunError
+from maskcls.core.errors import DataError, RunError, join_words
 from maskcls.core.registry import Registry
 from maskcls.core.schema import PositiveInt, Proportion
 from maskcls.core.table import FOLD_LABEL, FOLD_SOFT, NOT_TRAINED, OWN_LABEL, Note, num_folds
-from maskcls.core.task import CLASSES, decode
-from maskcls.storage.predictions import PROB_COLUMNS
+from maskcls.core.task import Task
+from maskcls.storage.predictions import prob_columns
 from maskcls.storage.run import Run, check_has_eval
 
 registry = Registry("pseudo")
@@ -30,6 +30,7 @@ def none(table: pd.DataFrame, note: Note) -> pd.DataFrame:
 def confident(
     table: pd.DataFrame,
     note: Note,
+    task: Task,
     *,
     run: Annotated[str, AfterValidator(check_has_eval)],
     threshold: Proportion = 0.9,
@@ -51,14 +52,14 @@ def confident(
     """
     evaluation = table[table["part"] == "eval"]
     source = Run(Path(run))
-    folds = check_same_eval(source, evaluation, note, "pseudo.run")
+    folds = check_same_eval(source, evaluation, note, "pseudo.run", task)
     predictions = [read_eval_predictions(source, k, evaluation) for k in range(folds)]
     confident = [select_confident(preds, threshold, cap) for preds in predictions]
-    note(describe_pseudo_labels(source.id, confident, len(evaluation), threshold))
+    note(describe_pseudo_labels(source.id, confident, len(evaluation), threshold, task))
     selected = evaluation[evaluation["id"].isin(set().union(*(preds.index for preds in confident)))]
     if selected.empty:
         return table
-    return append_rows(table, to_training_rows(selected, confident, soft))
+    return append_rows(table, to_training_rows(selected, confident, soft, task))
 
 
 def check_teachers(runs: list[str]) -> list[str]:
@@ -77,6 +78,7 @@ def check_teachers(runs: list[str]) -> list[str]:
 def distil(
     table: pd.DataFrame,
     note: Note,
+    task: Task,
     *,
     runs: Annotated[list[str], AfterValidator(check_teachers)],
     teachers: Literal["fold", "all"] = "fold",
@@ -97,23 +99,23 @@ def distil(
     if evaluation.empty:
         raise DataError("pseudo=distil needs an evaluation set, and the data has none. Set eval_fraction=0.2")
     sources = [Run(Path(run)) for run in runs]
-    counts = [check_same_eval(source, evaluation, note, f"pseudo.runs[{i}]") for i, source in enumerate(sources)]
+    counts = [check_same_eval(source, evaluation, note, f"pseudo.runs[{i}]", task) for i, source in enumerate(sources)]
     if len(set(counts)) > 1:
         numbers = ", ".join(f"{source.path} {count}" for source, count in zip(sources, counts, strict=True))
         raise RunError(f"pseudo.runs have different numbers of folds: {numbers}")
-    folds = range(counts[0])
-    by_fold = [[read_eval_predictions(source, k, evaluation)[PROB_COLUMNS] for source in sources] for k in folds]
+    folds, columns = range(counts[0]), prob_columns(task.num_classes)
+    by_fold = [[read_eval_predictions(source, k, evaluation)[columns] for source in sources] for k in folds]
     if teachers == "all":
         by_fold = [[frame for frames in by_fold for frame in frames] for _ in folds]
         what = "the teachers of a fold have seen its validation people, so out-of-fold scores are too high"
         note(f"LEAK: pseudo=distil pseudo.teachers=all: {what}; scores of the evaluation set hold")
     note(f"pseudo=distil: each fold learns {len(evaluation)} evaluation images from {len(by_fold[0])} networks")
-    return append_rows(table, to_training_rows(evaluation, [mean_teacher(frames) for frames in by_fold], soft=True))
+    return append_rows(table, to_training_rows(evaluation, [mean_teacher(frames) for frames in by_fold], True, task))
 
 
 def mean_teacher(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """Return the mean of tables p0 … p17 with the same index, with its class and confidence."""
-    mean = pd.DataFrame(np.mean([frame.to_numpy() for frame in frames], axis=0), frames[0].index, PROB_COLUMNS)
+    """Return the mean of tables of class probabilities with the same index, with its class and confidence."""
+    mean = pd.DataFrame(np.mean([frame.to_numpy() for frame in frames], axis=0), frames[0].index, frames[0].columns)
     return mean.assign(pred=mean.to_numpy().argmax(1), confidence=mean.max(axis=1))
 
 
@@ -124,11 +126,14 @@ def append_rows(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return grown.assign(**{column: grown[column].fillna(OWN_LABEL).astype("int64") for column in columns})
 
 
-def check_same_eval(run: Run, evaluation: pd.DataFrame, note: Note, key: str) -> int:
-    """Return the number of folds of a run; RunError if it predicted other evaluation images, by id and content.
+def check_same_eval(run: Run, evaluation: pd.DataFrame, note: Note, key: str, task: Task) -> int:
+    """Return the number of folds of a run; RunError if it predicted other classes, or other evaluation images.
 
-    `key` of the config has the run, for messages.
+    Images are compared by id and content. `key` of the config has the run, for messages.
     """
+    if not run.task.has_classes_of(task):
+        what = f"{key}: {run.path} predicts other classes, of {join_words(run.task.names)}"
+        raise RunError(f"{what}. Set {key} to a run of this task")
     folds, run_eval = num_folds(run.table), run.eval_table.set_index("id")
     paths = [run.fold_predictions_path(k) for k in range(folds)]
     if missing := [path for path in paths if not path.is_file()]:
@@ -148,9 +153,9 @@ def check_same_eval(run: Run, evaluation: pd.DataFrame, note: Note, key: str) ->
 
 
 def read_eval_predictions(run: Run, k: int, evaluation: pd.DataFrame) -> pd.DataFrame:
-    """Return pred, confidence and p0 … p17 by id of the evaluation set, as predicted by one fold of a run."""
+    """Return pred, confidence and p0 … p(C−1) by id of the evaluation set, as predicted by one fold of a run."""
     probs = run.fold_predictions(k).eval.select(evaluation["id"].tolist())
-    table = pd.DataFrame(probs, index=evaluation["id"], columns=PROB_COLUMNS)
+    table = pd.DataFrame(probs, index=evaluation["id"], columns=prob_columns(probs.shape[1]))
     return table.assign(pred=probs.argmax(1), confidence=probs.max(1))
 
 
@@ -160,31 +165,34 @@ def select_confident(preds: pd.DataFrame, threshold: float, cap: int | None) -> 
     return selected if cap is None else selected.groupby("pred").head(cap)
 
 
-def to_training_rows(rows: pd.DataFrame, confident: list[pd.DataFrame], soft: bool) -> pd.DataFrame:
-    """Return evaluation rows as training rows with the label of each fold and without an age in years.
+def to_training_rows(rows: pd.DataFrame, confident: list[pd.DataFrame], soft: bool, task: Task) -> pd.DataFrame:
+    """Return evaluation rows as training rows with the label of each fold and without numbers, such as an age.
 
-    Columns mask, gender and label are those of the first fold that has a confident prediction.
+    The attributes and the label are those of the first fold that has a confident prediction.
     """
     ids = rows["id"]
     columns = {FOLD_LABEL.format(k): preds["pred"].reindex(ids).fillna(NOT_TRAINED).to_numpy(np.int64)
                for k, preds in enumerate(confident)}  # fmt: skip
     labels = np.stack(list(columns.values()))  # (folds, N)
     label = labels[(labels >= 0).argmax(0), np.arange(len(rows))]
-    mask, gender, _ = decode(label)
-    extra = rows.assign(id="pseudo/" + ids, mask=mask, gender=gender, age=np.nan, label=label, part="extra", **columns)
+    values = {attribute.source: np.nan if attribute.is_number else index
+              for attribute, index in zip(task, task.decode(label), strict=True)}  # fmt: skip
+    extra = rows.assign(id="pseudo/" + ids, label=label, part="extra", **values, **columns)
     if soft:
-        probs = [preds[PROB_COLUMNS].reindex(ids).to_numpy(np.float32) for preds in confident]
-        names = [FOLD_SOFT.format(k, i) for k in range(len(confident)) for i in range(len(CLASSES))]
+        probs = [preds[prob_columns(task.num_classes)].reindex(ids).to_numpy(np.float32) for preds in confident]
+        names = [FOLD_SOFT.format(k, i) for k in range(len(confident)) for i in range(task.num_classes)]
         extra[names] = np.concatenate(probs, axis=1)
     return extra
 
 
-def describe_pseudo_labels(run: str, confident: list[pd.DataFrame], num_images: int, threshold: float) -> str:
+def describe_pseudo_labels(
+    run: str, confident: list[pd.DataFrame], num_images: int, threshold: float, task: Task
+) -> str:
     """Return a note with the number of pseudo-labels per fold and per class."""
     counts = [len(preds) for preds in confident]
     span = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     summary = (f"pseudo: each fold trains on {span} of {num_images} evaluation images, labelled by the same fold of "
                f"{run}, probability ≥ {threshold}")  # fmt: skip
-    totals = np.bincount(np.concatenate([preds["pred"] for preds in confident]), minlength=len(CLASSES))
-    by_class = ", ".join(f"{name} {count}" for name, count in zip(CLASSES, totals, strict=True) if count)
+    totals = np.bincount(np.concatenate([preds["pred"] for preds in confident]), minlength=task.num_classes)
+    by_class = ", ".join(f"{name} {count}" for name, count in zip(task.classes, totals, strict=True) if count)
     return summary + (f"; over all folds: {by_class}" if by_class else "")

@@ -16,51 +16,52 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeInt, Proportion
-from maskcls.core.task import IntArray, decode
+from maskcls.core.table import value_indices
+from maskcls.core.task import Attribute, IntArray, Task
 
 registry = Registry("split")
 Seed = NonNegativeInt | None  # null: the run's seed
 
 
 @registry.register
-def by_person(table: pd.DataFrame, folds: int, run_seed: int, *, seed: Seed = None) -> pd.Series:
-    """Return folds of people stratified on gender × age; all images of a person are in one fold.
+def by_person(table: pd.DataFrame, folds: int, run_seed: int, task: Task, *, seed: Seed = None) -> pd.Series:
+    """Return folds of people stratified on their attributes, such as gender × age; a person is in one fold.
 
     Args:
         seed: seed of the folds; null: the seed of the run
     """
-    persons = person_strata(table)
+    persons = person_strata(table, task)
     numbers = stratified_folds(persons["stratum"].to_numpy(), folds, run_seed if seed is None else seed, "people")
     return table["person"].map(dict(zip(persons.index, numbers, strict=True)))
 
 
 @registry.register
-def stratified_label(table: pd.DataFrame, folds: int, run_seed: int, *, seed: Seed = None) -> pd.Series:
-    """Return folds of images stratified on the 18 classes, as published: people are in both training and validation.
+def stratified_label(table: pd.DataFrame, folds: int, run_seed: int, task: Task, *, seed: Seed = None) -> pd.Series:
+    """Return folds of images stratified on the classes, as published: people are in both training and validation.
 
     Args:
         seed: seed of the folds; null: the seed of the run
     """
-    return image_folds(table, sort_rows(table)["label"], folds, run_seed if seed is None else seed)
+    return image_folds(table, sort_rows(table, task)["label"], folds, run_seed if seed is None else seed)
 
 
 @registry.register
-def stratified_age(table: pd.DataFrame, folds: int, run_seed: int, *, seed: Seed = None) -> pd.Series:
+def stratified_age(table: pd.DataFrame, folds: int, run_seed: int, task: Task, *, seed: Seed = None) -> pd.Series:
     """Return folds of images stratified on the age class, as published: people are in both training and validation.
 
     Args:
         seed: seed of the folds; null: the seed of the run
     """
-    labels = sort_rows(table)["label"]
-    ages = pd.Series(decode(labels)[2], labels.index)
+    rows = sort_rows(table, task)
+    ages = pd.Series(value_indices(rows, task)[:, task.axis("age")], rows.index)
     return image_folds(table, ages, folds, run_seed if seed is None else seed)
 
 
 @registry.register
 def holdout(
-    table: pd.DataFrame, folds: int, run_seed: int, *, share: Proportion = 0.2, seed: NonNegativeInt = 0
+    table: pd.DataFrame, folds: int, run_seed: int, task: Task, *, share: Proportion = 0.2, seed: NonNegativeInt = 0
 ) -> pd.Series:
-    """Return one fold, 0, with a fraction of the people, stratified on gender × age; −1 marks those only trained on.
+    """Return one fold, 0, with a fraction of the people, stratified by attributes; −1 marks those only trained on.
 
     The validation people depend on the data and `seed`, not on the run's seed, so that runs with different seeds are
     comparable.
@@ -69,26 +70,33 @@ def holdout(
         share: fraction of the people in the validation set
         seed: seed of the choice of people
     """
-    persons = person_strata(table)
+    persons = person_strata(table, task)
     val_indices = draw_holdout(persons["stratum"].to_numpy(), share, seed, "people")
     return table["person"].map(dict.fromkeys(persons.index[val_indices], 0)).fillna(-1).astype(int)
 
 
 @registry.register
 def holdout_images(
-    table: pd.DataFrame, folds: int, run_seed: int, *, share: Proportion = 0.2, seed: NonNegativeInt = 0
+    table: pd.DataFrame, folds: int, run_seed: int, task: Task, *, share: Proportion = 0.2, seed: NonNegativeInt = 0
 ) -> pd.Series:
     """Return one fold, 0, with a fraction of the images, as the competition's baseline; −1 marks those only trained on.
 
-    People are in both training and validation. The images are stratified on the 18 classes.
+    People are in both training and validation. The images are stratified on the classes.
 
     Args:
         share: fraction of the images in the validation set
         seed: seed of the choice of images
     """
-    labels = sort_rows(table)["label"]
+    labels = sort_rows(table, task)["label"]
     val_rows = labels.index[draw_holdout(labels.to_numpy(), share, seed, "images")]
     return pd.Series(np.where(table.index.isin(val_rows), 0, -1), table.index)
+
+
+@registry.task_check(stratified_age)
+def check_age(task: Task, **_: object) -> None:
+    """Raise ConfigError for a task without the attribute age."""
+    if "age" not in task.names:
+        raise ConfigError("split=stratified_age needs an attribute age. Set split=by_person or split=stratified_label")
 
 
 IMAGE_LEVEL_SPLITS = (stratified_label, stratified_age, holdout_images)
@@ -116,19 +124,30 @@ def image_folds(table: pd.DataFrame, strata: pd.Series, folds: int, seed: int) -
     return pd.Series(stratified_folds(strata.to_numpy(), folds, seed, "images"), strata.index).loc[table.index]
 
 
-def sort_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Return rows sorted by person, mask and id, the order of the competition's layout.
+def sort_rows(table: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Return rows sorted by person, first attribute and id, the order of the competition's layout.
 
     scikit-learn assigns folds by position, so folds must not depend on the order of the input.
     """
-    return table.sort_values(["person", "mask", "id"], kind="stable")
+    return table.sort_values(["person", task.attributes[0].source, "id"], kind="stable")
 
 
-def person_strata(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per person with its stratum, gender·3 + age class, sorted by person."""
-    rows = sort_rows(table)
-    _, gender, age = decode(rows["label"])
-    return rows.assign(stratum=gender * 3 + age).groupby("person", sort=False)[["stratum"]].first()
+def person_strata(table: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Return one row per person with its stratum, the combination of its own attributes, sorted by person."""
+    rows = sort_rows(table, task)
+    indices = value_indices(rows, task)
+    axes = [i for i, attribute in enumerate(task) if belongs_to_person(attribute, indices[:, i], rows["person"])]
+    shape = [task.shape[axis] + 1 for axis in axes]
+    stratum = np.ravel_multi_index(indices[:, axes].T + 1, shape) if axes else np.zeros(len(rows), np.int64)
+    return rows.assign(stratum=stratum).groupby("person", sort=False)[["stratum"]].first()
+
+
+def belongs_to_person(attribute: Attribute, indices: IntArray, persons: pd.Series) -> bool:
+    """Return True for an attribute of people; if the task leaves it open, one with a single value in each person."""
+    if attribute.per:
+        return attribute.per == "group"
+    values = pd.Series(indices, persons.index)
+    return bool((values.groupby(persons).nunique() == 1).all())
 
 
 def stratified_folds(strata: IntArray, folds: int, seed: int, unit: str) -> IntArray:

@@ -25,12 +25,13 @@ from maskcls.components import (
     sampler,
     scheduler,
     split,
+    task,
     tta,
 )
 
 MODULES = (
-    data, extra, pseudo, labels, split, overlay, crop, augmentation, mixing, sampler, model, head, loss, optimizer,
-    scheduler, tta, decision, blend, logger, hardware,
+    task, data, extra, pseudo, labels, split, overlay, crop, augmentation, mixing, sampler, model, head, loss,
+    optimizer, scheduler, tta, decision, blend, logger, hardware,
 )  # fmt: skip
 GROUPS = {module.registry.group: module.registry for module in MODULES}
 

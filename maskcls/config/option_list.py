@@ -13,6 +13,9 @@ from maskcls.config.groups import GROUPS
 from maskcls.config.key_lines import read_keys
 from maskcls.core.registry import Builder, Component
 from maskcls.core.schema import describe_type, option_descriptions, option_fields
+from maskcls.core.task_options import DEFAULT_TASK
+
+EACH = "weights"  # in docstrings, the parameter for each attribute
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,12 @@ def list_group(group: str) -> Iterator[Option]:
 
 
 def list_params(build: Builder, values: Mapping[str, Any]) -> tuple[Key, ...]:
-    """Return the parameters of a builder, with the values of an option's YAML file as their defaults."""
+    """Return the parameters of a builder, with the values of an option's YAML file as their defaults.
+
+    A parameter for each attribute is listed for the default task.
+    """
     lines = option_descriptions(build)
-    fields = option_fields(build).items()
+    fields = option_fields(build, DEFAULT_TASK.names).items()
     defaults = {name: values.get(name, default) for name, (_, default) in fields}
-    return tuple(Key(name, ... if defaults[name] == "???" else defaults[name], describe_type(hint), lines.get(name, ""))
-                 for name, (hint, _) in fields)  # fmt: skip
+    return tuple(Key(name, ... if defaults[name] == "???" else defaults[name], describe_type(hint),
+                     lines.get(name, lines.get(EACH, ""))) for name, (hint, _) in fields)  # fmt: skip

@@ -11,12 +11,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic.errors import PydanticUserError
 
 from maskcls.config.config_folders import list_options, resource_dir
 from maskcls.core.errors import ConfigError, MaskclsError
 from maskcls.core.registry import Builder, Registry, positional_names
-from maskcls.core.schema import build_schema, option_fields
+from maskcls.core.schema import ATTRIBUTE_DEFAULT, build_schema, option_fields
 
 
 def import_plugins(names: Any, groups: Mapping[str, Registry]) -> None:
@@ -72,10 +73,8 @@ def builder_error(build: Builder, registry: Registry) -> str | None:
     if not takes_any and (len(names) < len(inputs) or further != list(optional)[: len(further)]):
         also = f", optionally {', '.join(optional)}," if optional else ""
         reason = f"{registry.group} builders take ({', '.join(inputs)}){also} and keyword-only options"
-    elif bare := [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.annotation is p.empty]:
-        reason = f"the option '{bare[0]}' has no type"
-    elif any(p.kind is p.VAR_KEYWORD for p in parameters):
-        reason = "** is not allowed: each option needs a name and a type"
+    elif bare := [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) and p.annotation is p.empty]:
+        reason = f"the option '{str(bare[0]).partition('=')[0]}' has no type"
     else:
         reason = type_error(build)
     return f"{build.__name__}: {reason}; {expected}, got {build.__name__}{inspect.signature(build)}" if reason else None
@@ -84,7 +83,12 @@ def builder_error(build: Builder, registry: Registry) -> str | None:
 def type_error(build: Builder) -> str:
     """Return the message for an option type that a config does not support, an empty text without errors."""
     try:
-        build_schema(build.__name__, option_fields(build))
+        fields = option_fields(build, ("<attribute>",))
+        build_schema(build.__name__, fields)
+        if weight := fields.get("<attribute>"):
+            build_schema(build.__name__, {"weight": weight})()
+    except ValidationError:
+        return f"the type of ** must allow {ATTRIBUTE_DEFAULT}, the default of each attribute of the task"
     except PydanticUserError as error:
         return f"a type is not supported in a config ({str(error).splitlines()[0]})"
     except Exception as error:  # evaluating an annotation can raise anything

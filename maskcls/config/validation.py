@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,10 +17,9 @@ from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, explain_unresolved
 from maskcls.core.registry import Component
 from maskcls.core.schema import build_schema, option_fields, validate_params
-from maskcls.core.task import AGE_THRESHOLDS
+from maskcls.core.task import Task
 from maskcls.system.distributed import world_size
 
-YOUNG = AGE_THRESHOLDS[0]
 CONFLICTS: tuple[tuple[str, Callable[..., str | bool | None]], ...] = (  # keys; the message if their values conflict
     ("fold folds", lambda fold, folds: fold is not None and fold >= folds
      and f"fold={fold} is out of range: there are {folds} folds, 0 to {folds - 1}"),
@@ -43,16 +43,10 @@ CONFLICTS: tuple[tuple[str, Callable[..., str | bool | None]], ...] = (  # keys;
      and f"freeze_epochs={frozen} must be less than epochs={epochs}; without it, model.frozen is never trained"),
     ("freeze_epochs model.frozen", lambda epochs, frozen: epochs is not None and not frozen
      and f"freeze_epochs={epochs} needs model.frozen, for example model.frozen=backbone"),
-    ("labels.soft labels.border", lambda soft, border: soft > border - YOUNG
-     and f"labels.soft={soft} exceeds the {border - YOUNG} years between the age thresholds {YOUNG} and {border}"),
     ("optimizer.nesterov optimizer.momentum", lambda nesterov, momentum: nesterov and not momentum
      and f"optimizer.nesterov=true needs optimizer.momentum > 0, got {momentum}"),
     ("labels.soft head", lambda soft, head: soft and head == "years"
      and f"labels.soft={soft} does not apply to head=years, whose targets are soft already. Set head.sigma"),
-    ("labels.border head", lambda border, head: border != AGE_THRESHOLDS[1] and head == "years"
-     and f"labels.border={border} does not apply to head=years. Set head.border={border}"),
-    ("head head.mask head.gender head.age", lambda head, *weights: not any(weights)
-     and f"head={head} needs mask, gender or age greater than 0, got 0 for all three"),
     ("overlay.worn overlay.incorrect", lambda *counts: not any(counts)
      and "overlay=masks needs worn or incorrect greater than 0, got 0 for both"),
     ("overlay.replace overlay.worn overlay.incorrect extra pseudo", lambda replace, worn, incorrect, *others: replace
@@ -70,7 +64,16 @@ def validate(raw: DictConfig | Mapping[str, Any], kind: type[ConfigT] = Config) 
     `kind` is a dataclass: a field of type Component is the config group of its name, any other field a plain value.
     """
     cfg = check_config(raw, kind)
-    return resolve_auto(cfg) if isinstance(cfg, Config) else cfg  # type: ignore[return-value]
+    return resolve_auto(resolve_borders(cfg)) if isinstance(cfg, Config) else cfg  # type: ignore[return-value]
+
+
+def resolve_borders(cfg: Config) -> Config:
+    """Return the config with the training borders of the task where `border` leaves them open."""
+    number = cfg.task.build().number
+    changed = {group: replace(component, params={**component.params, "border": number.train_borders[-1]})
+               for group in ("labels", "head") if number and "border" in (component := getattr(cfg, group)).params
+               and component.params["border"] is None}  # fmt: skip
+    return replace(cfg, **changed)
 
 
 def check_config(raw: DictConfig | Mapping[str, Any], kind: type[ConfigT]) -> ConfigT:
@@ -86,12 +89,44 @@ def check_config(raw: DictConfig | Mapping[str, Any], kind: type[ConfigT]) -> Co
     values = validate_params(schema, {key: value for key, value in rest.items() if key in hints}, errors) or {}
     keys = KeySuggester(hints, groups, {group: chosen_option(raw_values.get(group)) for group in groups})
     errors += [keys.describe_unknown(key, value) for key, value in rest.items() if key not in hints]
-    components = {group: registry.check(raw_values.get(group), errors, keys.find_elsewhere)
+    task = build_task(raw_values.get("task")) if "task" in groups else None
+    components = {group: registry.check(raw_values.get(group), errors, keys.find_elsewhere, task)
                   for group, registry in groups.items()}  # fmt: skip
     errors += find_conflicts(values, components)
+    errors += find_border_conflict(components, task)
+    errors += find_misfits(components.values()) if task else []
     if errors:
         raise ConfigError(*errors)
     return kind(**values, **components)
+
+
+def find_border_conflict(components: Mapping[str, Component | None], task: Task | None) -> list[str]:
+    """Return a message if labels.border moves a border that head=years has of its own."""
+    labels, head = components.get("labels"), components.get("head")
+    border = labels and labels.params.get("border")
+    own = task.number.train_borders[-1] if task and task.number else None
+    if head is None or head.name != "years" or border in (None, own):
+        return []
+    return [f"labels.border={border} does not apply to head=years. Set head.border={border}"]
+
+
+def build_task(raw: Any) -> Task | None:
+    """Return the task of a config section, None if it has errors."""
+    component = GROUPS["task"].check(raw, [])
+    task: Task | None = component and component.build()
+    return task
+
+
+def find_misfits(components: Iterable[Component | None]) -> list[str]:
+    """Return a message for each option that does not fit the task."""
+    messages: list[str] = []
+    for component in components:
+        try:
+            if component is not None:
+                component.check_task()
+        except ConfigError as error:
+            messages += error.messages
+    return messages
 
 
 def find_conflicts(values: Mapping[str, Any], components: Mapping[str, Component | None]) -> list[str]:
@@ -107,10 +142,11 @@ def find_conflicts(values: Mapping[str, Any], components: Mapping[str, Component
 
 def fill_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return an unchecked config with the defaults of its options, `???` where a value is required."""
-    filled = dict(values)
+    filled, task = dict(values), build_task(values.get("task"))
     for group, registry in GROUPS.items():
         if build := registry.builders.get(chosen_option(values.get(group))):
-            defaults = {key: "???" if default is ... else default for key, (_, default) in option_fields(build).items()}
+            fields = option_fields(build, task.names if task else ())
+            defaults = {key: "???" if default is ... else default for key, (_, default) in fields.items()}
             filled[group] = {"name": values[group]["name"]} | defaults | values[group]
     return filled
 

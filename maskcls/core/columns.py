@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from maskcls.core.errors import DataError, nearest, suggestion_message, unknown_message
 from maskcls.core.group_values import NOT_READ
+from maskcls.core.synonyms import COLUMN_SYNONYMS, squeeze
 from maskcls.core.table import Note
 
 SIMILARITY_CUTOFF = 0.8  # of two names; above it one is taken for a misspelling of the other
-COLUMN_SYNONYMS = {
-    "path": (
-        "file", "filename", "filepath", "image", "image_path", "image_file", "image_name", "image_id", "img",
-        "img_path", "img_name", "img_id", "photo", "photo_path", "picture",
-    ),
-    "person": ("person_id", "subject", "subject_id", "identity", "identity_id"),
-    "gender": ("sex", "성별"),
-    "age": ("years", "age_years", "나이", "연령"),
-    "mask": ("mask_status", "mask_state", "mask_label", "mask_class", "mask_type", "mask_wearing", "마스크"),
-    "label": ("label_id", "class", "class_id", "ans", "answer", "target"),
-    "part": ("split",),
-}  # fmt: skip
 WEAK_SYNONYMS = {"person": ("id", "pid")}  # only where no other column matches: an id may number images or people
 Columns = Mapping[str, str | None]  # the column of each name, as the user sets it; None: do not read one
-
-
-def squeeze(name: str) -> str:
-    """Return the letters and digits of a name in lower case, which all of its spellings share."""
-    return "".join(char for char in unicodedata.normalize("NFKC", name).casefold() if char.isalnum())
 
 
 def rename_columns(

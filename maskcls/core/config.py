@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,13 +13,24 @@ from pydantic import AfterValidator, Field
 
 from maskcls.core.registry import Component
 from maskcls.core.schema import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Proportion, UnitInterval
+from maskcls.core.task_options import DEFAULT_TASK, describe_task
 
 NOT_HASHED = (  # not in a run's hash
     "name", "fold", "train_score", "hardware", "logger", "runs_dir", "cache_dir", "on_error",
 )  # fmt: skip
+LOOKS = ("short", "colour", "unit")  # of an attribute
 SAME_RESULTS = ("grad_checkpointing",)  # of the model: memory for time, with the same numbers
+
+
+def without_looks(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section of a task without what changes no result; one of a plugin has no attributes here."""
+    attributes = [{key: value for key, value in attribute.items() if key not in LOOKS}
+                  for attribute in task.get("attributes", ())]  # fmt: skip
+    return {**task, **({"attributes": attributes} if attributes else {})}
+
+
 UNHASHED_OPTIONS: dict[str, Any] = {  # keys of later versions, left out with these values so that ids of runs stay
-    "decision": {"name": "none"}, "size_schedule": None,
+    "decision": {"name": "none"}, "size_schedule": None, "task": without_looks(describe_task(DEFAULT_TASK)),
 }  # fmt: skip
 UNHASHED_PARAMS: dict[str, dict[str, Any]] = {"data": {"errors": 0.0}}  # the same for parameters of a group
 PATH_PARAMS = ("root", "file", "links")  # location of files in data and extra: not in a run's hash either
@@ -75,6 +87,7 @@ class Config:
     cache_dir: Annotated[str, AfterValidator(check_folder)]
     on_error: Literal["stop", "skip"]
     plugins: list[str]
+    task: Component
     data: Component
     extra: Component
     pseudo: Component
@@ -116,7 +129,9 @@ class Config:
 
     def hashed_items(self) -> dict[str, Any]:
         """Return the values that change results and so determine a run's id."""
-        content = {key: value for key, value in self.to_dict().items()
+        values = self.to_dict()
+        values["task"] = without_looks(values["task"])
+        content = {key: value for key, value in values.items()
                    if key not in NOT_HASHED and value != UNHASHED_OPTIONS.get(key, ...)}  # fmt: skip
         for group, defaults in UNHASHED_PARAMS.items():
             content[group] = {key: value for key, value in content[group].items() if value != defaults.get(key, ...)}

@@ -1,51 +1,84 @@
-"""Parsing of mask, gender, age and class from CSV cells, with an error message for each invalid cell."""
+"""Parsing of attributes and classes from CSV cells, with an error message for each invalid cell."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from maskcls.core.csv_reader import MAX_AGE, parse_age, parse_category
-from maskcls.core.csv_values import unknown_value
-from maskcls.core.task import CLASSES, bin_age, decode
-
-MASK_CODES = {"worn": 0, "wear": 0, "incorrect": 1, "none": 2, "normal": 2, "0": 0, "1": 1, "2": 2}
-GENDER_CODES = {"male": 0, "female": 1, "0": 0, "1": 1}
+from maskcls.core.csv_values import find_index, unknown_value
+from maskcls.core.task import Attribute, Task
 
 
-def parse_person(cells: Mapping[str, str], where: str, errors: list[str], group: str = "") -> dict[str, Any]:
-    """Return gender and age of a row, which a config group reads; add messages for invalid cells to `errors`."""
-    gender, age = parse_category(cells["gender"], GENDER_CODES), parse_age(cells["age"])
-    if gender is None:
-        errors.append(f"{where}: {unknown_value('gender', cells['gender'], group)}")
-    if age is None:
-        errors.append(invalid_age_message(cells["age"], where))
-    return {} if gender is None or age is None else {"gender": gender, "age": age}
+def parse_attributes(
+    cells: Mapping[str, str], task: Task, where: str, errors: list[str], group: str = ""
+) -> dict[str, Any]:  # fmt: skip
+    """Return the columns of a row's attributes, which a config group reads; add messages for bad cells to `errors`.
+
+    An empty cell, or a column that is missing, is an attribute without a label: −1, or NaN for a number.
+    """
+    return {attribute.source: parse_attribute(cells.get(attribute.source, ""), attribute, where, errors, group)
+            for attribute in task}  # fmt: skip
 
 
-def parse_class(cells: Mapping[str, str], where: str, errors: list[str]) -> dict[str, Any]:
-    """Return label, mask, gender and age of a row with a label; its other cells must agree with the label."""
-    age, attributes = parse_age(cells.get("age", "")), parse_label(cells["label"], where, errors)
-    if attributes and age is not None and bin_age(age) != decode(attributes["label"])[2]:
-        errors.append(f"{where}: label {cells['label']} conflicts with age {cells['age']}")
-    if cells.get("age") and age is None:
-        errors.append(invalid_age_message(cells["age"], where))
-    for column, codes in (("mask", MASK_CODES), ("gender", GENDER_CODES)):
-        if attributes and cells.get(column) and parse_category(cells[column], codes) != attributes[column]:
-            errors.append(f"{where}: label {cells['label']} conflicts with {column} {cells[column]!r}")
-    return attributes | {"age": float("nan") if age is None else age}
+def parse_attribute(value: str, attribute: Attribute, where: str, errors: list[str], group: str = "") -> float | int:
+    """Return the number, or the index of the value, of a cell; without a label −1, or NaN for a number."""
+    if attribute.is_number:
+        number = parse_number(value, attribute)
+        if number is None and value:
+            errors.append(f"{where}: {attribute.source} {describe_numbers(attribute)}, got {value!r}")
+        return math.nan if number is None else number
+    index = find_index(value, attribute)
+    if index is None and value:
+        errors.append(f"{where}: {unknown_value(attribute.name, value, group, attribute.values)}")
+    return -1 if index is None else index
 
 
-def invalid_age_message(value: str, where: str) -> str:
-    """Return the message for a cell that is not an age."""
-    return f"{where}: age must be a number of years from 0 to {MAX_AGE}, got {value!r}"
+def parse_number(value: str, attribute: Attribute) -> float | None:
+    """Return a number within the attribute's limits, None if the value is not one."""
+    try:
+        number = float(value.replace("_", "x"))  # float reads 2_5 as 25
+    except ValueError:
+        return None
+    low, high = attribute.limits
+    return number if math.isfinite(number) and low <= number <= high else None
 
 
-def parse_label(value: str, where: str, errors: list[str]) -> dict[str, Any]:
-    """Return mask, gender and label of a class number; add a message for an invalid one to `errors`."""
-    label = int(value) if value.isdecimal() and len(value) <= 2 else -1
-    if not 0 <= label < len(CLASSES):
-        errors.append(f"{where}: label must be a class from 0 to {len(CLASSES) - 1}, got {value!r}")
-        return {}
-    mask, gender, _ = decode(label)
-    return {"mask": int(mask), "gender": int(gender), "label": label}
+def parse_class(cells: Mapping[str, str], task: Task, where: str, errors: list[str]) -> dict[str, Any]:
+    """Return label and attributes of a row with a label; its other cells must agree with the label."""
+    if not cells["label"]:
+        return {"label": -1, **parse_attributes(cells, task, where, errors)}
+    label = parse_label(cells["label"], task, where, errors)
+    columns: dict[str, Any] = {"label": label}
+    for attribute, decoded in zip(task, task.decode(max(label, 0)), strict=True):
+        value, found = cells.get(attribute.source, ""), int(decoded)
+        conflict = f"{where}: label {cells['label']} conflicts with {attribute.source} {value!r}"
+        if attribute.is_number:
+            number = parse_attribute(value, attribute, where, errors)
+            if label >= 0 and not math.isnan(number) and attribute.bin(number) != found:
+                errors.append(conflict.replace(repr(value), value))
+            columns[attribute.source] = number
+        else:
+            index = find_index(value, attribute)
+            if index is None and value.isdecimal():
+                index = int(value)
+            if label >= 0 and value and index != found:
+                errors.append(conflict)
+            columns[attribute.source] = found if label >= 0 else -1
+    return columns
+
+
+def describe_numbers(attribute: Attribute) -> str:
+    """Return what the numbers of an attribute must be."""
+    low, high = attribute.limits
+    span = f" from {low:g} to {high:g}" if math.isfinite(high - low) else ""
+    return f"must be a number{f' of {attribute.unit}' if attribute.unit else ''}{span}"
+
+
+def parse_label(value: str, task: Task, where: str, errors: list[str]) -> int:
+    """Return a class number; −1 for an empty cell, and for an invalid one, with a message in `errors`."""
+    label = int(value) if value.isdecimal() and len(value) <= 5 else -1
+    if value and not 0 <= label < task.num_classes:
+        errors.append(f"{where}: label must be a class from 0 to {task.num_classes - 1}, got {value!r}")
+        return -1
+    return label

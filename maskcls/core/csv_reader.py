@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -16,7 +16,6 @@ from maskcls.core.errors import DataError, and_others, nearest, unknown_message
 from maskcls.core.group_values import find_groups
 from maskcls.core.table import DECISIONS, Note
 
-MAX_AGE = 120
 SYSTEM_FILES = ("._", ".DS_Store")  # of macOS
 
 
@@ -79,6 +78,11 @@ def read_sheet(
     return Sheet(cells, renamed, frozenset(given or ()))
 
 
+def read_header(source: Path) -> list[str]:
+    """Return the columns of a CSV as written."""
+    return read_lines(source)[0][1]
+
+
 def missing_column_message(source: Path, name: str, header: Sequence[str], key: str = "") -> str:
     """Return the message for a column that a header lacks, with the nearest one that it has."""
     close = nearest(name, header)
@@ -124,26 +128,12 @@ def find_duplicates(rows: Sequence[Row], column: str, names: Sequence[str] | Non
     return errors
 
 
-def parse_category(value: str, codes: Mapping[str, int]) -> int | None:
-    """Return the code of a category, None if it is unknown."""
-    return codes.get(value.lower())
-
-
 def parse_decision(row: Row, errors: list[str]) -> str:
     """Return the decision of a row in lower case, "" without one; add a message to `errors` for an unknown word."""
     decision = row.cells.get("decision", "").casefold()
     if decision not in ("", *DECISIONS):
         errors.append(f"{row.location}: {unknown_message('decision', row.cells['decision'], DECISIONS)}")
     return decision
-
-
-def parse_age(value: str) -> float | None:
-    """Return an age in years, None if the value is not an age."""
-    try:
-        age = float(value.replace("_", "x"))  # float reads 2_5 as 25
-    except ValueError:
-        return None
-    return age if 0 <= age <= MAX_AGE else None
 
 
 def is_below_root(name: str) -> bool:

@@ -12,15 +12,17 @@ import pandas as pd
 import yaml
 
 from maskcls.core.columns import Columns
-from maskcls.core.csv_reader import Row, Sheet, find_duplicates, note_blanks, raise_errors, read_sheet
+from maskcls.core.csv_reader import Row, Sheet, find_duplicates, note_blanks, raise_errors, read_header, read_sheet
 from maskcls.core.csv_values import Values, describe_low_numbers, describe_reading, translate_values
-from maskcls.core.errors import DataError, and_others, unknown_message
+from maskcls.core.errors import DataError, and_others, join_words, nearest, suggestion_message, unknown_message
 from maskcls.core.group_values import find_groups, group_cells
 from maskcls.core.image_paths import name_images
 from maskcls.core.image_rows import build_table, is_below, parse_row
+from maskcls.core.synonyms import squeeze
 from maskcls.core.table import Note
+from maskcls.core.task import Task
 
-OPTIONAL = ("label", "mask", "gender", "age", "person", "part")
+GROUP_CUTOFF = 0.8  # of two names; above it the task's group is taken for a misspelt column
 
 
 class TableSource(NamedTuple):
@@ -31,6 +33,23 @@ class TableSource(NamedTuple):
     columns: Columns
     values: Values
     group: str  # the config group that reads it, data or extra; empty: predict's photos=, without options
+    task: Task
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The columns that are read if they are there."""
+        return ("label", *(attribute.source for attribute in self.task), "person", "part")
+
+    def given_columns(self, header: Sequence[str]) -> Columns:
+        """Return the columns that the user sets: by columns=, and the task's group, if the CSV has it."""
+        group = self.task.group
+        if "person" in self.columns or group == "person":
+            return self.columns
+        if group is None or squeeze(group) in map(squeeze, header):
+            return {**self.columns, "person": group}
+        if close := nearest(group, header, GROUP_CUTOFF):
+            raise DataError(f"task.group: {suggestion_message('column', group, repr(close), str(self.file))}")
+        return {**self.columns, "person": None}
 
 
 def with_text_keys(value: Any) -> Any:
@@ -45,7 +64,7 @@ def parse_mapping(value: Any) -> Any:
     try:
         return yaml.load(value, Loader=yaml.BaseLoader) if isinstance(value, str) else value  # of texts alone
     except yaml.YAMLError as error:
-        raise ValueError(f"expected a mapping as {{mask: {{…: worn}}}}, got {value!r}") from error
+        raise ValueError(f"expected a mapping as {{column: {{word: value}}}}, got {value!r}") from error
 
 
 def key_text(value: Any) -> str:
@@ -53,24 +72,24 @@ def key_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def check_columns(given: Columns) -> Columns:
-    """Return the columns that the user sets; ValueError for a name that no table has."""
+def check_columns(given: Columns, task: Task) -> None:
+    """Raise ValueError for a name that no table of the task has among the columns that the user sets."""
+    names = ("path", *TableSource(Path(), (), {}, {}, "", task).optional)
     for name in given:
-        if name not in ("path", *OPTIONAL):
-            raise ValueError(unknown_message("column", name, ("path", *OPTIONAL)))
-    return given
+        if name not in names:
+            raise ValueError(unknown_message("column", name, names))
 
 
 def read_table(source: TableSource, note: Note, links: bool) -> pd.DataFrame:
     """Return the image table of a CSV; a note names what was read under other names and columns that are not read."""
     notes: list[str] = []
     sheet, rows, reading = read_cells(source, notes.append)
-    for text in filter(None, (reading, *notes, *describe_low_numbers(source.file, sheet))):
+    for text in filter(None, (reading, *notes, *describe_low_numbers(source.file, sheet, source.task))):
         note(text)
     names = name_images([cells["path"] for _, cells in rows], source.bases)
     errors = find_duplicates(rows, "path", names)
-    groups = find_groups([row.cells for row in rows], ("path", *OPTIONAL)) if source.group == "data" else []
-    parsed = [parse_row(cells, source.bases, source.group, location, errors, note)
+    groups = find_groups([row.cells for row in rows], ("path", *source.optional)) if source.group == "data" else []
+    parsed = [parse_row(cells, source.bases, source.group, location, errors, note, source.task)
               | {"id": name, **group_cells(cells, groups)}
               for (location, cells), name in zip(rows, names, strict=True)]  # fmt: skip
     raise_errors(errors)
@@ -79,22 +98,26 @@ def read_table(source: TableSource, note: Note, links: bool) -> pd.DataFrame:
     if source.group:
         note_people(source, sheet, note)
         note_outside(source, [str(row["path"]) for row in rows_found], note)
-    return build_table(rows_found, source.bases, links)
+    return build_table(rows_found, source.bases, source.task, links)
 
 
 def read_cells(source: TableSource, note: Note) -> tuple[Sheet, list[Row], str | None]:
     """Return a CSV as written, its rows with values as the task names them, and one line about the differences."""
     key = f"{source.group}.columns" if source.group else ""
-    optional = [name for name in OPTIONAL if source.group or name != "part"]
-    sheet = read_sheet(source.file, ("path",), optional, (), note, source.columns, key, source.group == "data")
+    optional = [name for name in source.optional if source.group or name != "part"]
+    given = source.given_columns(read_header(source.file))
+    sheet = read_sheet(source.file, ("path",), optional, (), note, given, key, source.group == "data")
     if not sheet.rows:
         raise DataError(f"{source.file} has a header but no rows")
     cells = sheet.rows[0].cells
-    if "label" not in cells and (missing := sorted({"mask", "gender", "age"} - set(cells))):
-        raise DataError(f"{source.file} needs a column label, or mask, gender and age: missing {', '.join(missing)}. "
+    columns = [attribute.source for attribute in source.task]
+    if "label" not in cells and (missing := sorted(set(columns) - set(cells))):
+        raise DataError(f"{source.file} needs a column label, or {join_words(columns)}: missing {', '.join(missing)}. "
                         f"If it has other names for them, set {key}={{{missing[0]}: …}}")  # fmt: skip
-    rows, read = translate_values(source.file, sheet, source.values, source.group)
-    return sheet, rows, describe_reading(source.file, sheet, read)
+    rows, read = translate_values(source.file, sheet, source.values, source.group, source.task)
+    own = ("person", source.task.group)  # as the task says: no news
+    renamed = {name: column for name, column in sheet.renamed.items() if (name, column) != own}
+    return sheet, rows, describe_reading(source.file, sheet._replace(renamed=renamed), read)
 
 
 def note_outside(source: TableSource, paths: Sequence[str], note: Note) -> None:
@@ -107,17 +130,20 @@ def note_outside(source: TableSource, paths: Sequence[str], note: Note) -> None:
 
 def note_people(source: TableSource, sheet: Sheet, note: Note) -> None:
     """Report that scores may leak: without a person column, or if an id seems to number images."""
-    column = sheet.renamed.get("person")
+    column, name = sheet.renamed.get("person"), source.task.group
+    one, many = ("person", "people") if name == "person" else ("group", "groups")
     ids = [row.cells["person"] for row in sheet.rows if row.cells.get("person")]
-    if "person" not in sheet.rows[0].cells and source.group == "extra":
-        note(f"{source.file}: no column 'person', so each image counts as one person. "
-             "Out-of-fold scores leak if people of the data are among them")  # fmt: skip
+    if "person" not in sheet.rows[0].cells and name is None:
+        note(f"{source.file}: task.group=null: each image is alone. Out-of-fold scores leak if images belong together")
+    elif "person" not in sheet.rows[0].cells and source.group == "extra":
+        note(f"{source.file}: no column '{name}', so each image counts as one {one}. "
+             f"Out-of-fold scores leak if {many} of the data are among them")  # fmt: skip
     elif "person" not in sheet.rows[0].cells:
-        note(f"LEAK possible: {source.file}: no column 'person', so each image counts as one person. "
-             "Out-of-fold scores leak if a person has several images")  # fmt: skip
+        note(f"LEAK possible: {source.file}: no column '{name}', so each image counts as one {one}. "
+             f"Out-of-fold scores leak if a {one} has several images")  # fmt: skip
     elif column and "person" not in sheet.given and len(ids) > 1 and len(set(ids)) == len(ids):
         note(f"LEAK possible: {source.file}: column '{column}' differs in every row, so it may number the images. "
-             "Out-of-fold scores leak if a person has several images")  # fmt: skip
+             f"Out-of-fold scores leak if a {one} has several images")  # fmt: skip
 
 
 def table_rows_digest(source: TableSource) -> str:
@@ -127,7 +153,7 @@ def table_rows_digest(source: TableSource) -> str:
     """
     rows = read_cells(source, lambda text: None)[1]
     names = name_images([cells["path"] for _, cells in rows], source.bases)
-    lines = ["\x1f".join([name, *(f"{key}={cells[key]}" for key in OPTIONAL if cells.get(key))])
+    lines = ["\x1f".join([name, *(f"{key}={cells[key]}" for key in source.optional if cells.get(key))])
              for (_, cells), name in zip(rows, names, strict=True)]  # fmt: skip
     evaluation = [line for line, row in zip(lines, rows, strict=True) if row.cells.get("part", "").lower() == "eval"]
     return hashlib.sha256("\n".join([*sorted(lines), "", *evaluation]).encode()).hexdigest()[:8]

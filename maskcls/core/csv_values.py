@@ -6,82 +6,72 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from maskcls.core.columns import squeeze
 from maskcls.core.csv_reader import Row, Sheet, raise_errors
 from maskcls.core.errors import nearest, unknown_message
-from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS
+from maskcls.core.synonyms import squeeze, value_words
+from maskcls.core.task import Attribute, Task
 
 Values = Mapping[str, Mapping[str, str]]  # {column: {value: what it means}}, as the user sets it
-MEANINGS = {"mask": MASKS, "gender": GENDERS, "part": ("train", "eval")}  # what the values of a column can mean
-SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
-    "mask": {
-        "worn": (
-            "wear", "wearing", "mask", "masked", "with mask", "wear mask", "mask on", "correct", "correct mask", "yes",
-            "true", "mask1", "mask2", "mask3", "mask4", "mask5", "착용", "마스크", "마스크 착용", "정상 착용",
-        ),
-        "incorrect": (
-            "incorrect mask", "incorrectly", "incorrectly worn", "worn incorrectly", "mask weared incorrect",
-            "wear incorrect", "mask worn incorrectly", "mask incorrect", "improper", "wrong", "오착용", "잘못 착용",
-            "잘못된 착용", "턱스크",
-        ),
-        "none": (
-            "no mask", "no", "not wear", "not wearing", "not worn", "without mask", "without", "unmasked", "mask off",
-            "normal", "false", "미착용", "마스크 미착용", "마스크 없음", "없음",
-        ),
-    },
-    "gender": {
-        "male": ("m", "man", "men", "boy", "남", "남자", "남성"),
-        "female": ("f", "woman", "women", "girl", "여", "여자", "여성"),
-    },
-}  # fmt: skip
-WORDS = {
-    column: {squeeze(word): meaning for meaning, words in meanings.items() for word in (meaning, *words)}
-    for column, meanings in SYNONYMS.items()
-}
-NUM_WORN = len(CLASSES) // len(MASKS)  # classes with a worn mask, the first ones
+PARTS = ("train", "eval")
 NUMBER = re.compile(r"[0-9]+(?:\.0*)?")
 
 
-def check_values(given: Values) -> Values:
-    """Return what values mean, as the user sets it; ValueError for an unknown column or meaning."""
+def meanings(task: Task) -> dict[str, tuple[str, ...]]:
+    """Return what the values of each column of words can mean."""
+    return {attribute.name: attribute.values for attribute in task if not attribute.is_number} | {"part": PARTS}
+
+
+def check_values(given: Values, task: Task) -> None:
+    """Raise ValueError for an unknown column or meaning in what the user sets."""
+    known = meanings(task)
     for column, values in given.items():
-        if column not in MEANINGS:
-            raise ValueError(unknown_message("column", column, MEANINGS))
+        if column not in known:
+            raise ValueError(unknown_message("column", column, known))
         for value, meaning in values.items():
-            if meaning not in MEANINGS[column]:
-                raise ValueError(f"{value}: {unknown_message(column, meaning, MEANINGS[column])}")
-    return given
+            if meaning not in known[column]:
+                raise ValueError(f"{value}: {unknown_message(column, meaning, known[column])}")
 
 
 def translate_values(
-    source: Path, sheet: Sheet, given: Values, group: str
+    source: Path, sheet: Sheet, given: Values, group: str, task: Task
 ) -> tuple[list[Row], dict[str, dict[str, str]]]:  # fmt: skip
-    """Return rows with the task's values of mask, gender and part, and {column: {value: meaning}} of other values.
+    """Return rows with the task's values, and {column: {value: meaning}} of other values.
 
     Unknown values stay, for an error that names their row. Raise DataError for values that could mean several things.
     `group` is the config group of the table: data or extra, empty for a table without options.
     """
     rows, read = sheet.rows, dict[str, dict[str, str]]()
-    errors = [*find_codes(source, sheet, given, group), *find_doubtful_label(source, sheet, group)]
-    meanings = {column: {value: meaning for value in distinct(sheet, column)
-                         if (meaning := find_meaning(column, value, given)) and value != meaning}
-                for column in MEANINGS}  # fmt: skip
-    if changing := [column for column in MEANINGS if meanings[column]]:
-        rows = [Row(where, cells | {column: meanings[column].get(cells[column], cells[column]) for column in changing})
+    errors = [*find_codes(source, sheet, given, group, task), *find_doubtful_label(source, sheet, group, task)]
+    found = {column: {value: meaning for value in distinct(sheet, column)
+                      if (meaning := find_meaning(column, value, given, task)) and value != meaning}
+             for column in meanings(task)}  # fmt: skip
+    if changing := [column for column, values in found.items() if values]:
+        rows = [Row(where, cells | {column: found[column].get(cells[column], cells[column]) for column in changing})
                 for where, cells in rows]  # fmt: skip
     for column in changing:
-        read[column] = {value: name for value, name in meanings[column].items() if squeeze(value) != squeeze(name)}
+        read[column] = {value: name for value, name in found[column].items() if squeeze(value) != squeeze(name)}
     raise_errors(errors)
     return rows, read
 
 
-def find_meaning(column: str, value: str, given: Values) -> str | None:
-    """Return what a value means by the user's setting or as a usual word, None if it is unknown."""
-    own = given.get(column, {})
-    if value in own or not is_word(value):
-        return own.get(value)
+def find_meaning(column: str, value: str, given: Values, task: Task) -> str | None:
+    """Return what a value means by the user's setting, as a value of the task or as a usual word; None if unknown."""
+    own, attribute = given.get(column, {}), task[column] if column in task.names else None
+    if value in own:
+        return own[value]
+    if attribute and (index := find_index(value, attribute)) is not None:
+        return attribute.values[index]
+    if not is_word(value):
+        return None
     spellings = {squeeze(key): meaning for key, meaning in own.items() if is_word(key)}
-    return spellings.get(squeeze(value), WORDS.get(column, {}).get(squeeze(value)))
+    words = value_words(attribute) if attribute else {}
+    return spellings.get(squeeze(value), words.get(squeeze(value)))
+
+
+def find_index(value: str, attribute: Attribute) -> int | None:
+    """Return the index of a value in any case, None if it is unknown."""
+    spellings = {name.casefold(): i for i, name in enumerate(attribute.values)}
+    return spellings.get(value.casefold())
 
 
 def is_word(value: str) -> bool:
@@ -89,35 +79,42 @@ def is_word(value: str) -> bool:
     return any(char.isalpha() for char in value) and not set(value) & set("!?~≠¬")
 
 
-def find_codes(source: Path, sheet: Sheet, given: Values, group: str) -> list[str]:
+def find_codes(source: Path, sheet: Sheet, given: Values, group: str, task: Task) -> list[str]:
     """Return an error for each column of numbers without a meaning; beside a label, they are checked against it."""
     cells = sheet.rows[0].cells if sheet.rows else {}
     if "label" in cells:
         return []
     errors = []
-    for column in ("mask", "gender"):
-        numbers = [value for value in distinct(sheet, column) if NUMBER.fullmatch(value)]
-        if unknown := [value for value in numbers if find_meaning(column, value, given) is None]:
+    for attribute in task:
+        values = distinct(sheet, attribute.source)
+        if attribute.is_number and are_codes(values, attribute):
+            unit, last = attribute.unit or "numbers", len(attribute.values) - 1
+            what = f"{column_name(source, sheet, attribute.source)}: expected {unit}, got only numbers up to {last}"
+            errors.append(f"{what}. Classes of {attribute.name} can be read from a column label, the class from 0 to "
+                          f"{task.num_classes - 1}")  # fmt: skip
+        numbers = [value for value in values if NUMBER.fullmatch(value)] if not attribute.is_number else []
+        if unknown := [value for value in numbers if find_meaning(attribute.name, value, given, task) is None]:
             example = ", ".join(f"{value}: …" for value in sorted(unknown)[:3])
-            *names, last = MEANINGS[column]
-            remedy = (f"Say which is {', '.join(names)} or {last}: {group}.values={{{column}: {{{example}}}}}" if group
-                      else f"Write {', '.join(names)} or {last}")  # fmt: skip
-            errors.append(f"{column_name(source, sheet, column)} holds numbers that could mean anything. {remedy}")
-    if are_codes(distinct(sheet, "age")):
-        errors.append(f"{column_name(source, sheet, 'age')}: expected years, got only numbers up to {len(AGES) - 1}. "
-                      "Age classes can be read from a column label, the class from 0 to 17")  # fmt: skip
+            words = f"{', '.join(attribute.values[:-1])} or {attribute.values[-1]}"
+            remedy = (f"Say which is {words}: {group}.values={{{attribute.name}: {{{example}}}}}" if group
+                      else f"Write {words}")  # fmt: skip
+            where = column_name(source, sheet, attribute.name)
+            errors.append(f"{where} holds numbers that could mean anything. {remedy}")
     return errors
 
 
-def find_doubtful_label(source: Path, sheet: Sheet, group: str) -> list[str]:
+def find_doubtful_label(source: Path, sheet: Sheet, group: str, task: Task) -> list[str]:
     """Return an error for a column that is read as the class by a synonym but could be one attribute."""
     values, column = distinct(sheet, "label"), sheet.renamed.get("label", "label")
     where = column_name(source, sheet, "label")
-    if values and all(find_meaning("mask", value, {}) for value in values):
-        return [f"{where}: expected classes, got words for mask. {column_remedy(group, 'mask', column)}"]
-    if "label" in sheet.renamed and "label" not in sheet.given and are_codes(values):
-        return [f"{where} holds only numbers up to {max(map(int, values))}: classes from 0 to {len(CLASSES) - 1}, or "
-                f"one attribute? {column_remedy(group, 'label', column)} if they are classes"]  # fmt: skip
+    for attribute in task if values else ():
+        if not attribute.is_number and all(find_meaning(attribute.name, value, {}, task) for value in values):
+            remedy = column_remedy(group, attribute.name, column)
+            return [f"{where}: expected classes, got words for {attribute.name}. {remedy}"]
+    if "label" in sheet.renamed and "label" not in sheet.given and are_codes(values, task.attributes[0]):
+        remedy = column_remedy(group, "label", column)
+        return [f"{where} holds only numbers up to {max(map(int, values))}: classes from 0 to {task.num_classes - 1}, "
+                f"or one attribute? {remedy} if they are classes"]  # fmt: skip
     return []
 
 
@@ -126,9 +123,9 @@ def column_remedy(group: str, name: str, column: str) -> str:
     return f"Set {group}.columns={{{name}: {column}}}" if group else f"Rename it to {name}"
 
 
-def unknown_value(column: str, value: str, group: str) -> str:
-    """Return the message for a value without a meaning, with the option that gives it one."""
-    message, close = unknown_message(column, value, MEANINGS[column]), nearest(value, MEANINGS[column])
+def unknown_value(column: str, value: str, group: str, known: Sequence[str] = PARTS) -> str:
+    """Return the message for a value without a meaning among the `known` ones, with the option that gives it one."""
+    message, close = unknown_message(column, value, known), nearest(value, known)
     if not value or not group:
         return message
     remedy = "set " + values_override(group, f"{{{column}: {{{value}: {close or '…'}}}}}")
@@ -140,21 +137,26 @@ def values_override(group: str, mapping: str) -> str:
     return f"{group}.values={mapping}" if mapping.replace("…", "").isascii() else f"'{group}.values=\"{mapping}\"'"
 
 
-def describe_low_numbers(source: Path, sheet: Sheet) -> Iterator[str]:
-    """Yield a line for classes that all mean a worn mask, and for ages of children: both may number something else."""
-    labels, ages = distinct(sheet, "label"), distinct(sheet, "age")
-    attributes = {"mask", "gender"} & set(sheet.rows[0].cells)
-    if len(labels) > 1 and not attributes and all(is_below(value, NUM_WORN) for value in labels):
-        yield (f"{column_name(source, sheet, 'label')} holds only classes up to {max(map(int, labels))}, so all people "
-               "wear a mask. Numbers of mask, gender or age alone are not classes")  # fmt: skip
-    if ages and not labels and all(is_below(value, 10) for value in ages):
-        yield (f"{column_name(source, sheet, 'age')} holds only numbers up to {max(map(int, ages))}, read as years, "
-               "not as age classes")  # fmt: skip
+def describe_low_numbers(source: Path, sheet: Sheet, task: Task) -> Iterator[str]:
+    """Yield a line for classes of one value of the first attribute, and for low numbers: they may mean other things."""
+    first, labels = task.attributes[0], distinct(sheet, "label")
+    words = {attribute.name for attribute in task if not attribute.is_number} & set(sheet.rows[0].cells)
+    same = task.num_classes // len(first.values)
+    if len(labels) > 1 and same > 1 and not words and all(is_below(value, same) for value in labels):
+        yield (f"{column_name(source, sheet, 'label')} holds only classes up to {max(map(int, labels))}, so all images "
+               f"have {first.name} {first.values[0]}. Numbers of one attribute alone are not classes")  # fmt: skip
+    for attribute in task:
+        values = distinct(sheet, attribute.source) if attribute.is_number else []
+        if values and not labels and attribute.borders[0] > 10 and all(is_below(value, 10) for value in values):
+            yield (f"{column_name(source, sheet, attribute.source)} holds only numbers up to {max(map(int, values))}, "
+                   f"read as {attribute.unit or 'numbers'}, not as classes of {attribute.name}")  # fmt: skip
 
 
-def are_codes(values: Sequence[str]) -> bool:
-    """Return True if all values are numbers that number the values of one attribute."""
-    return bool(values) and all(is_below(value, len(MASKS)) for value in values)
+def are_codes(values: Sequence[str], attribute: Attribute) -> bool:
+    """Return True if all values are numbers that number the values of one attribute, and not numbers of their own."""
+    count = len(attribute.values)
+    is_possible = not attribute.is_number or attribute.borders[0] > count
+    return bool(values) and is_possible and all(is_below(value, count) for value in values)
 
 
 def is_below(value: str, limit: int) -> bool:

@@ -120,6 +120,11 @@ def and_others(names: Sequence[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def join_words(words: Sequence[str], last: str = "and") -> str:
+    """Return words as "a, b and c"."""
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def explain_unresolved(error: Exception) -> str:
     """Return the message for an interpolation that OmegaConf cannot resolve."""
     key, text = getattr(error, "full_key", None) or "config", str(error).splitlines()[0]

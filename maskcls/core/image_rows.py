@@ -11,28 +11,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.core.csv_cells import MASK_CODES, parse_class, parse_person
-from maskcls.core.csv_reader import (
-    find_outside_links,
-    is_utf8,
-    parse_category,
-    raise_errors,
-)
+from maskcls.core.csv_cells import parse_attributes, parse_class
+from maskcls.core.csv_reader import find_outside_links, is_utf8, raise_errors
 from maskcls.core.csv_values import unknown_value
 from maskcls.core.errors import DataError
 from maskcls.core.image_paths import locate, missing_file_message
 from maskcls.core.missing_files import report_missing
 from maskcls.core.person_ids import unify_ids
-from maskcls.core.table import COLUMNS, Note, group_columns
-from maskcls.core.task import bin_age, encode
+from maskcls.core.table import Note, column_indices, group_columns, table_columns
+from maskcls.core.task import Task
 
 
 def parse_row(
-    cells: Mapping[str, str], bases: Sequence[Path], group: str, location: str, errors: list[str], note: Note
+    cells: Mapping[str, str], bases: Sequence[Path], group: str, location: str, errors: list[str], note: Note,
+    task: Task,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the cells of a row of a CSV that `group` reads as a row of the table, adding its errors to `errors`.
 
-    Its path is None if the file is missing and on_error=skip.
+    Its path is None if the file is missing and on_error=skip. A row of part train needs the label of one attribute.
     """
     name, part = cells["path"], (cells.get("part", "").lower() if group else "") or "train"  # photos= has no parts
     path: Path | None = locate(name, bases).file
@@ -42,25 +38,25 @@ def parse_row(
     if part not in ("train", "eval"):
         errors.append(f"{location}: {unknown_value('part', cells['part'], group)}")
     row = {"path": path, "person": cells.get("person", ""), "part": part}
+    columns = [name for name in ("label", *(attribute.source for attribute in task)) if name in cells]
+    if part == "train" and not any(cells[name] for name in columns):
+        errors.append(f"{location}: no label: {' and '.join(columns)} {'are' if len(columns) > 1 else 'is'} empty")
     if "label" in cells:
-        return row | parse_class(cells, location, errors)
-    mask = parse_category(cells["mask"], MASK_CODES)
-    if mask is None:
-        errors.append(f"{location}: {unknown_value('mask', cells['mask'], group)}")
-    return row | {"mask": mask, **parse_person(cells, location, errors, group)}
+        return row | parse_class(cells, task, location, errors)
+    return row | parse_attributes(cells, task, location, errors, group)
 
 
-def to_table(rows: list[dict[str, Any]], base: Path, links: bool = False) -> pd.DataFrame:
+def to_table(rows: list[dict[str, Any]], base: Path, task: Task, links: bool = False) -> pd.DataFrame:
     """Return rows of images below a folder as the table: ids relative to the folder in Unicode NFC."""
     if not rows:
         raise DataError(f"{base} contains no images")
     top = "" if base == Path() else os.path.join(base, "")
     names = [str(row["path"]).removeprefix(top).replace(os.sep, "/") for row in rows]
-    return build_table([row | {"id": name} for row, name in zip(rows, names, strict=True)], [base], links)
+    return build_table([row | {"id": name} for row, name in zip(rows, names, strict=True)], [base], task, links)
 
 
-def build_table(rows: list[dict[str, Any]], bases: Sequence[Path], links: bool) -> pd.DataFrame:
-    """Return rows with an id as the table: ids in Unicode NFC, labels from mask, gender and age.
+def build_table(rows: list[dict[str, Any]], bases: Sequence[Path], task: Task, links: bool) -> pd.DataFrame:
+    """Return rows with an id as the table: ids in Unicode NFC, labels from the attributes, −1 where one is missing.
 
     Images below one of the folders `bases` must not be links to outside, unless `links` allows it.
     Spellings of one person's id are unified (person_ids.unify_ids); an image without a person is its own person.
@@ -77,12 +73,13 @@ def build_table(rows: list[dict[str, Any]], bases: Sequence[Path], links: bool) 
                   for name in duplicates])  # fmt: skip
     has_person = table["person"] != ""
     table["person"] = unify_ids(table["person"]).where(has_person, table["id"])
-    if "label" not in table:
-        labels = encode(table["mask"], table["gender"], bin_age(table["age"].fillna(0)))
-        table["label"] = np.where(table["mask"] >= 0, labels, -1)
+    indices = column_indices(table, task)
+    labels = np.where((indices >= 0).all(1), task.encode(*indices.clip(0).T), -1)
+    table["label"] = np.where(table["label"] >= 0, table["label"], labels) if "label" in table else labels
     groups = group_columns(table)
     table[groups] = table[groups].fillna("")
-    return table[[*COLUMNS, *groups]].reset_index(drop=True)
+    others = [column for column in table if column not in (*table_columns(task), *groups)]
+    return table[[*table_columns(task), *others, *groups]].reset_index(drop=True)
 
 
 def find_leaving_links(paths: Sequence[str], bases: Sequence[Path]) -> Iterator[str]:

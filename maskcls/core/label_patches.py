@@ -9,29 +9,36 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.core.csv_reader import MAX_AGE, Row, parse_decision, raise_errors, read_rows
+from maskcls.core.competition import check_attributes
+from maskcls.core.csv_cells import describe_numbers, parse_number
+from maskcls.core.csv_reader import Row, parse_decision, raise_errors, read_rows
 from maskcls.core.errors import DataError, and_others, unknown_message
-from maskcls.core.table import PATCH_COLUMNS, Note
-from maskcls.core.task import ATTRIBUTES, bin_age, decode, encode
+from maskcls.core.table import PATCH_COLUMNS, Note, column_indices, value_indices
+from maskcls.core.task import IntArray, Task
 
 TIERS = ("none", "core", "extended")
 PATCHES = Path(__file__).parent / "patches.csv"
 
 
-def check_patches(value: str) -> str:
-    """Return a tier, or the path of a CSV of patches; ValueError for others and for an invalid row."""
+def check_patches(value: str, task: Task) -> str:
+    """Return a tier, or the path of a CSV of patches; ValueError for others and for an invalid row.
+
+    ConfigError for a tier of the competition and a task of other attributes.
+    """
     if value in TIERS:
+        if value != TIERS[0]:
+            check_attributes(task, f"labels.patches={value}")
         return value
     if not value.endswith(".csv"):
         raise ValueError(unknown_message("value", value, TIERS))
     try:
-        read_patches(value)
+        read_patches(value, task)
     except DataError as error:
         raise ValueError("; ".join(error.messages[:3])) from None
     return value
 
 
-def apply_patches(table: pd.DataFrame, tier: str, note: Note) -> pd.DataFrame:
+def apply_patches(table: pd.DataFrame, tier: str, note: Note, task: Task) -> pd.DataFrame:
     """Return the table with the patches of a tier applied, and note their number; applying them twice has no effect.
 
     A patch selects rows by the id at the start of the folder's name and by the image, and sets a field to its new value
@@ -42,16 +49,16 @@ def apply_patches(table: pd.DataFrame, tier: str, note: Note) -> pd.DataFrame:
     table = table.assign(trained=~not_trained)
     if tier == "none":
         return table
-    rules = read_patches(tier)
-    before = table[["mask", "gender", "age", "trained"]]
+    rules = read_patches(tier, task)
+    before = table[[*(attribute.source for attribute in task), "trained"]]
     targets = PatchTargets.of(table)
     absent = targets.find_absent(rules, tier)
     if not absent or tier not in TIERS:
         if tier not in TIERS:
             targets.check_clear(rules, tier)
         for rule in rules.itertuples():
-            apply_patch(table, targets.find(rule), rule)
-        relabel(table)
+            apply_patch(table, targets.find(rule), rule, task)
+        relabel(table, task)
     changed = int((table[before.columns].fillna(-1) != before.fillna(-1)).any(axis=1).sum())
     source, why = (f"tier {tier}", "They are for the competition's data, and this") if tier in TIERS else (tier, "This")
     reason = f". {why} data lacks {and_others(absent)}" if absent else ""
@@ -102,12 +109,12 @@ class PatchTargets:
         raise_errors(errors)
 
 
-def applied_patches(table: pd.DataFrame, tier: str) -> pd.DataFrame:
+def applied_patches(table: pd.DataFrame, tier: str, task: Task) -> pd.DataFrame:
     """Return the patches of a tier or CSV that the labels of a table have: all but those that would change it."""
-    rules, targets = read_patches(tier), PatchTargets.of(table)
+    rules, targets = read_patches(tier, task), PatchTargets.of(table)
     if tier in TIERS and targets.find_absent(rules, tier):
         return rules.iloc[:0]
-    is_applied = [not find_changes(table, targets.find(rule), rule).any() for rule in rules.itertuples()]
+    is_applied = [not find_changes(table, targets.find(rule), rule, task).any() for rule in rules.itertuples()]
     return rules[np.array(is_applied, bool)]
 
 
@@ -116,70 +123,75 @@ def required_people(rules: pd.DataFrame, tier: str) -> set[str]:
     return set(rules.loc[(rules["tier"] == "core") | (tier not in TIERS), "person"])
 
 
-def read_patches(tier: str) -> pd.DataFrame:
-    """Return the patches up to a tier, or those of a CSV without the rows of the decision "refused".
+def read_patches(tier: str, task: Task) -> pd.DataFrame:
+    """Return the patches up to a tier that are about the task, or those of a CSV without the decision "refused".
 
     A CSV has the columns person, photo ("" for all images of the person), field, old and new, as `patches.csv`.
     Raise DataError for a row with an unknown field, value or decision.
     """
     if tier in TIERS:
         rules = pd.read_csv(PATCHES, dtype=str, keep_default_na=False)
-        return rules[rules["tier"].map(TIERS.index) <= TIERS.index(tier)]
+        is_about_task = rules["field"].isin([*task.names, "trained"])
+        return rules[is_about_task & (rules["tier"].map(TIERS.index) <= TIERS.index(tier))]
     optional = ("tier", "source", "decision")
     rows = read_rows(Path(tier), PATCH_COLUMNS[1:-1], optional=optional, ignored=("probability",))
     errors: list[str] = []
     for row in rows:
-        check_patch(row, errors)
+        check_patch(row, errors, task)
     accepted = [row.cells for row in rows if parse_decision(row, errors) != "refused"]
     raise_errors(errors)
     cells = [{name: row.get(name, "") for name in PATCH_COLUMNS} for row in accepted]
     return pd.DataFrame(cells, columns=PATCH_COLUMNS, dtype=str)
 
 
-def check_patch(row: Row, errors: list[str]) -> None:
+def check_patch(row: Row, errors: list[str], task: Task) -> None:
     """Add a message to `errors` for a field or a value of a patch that does not exist."""
     where, cells = row
-    values: dict[str, tuple[str, ...]] = {**ATTRIBUTES, "trained": ("true", "false")}
+    values: dict[str, tuple[str, ...]] = {**task.values, "trained": ("true", "false")}
     field = cells["field"]
     if not cells["person"]:
         errors.append(f"{where}: no person")
     if field not in values:
         errors.append(f"{where}: {unknown_message('field', field, values)}")
         return
-    is_years = field == "age" and cells["new"].isdecimal() and int(cells["new"]) <= MAX_AGE
     for name in ("old", "new"):
-        if name == "new" and field == "age":
-            if not is_years:
-                errors.append(f"{where}: new must be an age from 0 to {MAX_AGE} years, got {cells['new']!r}")
+        if name == "new" and field in task.names and task[field].is_number:
+            if parse_number(cells["new"], task[field]) is None:
+                errors.append(f"{where}: new {describe_numbers(task[field])}, got {cells['new']!r}")
         elif cells[name] not in values[field]:
             errors.append(f"{where}: {unknown_message(f'value of {name}', cells[name], values[field])}")
 
 
-def apply_patch(table: pd.DataFrame, rows: pd.Series, rule: Any) -> None:
+def apply_patch(table: pd.DataFrame, rows: pd.Series, rule: Any, task: Task) -> None:
     """Set a field of some rows to the patch's new value where it has the old value."""
     if rule.field == "trained":
         table.loc[rows, "trained"] = rule.new == "true"
     else:
-        new = float(rule.new) if rule.field == "age" else ATTRIBUTES[rule.field].index(rule.new)
-        table.loc[find_changes(table, rows, rule), rule.field] = new
+        attribute = task[rule.field]
+        new = float(rule.new) if attribute.is_number else attribute.values.index(rule.new)
+        table.loc[find_changes(table, rows, rule, task), attribute.source] = new
 
 
-def find_changes(table: pd.DataFrame, rows: pd.Series, rule: Any) -> pd.Series[bool]:
-    """Return the mask of the rows whose mask, gender or age a patch changes: they have its old value, not the new."""
+def find_changes(table: pd.DataFrame, rows: pd.Series, rule: Any, task: Task) -> pd.Series[bool]:
+    """Return the mask of the rows whose attribute a patch changes: they have its old value, not the new."""
     if rule.field == "trained":
         return rows & False
-    values = ATTRIBUTES[rule.field]
-    if rule.field == "age":
-        return rows & (age_classes(table) == values.index(rule.old)) & (table["age"] != float(rule.new))
-    return rows & (table[rule.field] == values.index(rule.old)) & (rule.old != rule.new)
+    attribute = task[rule.field]
+    old = attribute.values.index(rule.old)
+    if attribute.is_number:
+        return rows & (current_indices(table, task)[:, task.axis(rule.field)] == old) & (
+            table[attribute.source] != float(rule.new)
+        )
+    return rows & (table[attribute.source] == old) & (rule.old != rule.new)
 
 
-def age_classes(table: pd.DataFrame) -> np.ndarray:
-    """Return the age class of each row: of its age in years, else that of its label."""
-    return np.where(table["age"].notna(), bin_age(table["age"].fillna(0)), decode(table["label"].clip(0))[2])
+def current_indices(table: pd.DataFrame, task: Task) -> IntArray:
+    """Return the index of each attribute's value, (N, A): of its column, else that of the label."""
+    indices = column_indices(table, task)
+    return np.where(indices >= 0, indices, value_indices(table, task))
 
 
-def relabel(table: pd.DataFrame) -> None:
-    """Recompute the class of labelled rows from mask, gender and age; without an age in years the age class stays."""
-    label = encode(table["mask"], table["gender"], age_classes(table))
+def relabel(table: pd.DataFrame, task: Task) -> None:
+    """Recompute the class of labelled rows from the attributes; without a number the class of the number stays."""
+    label = task.encode(*current_indices(table, task).clip(0).T)
     table["label"] = np.where(table["label"] >= 0, label, table["label"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -23,15 +23,22 @@ TYPE_NAMES = {
     "float_type": "float", "int_type": "int", "int_from_float": "int", "bool_type": "bool (true or false)",
     "string_type": "str", "list_type": "list", "dict_type": "mapping", "none_required": "null",
 }  # fmt: skip
+ATTRIBUTE_DEFAULT = 1.0  # of a parameter for each attribute
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 BOUNDS = (("greater than or equal to", "at least"), ("less than or equal to", "at most"), ("a finite number", "finite"))
 
 
-def option_fields(build: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-    """Return {parameter: (type, default)} of a builder's keyword-only parameters."""
+def option_fields(build: Callable[..., Any], attributes: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
+    """Return {parameter: (type, default)} of a builder's keyword-only parameters.
+
+    A builder with `**weights` has a parameter for each of a task's attributes, whose default is ATTRIBUTE_DEFAULT.
+    """
     hints = inspect.get_annotations(build, eval_str=True)
-    options = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return {p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in options}
+    options = list(inspect.signature(build).parameters.values())
+    each = [p for p in options if p.kind is p.VAR_KEYWORD]
+    fields = {name: (hints[p.name], ATTRIBUTE_DEFAULT) for p in each for name in attributes}
+    named = [p for p in options if p.kind is p.KEYWORD_ONLY]
+    return fields | {p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in named}
 
 
 def option_descriptions(build: Callable[..., Any]) -> dict[str, str]:

@@ -7,12 +7,14 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
+TaskKey = tuple[tuple[str, tuple[str, ...], tuple[float, ...]], ...]
 
 
 def bin_numbers(numbers: npt.ArrayLike, borders: Sequence[float]) -> IntArray:
@@ -31,6 +33,7 @@ class Attribute:
     train_borders: tuple[float, ...] = ()  # the same for training
     unit: str = ""  # of the numbers, such as years
     limits: tuple[float, float] = (-math.inf, math.inf)  # lowest and highest number that a table may hold
+    per: Literal["", "group", "photo"] = ""  # whether it is the same for all photos of a group; "": as in the data
     short: str = ""  # the name in narrow tables and figures
     colour: str = ""  # in figures, as #rrggbb
 
@@ -99,6 +102,20 @@ class Task:
         """The names of the scores: f1, accuracy, and the F1 of each attribute."""
         return ("f1", "accuracy", *(f"{name}_f1" for name in self.names))
 
+    def has_classes_of(self, other: Task) -> bool:
+        """Return True if another task has the same attributes, with the same values and borders for scoring."""
+        return self.key == other.key
+
+    @property
+    def key(self) -> TaskKey:
+        """What determines the classes of images: name, values and borders for scoring of each attribute."""
+        return tuple((attribute.name, attribute.values, attribute.borders) for attribute in self.attributes)
+
+    @property
+    def groups(self) -> str:
+        """What intervals are over and folds consist of: people, other groups of images, or images that are alone."""
+        return "people" if self.group == "person" else "groups" if self.group else "images"
+
     @functools.cached_property
     def number(self) -> Attribute | None:
         """The attribute that is made of a number, None if there is none or more than one."""
@@ -130,40 +147,3 @@ class Task:
     def one_hot(self, label: npt.ArrayLike) -> FloatArray:
         """Return classes as distributions, (N, classes)."""
         return np.eye(self.num_classes, dtype=np.float32)[np.asarray(label, dtype=np.int64)]
-
-
-# Names of one task, until every module takes a Task.
-MASKS = ("worn", "incorrect", "none")
-GENDERS = ("male", "female")
-AGES = ("<30", "30-59", ">=60")
-AGE_THRESHOLDS = (30, 60)
-ATTRIBUTES = {"mask": MASKS, "gender": GENDERS, "age": AGES}
-SHAPE = (3, 2, 3)
-CLASSES = tuple(f"{m} {g} {a}" for m in MASKS for g in GENDERS for a in AGES)
-
-
-def bin_age(age: npt.ArrayLike, thresholds: Sequence[float] = AGE_THRESHOLDS) -> IntArray:
-    """Return the age class of ages in years."""
-    return bin_numbers(age, thresholds)
-
-
-def encode(mask: npt.ArrayLike, gender: npt.ArrayLike, age: npt.ArrayLike) -> IntArray:
-    """Return class = mask·6 + gender·3 + age class."""
-    return (np.asarray(mask) * 6 + np.asarray(gender) * 3 + np.asarray(age)).astype(np.int64)
-
-
-def decode(label: npt.ArrayLike) -> tuple[IntArray, IntArray, IntArray]:
-    """Return (mask, gender, age class) of labels 0–17."""
-    mask, gender, age = np.unravel_index(np.asarray(label, dtype=np.int64), SHAPE)
-    return mask, gender, age
-
-
-def marginals(probs: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the sums of (N, 18) over the other attributes."""
-    cube = probs.reshape(-1, *SHAPE)  # (N, 3, 2, 3)
-    return cube.sum((2, 3)), cube.sum((1, 3)), cube.sum((1, 2))
-
-
-def one_hot(label: npt.ArrayLike) -> FloatArray:
-    """Return labels as distributions, (N, 18)."""
-    return np.eye(len(CLASSES), dtype=np.float32)[np.asarray(label, dtype=np.int64)]

@@ -17,7 +17,15 @@ from maskcls.core.errors import ConfigError, DataError, and_others
 from maskcls.core.missing_files import SkipMissing
 from maskcls.core.person_ids import note_doubtful_ids, note_duplicate_images
 from maskcls.core.registry import Component
-from maskcls.core.table import Note, count_split_people, num_folds, train_indices
+from maskcls.core.table import (
+    Note,
+    count_split_people,
+    num_folds,
+    train_indices,
+    val_indices,
+    value_indices,
+)
+from maskcls.core.task import Task
 from maskcls.data.image_check import inspect_images
 from maskcls.data.selection import prepare_rows, without_patches
 from maskcls.system import distributed
@@ -41,12 +49,13 @@ def assemble_table(cfg: Config, note: Note) -> pd.DataFrame:
     note_doubtful_ids(table, note)
     table = without_patches(cfg.labels).build(cfg.pseudo.build(table, note), note)
     train = table["part"] == "train"
-    if (table.loc[train, "label"] < 0).any():
-        raise DataError(f"{(table.loc[train, 'label'] < 0).sum()} training images have no label")
+    table = note_missing_labels(table, cfg, note)
     folds = cfg.split.build(table[train], cfg.folds, cfg.seed)
     table["fold"] = folds.reindex(table.index, fill_value=-1).astype("int64")
-    table["scored"] = np.where(train, table["fold"] >= 0, (table["part"] == "eval") & (table["label"] >= 0))
+    in_score = (table["fold"] >= 0) | (table["part"] == "eval")
+    table["scored"] = (train | (table["part"] == "eval")) & in_score & (table["label"] >= 0)
     check_people(cfg, table, note)
+    check_fold_labels(table, cfg.task.build())
     if "content" in table:
         note_duplicate_images(table, note)
     if cfg.fold is not None and cfg.fold >= num_folds(table):
@@ -56,6 +65,37 @@ def assemble_table(cfg: Config, note: Note) -> pd.DataFrame:
         table.loc[drawn, "content"] = file_digests(list(table.loc[drawn, "path"]), Path(cfg.cache_dir))
     note_batch_size(table, cfg, note)
     return table
+
+
+def note_missing_labels(table: pd.DataFrame, cfg: Config, note: Note) -> pd.DataFrame:
+    """Return the table, with a column `partial` if a row lacks the label of some attribute, which marks these rows.
+
+    Note their number; raise DataError for a training row without any label, and ConfigError if the head needs all.
+    """
+    task, train = cfg.task.build(), (table["part"] != "eval").to_numpy()
+    missing = value_indices(table, task) < 0
+    if (is_empty := train & missing.all(1)).any():
+        raise DataError(f"{is_empty.sum()} training images have no label")
+    partial = missing.any(1) & ~missing.all(1)
+    if not partial.any():
+        return table
+    cfg.head.build().for_table(table)
+    for rows, name in ((train, "training"), (~train, "evaluation")):
+        for axis, attribute in enumerate(task.names):
+            if count := int((rows & partial & missing[:, axis]).sum()):
+                others = "they are trained on and scored" if name == "training" else "they are scored"
+                note(f"{count} of {rows.sum()} {name} images have no {attribute}: {others} by the other attributes")
+    return table.assign(partial=np.asarray(partial))
+
+
+def check_fold_labels(table: pd.DataFrame, task: Task) -> None:
+    """Raise DataError for a fold whose validation rows have no whole label, or none of an attribute."""
+    for k in range(num_folds(table) if "partial" in table else 0):
+        has_label = value_indices(table.iloc[val_indices(table, k)], task) >= 0
+        for name, known in (("all labels", has_label.all(1)), *zip(task.names, has_label.T, strict=True)):
+            if not known.any():
+                what = f"no validation image of fold {k} has {name if name == 'all labels' else f'a label of {name}'}"
+                raise DataError(f"{what}, so it cannot be scored. Set fewer folds, or label more images")
 
 
 def check_drawn_size(cfg: Config) -> None:

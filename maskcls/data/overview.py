@@ -1,7 +1,8 @@
-"""What a data set holds: people, classes, ages, image sizes and formats, duplicates, unusable images."""
+"""What a data set holds: people, classes, numbers, image sizes and formats, duplicates, unusable images."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +13,15 @@ import pandas as pd
 from maskcls.core.config import Config
 from maskcls.core.missing_files import SkipMissing
 from maskcls.core.table import Note
-from maskcls.core.task import CLASSES
+from maskcls.core.task import Attribute, Task
 from maskcls.data.image_facts import collect_facts
 from maskcls.data.selection import prepare_rows
+from maskcls.evaluation.number_errors import number_step
 from maskcls.imaging.image_facts import ImageFacts
 
 PARTS = {"train": "training", "eval": "evaluation", "extra": "extra"}
-AGE_STEP = 5  # years in a bin of the histogram
+BIN_STEPS = 5  # in a bin of the histogram: of ages that are 5 years
+MAX_BINS = 60  # of the histogram
 FORMAT_SUFFIXES = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png",), "WEBP": (".webp",)}
 
 
@@ -66,24 +69,44 @@ def describe_counts(per_person: pd.Series) -> str:
     return ", ".join(f"{size} ({num:,} people)" for size, num in counts.items())
 
 
-def count_classes(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return images, share and people of each class in training, and its images in the other parts, (18, …)."""
+def count_classes(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Return images, share and people of each class in training, and its images in the other parts, (C, …)."""
     train = rows[rows["part"] == "train"]
     counts = {part: rows.loc[rows["part"] == part, "label"].value_counts() for part in PARTS}
-    table = pd.DataFrame({part: count.reindex(range(len(CLASSES)), fill_value=0) for part, count in counts.items()})
+    classes = range(task.num_classes)
+    table = pd.DataFrame({part: count.reindex(classes, fill_value=0) for part, count in counts.items()})
     table["share"] = table["train"] / max(table["train"].sum(), 1)
     people = train.groupby("label")["person"].nunique()
-    return table.assign(people=people.reindex(table.index, fill_value=0), name=CLASSES)
+    return table.assign(people=people.reindex(table.index, fill_value=0), name=task.classes)
 
 
-def count_ages(rows: pd.DataFrame) -> list[tuple[str, int]]:
-    """Return the people of each bin of ages, empty if no age is known; a person's age is the mean of the images'."""
-    ages = rows[rows["part"] == "train"].groupby("person")["age"].mean().dropna()
-    if ages.empty:
+def count_numbers(rows: pd.DataFrame, task: Task) -> list[tuple[str, int]]:
+    """Return the people of each bin of the task's number, empty without one; a person's is the mean of the images'."""
+    if task.number is None:
         return []
-    bins = (ages // AGE_STEP).astype(int)
+    numbers = rows[rows["part"] == "train"].groupby("person")[task.number.source].mean().dropna()
+    if numbers.empty:
+        return []
+    width = bin_width(numbers, task.number)
+    bins = (numbers // width).astype(int)
     counts = bins.value_counts().reindex(range(bins.min(), bins.max() + 1), fill_value=0)
-    return [(f"{i * AGE_STEP}–{i * AGE_STEP + AGE_STEP - 1}", int(count)) for i, count in counts.items()]  # type: ignore[operator]
+    return [(describe_bin(int(i), width), int(count)) for i, count in counts.items()]  # type: ignore[call-overload]
+
+
+def bin_width(numbers: pd.Series, attribute: Attribute) -> float:
+    """Return the width of the histogram's bins, 1, 2 or 5 times a power of ten; at most MAX_BINS bins are needed."""
+    least = max(BIN_STEPS * number_step(numbers, attribute), float(numbers.max() - numbers.min()) / MAX_BINS)
+    power = 10.0 ** math.floor(math.log10(least))
+    width = next(factor for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9)) * power
+    return int(width) if width >= 1 else width
+
+
+def describe_bin(i: int, width: float) -> str:
+    """Return the numbers of a bin, such as 20–24; a bin of other than whole numbers ends below the next one."""
+    low, high = i * width, (i + 1) * width
+    if width == 1:
+        return f"{low}"
+    return f"{low}–{high - 1}" if isinstance(width, int) and low >= 0 else f"{low:g} to < {high:g}"
 
 
 def describe_sizes(rows: pd.DataFrame, limit: int = 5) -> str:

@@ -47,7 +47,7 @@ def image_paths(run: Run) -> pd.Series[str]:
 
     Raise RunError if they cannot be read; the message quotes nothing of an untrusted config.
     """
-    component = restore_section(data.registry, run.config.get("data"), run.config_path)
+    component = restore_section(data.registry, run.config.get("data"), run.config_path, run.task)
     try:
         return data.without_drawing(component).build(lambda note: None).set_index("id")["path"]
     except DataError:
@@ -59,7 +59,7 @@ def open_cached(run: Run) -> ReadPhoto | None:
     """Return a reader of the cropped images in the pixel cache, None if they are not there."""
     with contextlib.suppress(MaskclsError):
         contents = run.table["content"].tolist()
-        component = restore_section(crop.registry, run.config.get("crop"), run.config_path)
+        component = restore_section(crop.registry, run.config.get("crop"), run.config_path, run.task)
         path = pixels_path(contents, component, Path(str(run.config.get("cache_dir"))))
         if path.exists():
             pixels = np.load(path, mmap_mode="r", allow_pickle=False)

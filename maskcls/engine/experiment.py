@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 from torch import Tensor
@@ -24,7 +25,8 @@ class Fold:
     index: int
     pixels: Pixels  # (N, H, W, 3), all rows of the table
     unchanged: Pixels | Tensor  # the same for reading without augmentation; on the device if hardware.resident=true
-    labels: IntArray  # (N,), for the scores
+    labels: IntArray  # (N,), for the scores; −1 without the label of an attribute
+    values: IntArray  # (N, A), the index of each attribute's value, for the scores; −1 without a label
     targets: FloatArray  # (N, head.target_size), for the loss
     train_labels: IntArray  # (N,), the class that samplers and mixing use, also for soft targets
     people: IntArray  # (N,), the number of each row's person, from 0
@@ -38,11 +40,12 @@ class Fold:
 
         Raise RunError if hardware.resident=true and the images exceed device memory.
         """
-        rows, train_indices = tables.with_fold_labels(table, k), tables.train_indices(table, k)
+        rows, train_indices = tables.with_fold_labels(table, k, head.task), tables.train_indices(table, k)
         return cls(
             k, pixels, hardware.to_device_memory(pixels), table["label"].to_numpy(),
-            head.build_targets(rows, train_indices), tables.train_labels(rows), pd.factorize(table["person"])[0],
-            train_indices, tables.val_indices(table, k), table["id"].to_list(),
+            tables.value_indices(table, head.task), head.build_targets(rows, train_indices),
+            tables.train_labels(rows, head.task), pd.factorize(table["person"])[0], train_indices,
+            tables.val_indices(table, k), table["id"].to_list(),
         )  # fmt: skip
 
     @property
@@ -61,10 +64,17 @@ class Experiment:
     pixels: Pixels
     hardware: Hardware
 
-    @property
+    @cached_property
     def task(self) -> Task:
         """The task: the attributes and classes that the experiment predicts."""
-        return self.run.task
+        task: Task = self.cfg.task.build()
+        return task
+
+    @cached_property
+    def head(self) -> Head:
+        """The head, for the labels that the table has."""
+        head: Head = self.cfg.head.build()
+        return head.for_table(self.table)
 
     @property
     def num_folds(self) -> int:
@@ -73,4 +83,4 @@ class Experiment:
 
     def fold(self, k: int) -> Fold:
         """Return the data of fold k."""
-        return Fold.of(self.table, self.pixels, k, self.hardware, self.cfg.head.build())
+        return Fold.of(self.table, self.pixels, k, self.hardware, self.head)

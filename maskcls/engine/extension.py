@@ -78,7 +78,8 @@ def describe_difference(shorter: Run, cfg: Config, table: pd.DataFrame, k: int) 
     for session in sessions:
         if change := describe_change(software_versions(session), here):
             return f"it was trained with other software ({change})"
-        if session.get("data") != table_digest(table) or differing_origins(collect_origins(cfg), session.get("from")):
+        digest = table_digest(table, cfg.task.build())
+        if session.get("data") != digest or differing_origins(collect_origins(cfg), session.get("from")):
             return "it was trained on other data or from other weights"
     return None
 

@@ -15,7 +15,7 @@ from maskcls.components.loggers.base import LogFn
 from maskcls.core.config import Config
 from maskcls.core.errors import RunError
 from maskcls.core.table import eval_indices, table_digest, val_indices
-from maskcls.core.task import CLASSES
+from maskcls.core.task_options import DEFAULT_TASK
 from maskcls.engine.experiment import Experiment, Fold
 from maskcls.engine.train_state import TrainState, build_train_state
 from maskcls.engine.training_loop import fit, update_bn
@@ -50,13 +50,13 @@ def train_fold(experiment: Experiment, k: int, log: LogFn) -> None:
 def train_epochs(experiment: Experiment, k: int, log: LogFn) -> None:
     """Train the remaining epochs of fold k and predict."""
     cfg, run, hardware = experiment.cfg, experiment.run, experiment.hardware
-    head, fold = cfg.head.build(), experiment.fold(k)
+    head, fold = experiment.head, experiment.fold(k)
     state = build_train_state(cfg, head, hardware, fold.image_size, k)
     last_path = run.state_path(k)
     if last_path.exists():
         state.load(last_path)
         console.info(f"fold {k}: resuming after epoch {state.epoch}")
-    facts, digest = hardware.facts(), table_digest(experiment.table)
+    facts, digest = hardware.facts(), table_digest(experiment.table, experiment.task)
     if console.is_main_process() and (change := begin_session(cfg, run, k, state.epoch, digest, facts)):
         console.info(f"fold {k}: resuming with different software ({change})", "yellow")
     num_batches = len(fold.train_indices) // cfg.batch_size
@@ -75,7 +75,7 @@ def conclude_fold(experiment: Experiment, k: int) -> None:
     """Predict with the best weights so far of fold k, unless it is finished; the caller holds the fold's lock."""
     cfg, run = experiment.cfg, experiment.run
     if not run.fold_is_done(k):
-        head, fold = cfg.head.build(), experiment.fold(k)
+        head, fold = experiment.head, experiment.fold(k)
         state = build_train_state(cfg, head, experiment.hardware, fold.image_size, k)
         state.load(run.state_path(k))
         console.info(f"fold {k}: concluding after epoch {state.epoch} of {cfg.epochs}")
@@ -105,9 +105,10 @@ def remove_unused_weights(run: Run, k: int, selected: Sequence[int]) -> None:
 def checkpoint_metadata(cfg: Config, state: TrainState) -> dict[str, Any]:
     """Return what prediction needs besides the weights."""
     options = cfg.to_dict()
-    return {
+    task = {} if cfg.task.build() == DEFAULT_TASK else {"task": options["task"]}  # as in older versions
+    return task | {
         "model_word": options["model"], "head": options["head"], "crop": options["crop"], "tta": options["tta"],
-        "precision": cfg.precision, "classes": list(CLASSES), "epoch": state.epoch,
+        "precision": cfg.precision, "classes": list(cfg.task.build().classes), "epoch": state.epoch,
         "mean": list(state.model.mean), "std": list(state.model.std),  # type: ignore[arg-type]
     }  # fmt: skip
 
@@ -129,7 +130,7 @@ def finish_fold(experiment: Experiment, state: TrainState, fold: Fold, head: Hea
         if is_averaged:
             update_bn(cfg, model, fold, hardware)
         parts.append(predict_columns(model, head, fold.unchanged, indices, hardware, cfg.precision, cfg.tta.build()))
-    columns = np.stack(parts).mean(0, dtype=np.float64)  # (val + eval, 18 or 20)
+    columns = np.stack(parts).mean(0, dtype=np.float64)  # (val + eval, C or C + 2)
     if console.is_main_process():
         others = {"members": [weights for _, weights in members[1:]]} if len(members) > 1 else {}
         weights = members[0][1] if others else model.state_dict()
@@ -138,8 +139,8 @@ def finish_fold(experiment: Experiment, state: TrainState, fold: Fold, head: Hea
         is_concluded = state.epoch < cfg.epochs and not state.out_of_patience(cfg.patience, cfg.min_delta)
         if not is_concluded:  # else the fold may still be trained on
             remove_unused_weights(run, k, ())  # before oof.npz: finished folds are not opened again
-        val = Predictions.of_columns(ids[fold.val_indices], columns[:num_val])
-        evaluation = Predictions.of_columns(ids[eval_rows], columns[num_val:])
+        val = Predictions.of_columns(ids[fold.val_indices], columns[:num_val], experiment.task.num_classes)
+        evaluation = Predictions.of_columns(ids[eval_rows], columns[num_val:], experiment.task.num_classes)
         FoldPredictions(val, evaluation, state.epoch, epochs, is_concluded).write(run.fold_predictions_path(k))
     distributed.barrier()
 

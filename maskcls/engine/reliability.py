@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from maskcls.core.table import GROUP_PREFIX, eval_indices, group_columns
-from maskcls.core.task import CLASSES, FloatArray, IntArray
+from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.evaluation.calibration import compare_calibration, reliability
 from maskcls.evaluation.conformal import (
     DEFAULT_COVERAGE,
@@ -33,22 +33,22 @@ Covered = npt.NDArray[np.bool_]  # (N,): True where a prediction set has the cla
 
 def measure_reliability(
     table: pd.DataFrame, rows: pd.DataFrame, plain: FloatArray, probs: FloatArray, evaluation: npt.NDArray[Any],
-    bias: Doubles | None, axes: Axes, has_trained_eval: bool = False,
+    bias: Doubles | None, axes: Axes, task: Task, has_trained_eval: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the closing metrics `calibration` (None with one person), `sets` and `groups`.
 
     `rows` of the table are predicted out of fold, with probabilities `plain` and, after the run's decision, `probs`
-    (N, 18); `evaluation` (folds, M, 18 or more) are the folds' predictions of the evaluation rows, before it.
+    (N, C); `evaluation` (folds, M, C or more) are the folds' predictions of the evaluation rows, before it.
     `has_trained_eval`: the folds were trained on evaluation rows, as with pseudo-labels.
     """
-    folds = evaluation[..., : len(CLASSES)].astype(np.float32)
+    folds = evaluation[..., : task.num_classes].astype(np.float32)
     sets, covered = measure_sets(table, rows, plain, folds, probs.argmax(1), decide(folds.mean(0), bias).argmax(1))
     columns = {name.removeprefix(GROUP_PREFIX): rows[name].tolist() for name in group_columns(rows)}
     persons = rows["person"].tolist()
-    groups = group_scores(rows["label"].to_numpy(), probs, covered, persons, columns)
-    calibration = (
-        measure_calibration(table, rows, probs, folds, bias, axes, has_trained_eval) if len(set(persons)) > 1 else None
-    )
+    groups = group_scores(rows["label"].to_numpy(), probs, covered, persons, columns, task)
+    calibration = None
+    if len(set(persons)) > 1:
+        calibration = measure_calibration(table, rows, probs, folds, bias, axes, task, has_trained_eval)
     return {"calibration": calibration, "sets": sets, "groups": groups}
 
 
@@ -61,7 +61,7 @@ def labelled_eval(table: pd.DataFrame) -> tuple[Covered, IntArray, list[str]]:
 
 def measure_calibration(
     table: pd.DataFrame, rows: pd.DataFrame, probs: FloatArray, folds: FloatArray, bias: Doubles | None, axes: Axes,
-    has_trained_eval: bool,
+    task: Task, has_trained_eval: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Return temperatures, and log loss and calibration error before and after, with intervals over people.
 
@@ -69,16 +69,17 @@ def measure_calibration(
     agree on images that they were trained on, which so do not tell how the mean of the folds differs from one.
     """
     labels, persons = rows["label"].to_numpy(), rows["person"].tolist()
-    after = cross_fit_temperatures(probs, labels, persons, axes)
+    after = cross_fit_temperatures(probs, labels, persons, axes, task)
     decided, mean = decide(folds, bias), decide(folds.mean(0), bias)
-    single = fit_temperatures(probs, labels, axes)
+    single = fit_temperatures(probs, labels, axes, task)
     has_new = len(folds) > 1 and folds.shape[1] > 0 and not has_trained_eval
-    new = fit_mean_temperatures(probs, labels, axes, decided, mean) if has_new else single
+    new = fit_mean_temperatures(probs, labels, axes, decided, mean, task) if has_new else single
     has_label, truth, people = labelled_eval(table)
     return {
         "temperatures": single.to_dict(), "mean_temperatures": new.to_dict(),
-        "oof": compare_calibration(labels, probs, after, persons),
-        "eval": compare_calibration(truth, mean[has_label], new.apply(mean[has_label]), people) if len(truth) else None,
+        "oof": compare_calibration(labels, probs, after, persons, task),
+        "eval": compare_calibration(truth, mean[has_label], new.apply(mean[has_label]), people, task)
+        if len(truth) else None,
         "bins": {"before": reliability(labels, probs, persons), "after": reliability(labels, after, persons)},
     }  # fmt: skip
 

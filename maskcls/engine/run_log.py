@@ -9,7 +9,6 @@ import pandas as pd
 
 from maskcls.components.loggers.base import LogContext, Logger, Mistake
 from maskcls.core.config import Config
-from maskcls.core.task import CLASSES
 from maskcls.reporting.run_report import load_oof_rows, worst_errors
 from maskcls.storage.run import Run
 from maskcls.system import console
@@ -45,8 +44,8 @@ class RunLog:
 
     def find_mistakes(self, count: int) -> list[Mistake]:
         """Return the most confident wrong predictions out of fold, at most `count`."""
-        rows = worst_errors(load_oof_rows(self.run, self.table), count)
-        return [Mistake(row["id"], row["path"], row["fold"], CLASSES[row["label"]], CLASSES[row["guess"]], row["sure"])
+        rows, classes = worst_errors(load_oof_rows(self.run, self.table), count), self.run.task.classes
+        return [Mistake(row["id"], row["path"], row["fold"], classes[row["label"]], classes[row["guess"]], row["sure"])
                 for row in rows]  # fmt: skip
 
 

@@ -92,7 +92,9 @@ def load_metrics_if_done(cfg: Config, run: Run, context: LogContext | None = Non
 
 def bind_data(cfg: Config, run: Run, table: pd.DataFrame) -> str | None:
     """Bind a run to its images, labels and initial weights; RunError if it has others. Return a note on an old run."""
-    return run.bind_data(table_digest(table), len(table), collect_origins(cfg), lambda: size_digest(table))
+    task = cfg.task.build()
+    digest = table_digest(table, task)
+    return run.bind_data(digest, len(table), collect_origins(cfg), lambda: size_digest(table, task))
 
 
 def train_run(
@@ -150,7 +152,7 @@ def load_images(cfg: Config, run: Run, hardware: Hardware, notes: list[str]) -> 
 def build_table(cfg: Config, run: Run, hardware: Hardware, note: Callable[[str], None]) -> pd.DataFrame:
     """Return the image table, checked against the config and the run."""
     table = assemble_table(cfg, note)
-    console.info(f"{run.path}: {describe_table(table)}", "bold")
+    console.info(f"{run.path}: {describe_table(table, cfg.task.build())}", "bold")
     console.info(f"hardware {cfg.hardware.name}: {hardware}")
     check_init_folds(cfg, table, note)
     if (image_size := common_image_size(cfg, table)) is not None:
@@ -180,7 +182,7 @@ def finalize_run(experiment: Experiment, notes: list[str], started_at: float) ->
     with file_lock(run.lock_path()):
         metrics = run.metrics()
         if metrics is None and all(run.fold_is_done(k) for k in range(num_folds)):
-            check_data(cfg, run, num_folds, table_digest(table))
+            check_data(cfg, run, num_folds, table_digest(table, cfg.task.build()))
             metrics = summarize(experiment, [*cfg.notes, *notes, *software_notes(run, num_folds)])
             run.add_provenance(folds={str(k): read_sessions(run, k) for k in range(num_folds)})
             run.add_provenance(seconds=round(time.monotonic() - started_at, 1))

@@ -59,7 +59,7 @@ def fit(
     """
     sampler, loader = build_train_loader(cfg, fold, hardware)
     step = build_train_step(cfg, state, fold, head, hardware, len(sampler))
-    labels, tta_views = fold.labels[fold.val_indices], cfg.tta.build()
+    labels, values, tta_views = fold.labels[fold.val_indices], fold.values[fold.val_indices], cfg.tta.build()
     while state.epoch < cfg.epochs:
         if state.unfreeze_if_due():
             step = replace(step, model=wrap_model(state.model, hardware))
@@ -77,7 +77,7 @@ def fit(
                 state.eval_model, head, fold.unchanged, fold.val_indices, hardware, cfg.precision, tta_views
             )
             train_score = {"train_f1": score_training(cfg, state, fold, head, hardware)} if cfg.train_score else {}
-        scores, val_loss = compute_scores(labels, probs), log_loss(labels, probs)
+        scores, val_loss = compute_scores(labels, probs, head.task, values), log_loss(labels, probs)
         state.history.append(scores["f1"] if cfg.monitor == "f1" else -val_loss)
         yield {
             "fold": fold.index, "epoch": state.epoch, "step": state.step, "updates": state.updates,

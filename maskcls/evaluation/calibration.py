@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskcls.core.competition import MASK18
 from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.evaluation.intervals import jackknife_interval, mean_interval, person_sums
 
@@ -49,7 +48,7 @@ def reliability(labels: IntArray, probs: FloatArray, person_ids: Sequence[str]) 
 
 
 def compare_calibration(
-    labels: IntArray, before: FloatArray, after: FloatArray, person_ids: Sequence[str], task: Task = MASK18
+    labels: IntArray, before: FloatArray, after: FloatArray, person_ids: Sequence[str], task: Task
 ) -> dict[str, dict[str, Any]]:
     """Return log loss and calibration error of probabilities (N, C) before and after, of the classes and of each
     attribute's marginal, unless it is the only one, and their differences, all with intervals over people.

@@ -37,7 +37,7 @@ def error_by_number(preds: pd.DataFrame, step: float) -> pd.DataFrame:
     return frame.groupby("number").agg(low=("low", "mean"), high=("high", "mean"), n=("n", "sum"))
 
 
-def number_step(numbers: npt.ArrayLike, number: Attribute) -> float:
+def bar_width(numbers: npt.ArrayLike, number: Attribute) -> float:
     """Return the width of a bar, 1, 2 or 5 times a power of ten: at most MAX_BARS cover the numbers and the borders.
 
     It is at least 1 if the borders are whole.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maskcls.core.competition import MASK18
 from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.evaluation.calibration import BINS, calibration_terms, expected_calibration_error
 from maskcls.evaluation.intervals import MIN_PEOPLE, jackknife_interval
+from maskcls.evaluation.label_issues import group_attributes
 
 Sums = npt.NDArray[np.float64]
 NUM_PERMUTATIONS, MIN_PERMUTATIONS = 1999, 199
@@ -22,6 +23,7 @@ MAX_WORK = 72_000_000  # people × permutations × classes; more people have few
 CHUNK = 16_000_000  # numbers in memory at once
 NUM_REST = 4 + BINS  # terms after those of the classes
 MAX_GROUPS = 100  # of attributes: more have too few people
+JOIN = " × "  # names of attributes
 SIGNIFICANCE = 0.05  # of all gaps together: of one, this / the number of gaps
 LARGER_IS_BETTER = {"f1": True, "accuracy": True, "calibration_error": False, "covered": True}
 
@@ -117,56 +119,84 @@ def own_f1(counts: Sums) -> npt.NDArray[Any]:
     return (2 * true_positives / np.maximum(labels + preds, 1) * present).sum(1) / np.maximum(present.sum(1), 1)
 
 
-def attribute_column(task: Task) -> str:
-    """Return the name of the groups by attributes: all but the first, whose values are the classes within a group."""
-    return " × ".join(task.names[1:])
-
-
 def group_scores(
     labels: IntArray, probs: FloatArray, covered: npt.NDArray[np.bool_], person_ids: Sequence[str],
-    columns: Mapping[str, Sequence[str]], task: Task = MASK18,
+    columns: Mapping[str, Sequence[str]], task: Task,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Return the scores of each combination of the attributes after the first, such as part × side of defect × part ×
-    side, and of each value of further columns (N,), "" for an unknown one.
+    """Return the scores of each combination of the attributes of people, and of each value of further columns (N,), ""
+    for an unknown one.
 
-    Within a combination, F1 is over the values of the first attribute; a prediction of another combination is wrong and
-    of none of them. The values of a further column are compared among people of one combination: only they are
-    permuted, so that a gap is not one of these attributes. Images with label −1 are left out, and so are the
-    combinations of one attribute and those that are more than MAX_GROUPS.
+    Within a combination, F1 is over the classes of the other attributes; a prediction of another combination is wrong
+    and of none of them. The values of a further column are compared among people of one combination: only they are
+    permuted, so that a gap is not one of these attributes. Images with label −1 are left out, and so are combinations
+    that are more than MAX_GROUPS.
     """
     rows = labels >= 0
     labels, probs, covered, persons = labels[rows], probs[rows], covered[rows], np.asarray(person_ids, object)[rows]
-    names, parts, unknown = combinations(task), {}, {}
-    if 1 < len(names) <= MAX_GROUPS and len(labels):
-        own, others = own_terms(labels, probs, covered, task), [names[i] for i in labels % len(names)]
-        parts[attribute_column(task)] = PersonGroups.of(own, others, persons.tolist())
+    split, parts, unknown = AttributeSplit.of(labels, persons, task), {}, {}
+    codes = split.combinations(labels)
+    if 1 < len(split.names) <= MAX_GROUPS and len(labels):
+        own, names = split.own_terms(labels, probs, covered), [split.names[i] for i in codes]
+        parts[split.column] = PersonGroups.of(own, names, persons.tolist())
     terms = score_terms(labels, probs.argmax(1), labels, probs, covered, task.num_classes)
     for column, texts in columns.items():
         values = np.asarray(texts, dtype=object)[rows]
         known = np.array([value != "" for value in values], bool)
         if not known.any():
             continue
-        parts[column] = PersonGroups.of(
-            terms[known], values[known].tolist(), persons[known].tolist(), (labels % len(names))[known]
-        )
+        parts[column] = PersonGroups.of(terms[known], values[known].tolist(), persons[known].tolist(), codes[known])
         unknown[column] = {"unknown": int((~known).sum())}
     count = required_permutations(parts.values())
     results = [describe_groups(column, groups, count) | unknown.get(column, {}) for column, groups in parts.items()]
-    for part in results[:1] if attribute_column(task) in parts else ():
-        part["rows"].sort(key=lambda row: names.index(row["value"]))
+    for part in results[:1] if split.column in parts else ():
+        part["rows"].sort(key=lambda row: split.names.index(row["value"]))
     return results
 
 
-def combinations(task: Task) -> list[str]:
-    """Return the combinations of the values of the attributes after the first, in the order of the classes."""
-    return [" ".join(values) for values in itertools.product(*list(task.values.values())[1:])]
+@dataclass(frozen=True)
+class AttributeSplit:
+    """The attributes of people, whose combinations are groups, and those whose classes F1 is over within a group."""
+
+    axes: tuple[int, ...]  # of the attributes of people
+    task: Task
+
+    @classmethod
+    def of(cls, labels: IntArray, person_ids: npt.NDArray[Any], task: Task) -> AttributeSplit:
+        """Return the split that the task names or the data shows; if all attributes are of people, the first is not."""
+        found = group_attributes(pd.DataFrame({"person": person_ids, "label": labels}), task)
+        axes = tuple(task.axis(name) for name in found)
+        return cls(axes if len(axes) < len(task.names) else axes[1:], task)
+
+    @property
+    def column(self) -> str:
+        """The name of the groups, such as part × side."""
+        return JOIN.join(self.task.names[axis] for axis in self.axes)
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """The combinations of the values, in their order."""
+        return [" ".join(values) for values in itertools.product(*(self.task.attributes[i].values for i in self.axes))]
+
+    def combinations(self, labels: IntArray) -> IntArray:
+        """Return the combination (N,) of classes (N,)."""
+        return join_axes(labels, self.axes, self.task)
+
+    def own_terms(self, labels: IntArray, probs: FloatArray, covered: npt.NDArray[np.bool_]) -> Sums:
+        """Return the terms (N, …) of F1 over the classes of the other attributes within the label's combination."""
+        others = tuple(axis for axis in range(len(self.task.names)) if axis not in self.axes)
+        preds, size = probs.argmax(1), self.task.num_classes // len(self.names)
+        same = self.combinations(labels) == self.combinations(preds)
+        own = np.where(same, join_axes(preds, others, self.task), size)
+        truth = join_axes(labels, others, self.task)
+        return score_terms(truth, own, labels, probs, covered, self.task.num_classes)
 
 
-def own_terms(labels: IntArray, probs: FloatArray, covered: npt.NDArray[np.bool_], task: Task) -> Sums:
-    """Return the terms (N, …) of F1 over the values of the first attribute within the label's combination."""
-    size, preds = task.num_classes // task.shape[0], probs.argmax(1)
-    own = np.where(labels % size == preds % size, preds // size, task.shape[0])
-    return score_terms(labels // size, own, labels, probs, covered, task.num_classes)
+def join_axes(labels: IntArray, axes: Sequence[int], task: Task) -> IntArray:
+    """Return the index (N,) of the combination of some attributes' values in classes (N,), 0 without attributes."""
+    values, found = task.decode(labels), np.zeros(len(labels), np.int64)
+    for axis in axes:
+        found = found * task.shape[axis] + values[axis]
+    return found
 
 
 def required_permutations(parts: Iterable[PersonGroups]) -> int:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import stdtrit
 
-from maskcls.core.competition import MASK18
 from maskcls.core.task import IntArray, Task
 
 MIN_PEOPLE = 20  # with fewer people the coverage of an interval is too low
@@ -18,7 +17,7 @@ PersonCounts = npt.NDArray[np.float64]  # (people, 3, C): true positives, labels
 
 
 def person_counts(
-    labels: IntArray, preds: IntArray, groups: Sequence[str], task: Task = MASK18
+    labels: IntArray, preds: IntArray, groups: Sequence[str], task: Task
 ) -> PersonCounts:
     """Return the counts that determine F1 for each person with a class, sorted by person id; label −1 is left out."""
     rows = labels >= 0

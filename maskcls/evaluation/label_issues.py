@@ -121,7 +121,7 @@ def group_attributes(table: pd.DataFrame, task: Task) -> tuple[str, ...]:
     is_several = (table["person"].value_counts() > 1).reindex(sizes.index)
     shares = (sizes[is_several] == 1).mean() if is_several.any() else dict.fromkeys(task.names, 1.0)
     from_data = {name: "group" if shares[name] >= NEARLY_ALL else "photo" for name in task.names}
-    return tuple(one.name for one in task if (getattr(one, "per", "") or from_data[one.name]) == "group")
+    return tuple(one.name for one in task if (one.per or from_data[one.name]) == "group")
 
 
 def other_class(votes: Votes, labels: IntArray) -> IntArray:

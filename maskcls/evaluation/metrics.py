@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import f1_score
 
-from maskcls.core.competition import MASK18
 from maskcls.core.task import FloatArray, IntArray, Task
 
 
@@ -18,7 +17,7 @@ def macro_f1(labels: IntArray, preds: IntArray) -> float:
 
 
 def compute_scores(
-    labels: IntArray, probs: FloatArray, task: Task = MASK18, known: IntArray | None = None
+    labels: IntArray, probs: FloatArray, task: Task, known: IntArray | None = None
 ) -> dict[str, float]:
     """Return macro F1 and accuracy over the classes, and the macro F1 of each attribute.
 
@@ -46,7 +45,7 @@ def distinct_scores(task: Task) -> tuple[str, ...]:
     return task.score_names if len(task.names) > 1 else task.score_names[:2]
 
 
-def class_report(labels: IntArray, probs: FloatArray, task: Task = MASK18) -> list[dict[str, Any]]:
+def class_report(labels: IntArray, probs: FloatArray, task: Task) -> list[dict[str, Any]]:
     """Return a row for each class: name, number of images, precision, recall and F1."""
     matrix = confusion_counts(labels, probs)
     rows = []

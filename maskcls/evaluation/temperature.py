@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
-from maskcls.core.competition import MASK18
 from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.evaluation.stacking import TINY, Doubles, cross_fit
 
@@ -29,7 +28,7 @@ class Temperatures:
 
     axes: Axes
     values: tuple[float, ...]
-    task: Task = MASK18
+    task: Task
 
     def to_dict(self) -> dict[str, float]:
         """Return the temperatures by the name of their head: its attributes, or class for one of all classes."""
@@ -131,7 +130,7 @@ def along_axes(values: Doubles, part: Sequence[int], cube: Doubles) -> Doubles:
     return values.reshape(len(values), *(size if axis in part else 1 for axis, size in enumerate(cube.shape[1:])))
 
 
-def fit_temperatures(probs: FloatArray, labels: IntArray, axes: Axes, task: Task = MASK18) -> Temperatures:
+def fit_temperatures(probs: FloatArray, labels: IntArray, axes: Axes, task: Task) -> Temperatures:
     """Return the temperature of each head with the smallest log loss of labels (N,) (Guo et al. 2017).
 
     `probs` (N, C) must be of models that were not trained on these people, as those out of fold are.
@@ -142,7 +141,7 @@ def fit_temperatures(probs: FloatArray, labels: IntArray, axes: Axes, task: Task
 
 
 def cross_fit_temperatures(
-    probs: FloatArray, labels: IntArray, person_ids: Sequence[str], axes: Axes, task: Task = MASK18
+    probs: FloatArray, labels: IntArray, person_ids: Sequence[str], axes: Axes, task: Task
 ) -> FloatArray:
     """Return probabilities (N, C), each with temperatures that were fitted to other people.
 
@@ -159,7 +158,7 @@ def cross_fit_temperatures(
 
 
 def fit_mean_temperatures(
-    probs: FloatArray, labels: IntArray, axes: Axes, folds: FloatArray, mean: FloatArray, task: Task = MASK18
+    probs: FloatArray, labels: IntArray, axes: Axes, folds: FloatArray, mean: FloatArray, task: Task
 ) -> Temperatures:
     """Return temperatures for the mean of the folds' models, from out-of-fold rows and images without labels.
 

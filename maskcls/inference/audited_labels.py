@@ -10,8 +10,6 @@ import pandas as pd
 from maskcls.core.errors import ConfigError, DataError, RunError
 from maskcls.core.label_patches import applied_patches
 from maskcls.core.table import PATCH_COLUMNS, content_differs
-from maskcls.reporting.reliability_tables import people_word
-from maskcls.storage.index import is_same_task
 from maskcls.storage.predictions import Predictions
 from maskcls.storage.run import Run
 from maskcls.system.safe_reading import read_csv, wrap_read_errors
@@ -33,9 +31,9 @@ def read_audited(runs: Sequence[Run], with_eval: bool) -> tuple[pd.DataFrame, Pr
     table = audited_rows(runs[0], with_eval)
     table = with_labels(runs[0], table).assign(patchable=is_patchable(runs[0], table))
     members = [read_predictions(run, table) for run in runs]
-    has_ages = all(member.ages is not None for member in members)
-    columns = [member.columns if has_ages else member.probs for member in members]
-    return table, Predictions.of_columns(table["id"].to_numpy(str), np.mean(columns, axis=0))
+    has_numbers = all(member.numbers is not None for member in members)
+    columns = [member.columns if has_numbers else member.probs for member in members]
+    return table, Predictions.of_columns(table["id"].to_numpy(str), np.mean(columns, axis=0), runs[0].task.num_classes)
 
 
 def audited_rows(run: Run, with_eval: bool) -> pd.DataFrame:
@@ -54,12 +52,12 @@ def read_predictions(run: Run, table: pd.DataFrame) -> Predictions:
         if len(ids := table.loc[table["part"] == name, "id"].tolist()):
             parts.append(run.predictions(part).reorder(ids))  # type: ignore[arg-type]
     columns = np.concatenate([part.columns for part in parts])
-    return Predictions.of_columns(np.concatenate([part.ids for part in parts]), columns)
+    return Predictions.of_columns(np.concatenate([part.ids for part in parts]), columns, run.task.num_classes)
 
 
 def check_same_labels(run: Run, other: Run, with_eval: bool) -> None:
     """Raise RunError unless two runs of one task are validated on the same images with the same labels."""
-    if not is_same_task(run.task, other.task):
+    if not run.task.has_classes_of(other.task):
         raise RunError(f"{run.path} and {other.path} cannot be audited together: they have other attributes or values")
     tables = [audited_rows(one, with_eval).set_index("id").sort_index() for one in (run, other)]
     first, second = tables
@@ -104,7 +102,7 @@ def earlier_patches(run: Run) -> list[dict[str, str]]:
     table = with_labels(run, run.table)
     table["part"] = np.where(is_patchable(run, table), "train", table["part"])
     try:
-        rules = applied_patches(table, str(tier))
+        rules = applied_patches(table, str(tier), run.task)
     except DataError:
         what = f"{run.path} was trained with labels.patches={str(tier)[:200]}, which cannot be read"
         raise RunError(f"{what}. Put the file back: without its rows the new list would undo its corrections") from None
@@ -121,7 +119,7 @@ def fold_leaks(run: Run) -> list[str]:
     trained = run.table[run.table["part"] != "eval"]
     num_folds = trained.groupby("person")["fold"].nunique()
     shared = set(num_folds.index[num_folds > 1]) & set(run.val_table["person"])
-    what = f"LEAK: {run.path.name} has {len(shared)} {people_word(run.task)} in both training and validation"
+    what = f"LEAK: {run.path.name} has {len(shared)} {run.task.groups} in both training and validation"
     notes = (run.metrics() or {}).get("notes")
     noted = [str(note) for note in (notes if isinstance(notes, list) else ()) if str(note).startswith("LEAK")]
     others = [f"{run.path.name}: {note}" for note in noted if not note.startswith("LEAK: split")]
@@ -134,6 +132,6 @@ def eval_leaks(run: Run) -> list[str]:
     is_pseudo = trained["id"].str.startswith("pseudo/")
     people = set(trained.loc[~is_pseudo, "person"]) & set(labelled["person"])
     pseudo = set(trained.loc[is_pseudo, "id"].str.removeprefix("pseudo/")) & set(labelled["id"])
-    who = f"LEAK: {run.path.name} was trained on images of {len(people)} {people_word(run.task)} of the evaluation rows"
+    who = f"LEAK: {run.path.name} was trained on images of {len(people)} {run.task.groups} of the evaluation rows"
     what = f"LEAK: {run.path.name} was trained on {len(pseudo)} of the evaluation images, with pseudo-labels"
     return [who] * bool(people) + [what] * bool(pseudo)

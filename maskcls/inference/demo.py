@@ -63,7 +63,7 @@ def torch_answer(predictor: Predictor) -> Answer:
 
 def onnx_answer(model: OnnxModel) -> Answer:
     """Return the function of an .onnx file; the crop, which the file does itself, is repeated for the picture."""
-    crop = check_component("crop", model.metadata.get("crop"), model.path).build()
+    crop = check_component("crop", model.metadata.get("crop"), model.path, model.task).build()
 
     def answer(photo: Pixels) -> PhotoAnswer:
         cropped = crop(photo)

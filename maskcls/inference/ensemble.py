@@ -13,7 +13,6 @@ from maskcls.core.registry import Component
 from maskcls.core.table import content_differs, count_split_people
 from maskcls.core.task import FloatArray, Task
 from maskcls.evaluation.metrics import compute_scores
-from maskcls.reporting.reliability_tables import people_word
 from maskcls.reporting.score_table import print_class_scores, print_model_scores
 from maskcls.reporting.summary import print_conclusions
 from maskcls.storage.predictions import Predictions, mean_and_sd
@@ -50,7 +49,7 @@ def blend_runs(blend: Component, runs: Sequence[Run]) -> tuple[Blend, float]:
     labels, ids = rows["label"].to_numpy(np.int64), rows["id"].tolist()
     members = np.stack([run.predictions("oof").select(ids) for run in runs])
     ensemble: Blend = blend.build(members, labels, rows["person"].tolist())
-    title = f"out of fold: {len(rows)} images of {rows['person'].nunique()} {people_word(runs[0].task)}"
+    title = f"out of fold: {len(rows)} images of {rows['person'].nunique()} {runs[0].task.groups}"
     names = [run.path.name for run in runs]
     lines = score_rows(names, blend, members, ensemble.oof)
     print_model_scores(title, labels, lines, rows["person"].tolist(), runs[0].task)
@@ -59,7 +58,7 @@ def blend_runs(blend: Component, runs: Sequence[Run]) -> tuple[Blend, float]:
     if ensemble.weights is not None:
         console.info(describe_weights(names, ensemble.weights))
     if num_both := max(count_split_people(run.table) for run in runs):
-        people = people_word(runs[0].task)
+        people = runs[0].task.groups
         message = f"LEAK: {num_both} {people} are in both training and validation. This is not a score on new {people}"
         console.info(message, "bold red")
     return ensemble, compute_scores(labels, ensemble.oof, runs[0].task)["f1"]
@@ -76,7 +75,7 @@ def mix_numbers(members: Sequence[Predictions], weights: Sequence[float] | None)
     None if no member with a weight does.
     """
     shares = [1.0] * len(members) if weights is None else weights
-    parts = [(one, share) for one, share in zip(members, shares, strict=True) if one.ages is not None and share > 0]
+    parts = [(one, share) for one, share in zip(members, shares, strict=True) if one.numbers is not None and share > 0]
     if not parts:
         return None
     moments = [one.columns[:, one.probs.shape[1] :] for one, _ in parts]
@@ -94,20 +93,15 @@ def describe_weights(names: Sequence[str], weights: Sequence[float]) -> str:
 def check_same_task(models: Sequence[TrainedModel]) -> None:
     """Raise RunError if two models predict other classes, or have other borders of a number."""
     for model in models[1:]:
-        if scored_values(model.task) != scored_values(models[0].task):
-            texts = [f"{one.name} predicts {describe_task(one.task)}" for one in (models[0], model)]
+        if not model.task.has_classes_of(models[0].task):
+            texts = [f"{one.name} predicts {describe_attributes(one.task)}" for one in (models[0], model)]
             raise RunError(f"{' and '.join(texts)}: only models of one task can be blended")
 
 
-def scored_values(task: Task) -> list[tuple[str, tuple[str, ...], tuple[float, ...]]]:
-    """Return name, values and borders of each attribute: what determines the classes of images."""
-    return [(attribute.name, attribute.values, attribute.borders) for attribute in task]
-
-
-def describe_task(task: Task) -> str:
+def describe_attributes(task: Task) -> str:
     """Return the attributes with their values in one phrase."""
     texts = []
-    for name, values, borders in scored_values(task):
+    for name, values, borders in task.key:
         borders_text = f" by borders {', '.join(f'{border:g}' for border in borders)}" if borders else ""
         texts.append(f"{name} ({and_others(values, NUM_VALUES)}{borders_text})")
     return " × ".join(texts)
@@ -154,7 +148,7 @@ def print_labelled_scores(
     for model in models:
         if num_seen := int(rows["content"].isin(train_contents(model)).sum()):
             what = f"LEAK: {num_seen} of these {len(rows)} images are training images of {model.name}"
-            console.info(f"{what}. This is not a score on new {people_word(task)}", "bold red")
+            console.info(f"{what}. This is not a score on new {task.groups}", "bold red")
 
 
 def train_contents(model: TrainedModel) -> set[str]:

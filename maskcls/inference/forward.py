@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from maskcls.components.hardware import Hardware
 from maskcls.components.head import Head
 from maskcls.components.tta import Views
-from maskcls.core.competition import MASK18
 from maskcls.core.errors import NonFiniteError
-from maskcls.core.task import FloatArray, IntArray, Task
+from maskcls.core.task import FloatArray, IntArray
 from maskcls.data.loader import SequentialBatchSampler, build_loader
 from maskcls.data.pixel_cache import Pixels
 from maskcls.storage.checkpoint import DTYPES
@@ -44,10 +43,10 @@ def normalize(images: Tensor, stats: tuple[Tensor, Tensor]) -> Tensor:
 
 def predict_probs(
     model: nn.Module, head: Head, pixels: Pixels | Tensor, indices: IntArray, hardware: Hardware, precision: str,
-    tta_views: Views, task: Task = MASK18,
+    tta_views: Views,
 ) -> FloatArray:  # fmt: skip
     """Return the probabilities of the images at `indices`, (N, C) float32: the mean over the views of each image."""
-    return predict_columns(model, head, pixels, indices, hardware, precision, tta_views)[:, : task.num_classes]
+    return predict_columns(model, head, pixels, indices, hardware, precision, tta_views)[:, : head.task.num_classes]
 
 
 @torch.inference_mode()

@@ -20,7 +20,7 @@ from maskcls.core.registry import Component
 from maskcls.evaluation.stacking import TINY
 from maskcls.inference.forward import channel_stats, normalize
 from maskcls.inference.predictor import Predictor
-from maskcls.inference.submission import number_columns
+from maskcls.storage.predictions import number_columns
 
 OPSET = 18
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from maskcls.core.csv_reader import raise_errors, read_rows
-from maskcls.core.csv_table import OPTIONAL, TableSource, read_table
+from maskcls.core.csv_table import TableSource, read_table
 from maskcls.core.errors import DataError
 from maskcls.core.image_paths import locate, missing_file_message
+from maskcls.core.task import Task
 from maskcls.imaging.image_files import describe_left_out, find_images
 from maskcls.system import console
 
@@ -20,12 +21,12 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 COLUMNS = ["id", "path", "person", "label"]
 
 
-def list_photos(sources: Sequence[str]) -> pd.DataFrame:
+def list_photos(sources: Sequence[str], task: Task) -> pd.DataFrame:
     """Return id, path, person and label (−1: unknown) of the images of some sources, each image once, with its label.
 
     The id of an image is its path, or as a CSV spells it. DataError for a source without images.
     """
-    table = pd.concat([list_source(source) for source in sources], ignore_index=True)
+    table = pd.concat([list_source(source, task) for source in sources], ignore_index=True)
     labelled_first = table.sort_values("label", key=lambda label: label < 0, kind="stable")
     is_first = ~labelled_first["path"].map(os.path.abspath).duplicated()
     table = labelled_first[is_first].sort_index().reset_index(drop=True)
@@ -35,11 +36,11 @@ def list_photos(sources: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def list_source(source: str) -> pd.DataFrame:
+def list_source(source: str, task: Task) -> pd.DataFrame:
     """Return the images of one source."""
     path = Path(source).expanduser()
     if path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
-        return list_table(path)
+        return list_table(path, task)
     images, left_out = find_images(source)
     ignored = describe_left_out(left_out)
     if not images:
@@ -49,14 +50,15 @@ def list_source(source: str) -> pd.DataFrame:
     return unlabelled([str(image) for image in images], [str(image) for image in images])
 
 
-def list_table(source: Path) -> pd.DataFrame:
+def list_table(source: Path, task: Task) -> pd.DataFrame:
     """Return the images of a CSV with a column path; with labels, it is read like data=table."""
-    rows = read_rows(source, ("path",), OPTIONAL)
+    table = TableSource(source, (source.parent,), {}, {}, "", task)
+    rows = read_rows(source, ("path",), table.optional)
     if not rows:
         raise DataError(f"{source} has a header but no rows")
     columns = rows[0].cells.keys()
-    if "label" in columns or {"mask", "gender", "age"} <= columns:
-        return read_table(TableSource(source, (source.parent,), {}, {}, group=""), console.info, links=True)[COLUMNS]
+    if "label" in columns or {attribute.source for attribute in task} <= columns:
+        return read_table(table, console.info, links=True)[COLUMNS]
     names, bases = [row.cells["path"] for row in rows], [source.parent]
     paths = [locate(name, bases).file for name in names]
     raise_errors([f"{row.location}: {missing_file_message(name, bases)}"

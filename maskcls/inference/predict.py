@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -81,10 +81,10 @@ def predict(raw: DictConfig | Mapping[str, Any]) -> float | None:
     out = Path(cfg.out) if cfg.out else name_output(sources) if sources else Path("submission.csv")
     if out.is_dir():
         raise ConfigError(f"out={out} is a folder. Set out=<file>")
-    images = list_photos(sources) if sources else None
+    models = [open_model(name, cfg.runs_dir) for name in cfg.runs]
+    images = list_photos(sources, models[0].task) if sources else None
     hardware = cfg.hardware.build()
     distributed.init_process_group(hardware.device)
-    models = [open_model(name, cfg.runs_dir) for name in cfg.runs]
     if cfg.calibrate:
         finished_runs(models, CALIBRATE)  # before any work
     ensemble, score = blend_models(cfg.blend, models)
@@ -101,7 +101,7 @@ def predict(raw: DictConfig | Mapping[str, Any]) -> float | None:
         if (images["label"] >= 0).any():
             images = images.assign(content=file_digests(list(images["path"]), Path(cfg.cache_dir)))
         print_labelled_scores("photos", images, models, cfg.blend, members, probs)
-        predictions = Predictions(images["id"].to_numpy(str), probs, ages=numbers)
+        predictions = Predictions(images["id"].to_numpy(str), probs, numbers=numbers)
         write_labels(apply_temperatures(predictions, images, temperatures), out, cfg.overwrite, models[0].task)
     return score
 
@@ -111,8 +111,8 @@ def predict_eval(
     tta: Component | None, hardware: Hardware, out: Path, use_run_data: bool,
 ) -> None:  # fmt: skip
     """Write the submission of the evaluation set, from stored predictions where they apply."""
-    cache = Path(cfg.cache_dir)
-    table = current_evaluation(check_run(models[0]), cache) if use_run_data else load_evaluation(cfg.data, cache)
+    cache, data = Path(cfg.cache_dir), replace(cfg.data, task=models[0].task)
+    table = current_evaluation(check_run(models[0]), cache) if use_run_data else load_evaluation(data, cache)
     if table.empty:
         raise DataError("the data has no evaluation set. Set photos=<folder> to predict other images")
     stored = [stored_predictions(model, table, cfg.precision, tta) for model in models]

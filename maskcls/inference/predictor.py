@@ -14,6 +14,7 @@ from torch import nn
 
 from maskcls.components.crop import Crop
 from maskcls.components.hardware import Hardware, auto
+from maskcls.components.heads.base import Head
 from maskcls.core.errors import MAX_MESSAGE, ConfigError, DataError, MaskclsError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.task import FloatArray, Task
@@ -45,11 +46,11 @@ class Predictor:
         self.precision: str = precision or model.precision
         self.files = model.files
         self.contents = [split_members(content) for content in model.contents]  # of each fold
-        self.crop_component = check_component("crop", model.contents[0]["crop"], self.files[0])
+        self.crop_component = check_component("crop", model.contents[0]["crop"], self.files[0], self.task)
         if any(content["crop"] != model.contents[0]["crop"] for content in model.contents):
             what = f"the folds of {model.path} were trained with different crops"
             raise RunError(f"{what}. Delete the outdated folds and run again")
-        self.heads = [check_component("head", content["head"], file).build() for content, file in self.checkpoints()]
+        self.heads = [restore_head(content, file, self.task) for content, file in self.checkpoints()]
         self.crop: Crop | None = None
         self.image_size: tuple[int, int] = (0, 0)
         self.models: list[nn.Module] = []
@@ -92,7 +93,7 @@ class Predictor:
         """
         if self.heads[0].num_columns == self.task.num_classes:
             raise ConfigError(f"{self.source.name} predicts no {describe_number(self.task)}")
-        return self.predict_images(images).ages  # type: ignore[return-value]
+        return self.predict_images(images).numbers  # type: ignore[return-value]
 
     predict_ages = predict_numbers  # the name of older versions
 
@@ -100,7 +101,8 @@ class Predictor:
         """Return the mean predictions of the folds for images; their ids are numbers."""
         pixels = self.crop_images(images)
         if pixels is None:
-            return Predictions.of_columns(np.zeros(0, str), np.zeros((0, self.heads[0].num_columns)))
+            none = np.zeros((0, self.heads[0].num_columns))
+            return Predictions.of_columns(np.zeros(0, str), none, self.task.num_classes)
         return self.predict_rows(np.arange(len(pixels)).astype(str), pixels)
 
     def sets(self, images: ImageInput | Iterable[ImageInput], coverage: float = 0.9) -> list[tuple[str, ...]]:
@@ -164,7 +166,7 @@ class Predictor:
 
     def decide_mean(self, ids: npt.NDArray[np.str_], folds: npt.NDArray[np.float64]) -> Predictions:
         """Return the mean of the folds' columns (folds, N, C or C + 2) for images with ids, with the run's bias."""
-        mean = Predictions.of_columns(ids, folds.mean(0))
+        mean = Predictions.of_columns(ids, folds.mean(0), self.task.num_classes)
         return replace(mean, probs=decide(mean.probs, self.source.bias))
 
     def predict_folds(self, pixels: Pixels) -> npt.NDArray[np.float64]:
@@ -186,8 +188,8 @@ class Predictor:
         """Return a fold's model with its weights, for images of (height, width)."""
         raw = content["model_word"]
         overrides = {key: value for key, value in NO_WEIGHTS.items() if isinstance(raw, dict) and key in raw}
-        component = check_component("model", raw | overrides if overrides else raw, file)
-        head = check_component("head", content["head"], file).build()
+        component = check_component("model", raw | overrides if overrides else raw, file, self.task)
+        head = restore_head(content, file, self.task)
         try:
             check_shapes(lambda: component.build(head.outputs, *image_size, 0), content["model"])
             model = component.build(head.outputs, *image_size, 0)
@@ -219,3 +221,9 @@ def load(run: str | Path, runs_dir: str | Path = "runs", calibrated: bool = Fals
     predictor = Predictor(model, auto(workers=0))
     predictor.temperatures = fit_calibration([model], "calibrated=True") if calibrated else None
     return predictor
+
+
+def restore_head(content: Mapping[str, Any], file: Path, task: Task) -> Head:
+    """Return the head of a checkpoint."""
+    head: Head = check_component("head", content["head"], file, task).build()
+    return head

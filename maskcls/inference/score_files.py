@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from maskcls.core.csv_reader import Row, parse_age, parse_category, raise_errors, read_rows
-from maskcls.core.csv_values import are_codes, find_meaning
+from maskcls.core.csv_cells import parse_number
+from maskcls.core.csv_reader import Row, raise_errors, read_rows
+from maskcls.core.csv_values import are_codes, find_index, find_meaning
 from maskcls.core.errors import DataError, and_others
 from maskcls.core.table import Note
-from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, FloatArray, IntArray, bin_age, encode
-from maskcls.storage.predictions import PROB_COLUMNS, YEARS_COLUMNS, check_probs
-from maskcls.storage.run import Run
+from maskcls.core.task import Attribute, FloatArray, IntArray, Task
+from maskcls.core.task_options import read_task
+from maskcls.storage.predictions import check_probs, number_columns, prob_columns
+from maskcls.storage.run import Run, find_run
 from maskcls.system.safe_reading import FormatError
 
 NAME_COLUMNS = ("ImageID", "id", "path", "photo")
 ANSWER_COLUMNS, TRUTH_COLUMNS = ("ans", "guess", "label"), ("label", "ans")  # the first that a file has
-ATTRIBUTES = ("mask", "gender", "age")
 OTHER_COLUMNS = ("person", "part", "scored")
-IGNORED = ("fold", "content", "probability", "race", "plain", *YEARS_COLUMNS)
-CLASS_CODES = {text: i for i, name in enumerate(CLASSES) for text in (str(i), f"{i}.0", name)}
-AGE_CODES = {name: i for i, name in enumerate(AGES)}
+IGNORED = ("fold", "content", "probability", "race", "plain", "name")
 UNKNOWN = ("", "-1", "-1.0")  # a true class that is not known
 NUM_SHOWN = 10  # names in one message
 
@@ -37,7 +36,7 @@ class ScoreFile:
     columns: str  # what was read, for messages
     names: list[str]
     classes: IntArray  # (N,)
-    probs: FloatArray | None = None  # (N, 18)
+    probs: FloatArray | None = None  # (N, C)
     persons: list[str] | None = None
     parts: list[str] | None = None
 
@@ -50,28 +49,36 @@ class ScoreFile:
                        **lists)  # type: ignore[arg-type]  # fmt: skip
 
 
-def read_predictions(source: Path, note: Note) -> ScoreFile:
-    """Read predictions: p0 … p17, or else a class number or name in ans, guess or label, or mask, gender and age."""
-    rows, names = read_named_rows(source, note)
-    if PROB_COLUMNS[0] in rows[0].cells:
-        probs = parse_probs(source, rows)
+def find_task(truth: Path, task_of: str | None) -> Task:
+    """Return the task of a run, or of the truth if it is one; the competition's for files alone."""
+    if task_of is not None:
+        return Run(find_run(task_of, Path("runs"))).task
+    return Run(truth).task if Run(truth).config_path.is_file() else read_task(None)
+
+
+def read_predictions(source: Path, note: Note, task: Task) -> ScoreFile:
+    """Read predictions: p0 … p(C−1), or else a class number or name in ans, guess or label, or each attribute."""
+    rows, names = read_named_rows(source, note, task)
+    if "p0" in rows[0].cells:
+        probs = parse_probs(source, rows, task)
         return ScoreFile(source, "probabilities", names, probs.argmax(1), probs)
-    classes, column = parse_classes(source, rows, ANSWER_COLUMNS)
+    classes, column = parse_classes(source, rows, ANSWER_COLUMNS, task)
     empty = [row.location for row, label in zip(rows, classes, strict=True) if label < 0]
     raise_errors([f"{location}: expected a class, got an empty cell" for location in empty])
     return ScoreFile(source, column, names, np.array(classes, np.int64))
 
 
-def read_labels(source: Path, note: Note) -> ScoreFile:
-    """Read true classes: a class number or name in label or ans, or mask, gender and age; and person, if present.
+def read_labels(source: Path, note: Note, task: Task) -> ScoreFile:
+    """Read true classes: a class number or name in label or ans, or each attribute; and person, if present.
 
     A run's folder stands for its table.csv. Rows without a class, or that the run does not score, are left out.
     """
     source = Run(source).table_path if source.is_dir() else source
-    rows, names = read_named_rows(source, note)
-    classes, column = parse_classes(source, rows, TRUTH_COLUMNS)
+    rows, names = read_named_rows(source, note, task)
+    classes, column = parse_classes(source, rows, TRUTH_COLUMNS, task)
     cells = rows[0].cells
-    person_column = "person" if "person" in cells else "path" if {"path", "ImageID"} <= cells.keys() else None
+    columns = ["person", *filter(None, [task.group]), *(["path"] if "ImageID" in cells else [])]
+    person_column = next((name for name in columns if name in cells), None)
     persons = person_column and [row.cells[person_column] or name for row, name in zip(rows, names, strict=True)]
     parts = [row.cells["part"] for row in rows] if "part" in cells else None
     truth = ScoreFile(source, column, names, np.array(classes, np.int64), None, persons or None, parts)
@@ -84,10 +91,12 @@ def read_labels(source: Path, note: Note) -> ScoreFile:
     return truth.select(np.flatnonzero(is_used).tolist())
 
 
-def read_named_rows(source: Path, note: Note) -> tuple[list[Row], list[str]]:
+def read_named_rows(source: Path, note: Note, task: Task) -> tuple[list[Row], list[str]]:
     """Return the rows of a CSV and the name of the image in each."""
-    columns = dict.fromkeys((*NAME_COLUMNS, *ANSWER_COLUMNS, *ATTRIBUTES, *OTHER_COLUMNS, *PROB_COLUMNS))
-    rows = read_rows(source, (), tuple(columns), IGNORED, note)
+    own = (*(attribute.source for attribute in task), *task.names, *filter(None, [task.group]))
+    probs = prob_columns(task.num_classes)
+    columns = dict.fromkeys((*NAME_COLUMNS, *ANSWER_COLUMNS, *own, *OTHER_COLUMNS, *probs))
+    rows = read_rows(source, (), tuple(columns), (*IGNORED, *number_columns(task)), note)
     if not rows:
         raise DataError(f"{source} has a header but no rows")
     cells = rows[0].cells
@@ -101,12 +110,13 @@ def read_named_rows(source: Path, note: Note) -> tuple[list[Row], list[str]]:
     return rows, names
 
 
-def parse_probs(source: Path, rows: Sequence[Row]) -> FloatArray:
-    """Return the probabilities (N, 18) of some rows."""
-    if missing := [name for name in PROB_COLUMNS if name not in rows[0].cells]:
-        raise DataError(f"{source}: expected columns p0 … p{len(CLASSES) - 1}, got none named {and_others(missing)}")
+def parse_probs(source: Path, rows: Sequence[Row], task: Task) -> FloatArray:
+    """Return the probabilities (N, C) of some rows."""
+    columns = prob_columns(task.num_classes)
+    if missing := [name for name in columns if name not in rows[0].cells]:
+        raise DataError(f"{source}: expected columns p0 … {columns[-1]}, got none named {and_others(missing)}")
     try:
-        probs = np.array([[row.cells[name] for name in PROB_COLUMNS] for row in rows]).astype(np.float32)
+        probs = np.array([[row.cells[name] for name in columns] for row in rows]).astype(np.float32)
         check_probs(probs)
     except FormatError as error:
         raise DataError(f"{source}: {error}") from error
@@ -115,46 +125,60 @@ def parse_probs(source: Path, rows: Sequence[Row]) -> FloatArray:
     return probs
 
 
-def parse_classes(source: Path, rows: Sequence[Row], columns: Sequence[str]) -> tuple[list[int], str]:
+def parse_classes(source: Path, rows: Sequence[Row], columns: Sequence[str], task: Task) -> tuple[list[int], str]:
     """Return the class of each row (−1: unknown) from the first of `columns` or the attributes, and what was read."""
     cells, errors = rows[0].cells, list[str]()
     column = next((name for name in columns if name in cells), None)
-    if column is None and not set(ATTRIBUTES) <= cells.keys():
-        expected = f"a column {' or '.join(columns)}, or columns {', '.join(ATTRIBUTES)}"
-        raise DataError(f"{source}: expected {expected}, got columns {', '.join(cells)}")
-    if column is None and are_codes([row.cells["age"] for row in rows]):
-        raise DataError(f"{source}: column age: expected years or age classes, got only numbers up to {len(AGES) - 1}")
-    classes = [parse_class(row, column, errors) for row in rows]
+    if column is not None:
+        codes = class_codes(task)
+        classes = [parse_class(row, column, codes, errors) for row in rows]
+        raise_errors(errors)
+        return classes, f"column {column}"
+    names = [one.name if one.source not in cells and one.name in cells else one.source for one in task]
+    text = f"column{'s' * (len(names) > 1)} {', '.join(names)}"
+    if not set(names) <= cells.keys():
+        expected = f"expected a column {' or '.join(columns)}, or {text}"
+        raise DataError(f"{source}: {expected}, got columns {', '.join(cells)}")
+    for attribute, name in zip(task, names, strict=True):
+        if attribute.is_number and are_codes([row.cells[name] for row in rows], attribute):
+            what = f"expected {attribute.unit or 'numbers'} or {attribute.name} classes, got only numbers up to"
+            raise DataError(f"{source}: column {name}: {what} {len(attribute.values) - 1}")
+    classes = [parse_attributes(row, names, errors, task) for row in rows]
     raise_errors(errors)
-    return classes, f"column {column}" if column else f"columns {', '.join(ATTRIBUTES)}"
+    return classes, text
 
 
-def parse_class(row: Row, column: str | None, errors: list[str]) -> int:
-    """Return the class in a column, or of the attributes, −1 if it is empty; add a message for an invalid one."""
-    if column is None:
-        return parse_attributes(row, errors)
-    value = row.cells[column].lower()
-    if value not in CLASS_CODES and value not in UNKNOWN:
-        errors.append(f"{row.location}: {column} must be a class from 0 to {len(CLASSES) - 1}, got {value!r}")
-    return CLASS_CODES.get(value, -1)
+def class_codes(task: Task) -> dict[str, int]:
+    """Return the class of each spelling: its number, or else its name in lower case."""
+    names = {name.casefold(): i for i, name in enumerate(task.classes)}
+    return names | {text: i for i in range(task.num_classes) for text in (str(i), f"{i}.0")}
 
 
-def parse_attributes(row: Row, errors: list[str]) -> int:
-    """Return the class of mask, gender and age (in years or as an age class), −1 if all are empty."""
-    if not any(row.cells[name] for name in ATTRIBUTES):
+def parse_class(row: Row, column: str, codes: Mapping[str, int], errors: list[str]) -> int:
+    """Return the class in a column, −1 if it is empty; add a message for an invalid one."""
+    value = row.cells[column].casefold()
+    if value not in codes and value not in UNKNOWN:
+        last = max(codes.values())
+        errors.append(f"{row.location}: {column} must be a class from 0 to {last}, got {value!r}")
+    return codes.get(value, -1)
+
+
+def parse_attributes(row: Row, names: Sequence[str], errors: list[str], task: Task) -> int:
+    """Return the class of the attributes in some columns, −1 if one is empty; a number may be written as its class."""
+    if not all(row.cells[name] for name in names):
         return -1
-    age = parse_age(row.cells["age"])
-    words = [find_meaning(name, row.cells[name], {}) for name in ("mask", "gender")]
-    codes = [
-        None if words[0] is None else MASKS.index(words[0]), None if words[1] is None else GENDERS.index(words[1]),
-        parse_category(row.cells["age"], AGE_CODES) if age is None else int(bin_age(age)),
-    ]  # fmt: skip
-    known = [code for code in codes if code is not None]
-    if len(known) < len(codes):
-        wrong = [name for name, code in zip(ATTRIBUTES, codes, strict=True) if code is None]
-        errors += [f"{row.location}: unknown {name} {row.cells[name]!r}" for name in wrong]
-        return -1
-    return int(encode(*known))
+    indices = [find_value(row.cells[name], attribute, task) for attribute, name in zip(task, names, strict=True)]
+    wrong = [name for name, index in zip(names, indices, strict=True) if index is None]
+    errors += [f"{row.location}: unknown {name} {row.cells[name]!r}" for name in wrong]
+    return -1 if wrong else int(task.encode(*indices))  # type: ignore[arg-type]
+
+
+def find_value(text: str, attribute: Attribute, task: Task) -> int | None:
+    """Return the index of an attribute's value, None if the text has no meaning."""
+    if not attribute.is_number:
+        return None if (word := find_meaning(attribute.name, text, {}, task)) is None else attribute.values.index(word)
+    number = parse_number(text, attribute)
+    return find_index(text, attribute) if number is None else int(attribute.bin(number))
 
 
 def join_files(answers: ScoreFile, truth: ScoreFile, skip_missing: bool, note: Note) -> tuple[ScoreFile, ScoreFile]:

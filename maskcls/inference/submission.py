@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.task import Task
-from maskcls.storage.predictions import Predictions
+from maskcls.core.task_options import read_task
+from maskcls.storage.predictions import Predictions, number_columns
 from maskcls.system import console
 from maskcls.system.files import write_text
 
 NUM_SHOWN = 20
+COMPETITION = read_task(None)  # the task of runs that name none
 
 
 def write_submission(predictions: Predictions, out: Path, overwrite: bool, task: Task) -> None:
@@ -26,16 +27,16 @@ def write_submission(predictions: Predictions, out: Path, overwrite: bool, task:
     Of the competition's classes the file has its columns, ImageID,ans; DataError for two images of one name.
     """
     if not is_competition(task):
-        return write_files(out, class_table(predictions, task), predictions, overwrite)
+        return write_files(out, class_table(predictions, task), predictions, overwrite, task)
     names = pd.Series([Path(name).name for name in predictions.ids])
     if (duplicates := names[names.duplicated()]).size:
         raise DataError(f"{out}: two evaluation images have the name {duplicates.iloc[0]!r}. Rename one of them")
-    write_files(out, pd.DataFrame({"ImageID": names, "ans": predictions.preds}), predictions, overwrite)
+    write_files(out, pd.DataFrame({"ImageID": names, "ans": predictions.preds}), predictions, overwrite, task)
 
 
 def is_competition(task: Task) -> bool:
     """Return True if the classes are those of the competition, whose files have columns of their own."""
-    return task.values == MASK18.values
+    return task.values == COMPETITION.values
 
 
 def class_table(predictions: Predictions, task: Task) -> pd.DataFrame:
@@ -53,12 +54,7 @@ def class_table(predictions: Predictions, task: Task) -> pd.DataFrame:
     return table
 
 
-def number_columns(task: Task) -> list[str]:
-    """Return the columns of an expected number and its standard deviation, none without an attribute of one."""
-    return [f"expected_{task.number.name}", f"{task.number.name}_sd"] if task.number else []
-
-
-def write_files(out: Path, table: pd.DataFrame, predictions: Predictions, overwrite: bool) -> None:
+def write_files(out: Path, table: pd.DataFrame, predictions: Predictions, overwrite: bool, task: Task) -> None:
     """Write a table of classes and beside it the probabilities, from the main process only.
 
     Files with other content are not replaced unless `overwrite`: the new ones get a number, and ConfigError names both.
@@ -66,7 +62,7 @@ def write_files(out: Path, table: pd.DataFrame, predictions: Predictions, overwr
     if not console.is_main_process():
         return
     texts = [frame.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-             for frame in (table, predictions.to_frame())]  # fmt: skip
+             for frame in (table, predictions.to_frame(task))]  # fmt: skip
     numbered = (out.with_stem(f"{out.stem}-{number}") for number in itertools.count(2))
     for target in itertools.chain([out], numbered):
         paths = (target, probabilities_path(target))
@@ -103,13 +99,13 @@ def write_labels(predictions: Predictions, out: Path, overwrite: bool, task: Tas
     table["probability"] = predictions.probs[np.arange(len(preds)), preds].astype(float)
     shown = table.head(NUM_SHOWN).copy()
     shown.iloc[:, 0] = [Path(name).name for name in shown.iloc[:, 0]]
-    if predictions.ages is not None and task.number:
-        table[columns] = predictions.ages.astype(float)
+    if predictions.numbers is not None and task.number:
+        table[columns] = predictions.numbers.astype(float)
         unit = task.number.unit or columns[0]
-        texts = [f"{number:.0f} ± {sd:.0f}" for number, sd in predictions.ages[:NUM_SHOWN]]
+        texts = [f"{number:.0f} ± {sd:.0f}" for number, sd in predictions.numbers[:NUM_SHOWN]]
         shown.insert(shown.shape[1], unit, texts, allow_duplicates=True)  # an attribute may have the unit's name
     title = f"{len(table)} images, {len(np.unique(preds))} of {task.num_classes} classes"
     console.print_table(title, shown.columns.tolist(), shown.to_numpy().tolist())
     if len(table) > NUM_SHOWN:
         console.info(f"… and {len(table) - NUM_SHOWN} more")
-    write_files(out, table, predictions, overwrite)
+    write_files(out, table, predictions, overwrite, task)

@@ -33,7 +33,7 @@ def check_single_network(model: TrainedModel) -> None:
     if model.contents[0].get("members"):
         raise ConfigError(f"{what} is the mean of several epochs (ensemble_epochs). Use format=onnx")
     word = model.contents[0]["model_word"]
-    if not isinstance(word, Mapping) or check_component("model", word, model.files[0]).builder is not timm_:
+    if not isinstance(word, Mapping) or check_component("model", word, model.files[0], model.task).builder is not timm_:
         raise ConfigError(f"{what} has a network of a plugin, which timm cannot build. Use format=onnx")
     if model.bias is not None:
         raise ConfigError(f"format=timm cannot hold decision={model.config['decision']['name']}. Use format=onnx")
@@ -41,7 +41,7 @@ def check_single_network(model: TrainedModel) -> None:
 
 def bare_predictor(model: TrainedModel) -> Predictor:
     """Return the predictor of a network on the CPU without the run's test-time augmentation, which timm cannot hold."""
-    return Predictor(model, cpu(), "fp32", check_component("tta", {"name": "none"}, model.config_path))
+    return Predictor(model, cpu(), "fp32", check_component("tta", {"name": "none"}, model.config_path, model.task))
 
 
 def export_timm(predictor: Predictor, folder: Path) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from maskcls.evaluation.temperature import (
     joint_axes,
 )
 from maskcls.inference.run_components import restore_component
-from maskcls.reporting.reliability_tables import people_word
 from maskcls.reporting.summary import leak_notes
 from maskcls.storage.run import Run
 from maskcls.storage.trained_model import TrainedModel
@@ -42,7 +41,7 @@ def warn_of_leaks(runs: Sequence[Run], option: str) -> None:
     """Print for each run whose scores out of fold are, or may be, too high that what is made from them is too sure."""
     for run in runs:
         for note in leak_notes(run.metrics() or {}, run.task):
-            what = f"{option} of {run.id} comes from these scores, too sure of new {people_word(run.task)}"
+            what = f"{option} of {run.id} comes from these scores, too sure of new {run.task.groups}"
             console.info(f"{note}; {what}", "bold red")
 
 
@@ -67,7 +66,7 @@ def fit_calibration(
         mean = join(np.stack([decided_eval(run, None, images) for run in runs]))
         found = fit_mean_temperatures(probs, labels, axes, folds, mean, task)
     values = ", ".join(f"{name} {value:.2f}" for name, value in found.to_dict().items())
-    people = f"{rows['person'].nunique()} {people_word(task)}"
+    people = f"{rows['person'].nunique()} {task.groups}"
     console.info(f"{option}: temperatures {values}, from {len(rows)} images of {people}")
     if any(restore_component(model, "head").build().num_columns > task.num_classes for model in models):
         console.info(f"{option}: {describe_numbers(task)}")

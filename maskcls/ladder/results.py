@@ -22,7 +22,7 @@ def build_record(
     rung: Rung, scores: RunScores, parent: RunScores | None, seeds: Sequence[Sequence[Run]], **settings: Any
 ) -> Record:
     """Return the record of a rung."""
-    metrics = read_metrics(seeds[0][0].metrics_path)
+    metrics = read_metrics(seeds[0][0].metrics_path, seeds[0][0].task)
     return {
         "ladder": rung.ladder, "rung": rung.name, "change": rung.change, "published": dict(rung.published), **settings,
         "leak": metrics["people_on_both_sides"], "scores": scores.to_dict(), "parent": rung.parent,

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from maskcls.core.csv_cells import parse_number
 from maskcls.core.csv_reader import parse_decision, raise_errors, read_rows
 from maskcls.core.table import PATCH_COLUMNS
 from maskcls.core.task import Attribute, Task
 from maskcls.evaluation.audit_estimate import LOWEST, KindEstimate
 from maskcls.evaluation.label_issues import Suspicions, group_attributes
 from maskcls.reporting.page_rendering import render_template, thumbnail_of
-from maskcls.reporting.reliability_tables import people_word
 from maskcls.system.console import track
 
 KEY = ("person", "photo", "field", "old", "new")  # cells by which a decision is found again; of a new number its class
@@ -44,18 +44,9 @@ class Flag:
 def key_of(cells: Cells, task: Task) -> tuple[str, ...]:
     """Return the key of a patch: a number counts as its class."""
     attribute = task[cells["field"]] if cells["field"] in task.names else None
-    number = find_number(cells["new"], attribute) if attribute and attribute.is_number else None
+    number = parse_number(cells["new"], attribute) if attribute and attribute.is_number else None
     new = cells["new"] if attribute is None or number is None else attribute.values[int(attribute.bin(number))]
     return (*(cells[name] for name in KEY[:-1]), new)
-
-
-def find_number(text: str, attribute: Attribute) -> float | None:
-    """Return a number within the limits of an attribute, None for other text."""
-    try:
-        number = float(text.replace("_", "x"))  # float reads 2_5 as 25
-    except ValueError:
-        return None
-    return number if attribute.limits[0] <= number <= attribute.limits[1] else None
 
 
 def list_flags(
@@ -134,7 +125,7 @@ def estimate_rows(kinds: Mapping[str, KindEstimate], threshold: float | None, fl
 def estimate_head(task: Task) -> list[str]:
     """Return the head of the table of estimates."""
     found = "share of planted found"
-    return ["labels", people_word(task), "flags", "errors, estimated", found, "precision, estimated"]
+    return ["labels", task.groups, "flags", "errors, estimated", found, "precision, estimated"]
 
 
 def read_thumbnails(

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from maskcls.core.errors import ConfigError, MaskclsError, unknown_message
-from maskcls.core.task import Task
+from maskcls.core.task import Task, TaskKey
 from maskcls.reporting.board_scores import BoardScores, Scored, ScoreReader
 from maskcls.reporting.comparison import Record, format_difference, format_score_ci
 from maskcls.reporting.differing_parameters import Words, differing_parameters
-from maskcls.reporting.reliability_tables import people_word
 from maskcls.reporting.summary import leak_warning
-from maskcls.storage.index import IndexedRun, TaskKey, task_key
+from maskcls.storage.index import IndexedRun
 
 CURVES = {"f1": "validation F1", "val_loss": "validation loss", "loss": "training loss"}
 MAX_POINTS = 100  # of a curve
@@ -99,7 +98,7 @@ class Board:
     @property
     def people(self) -> str:
         """What intervals are over."""
-        return people_word(self.task) if self.task else "people"
+        return self.task.groups if self.task else "people"
 
 
 def build_boards(indexed: Iterable[IndexedRun], reader: ScoreReader, baseline: str | None = None) -> list[Board]:
@@ -116,8 +115,8 @@ def build_boards(indexed: Iterable[IndexedRun], reader: ScoreReader, baseline: s
         if (task := run.indexed.task) is None:
             unknown.append(run)
         else:
-            tasks.setdefault(task_key(task), task)
-            groups.setdefault(task_key(task), []).append(run)
+            tasks.setdefault(task.key, task)
+            groups.setdefault(task.key, []).append(run)
     ranked = sorted(groups, key=lambda key: -len(groups[key]))
     boards = [Board(tasks[key], rank_runs(groups[key] + unknown * (key == ranked[0]))) for key in ranked]
     return choose_baselines(boards or [Board(None, rank_runs(unknown))], baseline)

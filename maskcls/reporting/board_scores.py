@@ -14,10 +14,9 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from maskcls.core.table import content_differs
-from maskcls.core.task import FloatArray, IntArray, Task
+from maskcls.core.task import FloatArray, IntArray, Task, TaskKey
 from maskcls.evaluation.intervals import MIN_PEOPLE, PersonCounts, confidence_interval, f1_of_counts, person_counts
 from maskcls.reporting.comparison import Record, mean_predictions, probs_per_fold
-from maskcls.storage.index import TaskKey, is_same_task, task_key
 from maskcls.storage.run import Run
 
 Classes = npt.NDArray[np.unsignedinteger[Any]]  # 8 bits, of many classes 16
@@ -103,14 +102,14 @@ class BoardScores:
 
 def is_comparable(rows: ScoredRows, other: ScoredRows) -> bool:
     """Return True if two kinds of rows are the same images of the same people, with the same labels of one task."""
-    is_same = rows is other or (rows.digests == other.digests and is_same_task(rows.task, other.task))
+    is_same = rows is other or (rows.digests == other.digests and rows.task.has_classes_of(other.task))
     return is_same and (rows is other or not content_differs(rows.contents, other.contents).any())
 
 
 def explain(scores: BoardScores, other: BoardScores) -> str:
     """Return why two runs cannot be compared."""
     rows, others = scores.oof.rows, other.oof.rows
-    if not is_same_task(rows.task, others.task):
+    if not rows.task.has_classes_of(others.task):
         return "another task"
     counts = f"{len(rows.ids)} and {len(others.ids)} images"
     if rows.digests[0] != others.digests[0]:
@@ -141,7 +140,7 @@ class ScoreReader:
 
     def read(self, run: Run) -> BoardScores:
         """Return the scores of a run, from its prediction files; RunError or DataError if they are damaged."""
-        rows = self.tables.get((id(run.table), task_key(run.task))) or self.split(run)
+        rows = self.tables.get((id(run.table), run.task.key)) or self.split(run)
         oof = mean_predictions([run], rows.val.frame, "oof")
         rest = rows.evaluation
         single = None if rest is None else score(rest, probs_per_fold(run, rest.ids))
@@ -154,13 +153,13 @@ class ScoreReader:
         scored = None if evaluation.empty else self.share("evaluation", evaluation, run.task)
         own = self.share("oof", val, run.task)
         found = TableRows(run.table, own, scored, digest_of(val["fold"]), digest_of(ids))
-        return self.tables.setdefault((id(run.table), task_key(run.task)), found)
+        return self.tables.setdefault((id(run.table), run.task.key), found)
 
     def share(self, part: str, table: pd.DataFrame, task: Task) -> ScoredRows:
         """Return the rows of a table, the same object for equal ones."""
         labels, contents = table["label"].to_numpy(np.int64), table.set_index("id")["content"]
         digests = (digest_of(table[name]) for name in ("id", "person", "content"))
-        key = (part, labels.tobytes(), *digests, task_key(task))
+        key = (part, labels.tobytes(), *digests, task.key)
         new = ScoredRows(len(self.rows), part, table["id"].tolist(), labels, table["person"].tolist(), contents, task)
         return self.rows.setdefault(key, new)
 

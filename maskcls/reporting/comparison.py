@@ -15,7 +15,6 @@ from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.evaluation.intervals import MIN_PEOPLE, PersonCounts, confidence_interval, person_counts
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.evaluation.stacking import decide
-from maskcls.storage.index import is_same_task
 from maskcls.storage.run import Run
 from maskcls.storage.run_paths import Part
 
@@ -64,7 +63,7 @@ class ScoredPredictions:
 
     def has_same_labels(self, other: ScoredPredictions) -> bool:
         """Return True if the other predictions are of the same images with the same labels."""
-        is_same = self.ids == other.ids and is_same_task(self.task, other.task)
+        is_same = self.ids == other.ids and self.task.has_classes_of(other.task)
         is_same = is_same and bool((self.labels == other.labels).all())
         return is_same and not content_differs(self.contents, other.contents).any()
 
@@ -94,7 +93,7 @@ def build_scored(part: str, rows: pd.DataFrame, probs: list[FloatArray], seeds: 
     """Return scored predictions; raise RunError if a run is scored on other rows or classes than the first."""
     ids, contents = frozenset(rows["id"]), rows.set_index("id")["content"]
     for run in (one for seed in seeds for one in seed):
-        if not is_same_task(run.task, seeds[0][0].task):
+        if not run.task.has_classes_of(seeds[0][0].task):
             raise RunError(f"{run.path} and {seeds[0][0].path} cannot be compared: they predict other classes")
         table = scored_rows(run, "oof" if part == "oof" else "eval")
         other = table.set_index("id").reindex(contents.index)
@@ -171,7 +170,7 @@ class RunScores:
                 return {"why": "needs labelled evaluation images"}  # out of fold, an ensemble of folds equals its folds
             if scored.has_same_rows(reference):
                 return paired_difference(scored, reference)
-        if not is_same_task(self.oof.task, other.oof.task):
+        if not self.oof.task.has_classes_of(other.oof.task):
             return {"why": "other classes"}
         return {"why": "other people" if self.oof.has_same_labels(other.oof) else "other rows"}
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from maskcls.core.competition import MASK18
 from maskcls.core.task import Task
 from maskcls.reporting.page_rendering import render_template, thumbnail
 from maskcls.system.console import track
@@ -20,7 +19,7 @@ Examples = Sequence[tuple[str, pd.DataFrame]]  # heading and rows of the image t
 
 def write_data_page(path: Path, title: str, tables: Sequence[tuple[str, Lines]], examples: Examples,
                     doubles: Examples, lists: Sequence[tuple[str, Sequence[str]]],
-                    task: Task = MASK18) -> None:  # fmt: skip
+                    task: Task) -> None:  # fmt: skip
     """Write one self-contained page; a table begins with its head."""
     total = sum(len(rows) for _, rows in [*examples, *doubles])
     images = track((thumbnail(path, 120) for _, rows in [*examples, *doubles] for path in rows["path"]), total, "page")

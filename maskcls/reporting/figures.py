@@ -11,7 +11,7 @@ import pandas as pd
 
 from maskcls.core.task import Attribute, IntArray, Task
 from maskcls.evaluation.calibration import BINS, calibration_bins
-from maskcls.evaluation.error_analysis import count_wrong_attributes, error_by_number, number_step
+from maskcls.evaluation.error_analysis import bar_width, count_wrong_attributes, error_by_number
 from maskcls.reporting.figure_style import DARK, LIGHT, Theme, drawable, legend, new_figure, png, set_titles
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def numbers(results: RunResults, theme: Theme) -> Figure | None:
     number, oof = results.task.number, results.oof
     if number is None or oof["number"].isna().all():
         return None
-    step = number_step(oof["number"], number)
+    step = bar_width(oof["number"], number)
     table, (low, high) = error_by_number(oof, step), DIRECTIONS.get(number.unit, ("low", "high"))
     figure, (top, under) = new_figure(theme, 11, 4.4, nrows=2, sharex=True, height_ratios=[3, 1])
     width, (name, unit) = 0.8 * step, drawable([number.name, number.unit], "number")

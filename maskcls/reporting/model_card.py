@@ -15,7 +15,7 @@ from maskcls.evaluation.metrics import distinct_scores
 from maskcls.reporting.comparison import format_ci, run_facts, scored_rows
 from maskcls.reporting.limits_of_use import limits_of_use, unmeasured_groups
 from maskcls.reporting.page_rendering import render_template
-from maskcls.reporting.reliability_tables import people_word, reliability_context
+from maskcls.reporting.reliability_tables import reliability_context
 from maskcls.reporting.score_table import score_predictions
 from maskcls.reporting.summary import OPEN_WORDS, leak_warning
 from maskcls.storage.run import Run
@@ -94,7 +94,7 @@ def measured_scores(run: Run, fold: int | None) -> dict[str, Any]:
         labels, probs, persons = labelled(run, part, fold)
         if len(labels):
             found = score_predictions(labels, probs, persons, run.task)
-            text = name.format(people=people_word(run.task))
+            text = name.format(people=run.task.groups)
             scores[text] = found | {"ci": format_ci(found["interval"], ".3f")}
     return scores
 

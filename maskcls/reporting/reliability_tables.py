@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from maskcls.core.errors import join_words
 from maskcls.core.task import Task
-from maskcls.evaluation.fairness import SIGNIFICANCE, attribute_column
+from maskcls.evaluation.fairness import JOIN, SIGNIFICANCE
 from maskcls.evaluation.intervals import MIN_PEOPLE
 from maskcls.storage.run import Run
 
 Numbers = Mapping[str, Any]
 GROUP_HEADS = {"f1": "F1", "accuracy": "accuracy", "calibration_error": "calibration error", "covered": "in its set"}
-
-
-def people_word(task: Task) -> str:
-    """Return what intervals are over: people, other groups of images, or images that are in no group."""
-    return "people" if task.group == "person" else "groups" if task.group else "images"
-
-
-def in_words(names: Sequence[str]) -> str:
-    """Return names as in a sentence: a, b and c."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def view_names(task: Task) -> dict[str, str]:
@@ -37,19 +28,26 @@ def reliability_context(metrics: Numbers, task: Task) -> dict[str, Any]:
     """Return the template values of calibration, sets and groups, empty for metrics of older versions."""
     calibration, groups = metrics.get("calibration"), metrics.get("groups") or []
     num_tests, names = sum(len(part["gaps"]) for part in groups), view_names(task)
-    further = [part["column"] for part in groups if part["column"] != attribute_column(task)]
+    own = group_names(groups, task)
+    further = [part["column"] for part in groups if part["column"] != JOIN.join(own)]
     return {
         "temperatures": temperature_rows(calibration, task) if calibration else [],
         "calibration_tables": list(calibration_tables(calibration, task)) if calibration else [],
         "sets": metrics.get("sets"),
-        "groups": [part | {"rows": list(group_rows(part)), "gaps": list(describe_gaps(part, people_word(task)))}
+        "groups": [part | {"rows": list(group_rows(part)), "gaps": list(describe_gaps(part, task.groups))}
                    for part in groups],
         "group_heads": list(GROUP_HEADS.values()), "min_people": MIN_PEOPLE, "num_tests": num_tests,
         "significance": SIGNIFICANCE / max(num_tests, 1),
-        "further": further, "known": in_words([*task.names[1:], *further]),
-        "task": task, "people": people_word(task), "attribute_groups": attribute_column(task),
-        "others": in_words([names[name] for name in task.names[1:]]),
+        "further": further, "known": join_words([*own, *further]), "own": own,
+        "task": task, "people": task.groups, "attribute_groups": JOIN.join(own),
+        "others": join_words([names[name] for name in own]),
     }  # fmt: skip
+
+
+def group_names(groups: Sequence[Numbers], task: Task) -> list[str]:
+    """Return the attributes whose combinations are the first groups, none if these are of a further column."""
+    names = groups[0]["column"].split(JOIN) if groups else []
+    return names if set(names) < set(task.names) else []
 
 
 def temperature_rows(calibration: Numbers, task: Task) -> list[tuple[str, float, float]]:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from maskcls.core.errors import join_words
 from maskcls.core.task import Task
 from maskcls.evaluation.calibration import calibration_bins
 from maskcls.evaluation.error_analysis import count_wrong_attributes
 from maskcls.reporting.figures import MAX_CLASSES, RunResults, confused_classes, number_figure, render_figures
 from maskcls.reporting.page_rendering import data_uri, render_template, thumbnail
-from maskcls.reporting.reliability_tables import in_words, people_word, reliability_context
+from maskcls.reporting.reliability_tables import reliability_context
 from maskcls.reporting.summary import (
     Numbers,
     format_score,
@@ -83,7 +84,7 @@ def render_report(run: Run, metrics: Numbers, table: pd.DataFrame, oof: pd.DataF
         "environment": describe_environment(run),
         "epochs": len(run.history()),
         "unlabelled": int((table["part"] == "eval").sum()),
-        "attributes": in_words([name if i else name[0].upper() + name[1:] for i, name in enumerate(task.names)]),
+        "attributes": join_words([name if i else name[0].upper() + name[1:] for i, name in enumerate(task.names)]),
         "confused": len(confused_classes(np.asarray(metrics["confusion"]))),
         "max_classes": MAX_CLASSES,
     }
@@ -136,7 +137,7 @@ def headline_scores(metrics: Numbers, task: Task) -> Iterator[tuple[str, str, st
 def sample_size(part: Numbers, task: Task) -> str:
     """Return n; the people are omitted if each image counts as a person, for then they may be unknown."""
     has_people = part["people"] < part["photos"]
-    return f"n = {part['photos']} images" + (f" of {part['people']} {people_word(task)}" if has_people else "")
+    return f"n = {part['photos']} images" + (f" of {part['people']} {task.groups}" if has_people else "")
 
 
 def format_mean_std(numbers: Numbers) -> str:

@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.core.competition import MASK18
 from maskcls.core.errors import and_others
 from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.evaluation.calibration import calibration_bins
 from maskcls.evaluation.intervals import MIN_PEOPLE, confidence_interval, person_counts
 from maskcls.evaluation.metrics import class_report, compute_scores, distinct_scores, log_loss
-from maskcls.reporting.reliability_tables import people_word
 from maskcls.reporting.summary import score_heads
 from maskcls.system import console
 
@@ -24,7 +22,7 @@ Scores = dict[str, Any]
 
 
 def score_predictions(
-    labels: IntArray, preds: IntArray | FloatArray, persons: Sequence[str] | None, task: Task = MASK18
+    labels: IntArray, preds: IntArray | FloatArray, persons: Sequence[str] | None, task: Task
 ) -> Scores:
     """Return the scores of predicted classes (N,) or probabilities (N, C), the latter with log loss and ECE.
 
@@ -42,12 +40,12 @@ def score_predictions(
     return scores
 
 
-def as_probs(preds: IntArray | FloatArray, task: Task = MASK18) -> FloatArray:
+def as_probs(preds: IntArray | FloatArray, task: Task) -> FloatArray:
     """Return classes (N,) as one-hot rows, and probabilities (N, C) unchanged."""
     return task.one_hot(preds) if preds.ndim == 1 else preds.astype(np.float32)
 
 
-def print_scores(title: str, rows: Sequence[tuple[str, Scores]], task: Task = MASK18) -> None:
+def print_scores(title: str, rows: Sequence[tuple[str, Scores]], task: Task) -> None:
     """Print the scores of several models on the same images, and why intervals are missing."""
     heads = {"interval": "[95 %]"} | {name: score_heads(task)[name] for name in distinct_scores(task)[1:]}
     if all(scores["interval"] is None for _, scores in rows):
@@ -61,7 +59,7 @@ def print_scores(title: str, rows: Sequence[tuple[str, Scores]], task: Task = MA
         group = task.group or "person"
         console.info(f"no interval: there is no column {group}, and images of one {group} are not independent")
     elif people < MIN_PEOPLE:
-        console.info(f"no interval: {people} {people_word(task)}, it needs at least {MIN_PEOPLE}")
+        console.info(f"no interval: {people} {task.groups}, it needs at least {MIN_PEOPLE}")
 
 
 def format_cell(value: float | Sequence[float] | None) -> float | str:
@@ -71,7 +69,7 @@ def format_cell(value: float | Sequence[float] | None) -> float | str:
     return f"[{value[0]:.3f}, {value[1]:.3f}]"
 
 
-def print_class_scores(labels: IntArray, preds: IntArray | FloatArray, task: Task = MASK18) -> None:
+def print_class_scores(labels: IntArray, preds: IntArray | FloatArray, task: Task) -> None:
     """Print precision, recall and F1 of each class (a dash without images and predictions), and what F1 averages."""
     probs = as_probs(preds, task)
     report, num_preds = class_report(labels, probs, task), np.bincount(probs.argmax(1), minlength=task.num_classes)

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from maskcls.core.errors import MAX_MESSAGE, MaskclsError, RunError
-from maskcls.core.task import CLASSES
+from maskcls.core.task import Task
+from maskcls.core.task_options import read_task
 from maskcls.storage.run_files import check_normalization
 from maskcls.system.files import atomic_write
 from maskcls.system.safe_reading import FormatError, check_plain, read_tensors, wrap_read_errors
@@ -125,10 +126,18 @@ def load_fold_checkpoint(path: Path) -> dict[str, Any]:
         if not isinstance(members := content.get("members", []), list):
             raise FormatError(f"members: expected a list, got {type(members).__name__}")
         check_normalization(content["mean"], content["std"])
-    if content["classes"] != list(CLASSES):
+    if content["classes"] != list(checkpoint_task(content, path).classes):
         message = f"{path} was trained for other classes or another order of classes: {content['classes']}"
         raise RunError(message[:MAX_MESSAGE])
     return content
+
+
+def checkpoint_task(content: Mapping[str, Any], path: Path) -> Task:
+    """Return the task of a checkpoint, the competition's in those of older versions; RunError for an invalid one."""
+    try:
+        return read_task(content.get("task"))
+    except ValueError as error:
+        raise RunError(f"{path}: {error}"[:MAX_MESSAGE]) from error
 
 
 def from_training_state(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -136,6 +145,6 @@ def from_training_state(content: Mapping[str, Any], path: Path) -> dict[str, Any
     if "classes" not in content:
         what = f"{path} was written by an older version, without its preprocessing"
         raise RunError(f"{what}. Use best.pt or epoch*.pt of the same fold")
-    metadata = {key: value for key, value in content.items() if key in (*REQUIRED_KEYS, "tta", "precision")}
+    metadata = {key: value for key, value in content.items() if key in (*REQUIRED_KEYS, "task", "tta", "precision")}
     weights, history = content["ema"] or content["model"], content["history"]
     return metadata | {"model": weights, "epoch": len(history) if isinstance(history, list) else None}

@@ -13,13 +13,12 @@ import pandas as pd
 
 from maskcls.core.errors import ConfigError, MaskclsError, RunError
 from maskcls.core.table import Note, num_folds
-from maskcls.core.task import Task
+from maskcls.core.task import Task, TaskKey
 from maskcls.storage.run import Run
 from maskcls.system.console import escape_controls
 from maskcls.system.locks import is_locked
 from maskcls.system.safe_reading import read_bytes, wrap_read_errors
 
-TaskKey = tuple[tuple[Any, ...], ...]  # of each attribute
 State = Literal["finished", "concluded", "running", "stopped", "unreadable"]
 MAX_FOLDS = 1000  # that an unfinished run is asked for; its files may be damaged
 
@@ -56,16 +55,6 @@ class IndexedRun:
         return float(sum(row.get("seconds", 0.0) for row in self.history))
 
 
-def is_same_task(task: Task, other: Task) -> bool:
-    """Return True if two tasks have the same attributes, with the same values and borders: their scores compare."""
-    return task_key(task) == task_key(other)
-
-
-def task_key(task: Task) -> TaskKey:
-    """Return what identifies a task: names, values and borders for scoring of its attributes."""
-    return tuple((attribute.name, attribute.values, attribute.borders) for attribute in task)
-
-
 class SharedTables:
     """Image tables by their files and tasks: runs on the same data with the same folds share one in memory."""
 
@@ -75,7 +64,7 @@ class SharedTables:
     def attach(self, run: Run) -> None:
         """Give a run its table, read only once; RunError for a broken table."""
         with wrap_read_errors(run.table_path):
-            key = hashlib.blake2b(read_bytes(run.table_path)).digest(), task_key(run.task)
+            key = hashlib.blake2b(read_bytes(run.table_path)).digest(), run.task.key
         if key in self.tables:
             run.table = self.tables[key]
         self.tables[key] = run.table

@@ -1,4 +1,4 @@
-"""Predictions: image ids, class probabilities and expected ages, as CSV and npz."""
+"""Predictions: image ids, class probabilities and expected numbers, as CSV and npz."""
 
 from __future__ import annotations
 
@@ -11,64 +11,75 @@ import numpy as np
 import numpy.typing as npt
 
 from maskcls.core.errors import DataError, RunError
-from maskcls.core.task import CLASSES, FloatArray, IntArray
+from maskcls.core.task import FloatArray, IntArray, Task
 from maskcls.system.files import write_npz, write_text
 from maskcls.system.safe_reading import FormatError, read_csv, read_npz, wrap_read_errors
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PROB_COLUMNS = [f"p{i}" for i in range(len(CLASSES))]
-YEARS_COLUMNS = ["expected_age", "age_sd"]  # in years
 TOLERANCE = 1e-3  # largest difference of a sum of probabilities from one
+
+
+def prob_columns(num_classes: int) -> list[str]:
+    """Return the columns of class probabilities: p0, p1, …."""
+    return [f"p{i}" for i in range(num_classes)]
+
+
+def number_columns(task: Task) -> list[str]:
+    """Return the columns of the expected number of a head over years, such as an age, and of its standard deviation."""
+    return [f"expected_{task.number.name}", f"{task.number.name}_sd"] if task.number else []
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class probabilities of images, (N, 18), with the images' ids; of a head over years also the age."""
+    """Class probabilities of images, (N, C), with the images' ids; of a head over years also the expected number."""
 
     ids: npt.NDArray[np.str_]
     probs: FloatArray
     source: Path | str = "predictions"  # the file, for messages
-    ages: FloatArray | None = None  # (N, 2): expected age and its standard deviation, in years
+    numbers: FloatArray | None = None  # (N, 2): expected number, such as an age in years, and its standard deviation
     classes: IntArray | None = None  # (N,): the predicted classes, if they are not the most probable ones
 
     @classmethod
-    def of_columns(cls, ids: npt.NDArray[np.str_], columns: npt.NDArray[Any]) -> Predictions:
-        """Return the predictions whose columns are those of a head, (N, 18), or (N, 20) with E[age] and E[age²]."""
-        probs = np.ascontiguousarray(columns[:, : len(CLASSES)], np.float32)
-        moments = columns[:, len(CLASSES) :]
-        return cls(ids, probs, ages=mean_and_sd(moments) if moments.shape[1] else None)
+    def of_columns(cls, ids: npt.NDArray[np.str_], columns: npt.NDArray[Any], num_classes: int) -> Predictions:
+        """Return the predictions of a head's columns, (N, C), or (N, C + 2) with E[number] and E[number²]."""
+        probs = np.ascontiguousarray(columns[:, :num_classes], np.float32)
+        moments = columns[:, num_classes:]
+        return cls(ids, probs, numbers=mean_and_sd(moments) if moments.shape[1] else None)
 
     @property
     def columns(self) -> npt.NDArray[Any]:
-        """The columns (N, 18) or (N, 20), whose mean over several predictions is the prediction of their mixture."""
-        if self.ages is None:
+        """The columns (N, C) or (N, C + 2), whose mean over several predictions is the prediction of their mixture."""
+        if self.numbers is None:
             return self.probs
-        age, sd = self.ages.astype(np.float64).T
-        return np.column_stack([self.probs, age, age**2 + sd**2])
+        number, sd = self.numbers.astype(np.float64).T
+        return np.column_stack([self.probs, number, number**2 + sd**2])
 
     @classmethod
-    def read(cls, path: Path) -> Predictions:
-        """Read the columns id, p0 … p17 and ages of a CSV; `select` checks that ids are unique."""
+    def read(cls, path: Path, task: Task) -> Predictions:
+        """Read the columns id, p0 … p(C−1) and the expected number of a CSV; `select` checks that ids are unique."""
         try:
-            types = {"id": str} | dict.fromkeys(PROB_COLUMNS, np.float32)
-            table = read_csv(path, types, dict.fromkeys(YEARS_COLUMNS, np.float32))
-            probs = table[PROB_COLUMNS].to_numpy()
+            columns, optional = prob_columns(task.num_classes), number_columns(task)
+            types = {"id": str} | dict.fromkeys(columns, np.float32)
+            table = read_csv(path, types, dict.fromkeys(optional, np.float32))
+            probs = table[columns].to_numpy()
             check_probs(probs)
-            ages = table[YEARS_COLUMNS].to_numpy() if {*YEARS_COLUMNS} <= {*table} else None
-            check_ages(ages)
+            numbers = table[optional].to_numpy() if optional and {*optional} <= {*table} else None
+            check_numbers(numbers)
         except (OSError, ValueError, ArithmeticError, MemoryError) as error:
             reason = " ".join(str(error).split())[:200]
             raise RunError(f"cannot read predictions from {path} ({reason}). Delete it and run again") from error
-        return cls(table["id"].to_numpy(str), probs, path, ages)
+        return cls(table["id"].to_numpy(str), probs, path, numbers)
 
-    def write(self, path: Path, rows: pd.DataFrame | None = None, plain: IntArray | None = None) -> None:
+    def write(
+        self, path: Path, task: Task, rows: pd.DataFrame | None = None, plain: IntArray | None = None
+    ) -> None:
         """Write the columns of `to_frame` as CSV; with rows of the image table also some of theirs and the class.
 
         `plain` are the predicted classes without a decision, which are then written, too.
         """
-        table = self.to_frame()
+        table = self.to_frame(task)
         if rows is not None:
             for position, name in enumerate(("person", "fold", "label"), 1):
                 table.insert(position, name, rows[name].to_numpy())
@@ -87,15 +98,15 @@ class Predictions:
         return replace(self, probs=apply(self.probs), classes=self.preds)
 
     def select(self, ids: Sequence[str]) -> FloatArray:
-        """Return the probabilities (N, 18) of `ids` in their order; DataError for a missing or duplicate id."""
+        """Return the probabilities (N, C) of `ids` in their order; DataError for a missing or duplicate id."""
         return self.probs[self.find(ids)]
 
     def reorder(self, ids: Sequence[str]) -> Predictions:
         """Return the predictions of `ids` in their order; DataError for a missing or duplicate id."""
         positions = self.find(ids)
-        ages = None if self.ages is None else self.ages[positions]
+        numbers = None if self.numbers is None else self.numbers[positions]
         classes = None if self.classes is None else self.classes[positions]
-        return Predictions(self.ids[positions], self.probs[positions], self.source, ages, classes)
+        return Predictions(self.ids[positions], self.probs[positions], self.source, numbers, classes)
 
     def find(self, ids: Sequence[str]) -> IntArray:
         """Return the positions (N,) of `ids`; DataError for a missing or duplicate id."""
@@ -112,14 +123,14 @@ class Predictions:
             raise DataError(f"{what}, first {ids[int(missing[0])]}")
         return positions
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return id, p0 … p17 and, if known, ages as columns."""
+    def to_frame(self, task: Task) -> pd.DataFrame:
+        """Return id, p0 … p(C−1) and, if known, the expected numbers as columns."""
         import pandas as pd
 
-        table = pd.DataFrame(self.probs.astype(np.float64), columns=PROB_COLUMNS)
+        table = pd.DataFrame(self.probs.astype(np.float64), columns=prob_columns(self.probs.shape[1]))
         table.insert(0, "id", self.ids.astype(object))
-        if self.ages is not None:
-            table[YEARS_COLUMNS] = self.ages.astype(np.float64)
+        if self.numbers is not None:
+            table[number_columns(task)] = self.numbers.astype(np.float64)
         return table
 
 
@@ -134,11 +145,11 @@ class FoldPredictions:
     is_concluded: bool = False  # True: the fold was concluded before its last epoch
 
     @classmethod
-    def read(cls, path: Path) -> FoldPredictions:
+    def read(cls, path: Path, task: Task) -> FoldPredictions:
         """Read a fold's oof.npz."""
         arrays = read_npz(path)
         with wrap_read_errors(path):
-            val, rest = (read_pair(arrays, prefix, path) for prefix in ("", "eval_"))
+            val, rest = (read_pair(arrays, prefix, path, task) for prefix in ("", "eval_"))
             for name, expected, ndim in (("epochs", "an integer", 0), ("epoch", "a list of integers", 1)):
                 read_array(arrays, name, np.integer, (None,) * ndim, expected)
             return cls(val, rest, int(arrays["epochs"]), arrays["epoch"].tolist(), "concluded" in arrays)
@@ -146,27 +157,27 @@ class FoldPredictions:
     def write(self, path: Path) -> None:
         """Write a fold's oof.npz."""
         mark: dict[str, Any] = {"concluded": True} if self.is_concluded else {}
-        ages = {"ages": self.val.ages, "eval_ages": self.eval.ages}
-        mark |= {name: values for name, values in ages.items() if values is not None}
+        numbers = {"ages": self.val.numbers, "eval_ages": self.eval.numbers}
+        mark |= {name: values for name, values in numbers.items() if values is not None}
         write_npz(
             path, ids=self.val.ids, probs=self.val.probs, eval_ids=self.eval.ids, eval_probs=self.eval.probs,
             epochs=self.num_epochs, epoch=self.selected_epochs, **mark,
         )  # fmt: skip
 
 
-def read_pair(arrays: dict[str, npt.NDArray[Any]], prefix: str, path: Path) -> Predictions:
+def read_pair(arrays: dict[str, npt.NDArray[Any]], prefix: str, path: Path, task: Task) -> Predictions:
     """Return the arrays ids and probs of an npz; FormatError for another type, shape or range."""
     import pandas as pd
 
     ids = read_array(arrays, f"{prefix}ids", np.str_, (None,), "a list of text")
-    probs = read_matrix(arrays, f"{prefix}probs", (len(ids), len(CLASSES)))
+    probs = read_matrix(arrays, f"{prefix}probs", (len(ids), task.num_classes))
     check_ids(pd.Series(ids, dtype=str))
     check_probs(probs)
-    ages = None
+    numbers = None
     if f"{prefix}ages" in arrays:
-        ages = read_matrix(arrays, f"{prefix}ages", (len(ids), len(YEARS_COLUMNS)))
-    check_ages(ages)
-    return Predictions(ids, probs, path, ages)
+        numbers = read_matrix(arrays, f"{prefix}ages", (len(ids), 2))
+    check_numbers(numbers)
+    return Predictions(ids, probs, path, numbers)
 
 
 def read_matrix(arrays: dict[str, npt.NDArray[Any]], name: str, shape: tuple[int, int]) -> FloatArray:
@@ -189,9 +200,9 @@ def read_array(
 
 
 def mean_and_sd(moments: npt.NDArray[Any]) -> FloatArray:
-    """Return expected ages and standard deviations (N, 2) from E[age] and E[age²], (N, 2)."""
-    age, square = moments.astype(np.float64).T
-    return np.stack([age, np.sqrt(np.maximum(square - age**2, 0))], 1).astype(np.float32)
+    """Return expected numbers and standard deviations (N, 2) from E[number] and E[number²], (N, 2)."""
+    number, square = moments.astype(np.float64).T
+    return np.stack([number, np.sqrt(np.maximum(square - number**2, 0))], 1).astype(np.float32)
 
 
 def check_ids(ids: pd.Series[str]) -> None:
@@ -203,7 +214,7 @@ def check_ids(ids: pd.Series[str]) -> None:
 
 
 def check_probs(probs: npt.NDArray[Any]) -> None:
-    """Raise FormatError for rows (N, 18) that are not probabilities."""
+    """Raise FormatError for rows (N, C) that are not probabilities."""
     with np.errstate(invalid="ignore", over="ignore"):
         valid = (probs >= 0).all(1) & (np.abs(probs.sum(1, dtype=np.float64) - 1) <= TOLERANCE)  # False for NaN, inf
     if not valid.all():
@@ -212,12 +223,12 @@ def check_probs(probs: npt.NDArray[Any]) -> None:
         raise FormatError(f"row {i + 1}: expected probabilities that sum to 1, got {got}")
 
 
-def check_ages(ages: npt.NDArray[Any] | None) -> None:
-    """Raise FormatError for rows (N, 2) that are not an age and its standard deviation."""
-    if ages is None:
+def check_numbers(numbers: npt.NDArray[Any] | None) -> None:
+    """Raise FormatError for rows (N, 2) that are not a number and its standard deviation."""
+    if numbers is None:
         return
-    valid = (np.isfinite(ages) & (ages >= 0)).all(1)
+    valid = np.isfinite(numbers).all(1) & (numbers[:, 1] >= 0)
     if not valid.all():
         i = int(np.flatnonzero(~valid)[0])
-        got = f"{ages[i, 0]:g} and {ages[i, 1]:g}"
-        raise FormatError(f"row {i + 1}: expected an age and its standard deviation in years, got {got}")
+        got = f"{numbers[i, 0]:g} and {numbers[i, 1]:g}"
+        raise FormatError(f"row {i + 1}: expected a number and its standard deviation, got {got}")

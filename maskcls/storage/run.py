@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from maskcls.core.competition import MASK18
 from maskcls.core.config import Config
-from maskcls.core.errors import RunError, unknown_message
-from maskcls.core.table import SCORING_COLUMNS, group_columns
+from maskcls.core.errors import MAX_MESSAGE, RunError, unknown_message
+from maskcls.core.table import group_columns, scoring_columns
 from maskcls.core.task import Task
+from maskcls.core.task_options import read_task
 from maskcls.storage.predictions import FoldPredictions, Predictions
 from maskcls.storage.run_files import read_about, read_history, read_metrics, read_table
 from maskcls.storage.run_paths import Part, RunPaths
@@ -75,12 +75,15 @@ class Run(RunPaths):
         if (precision := self.config.get("precision")) not in list(PRECISIONS):  # it may be unhashable
             what = f"precision must be one of {', '.join(PRECISIONS)}, got {str(precision)[:40]!r}"
             raise RunError(f"{self.config_path}: {what}")
-        self.table  # noqa: B018  # a broken table is reported now
+        self.task, self.table  # noqa: B018  # a broken table is reported now
 
     @cached_property
     def task(self) -> Task:
-        """The task: the attributes and classes that the run predicts."""
-        return MASK18
+        """The task: the attributes and classes that the run predicts; RunError if the config has an invalid one."""
+        try:
+            return read_task(self.config.get("task"))
+        except ValueError as error:
+            raise RunError(f"{self.config_path}: {error}"[:MAX_MESSAGE]) from error
 
     @property
     def is_done(self) -> bool:
@@ -104,7 +107,7 @@ class Run(RunPaths):
     @cached_property
     def table(self) -> pd.DataFrame:
         """The image table, read once: id, person, label, part, fold, scored, content ("" in older runs), and groups."""
-        return read_table(self.table_path)
+        return read_table(self.table_path, self.task)
 
     @property
     def val_table(self) -> pd.DataFrame:
@@ -118,11 +121,11 @@ class Run(RunPaths):
 
     def metrics(self) -> dict[str, Any] | None:
         """Return the closing metrics, None if the run is not finished."""
-        return read_metrics(self.metrics_path) if os.path.lexists(self.metrics_path) else None
+        return read_metrics(self.metrics_path, self.task) if os.path.lexists(self.metrics_path) else None
 
     @cached_property
     def bias(self) -> list[float] | None:
-        """The bias of each class's log-probability that was fitted by `decision`, (18,), None if there is none."""
+        """The bias of each class's log-probability that was fitted by `decision`, (C,), None if there is none."""
         decision = (self.metrics() or {}).get("decision")
         return decision and decision["bias"]
 
@@ -142,11 +145,11 @@ class Run(RunPaths):
 
     def predictions(self, part: Part) -> Predictions:
         """Return the out-of-fold (oof) or evaluation (eval) predictions."""
-        return Predictions.read(self.predictions_path(part))
+        return Predictions.read(self.predictions_path(part), self.task)
 
     def fold_predictions(self, k: int) -> FoldPredictions:
         """Return the predictions of fold k."""
-        return FoldPredictions.read(self.fold_predictions_path(k))
+        return FoldPredictions.read(self.fold_predictions_path(k), self.task)
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Create the directory, write the config, and delete unfinished files of a killed process."""
@@ -156,7 +159,7 @@ class Run(RunPaths):
 
     def write_table(self, table: pd.DataFrame) -> None:
         """Write the image table without paths."""
-        columns = table[[*SCORING_COLUMNS, "content", *group_columns(table)]]
+        columns = table[[*scoring_columns(self.task), "content", *group_columns(table)]]
         write_text(self.table_path, columns.to_csv(index=False, lineterminator="\n"))
 
     def bind_data(

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from maskcls.core.table import GROUP_PREFIX
-from maskcls.core.task import CLASSES
+from maskcls.core.task import Task
 from maskcls.storage.predictions import check_ids
 from maskcls.storage.schemas import About, Metrics, Record
 from maskcls.system.safe_reading import FormatError, check_plain, read_bytes, read_csv, read_json, wrap_read_errors
@@ -38,9 +38,19 @@ def check_schema(content: Any, kind: type[BaseModel]) -> None:
         raise FormatError(f"{where}: {first['msg']}, got {repr(first['input'])[:40]}") from error
 
 
-def read_metrics(path: Path) -> dict[str, Any]:
-    """Read the closing metrics of a run."""
-    return read_with_schema(path, Metrics)
+def read_metrics(path: Path, task: Task) -> dict[str, Any]:
+    """Read the closing metrics of a run, with a score of each attribute of its task."""
+    metrics = read_with_schema(path, Metrics)
+    with wrap_read_errors(path):
+        decision, evaluation = metrics.get("decision"), metrics.get("eval")
+        parts = [*metrics["folds"], metrics["oof"], *filter(None, [evaluation])]
+        parts += [part for key in ("oof", "eval") if (part := decision["plain"].get(key))] if decision else []
+        for name in task.names:
+            if any(type(part.get(f"{name}_f1")) not in (int, float) for part in parts):
+                raise FormatError(f"expected {name}_f1 among the scores")
+        if decision and len(decision["bias"]) != task.num_classes:
+            raise FormatError(f"decision.bias: expected {task.num_classes} values, got {len(decision['bias'])}")
+    return metrics
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -65,7 +75,7 @@ def read_with_schema(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
     return content
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, task: Task) -> pd.DataFrame:
     """Read table.csv: id, person, label, part, fold, scored, content ("" in runs of older versions), and the groups."""
     with wrap_read_errors(path):
         table = read_csv(path, TABLE_COLUMNS, {"content": str}, GROUP_PREFIX)
@@ -74,8 +84,11 @@ def read_table(path: Path) -> pd.DataFrame:
         is_train = table["part"] == "train"
         reject_rows(table, table["person"] == "", "person", "text")
         reject_rows(table, ~table["part"].isin(PARTS), "part", " or ".join(PARTS))
-        reject_rows(table, (label < -1) | (label >= len(CLASSES)), "label", f"−1 to {len(CLASSES) - 1}")
-        reject_rows(table, (label < 0) & (is_train | scored), "label", "≥ 0 in a scored or training row")
+        reject_rows(table, (label < -1) | (label >= task.num_classes), "label", f"−1 to {task.num_classes - 1}")
+        can_lack = len(task.attributes) > 1  # a training row may have the labels of some attributes
+        where = "scored" if can_lack else "scored or training"
+        needs_label = scored if can_lack else scored | is_train
+        reject_rows(table, (label < 0) & needs_label, "label", f"≥ 0 in a {where} row")
         reject_rows(table, fold < -1, "fold", "≥ −1")
         reject_rows(table, is_train & scored & (fold < 0), "fold", "≥ 0 in a scored training row")
         if not (is_train & scored).any():

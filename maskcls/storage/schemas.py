@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from maskcls.core.schema import NonNegativeFloat, UnitInterval
-from maskcls.core.task import CLASSES
 
 MAX_BIAS = 100.0  # of a log-probability: far beyond any use, and its exponential is finite
 Bias = Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]
 Index = Annotated[int, Field(ge=0, lt=2**32)]
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+ATTRIBUTE_SCORES: dict[str, TypeAdapter[Any]] = {
+    "_f1": TypeAdapter(UnitInterval), "_mae": TypeAdapter(NonNegativeFloat | None),
+    "_mae_interval": TypeAdapter(Interval | None), "_images": TypeAdapter(Index | None),
+}  # fmt: skip
+
+
+def check_score(key: str, value: Any, kind: TypeAdapter[Any]) -> None:
+    """Raise ValueError for a score of another type or out of range."""
+    try:
+        kind.validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise ValueError(f"{key}: {first['msg']}, got {repr(value)[:40]}") from None
 
 
 class Part(BaseModel):
@@ -31,17 +45,20 @@ class Spread(Part):
 
 
 class Scores(Spread):
-    """Scores of some images."""
+    """Scores of some images; `<attribute>_f1` of each attribute, and of a head over a number `<attribute>_mae` …."""
 
-    mask_f1: UnitInterval
-    gender_f1: UnitInterval
-    age_f1: UnitInterval
     photos: Index
     people: Index | None = None  # not counted for a fold
-    age_mae: NonNegativeFloat | None = None  # years; of a head over years
-    age_mae_interval: Interval | None = None
-    age_images: Index | None = None
     open_ended: Index | None = None
+
+    @model_validator(mode="after")
+    def check_attributes(self) -> Self:
+        """Raise ValueError for a score of an attribute that is of another type or out of range."""
+        for key, value in (self.model_extra or {}).items():
+            for suffix, kind in ATTRIBUTE_SCORES.items():
+                if key.endswith(suffix):
+                    check_score(key, value, kind)
+        return self
 
 
 class FoldScores(Scores):
@@ -66,7 +83,7 @@ class Plain(Part):
 class Decision(Part):
     """The bias of each class's log-probability, and the scores without it."""
 
-    bias: Annotated[list[Bias], Field(min_length=len(CLASSES), max_length=len(CLASSES))]
+    bias: list[Bias]
     plain: Plain
 
 
@@ -80,7 +97,7 @@ class CalibrationScores(Part):
 
 
 class CalibrationView(Part):
-    """The scores of the 18 classes or of one attribute, before and after temperature scaling."""
+    """The scores of the classes or of one attribute, before and after temperature scaling."""
 
     before: CalibrationScores
     after: CalibrationScores

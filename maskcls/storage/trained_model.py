@@ -11,12 +11,11 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from maskcls.core.competition import MASK18
 from maskcls.core.config import UNHASHED_OPTIONS
-from maskcls.core.errors import RunError
+from maskcls.core.errors import MAX_MESSAGE, RunError
 from maskcls.core.table import num_folds
 from maskcls.core.task import Task
-from maskcls.storage.checkpoint import load_fold_checkpoint
+from maskcls.storage.checkpoint import checkpoint_task, load_fold_checkpoint
 from maskcls.storage.run import PRECISIONS, Run, find_run
 
 FOLD = re.compile(r"fold(0|[1-9][0-9]{0,3})")
@@ -46,7 +45,11 @@ class TrainedModel:
     @cached_property
     def contents(self) -> list[dict[str, Any]]:
         """The content of each checkpoint, read once."""
-        return [load_fold_checkpoint(file) for file in self.files]
+        contents = [load_fold_checkpoint(file) for file in self.files]
+        for content, file in zip(contents, self.files, strict=True):
+            if self.run and content["classes"] != list(self.run.task.classes):
+                raise RunError(f"{file} was trained for other classes than its run: {content['classes']}"[:MAX_MESSAGE])
+        return contents
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -56,7 +59,7 @@ class TrainedModel:
     @property
     def task(self) -> Task:
         """The task: the attributes and classes that the model predicts."""
-        return self.run.task if self.run else MASK18
+        return self.run.task if self.run else checkpoint_task(self.contents[0], self.files[0])
 
     @property
     def precision(self) -> str:
@@ -68,7 +71,7 @@ class TrainedModel:
 
     @property
     def bias(self) -> list[float] | None:
-        """The bias of each class's log-probability, (18,), of a finished run that has fitted one."""
+        """The bias of each class's log-probability, (C,), of a finished run that has fitted one."""
         return self.run.bias if self.run and self.has_oof else None
 
     @property

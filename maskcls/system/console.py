@@ -148,11 +148,13 @@ class FoldProgress:
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
         """Print the metrics of an epoch."""
         self.info = f"loss {row['loss']:.3f} F1 {row['f1']:.3f}"
+        names = [key.removesuffix("_f1") for key in row if key.endswith("_f1") and key != "train_f1"]
+        attributes = " ".join(f"{name} {row[f'{name}_f1']:.2f}" for name in names if len(names) > 1)
         train = f"train F1 {row['train_f1']:.3f}  " if "train_f1" in row else ""
         info(
             f"{self.label} epoch {row['epoch']}/{epochs}  loss {row['loss']:.4f}  val loss {row['val_loss']:.4f}  "
-            f"{train}F1 {row['f1']:.3f}  accuracy {row['accuracy']:.3f}  mask {row['mask_f1']:.2f} "
-            f"gender {row['gender_f1']:.2f} age {row['age_f1']:.2f}  {row['images_per_second']:.0f} images/s"
+            f"{train}F1 {row['f1']:.3f}  accuracy {row['accuracy']:.3f}  "
+            f"{attributes}{'  ' if attributes else ''}{row['images_per_second']:.0f} images/s"
         )
 
 

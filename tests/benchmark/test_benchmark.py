@@ -17,6 +17,7 @@ from maskcls.benchmark.harness import Job, Setting, build_job, check_overrides, 
 from maskcls.benchmark.profiling import PARTS, profile_evaluation, profile_step, time_jobs
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError
 
 SETTING = "timm:32x24:4:2"
@@ -118,7 +119,7 @@ def test_a_larger_set_is_copied_with_other_bytes_and_the_same_pictures(tmp_path:
     from maskcls.data.pixel_cache import load_pixels
 
     count = enlarge_dataset(tmp_path / "set", 15, 1, str(tmp_path / "data"))
-    table = competition(lambda note: None, root=str(tmp_path / "set"))
+    table = competition(lambda note: None, root=str(tmp_path / "set"), task=MASK18)
     assert count == len(table) == 21 and table["person"].nunique() == 3
     assert len({Path(path).read_bytes() for path in table["path"]}) == 21
     crop = validate(compose("name=t", "crop=resize", "crop.height=8", "crop.width=6")).crop

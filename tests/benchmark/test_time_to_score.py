@@ -24,6 +24,7 @@ from maskcls.benchmark.time_to_score import (
 )
 from maskcls.benchmark.timm_training import SETTINGS, TimmJob
 from maskcls.components.data import competition
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError
 
 RISING: Curve = [{"seconds": 10.0, "f1": 0.3}, {"seconds": 20.0, "f1": 0.6}, {"seconds": 30.0, "f1": 0.5}]
@@ -84,7 +85,7 @@ def test_an_override_without_a_fair_time_is_an_error(override: str, message: str
 
 def test_a_job_is_read_as_it_was_written(tmp_path: Path) -> None:
     for name, setting in SETTINGS.items():
-        job = TimmJob("resnet18", False, (32, 24), "images", "weights", 2, 1, "cpu", setting)
+        job = TimmJob("resnet18", False, (32, 24), "images", "weights", 2, 1, "cpu", 18, setting)
         (tmp_path / f"{name}.json").write_text(json.dumps(job.to_dict()))
         read = TimmJob.read(tmp_path / f"{name}.json")
         assert json.dumps(read.to_dict()) == json.dumps(job.to_dict()) and read.setting.opt == setting.opt
@@ -120,7 +121,7 @@ def test_a_recipe_without_a_size_is_refused(people: Path, tmp_path: Path) -> Non
 
 
 def test_data_without_labelled_evaluation_people_are_refused(people: Path, tmp_path: Path) -> None:
-    rows = competition(lambda note: None, root=str(people)).query("part == 'train'")
+    rows = competition(lambda note: None, root=str(people), task=MASK18).query("part == 'train'")
     rows[["path", "label", "person"]].to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(ConfigError, match="needs labelled evaluation people"):
         prepare(tmp_path, [*SMALL, "data=table", f"data.file={tmp_path}/t.csv"], 1)

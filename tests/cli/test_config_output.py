@@ -23,6 +23,7 @@ REQUIRED = {
     "data=competition": ["data.root=people"], "data=table": ["data.file=t.csv"], "extra=table": ["extra.file=t.csv"],
     "extra=folder": ["extra.root=people"], "overlay=masks": ["extra=folder", "extra.root=people"], "pseudo=confident": ["pseudo.run=people"], "model=timm": ["model.arch=resnet18"],
     "optimizer=timm": ["optimizer.opt=lion"], "pseudo=distil": ["pseudo.runs=[people]"],
+    "task=attributes": ["task.attributes=[{name: a, values: [x, y]}]", "data=table", "data.file=t.csv"],
 }  # fmt: skip
 OPTIONS = [f"{group}={option}" for group, options in list_options(resource_dir("conf")).items() if group != "blend"
            for option in sorted(options)]  # fmt: skip
@@ -42,10 +43,11 @@ def test_the_printed_config_of_every_option_is_complete_and_read_back_as_the_sam
     assert f"# {option}\n" in text
     content = yaml.safe_load(text)
     again, checked = validate(content), validate(cfg)
+    names = checked.task.build().names
     assert again.to_dict() == checked.to_dict() and again.hashed_items() == checked.hashed_items()
     assert list(content) == list(Config.__dataclass_fields__)
     for group in content.keys() & GROUPS.keys():
-        assert content[group].keys() == {"name", *option_fields(GROUPS[group].builders[content[group]["name"]])}
+        assert content[group].keys() == {"name", *option_fields(GROUPS[group].builders[content[group]["name"]], names)}
 
 
 def test_an_option_has_its_word_above_it_also_where_the_name_was_changed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from maskcls.cli import data
-from maskcls.core.csv_values import MEANINGS
-from maskcls.core.task import CLASSES
+from maskcls.core.competition import MASK18
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -31,7 +30,7 @@ def test_the_tiny_set_and_extra_photos_are_shown(
     assert [lines[part][2].strip() for part in ("evaluation", "extra")] == ["28", "1"]
     assert sum(int(lines[str(i)][3]) for i in range(18)) == 98 and "64 × 48 (127)" in shown
     page = (tmp_path / "d.html").read_text()
-    assert all(name.replace("<", "&lt;").replace(">", "&gt;") in page for name in CLASSES)
+    assert all(name.replace("<", "&lt;").replace(">", "&gt;") in page for name in MASK18.classes)
     assert page.count("data:image/jpeg") == sum(int(lines[str(i)][3]) > 0 for i in range(18))
 
 
@@ -49,11 +48,30 @@ def test_each_class_without_an_image_is_counted(
     assert f"Classes without a training image: {count or 'none'}\n" in capsys.readouterr().out
 
 
+OWN = "task.attributes=[{name: colour, values: [red, \"짙은 풀색\"]}, {name: glasses, values: [yes, no]}, {name: stage, column: days, borders: [10], unit: days}]"
+
+
+@pytest.mark.parametrize("num", [1, 2, 3])
+def test_a_task_of_ones_own_is_shown_in_its_words(
+    num: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i in range(4):
+        cv2.imwrite(f"{i}.png", np.full((8, 6, 3), 10 * i, np.uint8))
+    Path("t.csv").write_text("path,colour,glasses,days,field\n0.png,red,yes,3,a\n1.png,red,no,12,a\n2.png,짙은 풀색,yes,9,b\n3.png,red,yes,4,c\n")
+    task = OWN if num == 3 else "}, ".join(OWN.split("}, ")[:num]) + "}]"
+    call(monkeypatch, task, "task.group=field", "data=table", "data.file=t.csv", f"cache_dir={tmp_path}/cache")
+    shown, page = capsys.readouterr().out, Path("data.html").read_text()
+    assert ("Days of the" in shown) == (num == 3) == ("12 days" in page) and "years" not in shown + page
+    assert "짙은 풀색" in shown and "mask" not in shown.replace("maskcls", "") and ("colour glasses" in shown) == (num > 1)
+    assert f"Classes without a training image: {['none', 1, 5][num - 1]}" in shown
+
+
 def test_help_tells_columns_words_and_the_order_of_classes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     call(monkeypatch, "-h")
     shown = capsys.readouterr().out
     assert "mask · 6 + gender · 3 + age class" in shown and "out=data.html" in shown
-    assert all(word in shown for meanings in MEANINGS.values() for word in meanings)
+    assert all(word in shown for values in MASK18.values.values() for word in values)
 
 
 @pytest.mark.parametrize(

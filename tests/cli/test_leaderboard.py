@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from made_runs import image_table, make_run
+from made_tasks import MANY, STAGES, TWO
 from rich.console import Console
 
 from maskcls.cli import leaderboard
 from maskcls.core.competition import MASK18
 from maskcls.core.task import Attribute, Task
-from maskcls.storage.run import Run
 from maskcls.system import console
 
 Call = Callable[..., str]
@@ -158,31 +158,41 @@ def test_photos_without_a_recorded_digest_are_missing_with_the_reason(runs: Path
     assert rows["missing"].startswith("175 of 175 images have no digest in table.csv") and not rows["photos"]
 
 
-OTHER = Task((Attribute("colour", ("red", "blue")), Attribute("size", tuple(map(str, range(9))))))
+OTHER = Task((Attribute("colour", ("red", "blue")), Attribute("size", tuple(map(str, range(9))))), "field")
 
 
 @pytest.fixture
-def two_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with two runs of another task and three of the competition's, on the same rows."""
-    monkeypatch.setattr(Run, "task", property(lambda run: OTHER if run.path.name.startswith("o-") else MASK18))
-    for i, name in enumerate(("o-1", "o-2", "a-1", "a-2", "a-3")):
-        make_run(tmp_path / "runs" / name, image_table(25), 0.9 - i / 10, seed=i, loss={"name": "focal", "gamma": float(i)})
+def two_tasks(tmp_path: Path) -> Path:
+    """Return a folder with two runs of another task and three of the competition's."""
+    for i, (name, task) in enumerate(zip(("o-1", "o-2", "a-1", "a-2", "a-3"), (OTHER, OTHER, MASK18, MASK18, MASK18), strict=True)):
+        loss = {"name": "focal", "gamma": float(i)}
+        make_run(tmp_path / "runs" / name, image_table(25, task=task), 0.9 - i / 10, seed=i, loss=loss, task=task)
     return tmp_path / "runs"
 
 
 def test_runs_of_other_tasks_have_a_table_and_a_baseline_of_their_own(two_tasks: Path, call: Call) -> None:
     text = call()
     assert [(row[0], row[5] == "baseline") for row in rows_of(text)] == [
-        ("a-1", True), ("a-2", False), ("a-3", False), ("o-1", True), ("o-2", False),
+        ("a-1", True), ("a-2", False), ("a-3", False), ("o-2", True), ("o-1", False),
     ]  # fmt: skip
     assert text.index("mask × gender × age") < text.index("a-1") < text.index("colour × size") < text.index("o-1")
     assert "Runs of different tasks have different classes, so they are not compared." in text
+    assert "Intervals are over people or groups" in text
     content = page_content()
     assert [(one["name"], len(one["classes"]), one["baseline"]) for one in content["tasks"]] == [
         ("mask × gender × age", 18, 0), ("colour × size", 18, 0),
     ]  # fmt: skip
     assert [run["task"] for run in content["runs"]] == [0, 0, 0, 1, 1]
     assert {content["rows"][str(run["oof"]["rows"])]["task"] == run["task"] for run in content["runs"]} == {True}
+
+
+@pytest.mark.parametrize("task", [MASK18, TWO, STAGES, MANY, Task(TWO.attributes[:1], None)])
+def test_runs_of_any_task_are_shown(task: Task, tmp_path: Path, call: Call) -> None:
+    for i in range(2):
+        make_run(tmp_path / "runs" / f"a-{i}", image_table(25, 21, task=task), 0.5 + i / 10, seed=i, task=task)
+    assert [row[0] for row in rows_of(call())] == ["a-1", "a-0"]
+    (only,) = page_content()["tasks"]
+    assert only["classes"] == list(task.classes) and only["name"] == " × ".join(task.names)
 
 
 def test_a_named_baseline_is_that_of_its_task(two_tasks: Path, call: Call) -> None:

@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from made_tasks import STAGES, each_task
 from sklearn.metrics import accuracy_score, f1_score
 
 from maskcls.cli import score
-from maskcls.core.task import AGES, CLASSES, GENDERS, MASKS, decode
+from maskcls.core.competition import AGES, GENDERS, MASK18, MASKS
+from maskcls.core.task import Task
+from maskcls.core.task_options import describe_task
 from maskcls.evaluation.intervals import confidence_interval, person_counts
+from maskcls.inference.submission import write_submission
+from maskcls.storage.predictions import Predictions
+from maskcls.storage.run import Run
+from maskcls.system.files import write_text
 
 Call = Callable[..., str]
 PROBS = [f"p{i}" for i in range(18)]
@@ -77,11 +86,11 @@ def test_scores_are_scikit_learns_and_the_interval_is_over_people(
     cube = probs.reshape(-1, 3, 2, 3)
     for i, (name, marginal) in enumerate(zip(("mask", "gender", "age"), (cube.sum((2, 3)), cube.sum((1, 3)),
                                                                      cube.sum((1, 2))), strict=True)):  # fmt: skip
-        assert written[f"{name}_f1"] == pytest.approx(f1_score(decode(labels)[i], marginal.argmax(1), average="macro"))
+        assert written[f"{name}_f1"] == pytest.approx(f1_score(MASK18.decode(labels)[i], marginal.argmax(1), average="macro"))
     assert written["log_loss"] == pytest.approx(-np.log(probs[range(120), labels]).mean(), abs=1e-5)
     by_class = f1_score(labels, preds, labels=range(18), average=None, zero_division=0)
     assert [row["f1"] for row in written["classes"]] == pytest.approx(by_class.tolist())
-    counts = person_counts(labels.to_numpy(np.int64), preds, truth["person"].tolist())
+    counts = person_counts(labels.to_numpy(np.int64), preds, truth["person"].tolist(), MASK18)
     assert written["interval"] == pytest.approx(confidence_interval([counts]))
     assert "probabilities of probs.csv" in text and "120 images of 30 people" in text
     assert f"{written['f1']:.4f}" in text and f"[{written['interval'][0]:.3f}" in text and "worn male <30" in text
@@ -104,7 +113,7 @@ def test_a_submission_is_joined_by_file_name_and_its_attributes_are_those_of_its
     written = json.loads((tmp_path / "s.json").read_text())
     assert "joined by file name" in text and "column ans of submission.csv" in text and "log_loss" not in written
     assert written["f1"] == pytest.approx(f1_score(truth["label"], preds, average="macro"))
-    age = f1_score(decode(truth["label"])[2], decode(preds)[2], average="macro")
+    age = f1_score(MASK18.decode(truth["label"])[2], MASK18.decode(preds)[2], average="macro")
     assert written["age_f1"] == pytest.approx(age)
 
 
@@ -113,12 +122,12 @@ def test_a_truth_may_be_names_attributes_or_a_class_by_name(
 ) -> None:
     call("probs.csv", "truth.csv", "out=expected.json")
     expected = json.loads((tmp_path / "expected.json").read_text())
-    mask, gender, age = decode(truth["label"])
+    mask, gender, age = MASK18.decode(truth["label"])
     words = {"mask": np.array(MASKS)[mask], "gender": np.array(GENDERS)[gender]}
     usual = {"Mask": np.array(["with mask", "wrong", "no mask"])[mask], "sex": np.array(["M", "F"])[gender]}
     years = np.array([29, 30, 60])[age]
     files = {
-        "classes": truth.assign(label=np.array(CLASSES)[truth["label"]]),
+        "classes": truth.assign(label=np.array(MASK18.classes)[truth["label"]]),
         "years": truth.drop(columns="label").assign(**words, age=years),
         "usual": truth.drop(columns="label").assign(**usual, age=years),
         "bins": truth.drop(columns="label").assign(**words, age=np.array(AGES)[age]),
@@ -218,3 +227,49 @@ def test_scores_replace_no_table_and_no_folder(name: str, probs: np.ndarray, ref
     before = (tmp_path / "truth.csv").read_bytes()
     assert f"out={name}: expected the name of a .json file" in refuse("probs.csv", "truth.csv", f"out={name}")
     assert (tmp_path / "truth.csv").read_bytes() == before
+
+
+@each_task
+def test_the_files_of_any_task_are_scored_with_the_task_of_a_run(
+    task: Task, call: Call, refuse: Call, tmp_path: Path
+) -> None:
+    """Probabilities, a submission and words of attributes have the scores of scikit-learn, and say the same of classes."""
+    if not all(name.isascii() and name.isidentifier() for name in task.names):  # a config could not name them so
+        task = Task(tuple(replace(one, name=f"part{i}x") for i, one in enumerate(task)), task.group)
+    random = np.random.default_rng(3)
+    labels, preds = (random.integers(0, task.num_classes, 90) for _ in range(2))
+    preds[:60] = labels[:60]
+    run = Run(tmp_path / "runs" / "a-1")
+    write_text(run.config_path, yaml.safe_dump({"task": describe_task(task)}))
+    ids = [f"a/{i}.jpg" for i in range(90)]
+    words = {one.name: np.array(one.values)[codes] for one, codes in zip(task, task.decode(labels), strict=True)}
+    group = {task.group or "person": [f"g{i // 3}" for i in range(90)]}
+    pd.DataFrame({"path": ids, **words, **group}).to_csv("truth.csv", index=False)
+    write_submission(Predictions(np.array(ids), task.one_hot(preds)), tmp_path / "submission.csv", False, task)
+    found = []
+    for answers in ("submission.csv", "probabilities.csv"):
+        text = call(answers, "truth.csv", "task_of=a-1", "out=s.json")
+        written = json.loads((tmp_path / "s.json").read_text())
+        assert written["f1"] == pytest.approx(f1_score(labels, preds, average="macro", zero_division=0))
+        for name, one, two in zip(task.names, task.decode(labels), task.decode(preds), strict=True):
+            assert written[f"{name}_f1"] == pytest.approx(f1_score(one, two, average="macro", zero_division=0))
+        assert [row["name"] for row in written["classes"]] == list(task.classes) and len(written["interval"]) == 2
+        assert f" of {task.num_classes} classes" in text or f"all {task.num_classes} classes" in text
+        found.append({key: written[key] for key in ("f1", "accuracy", "interval", "people", "classes")})
+    assert found[0] == found[1]
+    name = task.names[0]
+    pd.DataFrame({"path": ids, **words, name: ["nothing known", *words[name][1:]]}).to_csv("wrong.csv", index=False)
+    assert f"line 2: unknown {name} 'nothing known'" in refuse("submission.csv", "wrong.csv", "task_of=a-1")
+
+
+def test_a_number_is_read_from_its_column_or_as_the_word_of_its_attribute(call: Call, tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "config.yaml", yaml.safe_dump({"task": describe_task(STAGES)}))
+    crops, numbers = ["rye", "oats", "winter wheat"] * 10, [3, 10, 41] * 10
+    ids = [f"{i}.jpg" for i in range(30)]
+    stages = STAGES["stage"]
+    pd.DataFrame({"path": ids, "crop": crops, "days": numbers}).to_csv("truth.csv", index=False)
+    words = [stages.values[i] for i in stages.bin(numbers)]
+    pd.DataFrame({"path": ids, "crop": crops, "stage": words}).to_csv("words.csv", index=False)
+    text = call("words.csv", "truth.csv", "task_of=a", "out=s.json")
+    assert json.loads((tmp_path / "s.json").read_text())["f1"] == 1
+    assert "columns crop, stage of words.csv" in text and "columns crop, days of truth.csv" in text

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskcls.components import decision
-from maskcls.components.decision import Decision, attribute_basis, build_decision
+from maskcls.components.decision import Decision, attribute_basis
 from maskcls.core.competition import MASK18
 from maskcls.core.registry import Component
 from maskcls.core.task import Attribute, FloatArray, IntArray, Task
@@ -139,7 +139,8 @@ def test_a_bias_is_fitted_to_any_attributes(name: str, per: str) -> None:
     powers = np.exp(random.normal(0, 1.2, (900, task.num_classes)) + 4 * np.eye(task.num_classes)[truth] - 3 * last)
     probs = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
     persons = [f"p{i // 6}" for i in range(900)]
-    made = build_decision(Component("decision", "bias", {"per": per}, decision.bias), probs, truth, persons, task)
+    component = Component("decision", "bias", {"per": per}, decision.registry.builders["bias"], task=task)
+    made: Decision = component.build(probs, truth, persons)
     assert made.bias is not None and made.bias.shape == (task.num_classes,)
     assert macro_f1(truth, made.oof.argmax(1)) > macro_f1(truth, probs.argmax(1)) + 0.03
     assert made.bias[last].mean() > made.bias[~last].mean() + 1
@@ -149,7 +150,6 @@ def test_a_bias_is_fitted_to_any_attributes(name: str, per: str) -> None:
     assert (residual < 1e-6) == (per == "attribute" or len(task.shape) == 1)
 
 
-def test_a_builder_of_three_inputs_gets_no_task() -> None:
+def test_a_builder_without_a_task_is_built_all_the_same() -> None:
     data = case(0)
-    for builder in (lambda probs, labels, person_ids: Decision(probs), lambda *inputs: Decision(*inputs[:1])):
-        assert build_decision(Component("decision", "own", {}, builder), *data, MASK18).oof is data[0]
+    assert Component("decision", "none", {}, decision.registry.builders["none"], task=MASK18).build(*data).oof is data[0]

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from maskcls.components import data, extra
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import DataError
 
 NAMES = [
@@ -42,12 +43,12 @@ def outside(tmp_path: Path) -> Path:
 @pytest.fixture
 def table(people: Path) -> pd.DataFrame:
     """Return the tiny set's table."""
-    return data.competition(lambda text: None, root=str(people))
+    return data.competition(lambda text: None, root=str(people), task=MASK18)
 
 
 def test_a_folder_is_read_by_the_names_of_its_files(outside: Path, table: pd.DataFrame) -> None:
     notes: list[str] = []
-    got = extra.folder(table, notes.append, root=str(outside))
+    got = extra.folder(table, notes.append, root=str(outside), task=MASK18)
     new = got.iloc[len(table) :].set_index("id")
     assert list(new.index) == ["extra/25_0_2_1.jpg", "extra/58_1_1.png", "extra/deep/61_1_0_2.jpg"]
     assert list(new["label"]) == [12, 16, 17] and list(new["age"]) == [25, 58, 61]
@@ -62,13 +63,13 @@ def test_a_folder_is_read_by_the_names_of_its_files(outside: Path, table: pd.Dat
 def test_ages_genders_mask_and_person_are_as_asked(outside: Path, table: pd.DataFrame) -> None:
     words = {"0": "female", "1": "male", "f": "female"}
     new = extra.folder(
-        table, print, root=str(outside), genders=words, mask="worn", ages=[58, 60.5], pattern="{age}_{gender}_{person}"
+        table, print, root=str(outside), genders=words, mask="worn", ages=[58, 60.5], pattern="{age}_{gender}_{person}", task=MASK18,
     ).iloc[len(table) :]
     assert (
         list(new["age"]) == [58, 60] and list(new["label"]) == [1, 5] and list(new["person"]) == ["extra/1", "extra/3"]
     )
     with pytest.raises(DataError, match=r"none of the 7 images in .* matches extra\.pattern and extra\.ages\. Change one"):
-        extra.folder(table, print, root=str(outside), ages=[90, 99])
+        extra.folder(table, print, root=str(outside), ages=[90, 99], task=MASK18)
 
 
 def test_copies_are_left_out_and_counted(outside: Path, table: pd.DataFrame) -> None:
@@ -76,7 +77,7 @@ def test_copies_are_left_out_and_counted(outside: Path, table: pd.DataFrame) -> 
     shutil.copy(table.loc[table["part"] == "eval", "path"].iloc[0], outside / "30_1_copy.jpg")  # of an evaluation photo
     shutil.copy(outside / "25_0_2_1.jpg", outside / "26_0_twice.jpg")  # of one another
     notes: list[str] = []
-    new = extra.folder(table, notes.append, root=str(outside)).iloc[len(table) :]
+    new = extra.folder(table, notes.append, root=str(outside), task=MASK18).iloc[len(table) :]
     assert len(new) == 3 and notes[-1].endswith(
         f"3 images of {outside} were added; 3 copies of other images were left out"
     )
@@ -89,13 +90,13 @@ def test_a_table_is_read_and_all_of_it_is_extra(outside: Path, table: pd.DataFra
         "deep/61_1_0_2.jpg,incorrect,female,61,eval",
     ]
     (outside / "more.csv").write_text("\n".join(lines))
-    new = extra.table_(table, print, file=str(outside / "more.csv")).iloc[len(table) :]
+    new = extra.table_(table, print, file=str(outside / "more.csv"), task=MASK18).iloc[len(table) :]
     assert list(new["label"]) == [12, 11] and set(new["part"]) == {"extra"}
     other = shutil.copytree(outside, outside.parent / "other")
     for name in ("25_0_2_1.jpg", "deep/61_1_0_2.jpg"):
         image(other / name, 200 + len(name))
     with pytest.raises(DataError, match=r"'extra/25_0_2_1\.jpg' is already in the data"):
-        extra.table_(pd.concat([table, new]), print, file=str(other / "more.csv"))
+        extra.table_(pd.concat([table, new]), print, file=str(other / "more.csv"), task=MASK18)
 
 
 def test_nothing_is_added_by_none(table: pd.DataFrame) -> None:
@@ -105,12 +106,12 @@ def test_nothing_is_added_by_none(table: pd.DataFrame) -> None:
 def test_wrong_values_are_told(tmp_path: Path) -> None:
     faults: list[str] = []
     root = str(tmp_path)
-    extra.registry.check({"name": "folder", "root": root, "pattern": "{age}_*"}, faults)
-    extra.registry.check({"name": "folder", "root": root, "pattern": "{age}_{sex}_*"}, faults)
-    extra.registry.check({"name": "folder", "root": root, "ages": [60, 50]}, faults)
-    extra.registry.check({"name": "folder", "root": root + "/no"}, faults)
-    extra.registry.check({"name": "folder", "root": root, "genders": {"0": "mal"}}, faults)
-    extra.registry.check({"name": "table", "file": root}, faults)
+    extra.registry.check({"name": "folder", "root": root, "pattern": "{age}_*"}, faults, task=MASK18)
+    extra.registry.check({"name": "folder", "root": root, "pattern": "{age}_{sex}_*"}, faults, task=MASK18)
+    extra.registry.check({"name": "folder", "root": root, "ages": [60, 50]}, faults, task=MASK18)
+    extra.registry.check({"name": "folder", "root": root + "/no"}, faults, task=MASK18)
+    extra.registry.check({"name": "folder", "root": root, "genders": {"0": "mal"}}, faults, task=MASK18)
+    extra.registry.check({"name": "table", "file": root}, faults, task=MASK18)
     assert faults == [
         "extra.pattern (folder): expected a pattern with {age} and {gender} once each, got '{age}_*'",
         "extra.pattern (folder): unknown field 'sex', expected one of age, gender, person",
@@ -119,4 +120,4 @@ def test_wrong_values_are_told(tmp_path: Path) -> None:
         "extra.genders (folder): unknown value 'mal', did you mean 'male'?",
         f"extra.file (table): expected an existing file, got '{root}'",
     ]
-    assert extra.registry.check({"name": "folder", "root": root, "ages": [55, 60]}, faults) is not None
+    assert extra.registry.check({"name": "folder", "root": root, "ages": [55, 60]}, faults, task=MASK18) is not None

@@ -17,9 +17,9 @@ from maskcls.components import labels
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core import table as table_module
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError, DataError
-from maskcls.core.table import AGE_COLUMNS, SCORING_COLUMNS, train_indices, train_labels, val_indices
-from maskcls.core.task import bin_age, encode
+from maskcls.core.table import scoring_columns, train_indices, train_labels, val_indices
 from maskcls.data.assemble import assemble_table
 from maskcls.engine.experiment import Fold
 from maskcls.engine.training_loop import build_train_loader as training_batches
@@ -28,7 +28,7 @@ from maskcls.engine.training_loop import build_train_loader as training_batches
 def mended(given: pd.DataFrame, tier: str) -> tuple[pd.DataFrame, str]:
     """Return a table after a tier of patches, and what was told."""
     told: list[str] = []
-    return labels.plain(given, told.append, patches=tier), told[0]
+    return labels.plain(given, told.append, patches=tier, task=MASK18), told[0]
 
 
 def test_the_core_patches_mend_what_they_name() -> None:
@@ -42,7 +42,7 @@ def test_the_core_patches_mend_what_they_name() -> None:
     assert (after.loc[person.isin(["001498-1", "004432"]), "gender"] == 1).all()
     swapped = after[person == "000020"].set_index(after[person == "000020"]["id"].str.rpartition("/")[2])
     assert swapped.loc["normal.jpg", "mask"] == 1 and swapped.loc["incorrect_mask.jpg", "mask"] == 2
-    assert (after["label"] == encode(after["mask"], after["gender"], bin_age(after["age"]))).all()
+    assert (after["label"] == MASK18.encode(after["mask"], after["gender"], MASK18["age"].bin(after["age"]))).all()
     untouched = ~person.isin(PATCH_RULES.loc[PATCH_RULES["tier"] == "core", "person"])
     columns = ["mask", "gender", "age", "label"]
     pd.testing.assert_frame_equal(after.loc[untouched, columns], before.loc[untouched, columns])
@@ -68,8 +68,8 @@ def test_a_tree_of_other_people_is_left_alone_and_says_so() -> None:
 
 def test_the_border_moves_for_training_and_never_for_scoring() -> None:
     given = table({"a": (0, 57), "b": (0, 58), "c": (0, 60), "d": (1, 29)})
-    after = labels.plain(given, print, border=58)
-    ages = after[AGE_COLUMNS].to_numpy()[::7]
+    after = labels.plain(given, print, border=58, task=MASK18)
+    ages = after[MASK18["age"].soft_columns].to_numpy()[::7]
     assert ages.tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 1], [1, 0, 0]]
     pd.testing.assert_series_equal(after["label"], given["label"])
 
@@ -78,9 +78,9 @@ def test_the_border_moves_for_training_and_never_for_scoring() -> None:
 @given(st.lists(st.integers(0, 110), min_size=1, max_size=40), st.integers(31, 110), st.sampled_from([0.0, 1.0]))
 def test_no_training_border_moves_what_is_scored(ages: list[int], border: int, soft: float) -> None:
     given = table({f"p{i}": (i % 2, age) for i, age in enumerate(ages)})
-    after = labels.plain(given, lambda note: None, border=border, soft=soft)
+    after = labels.plain(given, lambda note: None, border=border, soft=soft, task=MASK18)
     pd.testing.assert_frame_equal(after[list(given)], given)
-    assert (after["age_class"] == bin_age(given["age"], (30, border))).all(), "and training's class moves with it"
+    assert (after["age_class"] == MASK18["age"].bin(given["age"], (30, border))).all(), "and training's class moves with it"
 
 
 @pytest.mark.parametrize("border", [31, 45, 58, 75])
@@ -89,7 +89,7 @@ def test_a_run_s_folds_and_scored_labels_are_the_same_with_any_border(border: in
         assemble_table(validate(compose(*tiny, *words)), lambda note: None)
         for words in ((), (f"labels.border={border}",))
     )
-    pd.testing.assert_frame_equal(moved[SCORING_COLUMNS], usual[SCORING_COLUMNS])
+    pd.testing.assert_frame_equal(moved[scoring_columns(MASK18)], usual[scoring_columns(MASK18)])
     for k in (0, 1):
         assert np.array_equal(val_indices(moved, k), val_indices(usual, k))
     photos = np.zeros((len(usual), 4, 4, 3), np.uint8)
@@ -104,8 +104,8 @@ def test_a_run_s_folds_and_scored_labels_are_the_same_with_any_border(border: in
 def soft_ages(ages: Sequence[float], border: int = 60, part: str = "train", soft: float = 4.0) -> np.ndarray:
     """Return the distribution over age classes of a person of each age, (N, 3)."""
     given = table({f"p{i}": (0, 40) for i in range(len(ages))}).iloc[::7].assign(age=ages, part=part)
-    given["label"] = encode(given["mask"], given["gender"], bin_age(given["age"]))
-    return labels.plain(given, lambda note: None, border=border, soft=soft)[AGE_COLUMNS].to_numpy()
+    given["label"] = MASK18.encode(given["mask"], given["gender"], MASK18["age"].bin(given["age"]))
+    return labels.plain(given, lambda note: None, border=border, soft=soft, task=MASK18)[MASK18["age"].soft_columns].to_numpy()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_an_oldest_age_below_the_training_border_fades() -> None:
 def test_the_oldest_of_outside_photos_does_not_say_how_old_the_data_s_own_people_are() -> None:
     own, outside = table({"a": (0, 60), "b": (1, 59)}), table({"c": (0, 60), "d": (1, 83)}).assign(part="extra")
     notes: list[str] = []
-    made = labels.plain(pd.concat([own, outside], ignore_index=True), notes.append, soft=4.0)
+    made = labels.plain(pd.concat([own, outside], ignore_index=True), notes.append, soft=4.0, task=MASK18)
     oldest = made.groupby("person")["age2"].first()
     assert oldest.to_dict() == {"a": 1.0, "b": 0.375, "c": 0.625, "d": 1.0}
     assert notes == ["labels: 60 is the maximum age, so 7 images of that age count as 60 or older"]
@@ -151,7 +151,7 @@ def test_the_training_class_is_the_largest_share_of_each_whole_age(
 ) -> None:
     made = soft_ages([float(age) for age in ages], border, part, width * (border - 30))
     np.testing.assert_allclose(made.sum(1), 1, atol=1e-6)
-    assert made.argmax(1).tolist() == bin_age(ages, (30, border)).tolist()
+    assert made.argmax(1).tolist() == MASK18["age"].bin(ages, (30, border)).tolist()
 
 
 @pytest.mark.parametrize("words", [(), ("labels.border=58",), ("extra=folder",)])
@@ -170,7 +170,7 @@ def test_the_sampler_draws_the_oldest_as_often_however_soft_their_ages(
         elsewhere = np.roll(fold.targets, 1, axis=1)  # what photos are trained towards says nothing of how often
         batches, _ = training_batches(cfg, replace(fold, targets=elsewhere), cfg.hardware.build())
         drawn = [row for batches.epoch in range(20) for batch in batches for row, _ in batch]
-        shares.append(np.mean(train_labels(made)[drawn] % 3 == 2))
+        shares.append(np.mean(train_labels(made, task=MASK18)[drawn] % 3 == 2))
     assert shares[0] > 0.1 and shares[1:] == [shares[0]] * 2
 
 
@@ -186,8 +186,8 @@ def test_dropped_ages_are_scored_and_not_trained_on(tiny: list[str], tmp_path: P
 
 
 def test_what_is_trained_towards_is_mask_and_gender_times_the_ages() -> None:
-    made = labels.plain(table({"a": (1, 59)}), print, soft=4.0)
-    targets = table_module.train_targets(made)
+    made = labels.plain(table({"a": (1, 59)}), print, soft=4.0, task=MASK18)
+    targets = table_module.train_targets(made, task=MASK18)
     for row, target in zip(made.itertuples(), targets, strict=True):
         expected = np.zeros((3, 2, 3))
         expected[row.mask, row.gender] = [0, 0.625, 0.375]
@@ -251,8 +251,8 @@ def test_refused_rows_of_a_file_are_not_applied(tmp_path: Path) -> None:
     [
         ("core,1,,gendr,male,female,x,1", "issues.csv line 2: unknown field 'gendr', did you mean 'gender'?"),
         ("core,1,,gender,male,femal,x,1", "issues.csv line 2: unknown value of new 'femal', did you mean 'female'?"),
-        ("core,1,,age,<30,old,x,1", "issues.csv line 2: new must be an age from 0 to 120 years, got 'old'"),
-        ("core,1,,age,<30,200,x,1", "issues.csv line 2: new must be an age from 0 to 120 years, got '200'"),
+        ("core,1,,age,<30,old,x,1", "issues.csv line 2: new must be a number of years from 0 to 120, got 'old'"),
+        ("core,1,,age,<30,200,x,1", "issues.csv line 2: new must be a number of years from 0 to 120, got '200'"),
         ("core,,,gender,male,female,x,1", "issues.csv line 2: no person"),
         ("core,1,,gender,male", "issues.csv line 2: expected 8 cells, got 5"),
     ],

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from maskcls.components import data, overlay
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.imaging.face_detection import detectors
 from maskcls.imaging.face_masks import MaskAppearance, draw_mask, sample_mask
@@ -19,13 +20,13 @@ from maskcls.imaging.landmarks import Landmarks
 @pytest.fixture
 def table(people: Path) -> pd.DataFrame:
     """Return the tiny set's table as it is after the split, with a column of a plug-in."""
-    table = data.competition(lambda text: None, root=str(people)).head(35)
+    table = data.competition(lambda text: None, root=str(people), task=MASK18).head(35)
     return table.assign(fold=np.arange(35) // 7 % 2, scored=True, trained=True, mine="x")
 
 
 def test_a_bare_face_gets_rows_with_masks(table: pd.DataFrame, tmp_path: Path) -> None:
     notes: list[str] = []
-    got = overlay.masks(table, notes.append, tmp_path, of="train", worn=2, incorrect=1)
+    got = overlay.masks(table, notes.append, tmp_path, of="train", worn=2, incorrect=1, task=MASK18)
     pd.testing.assert_frame_equal(got.head(35), table)
     new, bare = got.iloc[35:], table[table["mask"] == 2]
     assert len(bare) == 5 and len(new) == 15 and notes == [
@@ -44,14 +45,14 @@ def test_a_bare_face_gets_rows_with_masks(table: pd.DataFrame, tmp_path: Path) -
 
 
 def test_bare_versions_are_no_masks(table: pd.DataFrame, tmp_path: Path) -> None:
-    got = overlay.masks(table, print, tmp_path, of="train", worn=0, incorrect=1, bare=2).iloc[35:]
+    got = overlay.masks(table, print, tmp_path, of="train", worn=0, incorrect=1, bare=2, task=MASK18).iloc[35:]
     assert list(got["mask"]) == [1] * 5 + [2] * 10 and not got["scored"].any()
     assert list(got["label"].iloc[5:]) == [*table.loc[table["mask"] == 2, "label"]] * 2
 
 
 def test_drawn_masks_replace_those_of_the_data_in_training_only(table: pd.DataFrame, tmp_path: Path) -> None:
     table.loc[table.index[table["mask"] == 2][0], "trained"] = False  # as labels leave out an age
-    got = overlay.masks(table, print, tmp_path, of="train", replace=True)
+    got = overlay.masks(table, print, tmp_path, of="train", replace=True, task=MASK18)
     own, drawn = got.head(35), got.iloc[35:]
     assert (own["trained"] == ((table["mask"] == 2) & table["trained"])).all() and own["trained"].sum() == 4
     pd.testing.assert_frame_equal(own.drop(columns="trained"), table.drop(columns="trained"))
@@ -60,7 +61,7 @@ def test_drawn_masks_replace_those_of_the_data_in_training_only(table: pd.DataFr
 
 def test_masks_are_drawn_once_and_are_the_same_when_drawn_again(table: pd.DataFrame, tmp_path: Path) -> None:
     one, again, other, seed = (
-        overlay.masks(table, print, tmp_path / place, of="train", seed=seed)
+        overlay.masks(table, print, tmp_path / place, of="train", seed=seed, task=MASK18)
         for place, seed in (("a", 0), ("a", 0), ("b", 0), ("b", 1))
     )
     pd.testing.assert_frame_equal(one, again)
@@ -70,9 +71,9 @@ def test_masks_are_drawn_once_and_are_the_same_when_drawn_again(table: pd.DataFr
 
 
 def test_the_second_call_draws_nothing(table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    got = overlay.masks(table, print, tmp_path, of="train")
+    got = overlay.masks(table, print, tmp_path, of="train", task=MASK18)
     monkeypatch.setattr(overlay, "draw_masks", None)
-    pd.testing.assert_frame_equal(overlay.masks(table, print, tmp_path, of="train"), got)
+    pd.testing.assert_frame_equal(overlay.masks(table, print, tmp_path, of="train", task=MASK18), got)
 
 
 def test_photos_without_a_face_are_left_out_and_counted(table: pd.DataFrame, tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_photos_without_a_face_are_left_out_and_counted(table: pd.DataFrame, tmp
             table.loc[row, "path"] = str(tmp_path / f"{i}.png")
             cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((60, 60, 3), 90, np.uint8))
     notes: list[str] = []
-    got = overlay.masks(table, notes.append, tmp_path, of="train", detector="retinaface")
+    got = overlay.masks(table, notes.append, tmp_path, of="train", detector="retinaface", task=MASK18)
     assert len(got) == 35 + 2 * 3
     assert notes == ["overlay: 6 images were drawn from 3 bare faces; retinaface found no face in 2 images"]
 
@@ -91,15 +92,15 @@ def test_nothing_half_drawn_is_left_for_the_next_call(table: pd.DataFrame, tmp_p
     broken.write_bytes(b"no photo")
     table.loc[table.index[table["mask"] == 2][-1], "path"] = str(broken)
     with pytest.raises(DataError, match=r"broken.jpg cannot be read"):
-        overlay.masks(table, print, tmp_path, of="train")
+        overlay.masks(table, print, tmp_path, of="train", task=MASK18)
     assert not [path for path in (tmp_path / "overlays").glob("[!.]*") if not path.name.endswith(".part")]
 
 
 def test_of_extra_takes_outside_faces_only(table: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"overlay\.of=extra"):
-        overlay.masks(table, print, tmp_path)
+        overlay.masks(table, print, tmp_path, task=MASK18)
     table.loc[table.index[table["mask"] == 2][:2], "part"] = "extra"
-    assert len(overlay.masks(table, print, tmp_path)) == 35 + 4
+    assert len(overlay.masks(table, print, tmp_path, task=MASK18)) == 35 + 4
     assert overlay.none(table, print, tmp_path) is table
 
 
@@ -126,6 +127,6 @@ def test_a_mask_on_an_ear_can_be_seen() -> None:
 
 def test_a_wrong_detector_is_told() -> None:
     faults: list[str] = []
-    overlay.registry.check({"name": "masks", "detector": "retina"}, faults)
+    overlay.registry.check({"name": "masks", "detector": "retina"}, faults, task=MASK18)
     assert faults == ["overlay.detector (masks): unknown detector 'retina', did you mean 'retinaface'?"]
     assert set(detectors.builders) == {"mtcnn", "retinaface"}

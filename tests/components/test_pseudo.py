@@ -12,10 +12,11 @@ import pytest
 from maskcls.components import pseudo
 from maskcls.components.labels import plain
 from maskcls.core import table as table_module
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import DataError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.table import OWN_LABEL, has_train_label, train_labels, with_fold_labels
-from maskcls.core.task import encode
+from maskcls.storage.predictions import prob_columns
 from maskcls.storage.run import Run
 from maskcls.system.files import write_npz, write_text
 from maskcls.system.safe_reading import read_npz
@@ -44,6 +45,7 @@ def run(table: pd.DataFrame, tmp_path: Path) -> Path:
     columns = ["id", "person", "label", "part", "fold", "scored", "content"]
     write_text(folder / "table.csv", table.assign(fold=fold, scored=fold >= 0)[columns].to_csv(index=False))
     write_text(folder / "eval.csv", "id\n")
+    write_text(folder / "config.yaml", "hardware: {}\n")  # of a version without a task
     for k in range(2):
         random = np.random.default_rng(k)
         order, probs = random.permutation(np.arange(10, 10 + PHOTOS)), random.dirichlet(np.full(18, 0.02), PHOTOS)
@@ -58,7 +60,7 @@ def run(table: pd.DataFrame, tmp_path: Path) -> Path:
 def asked(table: pd.DataFrame, **params: object) -> tuple[pd.DataFrame, list[str]]:
     """Return the table with pseudo-labels, through the checked word, and its notes."""
     faults: list[str] = []
-    word = pseudo.registry.check({"name": "confident", **params}, faults)
+    word = pseudo.registry.check({"name": "confident", **params}, faults, task=MASK18)
     assert isinstance(word, Component), faults
     notes: list[str] = []
     return word.build(table, notes.append), notes
@@ -73,9 +75,9 @@ def confidence(run: Path, k: int) -> pd.DataFrame:
 
 def labels(result: pd.DataFrame, k: int) -> pd.Series:
     """Return what fold k trains the added rows towards, by the evaluation photos' ids."""
-    extra = plain(result, print).query("part == 'extra'")
+    extra = plain(result, print, task=MASK18).query("part == 'extra'")
     mine = extra.iloc[np.flatnonzero(has_train_label(extra, k))]
-    label = train_labels(with_fold_labels(mine, k))
+    label = train_labels(with_fold_labels(mine, k, task=MASK18), task=MASK18)
     return pd.Series(label, index=mine["id"].str.removeprefix("pseudo/"))
 
 
@@ -102,7 +104,7 @@ def test_each_fold_trains_on_what_the_same_fold_of_the_run_is_sure_of(table: pd.
     )
     assert (extra["part"] == "extra").all() and extra["age"].isna().all()
     original = extra["id"].str.removeprefix("pseudo/")
-    np.testing.assert_array_equal(extra["label"], encode(extra["mask"], extra["gender"], extra["label"] % 3))
+    np.testing.assert_array_equal(extra["label"], MASK18.encode(extra["mask"], extra["gender"], extra["label"] % 3))
     assert extra["path"].tolist() == table.set_index("id").loc[original, "path"].tolist()
 
 
@@ -115,7 +117,7 @@ def test_a_fold_hears_nothing_of_the_other_folds_of_the_run(table: pd.DataFrame,
     pd.testing.assert_series_equal(labels(before, 0), labels(after, 0))
     assert not labels(before, 1).equals(labels(after, 1))
     for k, same in ((0, True), (1, False)):
-        targets = [table_module.train_targets(with_fold_labels(plain(result, print), k)) for result in (before, after)]
+        targets = [table_module.train_targets(with_fold_labels(plain(result, print, task=MASK18), k, task=MASK18), task=MASK18) for result in (before, after)]
         sums = [
             target[np.flatnonzero(has_train_label(result, k))].sum(0)
             for target, result in zip(targets, (before, after), strict=True)
@@ -132,20 +134,21 @@ def test_cap_keeps_the_most_confident_of_each_class(table: pd.DataFrame, run: Pa
 
 
 def test_soft_keeps_the_probabilities_of_the_added_rows_alone(table: pd.DataFrame, run: Path) -> None:
-    result = plain(asked(table, run=str(run), threshold=0.8, soft=True)[0], print)
-    hard = plain(asked(table, run=str(run), threshold=0.8)[0], print)
+    result = plain(asked(table, run=str(run), threshold=0.8, soft=True)[0], print, task=MASK18)
+    hard = plain(asked(table, run=str(run), threshold=0.8)[0], print, task=MASK18)
     for k in range(2):
-        targets = table_module.train_targets(with_fold_labels(result, k))
+        targets = table_module.train_targets(with_fold_labels(result, k, task=MASK18), task=MASK18)
         mine = np.flatnonzero(has_train_label(result, k) & (result["part"] == "extra"))
         arrays = read_npz(run / f"fold{k}" / "oof.npz")
         given = pd.DataFrame(arrays["eval_probs"], index=arrays["eval_ids"])
         np.testing.assert_allclose(
             targets[mine], given.loc[result["id"].iloc[mine].str.removeprefix("pseudo/")], atol=1e-6
         )
-        certain = table_module.train_targets(with_fold_labels(hard, k))
+        certain = table_module.train_targets(with_fold_labels(hard, k, task=MASK18), task=MASK18)
         np.testing.assert_array_equal(targets[: len(table)], certain[: len(table)])
-        assert set(certain.max(1)) == {1.0}
-        assert with_fold_labels(hard, k).loc[mine, "age"].isna().all()  # an age in years is a label, too
+        is_labelled = (hard["part"] != "eval").to_numpy()
+        assert set(certain[is_labelled].max(1)) == {1.0} and not certain[~is_labelled].any()
+        assert with_fold_labels(hard, k, task=MASK18).loc[mine, "age"].isna().all()  # an age in years is a label, too
 
 
 def test_nothing_confident_adds_nothing_and_says_so(table: pd.DataFrame, run: Path) -> None:
@@ -158,7 +161,7 @@ def test_nothing_confident_adds_nothing_and_says_so(table: pd.DataFrame, run: Pa
 
 def test_a_run_without_evaluation_photos_is_refused_when_the_config_is_checked(tmp_path: Path) -> None:
     faults: list[str] = []
-    assert pseudo.registry.check({"name": "confident", "run": str(tmp_path / "none")}, faults) is None
+    assert pseudo.registry.check({"name": "confident", "run": str(tmp_path / "none")}, faults, task=MASK18) is None
     assert "is not the folder of a finished run with an evaluation set" in faults[0]
 
 
@@ -207,7 +210,7 @@ def test_broken_predictions_are_refused(table: pd.DataFrame, run: Path) -> None:
 def distilled(table: pd.DataFrame, **params: object) -> tuple[pd.DataFrame, list[str]]:
     """Return the table with the targets of teachers, through the checked option, and its notes."""
     errors: list[str] = []
-    component = pseudo.registry.check({"name": "distil", **params}, errors)
+    component = pseudo.registry.check({"name": "distil", **params}, errors, task=MASK18)
     assert isinstance(component, Component), errors
     notes: list[str] = []
     return component.build(table, notes.append), notes
@@ -215,8 +218,8 @@ def distilled(table: pd.DataFrame, **params: object) -> tuple[pd.DataFrame, list
 
 def targets_of(result: pd.DataFrame, k: int) -> np.ndarray:
     """Return the targets of the evaluation images in fold k, (N, 18)."""
-    rows = plain(result, print).query("part == 'extra'").reset_index(drop=True)
-    return table_module.train_targets(with_fold_labels(rows, k))
+    rows = plain(result, print, task=MASK18).query("part == 'extra'").reset_index(drop=True)
+    return table_module.train_targets(with_fold_labels(rows, k, task=MASK18), task=MASK18)
 
 
 def test_a_student_learns_the_mean_of_its_own_fold_of_each_run(table: pd.DataFrame, run: Path, tmp_path: Path) -> None:
@@ -230,7 +233,7 @@ def test_a_student_learns_the_mean_of_its_own_fold_of_each_run(table: pd.DataFra
     means = []
     for k in range(2):
         found = [pseudo.read_eval_predictions(Run(one), k, table[table["part"] == "eval"]) for one in (run, other)]
-        means.append(np.mean([frame[pseudo.PROB_COLUMNS].to_numpy() for frame in found], axis=0))
+        means.append(np.mean([frame[prob_columns(18)].to_numpy() for frame in found], axis=0))
         np.testing.assert_allclose(targets_of(result, k), means[k], atol=1e-6)
     assert len(result) == len(table) + PHOTOS and not any(note.startswith("LEAK") for note in notes)
     shared, notes = distilled(table, runs=[str(run), str(other)], teachers="all")
@@ -254,7 +257,7 @@ def test_one_teacher_under_two_names_is_given_twice(
     (tmp_path / "link").symlink_to(run)
     for other in (f"./{run.name}", f"{run.name}/", f"{run.name}/../{run.name}", "link", str(run)):
         errors: list[str] = []
-        assert pseudo.registry.check({"name": "distil", "runs": [run.name, other]}, errors) is None
+        assert pseudo.registry.check({"name": "distil", "runs": [run.name, other]}, errors, task=MASK18) is None
         assert len(errors) == 1 and f"'{other}' is given twice, first as '{run.name}'" in errors[0]
 
 
@@ -277,7 +280,7 @@ def test_teachers_that_do_not_fit_are_one_sentence(table: pd.DataFrame, run: Pat
         ([], "at least one run"), ([str(run), str(run)], "given twice"), ([str(tmp_path)], "is not the folder of a"),
     ):  # fmt: skip
         errors: list[str] = []
-        assert pseudo.registry.check({"name": "distil", "runs": runs}, errors) is None
+        assert pseudo.registry.check({"name": "distil", "runs": runs}, errors, task=MASK18) is None
         assert len(errors) == 1 and reason in errors[0]
     train = table[table["part"] == "train"]
     with pytest.raises(DataError, match="needs an evaluation set"):

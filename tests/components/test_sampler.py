@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskcls.components.sampler import build_order, group_size, person, registry, shuffle, weighted
+from maskcls.core.competition import MASK18
 from maskcls.core.registry import Component
 
 LABELS = np.repeat([0, 3, 4, 17], [60, 25, 10, 5])
@@ -61,7 +62,7 @@ def test_shuffle_has_each_row_once() -> None:
 @pytest.mark.parametrize("name", registry.builders)
 def test_an_order_depends_on_its_generator_alone(name: str) -> None:
     params = {"images": 2} if name == "person" else {}
-    order = build_order(Component("sampler", name, params, registry.builders[name]), LABELS, np.arange(100) // 7)
+    order = build_order(Component("sampler", name, params, registry.builders[name], task=MASK18), LABELS, np.arange(100) // 7)
     assert np.array_equal(order(np.random.default_rng(5)), order(np.random.default_rng(5)))
 
 
@@ -118,6 +119,6 @@ def test_a_builder_gets_the_people_if_it_takes_them() -> None:
 
     labels, people, rng = np.array([3, 3]), np.array([0, 1]), np.random.default_rng(0)
     for build, expected in ((labels_alone, labels), (both, people), (all_inputs, people)):
-        component = Component("sampler", build.__name__, {}, build)
+        component = Component("sampler", build.__name__, {}, build, task=MASK18)
         assert build_order(component, labels, people)(rng) is expected and group_size(component) == 1
-    assert group_size(Component("sampler", "person", {"images": 4}, person)) == 4
+    assert group_size(Component("sampler", "person", {"images": 4}, person, task=MASK18)) == 4

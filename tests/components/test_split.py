@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskcls.components import sampler, split
+from maskcls.components import head, sampler, split
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
+from maskcls.core.competition import MASK18
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Component
@@ -27,10 +28,13 @@ from maskcls.core.table import (
     train_indices,
     val_indices,
 )
-from maskcls.core.task import decode, encode
 from maskcls.data import assemble
 from maskcls.data.assemble import assemble_table, fit_batch_size, with_content
 
+HEADS = {
+    "single": Component("head", "single", {}, head.single, task=MASK18),
+    "triple": Component("head", "triple", {"mask": 1.0, "gender": 1.0, "age": 1.0}, head.triple, task=MASK18),
+}
 BY_IMAGE = (split.stratified_label, split.stratified_age)
 
 
@@ -39,7 +43,7 @@ def persons(people: list[tuple[int, int, int]]) -> pd.DataFrame:
     masks = [0, 0, 0, 0, 0, 1, 2]
     lines = [(f"p{i}", masks[j % 7], gender, age) for i, (gender, age, n) in enumerate(people) for j in range(n)]
     table = pd.DataFrame(lines, columns=["person", "mask", "gender", "band"])
-    table["label"] = encode(table["mask"], table["gender"], table["band"])
+    table["label"] = MASK18.encode(table["mask"], table["gender"], table["band"])
     table["age"] = table["band"].map({0: 20.0, 1: 40.0, 2: 60.0})
     table["id"] = table["path"] = [f"{row.person}/{i}" for i, row in enumerate(table.itertuples())]
     return table.assign(part="train")[["id", "path", "person", "mask", "gender", "age", "label", "part"]]
@@ -60,9 +64,9 @@ def test_by_person_never_splits_a_person_and_gives_each_row_one_fold(people: lis
     table = persons(people).sample(frac=1, random_state=seed)
     if len(people) < folds:
         with pytest.raises(ConfigError):
-            split.by_person(table, folds, seed)
+            split.by_person(table, folds, seed, task=MASK18)
         return
-    numbers = split.by_person(table, folds, seed)
+    numbers = split.by_person(table, folds, seed, task=MASK18)
     assert numbers.index.equals(table.index)
     assert sorted(numbers.unique()) == list(range(folds))
     assert (numbers.groupby(table["person"]).nunique() == 1).all()
@@ -74,17 +78,17 @@ def test_by_person_never_splits_a_person_and_gives_each_row_one_fold(people: lis
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 17)), min_size=12, max_size=60), st.integers(0, 3))
 def test_by_person_holds_where_labels_of_a_person_disagree(pairs: list[tuple[int, int]], seed: int) -> None:
     table = pd.DataFrame({"person": [f"p{i % 6}" for i, _ in pairs], "label": [label for _, label in pairs]})
-    table = table.assign(mask=decode(table["label"])[0], id=[f"{i}" for i in range(len(table))])
+    table = table.assign(mask=MASK18.decode(table["label"])[0], id=[f"{i}" for i in range(len(table))])
     folds = min(2, table["person"].nunique())
     if folds == 2:
-        numbers = split.by_person(table, folds, seed)
+        numbers = split.by_person(table, folds, seed, task=MASK18)
         assert (numbers.groupby(table["person"]).nunique() == 1).all()
 
 
 def test_strata_of_people_are_balanced() -> None:
     table = some(200)
-    first = table.assign(fold=split.by_person(table, 5, 0)).groupby("person").first()
-    gender, age = decode(first["label"])[1:]
+    first = table.assign(fold=split.by_person(table, 5, 0, task=MASK18)).groupby("person").first()
+    gender, age = MASK18.decode(first["label"])[1:]
     counts = pd.crosstab(gender * 3 + age, first["fold"])
     large = counts.sum(axis=1) >= 5
     assert large.sum() >= 5 and (counts.max(axis=1) - counts.min(axis=1))[large].max() <= 1
@@ -92,32 +96,32 @@ def test_strata_of_people_are_balanced() -> None:
 
 def test_people_too_rare_for_each_fold_are_spread_together() -> None:
     table = persons([(0, 0, 7)] * 20 + [(1, 2, 7)] * 2 + [(0, 2, 7)] * 3)
-    first = table.assign(fold=split.by_person(table, 5, 0)).groupby("person", sort=False).first()
+    first = table.assign(fold=split.by_person(table, 5, 0, task=MASK18)).groupby("person", sort=False).first()
     assert first["fold"].iloc[-5:].value_counts().tolist() == [1] * 5
 
 
 @pytest.mark.parametrize("build", [split.by_person, *BY_IMAGE])
 def test_folds_depend_on_the_seed_alone(build: Any) -> None:
     table = some(30)
-    assert build(table, 5, 3).equals(build(table, 5, 3))
-    assert not build(table, 5, 3).equals(build(table, 5, 4))
+    assert build(table, 5, 3, task=MASK18).equals(build(table, 5, 3, task=MASK18))
+    assert not build(table, 5, 3, task=MASK18).equals(build(table, 5, 4, task=MASK18))
 
 
 @pytest.mark.parametrize("build", [split.by_person, *BY_IMAGE, split.holdout, split.holdout_images])
 def test_a_seed_of_the_split_replaces_the_runs(build: Any) -> None:
     table = some(30)
-    assert build(table, 5, 7, seed=3).equals(build(table, 5, 8, seed=3))
-    assert not build(table, 5, 7, seed=3).equals(build(table, 5, 7, seed=4))
-    assert build(table, 5, 7, seed=0).equals(build(table, 5, 0))  # by default the run's seed; 0 for holdout
+    assert build(table, 5, 7, seed=3, task=MASK18).equals(build(table, 5, 8, seed=3, task=MASK18))
+    assert not build(table, 5, 7, seed=3, task=MASK18).equals(build(table, 5, 7, seed=4, task=MASK18))
+    assert build(table, 5, 7, seed=0, task=MASK18).equals(build(table, 5, 0, task=MASK18))  # by default the run's seed; 0 for holdout
 
 
 @pytest.mark.parametrize("build", BY_IMAGE)
 def test_image_level_folds_hold_each_row_once_and_leak(build: Any) -> None:
     table = some(40)
-    numbers = build(table, 5, 0)
+    numbers = build(table, 5, 0, task=MASK18)
     assert numbers.index.equals(table.index) and set(numbers) == set(range(5))
     assert (numbers.groupby(table["person"]).nunique() > 1).mean() > 0.9
-    key = table["label"] if build is split.stratified_label else pd.Series(decode(table["label"])[2], table.index)
+    key = table["label"] if build is split.stratified_label else pd.Series(MASK18.decode(table["label"])[2], table.index)
     counts = pd.crosstab(key, numbers)
     large = counts.sum(axis=1) >= 5
     assert (counts.max(axis=1) - counts.min(axis=1))[large].max() <= 1
@@ -126,7 +130,7 @@ def test_image_level_folds_hold_each_row_once_and_leak(build: Any) -> None:
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
 def test_a_holdout_of_images_takes_its_share_of_each_class_and_leaks(share: float) -> None:
     table = some(60).sample(frac=1, random_state=0)
-    numbers = split.holdout_images(table, 5, 0, share=share)
+    numbers = split.holdout_images(table, 5, 0, share=share, task=MASK18)
     assert numbers.index.equals(table.index) and set(numbers) == {-1, 0}
     assert (numbers == 0).sum() == round(share * len(table))
     counts = pd.crosstab(table["label"], numbers)
@@ -134,21 +138,21 @@ def test_a_holdout_of_images_takes_its_share_of_each_class_and_leaks(share: floa
     assert (numbers.groupby(table["person"]).nunique() > 1).mean() > 0.4
     by_id = pd.Series(numbers.to_numpy(), table["id"]).sort_index()
     other = some(60)
-    again = split.holdout_images(other, 5, 7, share=share)
+    again = split.holdout_images(other, 5, 7, share=share, task=MASK18)
     assert by_id.equals(pd.Series(again.to_numpy(), other["id"]).sort_index()), "the order of rows and the run's seed do not matter"
 
 
 def test_more_folds_than_people_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="folds=5 exceeds the 4 people in the training data"):
-        split.by_person(persons([(0, 0, 7)] * 4), 5, 0)
+        split.by_person(persons([(0, 0, 7)] * 4), 5, 0, task=MASK18)
     with pytest.raises(ConfigError, match="folds=5 exceeds the 4 images in the training data"):
-        split.stratified_label(persons([(0, 0, 4)]), 5, 0)
+        split.stratified_label(persons([(0, 0, 4)]), 5, 0, task=MASK18)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
 def test_holdout_holds_out_its_share_of_whole_people(share: float) -> None:
     table = some(100)
-    numbers = split.holdout(table, 5, 0, share=share)
+    numbers = split.holdout(table, 5, 0, share=share, task=MASK18)
     per_person = numbers.groupby(table["person"])
     assert numbers.index.equals(table.index) and set(numbers) == {0, -1} and (per_person.nunique() == 1).all()
     assert (per_person.first() == 0).sum() == round(100 * share)
@@ -160,16 +164,16 @@ def test_holdout_holds_out_its_share_of_whole_people(share: float) -> None:
 @pytest.mark.parametrize("rare", [1, 2])
 def test_holdout_manages_with_a_rare_person(rare: int) -> None:
     table = persons([(0, 0, 7)] * 10 + [(1, 1, 7)] * 10 + [(0, 2, 7), (1, 2, 7)][:rare])
-    numbers = split.holdout(table, 5, 0, share=0.2)
+    numbers = split.holdout(table, 5, 0, share=0.2, task=MASK18)
     assert (numbers == 0).sum() in (28, 35) and (numbers.groupby(table["person"]).nunique() == 1).all()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.95])
 def test_a_holdout_that_cannot_be_made_is_a_config_error(share: float) -> None:
     with pytest.raises(ConfigError, match=r"selects [08] of 8 people for validation"):
-        split.holdout(persons([(0, 0, 7)] * 4 + [(1, 1, 7)] * 4), 5, 0, share=share)
+        split.holdout(persons([(0, 0, 7)] * 4 + [(1, 1, 7)] * 4), 5, 0, share=share, task=MASK18)
     with pytest.raises(ConfigError, match="Both sides need at least one image"):
-        split.holdout_images(persons([(0, 0, 2)]), 5, 0, share=share / 4)
+        split.holdout_images(persons([(0, 0, 2)]), 5, 0, share=share / 4, task=MASK18)
 
 
 @pytest.fixture(scope="module")
@@ -184,9 +188,9 @@ def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(base: Config, table: pd.DataFrame, build: Any = split.by_person, **values: Any) -> Config:
-    word = Component("split", build.__name__, values.pop("params", {}), build)
+    word = Component("split", build.__name__, values.pop("params", {}), build, task=MASK18)
     return dataclasses.replace(
-        base, data=Component("data", "mine", {}, lambda note: table.copy()), split=word, **values
+        base, data=Component("data", "mine", {}, lambda note: table.copy(), task=MASK18), split=word, **values
     )
 
 
@@ -261,8 +265,21 @@ def test_a_split_that_leaks_unawares_stops_the_run(base: Config) -> None:
 def test_a_training_photo_without_a_label_stops_the_run(base: Config) -> None:
     table = some(20)
     table.loc[3, "label"] = -1
-    with pytest.raises(DataError, match="label"):
-        assemble_table(config(base, table), lambda note: None)
+    table.loc[3, ["mask", "gender"]], table.loc[3, "age"] = -1, np.nan
+    with pytest.raises(DataError, match="1 training images have no label"):
+        assemble_table(config(base, table, head=HEADS["triple"]), lambda note: None)
+
+
+def test_a_training_photo_that_lacks_one_label_is_noted_and_not_scored_as_a_class(base: Config) -> None:
+    table, told = some(20).reset_index(drop=True), list[str]()
+    table.loc[3, ["label", "gender"]] = -1
+    with pytest.raises(ConfigError, match="head=single: 1 training images lack the label of an attribute"):
+        assemble_table(config(base, table, head=HEADS["single"]), lambda note: None)
+    made = assemble_table(config(base, table, head=HEADS["triple"]), told.append)
+    assert told[0] == "1 of 140 training images have no gender: they are trained on and scored by the rest"
+    (row,) = np.flatnonzero(made["id"] == table.loc[3, "id"])
+    assert np.flatnonzero(made["partial"]).tolist() == np.flatnonzero(~made["scored"]).tolist() == [row]
+    assert made["trained"].all() and sum(row in val_indices(made, k) for k in range(5)) == 1
 
 
 def test_a_batch_larger_than_a_fold_is_a_config_error(base: Config) -> None:
@@ -298,21 +315,21 @@ def on_disk(base: Config, folder: Path) -> pd.DataFrame:
 def test_the_digest_is_of_rows_and_contents_and_not_of_the_folder(base: Config, tmp_path: Path) -> None:
     base = dataclasses.replace(base, cache_dir=str(tmp_path / "cache"))
     here, there = (with_content(on_disk(base, tmp_path / name), base) for name in "ab")
-    mine = table_digest(here)
-    assert len(mine) == 8 and table_digest(there) == mine
+    mine = table_digest(here, task=MASK18)
+    assert len(mine) == 8 and table_digest(there, task=MASK18) == mine
     other = here.copy()
     other.loc[0, "label"] += 1
-    assert table_digest(other) != mine
-    assert table_digest(here.assign(fold=here["fold"].iloc[::-1].to_numpy())) != mine
-    assert table_digest(here.iloc[1:]) != mine
+    assert table_digest(other, task=MASK18) != mine
+    assert table_digest(here.assign(fold=here["fold"].iloc[::-1].to_numpy()), task=MASK18) != mine
+    assert table_digest(here.iloc[1:], task=MASK18) != mine
     for column in ("trained", "age0"):
-        assert table_digest(here.assign(**{column: 1 - here[column]})) != mine
+        assert table_digest(here.assign(**{column: 1 - here[column]}), task=MASK18) != mine
     Path(here["path"].iloc[3]).write_bytes(b"y" * Path(here["path"].iloc[3]).stat().st_size)
-    assert table_digest(with_content(here, base)) != mine
+    assert table_digest(with_content(here, base), task=MASK18) != mine
 
 
 def test_the_summary_counts(base: Config) -> None:
     table = assemble_table(config(base, with_others(persons([(0, 0, 7)] * 10))), lambda note: None)
-    assert describe_table(table) == (
+    assert describe_table(table, task=MASK18) == (
         "70 images of 10 people in 5 folds, 3 of 18 classes; evaluation set: 4 images, 2 with labels"
     )

@@ -10,6 +10,7 @@ from torch import nn
 from maskcls.components import tta
 from maskcls.components.hardware import cpu
 from maskcls.components.head import single
+from maskcls.core.competition import MASK18
 from maskcls.inference.forward import predict_probs
 
 
@@ -32,7 +33,7 @@ def photos() -> np.ndarray:
 
 def probabilities(pixels: np.ndarray, views: tta.Views) -> np.ndarray:
     """Return what the left-sided network says of some views."""
-    return predict_probs(Left(), single(), pixels, np.arange(len(pixels)), cpu(), "fp32", views)
+    return predict_probs(Left(), single(task=MASK18), pixels, np.arange(len(pixels)), cpu(), "fp32", views)
 
 
 def test_flipping_makes_a_photo_and_its_mirror_image_equal() -> None:

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from made_tasks import TWO
 
 from maskcls.config.groups import GROUPS
 from maskcls.config.plugins import builder_error, import_plugins
 from maskcls.core.errors import ConfigError, RunError, as_user_error
 from maskcls.core.registry import Registry
+from maskcls.core.task import Attribute, Task
 from maskcls.imaging.face_detection import import_optional
 
 NAME = "a_plugin_of_the_tests"
@@ -28,7 +30,9 @@ WRONG = {
     "an annotation that is no type": ("@registry.register\ndef mine(counts, *, power: 3 = 2.0): ...", "mine: a type"),
     "an annotation that raises": ("@registry.register\ndef mine(counts, *, power: 1 / 0 = 2.0): ...", "mine: cannot evaluate a type (ZeroDivisionError"),
     "a type of no config": ("@registry.register\ndef mine(counts, *, power: torch.Tensor = None): ...", "mine: a type is not supported in a config"),
-    "any option": ("@registry.register\ndef mine(counts, **options: Any): ...", "mine: ** is not allowed: each option needs a name and a type"),
+    "any option": ("@registry.register\ndef mine(counts, **options): ...", "mine: the option '**options' has no type" + EXPECTED),
+    "a word for each attribute": ("@registry.register\ndef mine(counts, **words: str): ...", "mine: the type of ** must allow 1.0, the default of each attribute of the task" + EXPECTED),
+    "a type of no config for each attribute": ("@registry.register\ndef mine(counts, **weights: torch.Tensor): ...", "mine: a type is not supported in a config"),
     "not callable": ("registry.register(3)", "loss: expected a function to register, got 3 (PLUGIN, line 5)"),
     "a class": ("@registry.register\nclass mine:\n    pass", "loss: expected a function to register, got <class"),
     "a name of ours": ("@registry.register\ndef focal(counts): ...", "NAME.focal: loss=focal is already registered by maskcls.components.loss.focal. Rename one (PLUGIN, line 5)"),
@@ -114,3 +118,21 @@ def test_a_package_that_cannot_be_imported_is_a_sentence_and_a_module_of_ours_a_
     assert isinstance(missing, RunError) and re.search(r"^cannot import cv2 .*Reinstall package opencv-\S+$", str(missing))
     with pytest.raises(ImportError):
         as_user_error(ImportError("cannot import name 'x'", name="maskcls.cli"))
+
+
+def test_a_plugin_may_have_a_parameter_for_each_attribute(tmp_path: Path) -> None:
+    code = """
+    @registry.register
+    def each(counts: torch.Tensor, *, power: float = 2.0, **weights: float): return weights
+    """
+    (tmp_path / f"{NAME}.py").write_text(HEAD + textwrap.dedent(code), encoding="utf-8")
+    import_plugins([NAME], GROUPS)
+    faults: list[str] = []
+    found = GROUPS["loss"].check({"name": "each", "glasses": 3.0}, faults, task=TWO)
+    assert found and not faults and found.params == {"power": 2.0, "glasses": 3.0, "colour": 1.0}
+    assert found.build(None) == {"glasses": 3.0, "colour": 1.0}
+    assert GROUPS["loss"].check({"name": "each", "age": 3.0}, faults, task=TWO) is None
+    assert len(faults) == 1 and "unknown parameter 'age' of loss=each" in faults[0]
+    clash = Task((Attribute("power", ("low", "high")),))
+    assert GROUPS["loss"].check({"name": "each"}, faults, task=clash) is None
+    assert faults[1] == "task.attributes: loss=each has an option power of its own. Choose another name for attribute 'power'"

@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+from made_tasks import STAGES, TWO
 
 from maskcls.components import data, loss
 from maskcls.config.compose import compose
 from maskcls.config.groups import GROUPS
 from maskcls.config.validation import validate
+from maskcls.core.competition import MASK18
 from maskcls.core.config import NOT_HASHED, UNHASHED_OPTIONS, Config
 from maskcls.core.errors import ConfigError
+from maskcls.core.task_options import describe_task
 from maskcls.storage.run import run_content
 from maskcls.system.files import content_hash
 
@@ -229,7 +232,7 @@ def test_the_digest_of_a_long_table_takes_no_second(tmp_path: Path) -> None:
     lines = [f"{i // 7:06d}/mask{i % 7}.jpg,worn,female,{20 + i % 60},{i // 7:06d}" for i in range(19_000)]
     (tmp_path / "t.csv").write_text("\n".join(["path,mask,gender,age,person", *lines]))
     started_at = time.process_time()
-    data.table_content(file=str(tmp_path / "t.csv"), root=None, links=False, columns={}, values={})
+    data.table_content(MASK18, file=str(tmp_path / "t.csv"), root=None, links=False, columns={}, values={})
     assert time.process_time() - started_at < 1.5
 
 
@@ -243,7 +246,7 @@ INSIDE = {
     "mixing": {"name": "mixup"}, "tta": {"name": "flip"}, "average_epochs": 2, "grad_accum_steps": 2, "ema": 0.9, "layer_decay": 0.8,
     "head_lr": 0.1, "freeze_epochs": 1, "size_schedule": [0.5, 1.0], "ensemble_epochs": 2,
     "loss.label_smoothing": 0.1, "loss.beta": 0.9, "optimizer.lr": 3e-3, "scheduler.warmup": 1,
-    "decision": {"name": "bias"},
+    "decision": {"name": "bias"}, "task": {**describe_task(MASK18), "group": "family"},
 }  # fmt: skip
 
 
@@ -257,6 +260,30 @@ def test_anything_else_changes_the_hash(base: Raw, path: str) -> None:
 def test_a_group_of_a_later_version_leaves_the_ids_of_runs_without_it(base: Raw) -> None:
     cfg = validate(base)
     assert UNHASHED_OPTIONS.keys() <= cfg.to_dict().keys() and not UNHASHED_OPTIONS.keys() & cfg.hashed_items().keys()
+
+
+BORDERS = [*describe_task(MASK18)["attributes"][:2], {"name": "age", "borders": [30, 58]}]
+VALUES = [{"name": "mask", "values": ["on", "half", "off"]}, *describe_task(MASK18)["attributes"][1:]]
+TASKS = [describe_task(TWO)["attributes"], describe_task(STAGES)["attributes"], VALUES, BORDERS]
+
+
+@pytest.mark.parametrize("order", range(len(TASKS)))
+def test_a_run_of_another_task_has_another_id_which_its_looks_do_not_change(order: int, base: Raw, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,label\na.jpg,0\n")
+    base = changed(base, "data", {"name": "table", "file": str(tmp_path / "t.csv")})
+    base = changed(changed(base, "labels", {"name": "plain"}), "head", {"name": "triple"})
+    signs = [sign(changed(base, "task", {"name": "attributes", "attributes": attributes})) for attributes in TASKS]
+    assert len({*signs, sign(base)}) == len(TASKS) + 1
+    shown = [{**attribute, "short": "x", "colour": "#0a0b0c"} | ({"unit": "weeks"} if attribute.get("borders") else {}) for attribute in TASKS[order]]
+    assert sign(changed(base, "task", {"name": "attributes", "attributes": shown})) == signs[order]
+    assert sign(changed(base, "task", {"name": "attributes", "attributes": TASKS[order], "group": "site"})) != signs[order]
+    turned = {"name": "attributes", "attributes": TASKS[order][::-1]}
+    assert sign(changed(base, "task", turned)) != signs[order], "the order of attributes is that of the classes"
+
+
+def test_the_looks_of_the_competitions_attributes_leave_its_ids(base: Raw) -> None:
+    shown = [{**attribute, "short": attribute["name"][0], "colour": "#0a0b0c"} for attribute in describe_task(MASK18)["attributes"]]
+    assert sign(changed(base, "task.attributes", shown)) == sign(base) != sign(changed(base, "task.attributes", BORDERS))
 
 
 def test_every_word_that_is_in_the_hash_was_tried() -> None:

@@ -17,8 +17,9 @@ from PIL import Image
 from maskcls.components.data import competition, table
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import DataError, MaskclsError
-from maskcls.core.table import COLUMNS
+from maskcls.core.table import column_indices, table_columns
 
 HANGS = timedelta(seconds=20)
 QUICK = settings(max_examples=80, deadline=HANGS, suppress_health_check=list(HealthCheck))
@@ -40,7 +41,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read(base: Path, content: bytes, **more: Any) -> pd.DataFrame:
     (base / "my.csv").write_bytes(content)
-    return table(lambda note: None, file=str(base / "my.csv"), **more)
+    return table(lambda note: None, task=MASK18, file=str(base / "my.csv"), **more)
 
 
 BAD: dict[str, tuple[str | bytes, str]] = {
@@ -91,7 +92,7 @@ def test_a_bad_table_has_its_sentence(what: str, base: Path) -> None:
 def test_a_root_that_is_no_folder_is_named(root: str, base: Path) -> None:
     (base / "my.csv").write_text(PLAIN)
     with pytest.raises((DataError, ValueError), match=r"expected an existing folder"):
-        table(lambda note: None, file=str(base / "my.csv"), root=str(base / root))
+        table(lambda note: None, task=MASK18, file=str(base / "my.csv"), root=str(base / root))
 
 
 def test_a_name_that_is_no_utf8_is_told(base: Path, tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_a_name_that_is_no_utf8_is_told(base: Path, tmp_path: Path) -> None:
 
     shutil.copy(base / "a.jpg", bytes(tmp_path) + b"/30_0_\xff.jpg")
     with pytest.raises(DataError, match=r"the file name is not valid UTF-8\. Rename it"):
-        folder(pd.DataFrame(), lambda note: None, root=str(tmp_path))
+        folder(pd.DataFrame(), lambda note: None, root=str(tmp_path), task=MASK18)
 
 
 CELLS = some.sampled_from(
@@ -135,16 +136,16 @@ def right_or_told(base: Path, file: Path, content: bytes) -> None:
     file.write_bytes(content)
     try:
         if file.name == "my.csv":
-            rows = table(lambda note: None, file=str(file))
+            rows = table(lambda note: None, task=MASK18, file=str(file))
         else:
-            rows = competition(lambda note: None, root=str(base))
+            rows = competition(lambda note: None, root=str(base), task=MASK18)
     except MaskclsError as error:
         assert error.messages
         named = [sentence for sentence in error.messages if str(base) in sentence or sentence.startswith("…")]
         assert len(named) == len(error.messages), error.messages
         return
-    assert list(rows.columns) == COLUMNS and len(rows)
-    assert rows["label"].between(0, 17).all() and rows["id"].is_unique
+    assert list(rows.columns) == table_columns(MASK18) and len(rows)
+    assert rows["label"].between(-1, 17).all() and (column_indices(rows, MASK18) >= 0).any(1)[rows["part"] == "train"].all() and rows["id"].is_unique
     named = ("../outside.jpg", "/etc/passwd")  # a path of a table may leave its folder, a link may not
     assert all(Path(path).resolve().is_relative_to(base) or path.endswith(tuple(n[2:] for n in named)) for path in rows["path"])
 
@@ -162,7 +163,7 @@ def test_the_remedy_for_an_unknown_value_reads_it(base: Path, column: str, old: 
     assert remedy, text
     word = re.sub(r"(?<=: )[^ {}]+(?=\}\})", old, remedy[1])
     params = validate(compose("data=table", f"data.file={base / 'my.csv'}", word)).data.params
-    assert table(lambda note: None, **params)["label"].tolist() == [0, 0]
+    assert table(lambda note: None, task=MASK18, **params)["label"].tolist() == [0, 0]
 
 
 @QUICK

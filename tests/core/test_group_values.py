@@ -9,9 +9,10 @@ import pytest
 
 from maskcls.components.data import competition
 from maskcls.components.data import table as read_csv_table
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import RunError
 from maskcls.core.group_values import find_groups
-from maskcls.core.table import SCORING_COLUMNS, group_columns, table_digest
+from maskcls.core.table import group_columns, scoring_columns, table_digest
 from maskcls.storage.run import Run
 
 
@@ -52,16 +53,16 @@ def mixed(people: Path, tmp_path: Path) -> Path:
 
 def test_the_competitions_race_is_read_and_changes_no_digest(mixed: Path, people: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    table, plain = (competition(told.append, root=str(root), links=True) for root in (mixed, people))
+    table, plain = (competition(told.append, root=str(root), links=True, task=MASK18) for root in (mixed, people))
     assert group_columns(table) == ["group.race"] and group_columns(plain) == [] and told == []
     train = table["part"] == "train"
     assert set(table.loc[train, "group.race"]) == {"", "Asian", "White"} and set(table.loc[~train, "group.race"]) == {""}
     ready = [one.assign(fold=0, scored=one["part"] == "train", content="") for one in (table, plain)]
-    assert table_digest(ready[0]) == table_digest(ready[1])
+    assert table_digest(ready[0], task=MASK18) == table_digest(ready[1], task=MASK18)
     run = Run(tmp_path / "r-0")
     run.create({"hardware": {}})
     run.write_table(ready[0])
-    assert list(pd.read_csv(run.table_path)) == [*SCORING_COLUMNS, "content", "group.race"]
+    assert list(pd.read_csv(run.table_path)) == [*scoring_columns(MASK18), "content", "group.race"]
     assert run.table["group.race"].tolist() == table["group.race"].tolist()
     run.table_path.write_text(run.table_path.read_text().replace("group.race", "group.race,group.race", 1))
     with pytest.raises(RunError, match=r"expected one column group\.race, got 2"):
@@ -74,10 +75,10 @@ def test_a_column_of_ones_own_table_is_named_and_kept(people: Path, tmp_path: Pa
                         "skin": ["I", "II"] * 6, "note": [f"n{i}" for i in range(12)]})  # fmt: skip
     own.to_csv(tmp_path / "own.csv", index=False)
     told: list[str] = []
-    table = read_csv_table(told.append, file=str(tmp_path / "own.csv"))
+    table = read_csv_table(told.append, task=MASK18, file=str(tmp_path / "own.csv"))
     assert table["group.skin"].tolist() == ["I", "II"] * 6 and group_columns(table) == ["group.skin"]
     assert f"{tmp_path}/own.csv: scores are shown for each value of column skin, which no training uses" in told
     assert f"{tmp_path}/own.csv: columns not used: note" in told
     own.rename(columns={"skin": "persn"}).drop(columns="person").to_csv(tmp_path / "own.csv", index=False)
     with pytest.raises(Exception, match="unknown column 'persn', did you mean 'person'"):
-        read_csv_table(told.append, file=str(tmp_path / "own.csv"))
+        read_csv_table(told.append, task=MASK18, file=str(tmp_path / "own.csv"))

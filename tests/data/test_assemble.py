@@ -22,12 +22,12 @@ from maskcls.cli.preview import select_images
 from maskcls.components import data, extra, labels, split
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
+from maskcls.core.competition import MASK18
 from maskcls.core.config import Config
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.image_rows import to_table
 from maskcls.core.person_ids import note_doubtful_ids, note_duplicate_images, unify_ids
 from maskcls.core.registry import Component
-from maskcls.core.task import encode
 from maskcls.data import assemble
 from maskcls.data.assemble import assemble_table
 from maskcls.data.selection import stratified_order
@@ -51,7 +51,7 @@ def read(base: Path, header: str, *lines: str) -> tuple[pd.DataFrame, list[str]]
     """Return the table of a CSV, and what was told."""
     told: list[str] = []
     (base / "my.csv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
-    return data.table(told.append, file=str(base / "my.csv")), told
+    return data.table(told.append, file=str(base / "my.csv"), task=MASK18), told
 
 
 def read_people(base: Path, column: str, ids: list[str] | None = None) -> tuple[pd.DataFrame, list[str]]:
@@ -196,7 +196,7 @@ def test_the_competitions_layout_is_found_in_the_other_unicode_form(tmp_path: Pa
              "eval/labels.csv": "ImageID,ans,gender,age,path\né.png,1,male,30,2_é"}  # fmt: skip
     for name, text in texts.items():
         (tmp_path / name).write_text(unicodedata.normalize(cell, text), encoding="utf-8")
-    table = data.competition(lambda note: None, root=str(tmp_path))
+    table = data.competition(lambda note: None, root=str(tmp_path), task=MASK18)
     assert table["person"].tolist() == ["1_é", "2_é"] and table["label"].tolist() == [1, 1]
 
 
@@ -206,7 +206,7 @@ def test_two_files_of_one_name_are_told(tmp_path: Path) -> None:
         {"path": tmp_path / name, "person": "", "mask": 2, "gender": 0, "age": 30.0, "part": "extra"} for name in names
     ]
     with pytest.raises(DataError, match="several files are named"):
-        to_table(rows, tmp_path)
+        to_table(rows, tmp_path, task=MASK18)
 
 
 def test_files_and_rows_that_are_not_used_are_counted(people: Path, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_files_and_rows_that_are_not_used_are_counted(people: Path, tmp_path: Pa
     with (root / "eval" / "labels.csv").open("a") as file:
         file.write("other.jpg,0,male,20,x\n")
     told: list[str] = []
-    data.competition(told.append, root=str(root))
+    data.competition(told.append, root=str(root), task=MASK18)
     assert [note.partition(":")[0] for note in told] == [
         "1 rows of eval/labels.csv are not used",
         f"1 images are missing from train/images and were left out, of people {folder.name}",
@@ -229,16 +229,16 @@ def test_files_and_rows_that_are_not_used_are_counted(people: Path, tmp_path: Pa
         f"1 files below {root}/eval/images are not used",
     ]
     (root / "eval" / "info.csv").unlink()
-    data.competition(told.append, root=str(root))
+    data.competition(told.append, root=str(root), task=MASK18)
     assert f"{root}/eval is not used: it has no info.csv" in told
 
 
 def test_a_set_that_is_drawn_says_that_it_reads_no_variable(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    data.synthetic(told.append, root=str(drawn), seed=0, **SIZE)
+    data.synthetic(told.append, root=str(drawn), seed=0, **SIZE, task=MASK18)
     assert not told
     monkeypatch.setenv("MASKCLS_DATA", "/mine")
-    data.synthetic(told.append, root=str(drawn), seed=0, **SIZE)
+    data.synthetic(told.append, root=str(drawn), seed=0, **SIZE, task=MASK18)
     assert told == ["data=synthetic does not read MASKCLS_DATA, which is set. data=competition does"]
 
 
@@ -260,11 +260,11 @@ def test_outside_photos_of_other_ages_and_parts_are_counted(base: Path, tmp_path
     for i, age in enumerate((20, 61, 99)):
         shutil.copy(base / f"{i + 1}.png", tmp_path / f"{age}_1_x.png")
     told: list[str] = []
-    extra.folder(table, told.append, root=str(tmp_path), ages=[60, 70])
+    extra.folder(table, told.append, root=str(tmp_path), ages=[60, 70], task=MASK18)
     assert "extra.ages: 2 images with ages outside 60 to 70 were left out" in told
     lines = ["path,label,part,person", "99_1_x.png,3,train,a", "61_1_x.png,3,eval,b"]
     (tmp_path / "more.csv").write_text("\n".join(lines))
-    grown = extra.table_(table, told.append, file=str(tmp_path / "more.csv"))
+    grown = extra.table_(table, told.append, file=str(tmp_path / "more.csv"), task=MASK18)
     assert grown["id"].tolist() == ["0.png", "extra/61_1_x.png", "extra/99_1_x.png"]
     assert f"extra: 1 images of {tmp_path}/more.csv have part eval but are trained on" in told
 
@@ -272,20 +272,22 @@ def test_outside_photos_of_other_ages_and_parts_are_counted(base: Path, tmp_path
 def test_words_of_labels_without_effect_are_named() -> None:
     told: list[str] = []
     table = persons(3, 0).assign(age=[20.0] * 6 + [np.nan] * 6)
-    labels.plain(table, told.append, drop=[[10, 30], [70, 80]])
+    labels.plain(table, told.append, drop=[[10, 30], [70, 80]], task=MASK18)
     assert told == [
         "labels.drop: no image has an age from 70 to 80",
         "labels: border, soft and drop do not apply to 6 training images without an age in years",
     ]
-    labels.plain(table, told.append)
+    labels.plain(table, told.append, task=MASK18)
     assert len(told) == 2
 
 
 def test_a_leak_is_shown_at_the_end_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     notes = ["LEAK: split x puts 2 people on both sides", "LEAK: 1 images belong to several people", "labels: 0 photos"]
-    oof = {"f1": 0.5, "accuracy": 0.5, "photos": 1}
+    oof = {"f1": 0.5, "accuracy": 0.5, "photos": 1} | dict.fromkeys(MASK18.score_names, 0.5)
     closing = {"folds": [], "eval": None, "oof": oof, "people_on_both_sides": 2, "notes": notes}
-    print_summary(Run(tmp_path / "t-0"), closing)
+    run = Run(tmp_path / "t-0")
+    run.create({"hardware": "cpu"})  # of an older version, without a task
+    print_summary(run, closing)
     shown = "".join(capsys.readouterr())
     assert shown.count("LEAK: ") == 2 and notes[1] in shown
 
@@ -306,7 +308,7 @@ def persons(count: int, seed: int) -> pd.DataFrame:
     table = pd.DataFrame(made, columns=["person", "mask", "gender", "band"])
     steady = random.random(len(table)) < 0.8
     table["gender"] = np.where(steady, table.groupby("person")["gender"].transform("first"), table["gender"])
-    table["label"] = encode(table["mask"], table["gender"], table.pop("band"))
+    table["label"] = MASK18.encode(table["mask"], table["gender"], table.pop("band"))
     table["id"] = table["path"] = [f"{row.person}/{i}" for i, row in enumerate(table.itertuples())]
     return table.assign(part="train", age=np.nan)
 
@@ -319,10 +321,10 @@ SPLITS = [split.by_person, split.holdout, split.holdout_images, split.stratified
 def test_folds_do_not_depend_on_the_order_of_rows(build: Any, count: int, seed: int, order: int) -> None:
     table = persons(count, seed)
     shuffled = table.sample(frac=1, random_state=order)
-    mine, other = build(table, 3, 0), build(shuffled, 3, 0)
+    mine, other = build(table, 3, 0, MASK18), build(shuffled, 3, 0, MASK18)
     pd.testing.assert_series_equal(other.loc[table.index], mine)
     assert other.index.equals(shuffled.index)
-    assert stratified_order(shuffled, 0) == stratified_order(table, 0)
+    assert stratified_order(shuffled, 0, task=MASK18) == stratified_order(table, 0, task=MASK18)
 
 
 @pytest.fixture(scope="module")
@@ -332,8 +334,8 @@ def plain() -> Config:
 
 def config(base: Config, table: pd.DataFrame, build: Any = split.by_person, **values: Any) -> Config:
     """Return a config whose data is a table."""
-    mine = Component("data", "mine", {}, lambda note: table.copy())
-    return dataclasses.replace(base, data=mine, split=Component("split", build.__name__, {}, build), **values)
+    mine = Component("data", "mine", {}, lambda note: table.copy(), task=MASK18)
+    return dataclasses.replace(base, data=mine, split=Component("split", build.__name__, {}, build, task=MASK18), **values)
 
 
 @pytest.mark.parametrize("build", SPLITS)
@@ -352,10 +354,10 @@ def test_the_table_of_a_run_does_not_depend_on_the_order_of_training_rows(
 def test_patches_mend_whoever_is_chosen(plain: Config, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assemble, "drop_unreadable", lambda cfg, table, note: table)
     given = competition_people()
-    word = Component("labels", "plain", {**plain.labels.params, "patches": "extended"}, labels.plain)
+    word = Component("labels", "plain", {**plain.labels.params, "patches": "extended"}, labels.plain, task=MASK18)
     told: list[str] = []
     made = assemble_table(config(plain, given, labels=word, folds=2, **more), told.append).set_index("id")
-    whole = labels.plain(given, lambda note: None, patches="extended").set_index("id")
+    whole = labels.plain(given, lambda note: None, patches="extended", task=MASK18).set_index("id")
     columns = ["mask", "gender", "age", "label"]
     pd.testing.assert_frame_equal(made[columns], whole.loc[made.index, columns])
     assert (made["trained"] == (whole.loc[made.index, "trained"] & (made["part"] == "train"))).all()
@@ -365,7 +367,7 @@ def test_patches_mend_whoever_is_chosen(plain: Config, more: dict[str, Any], mon
 
 def test_patches_without_effect_say_why() -> None:
     told: list[str] = []
-    labels.plain(persons(3, 0), told.append, patches="core")
+    labels.plain(persons(3, 0), told.append, patches="core", task=MASK18)
     assert "this data lacks 000020, 001498-1" in told[0]
 
 

@@ -9,15 +9,18 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from audited_people import audited_groups
+from made_tasks import each_task
 
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
-from maskcls.core.task import CLASSES
+from maskcls.core.competition import MASK18
+from maskcls.core.task import Attribute, Task
 from maskcls.data import image_facts, overview
 from maskcls.data.overview import (
     Overview,
-    count_ages,
     count_classes,
+    count_numbers,
     count_parts,
     describe_counts,
     find_doubles,
@@ -68,13 +71,13 @@ def seen(mine: Path) -> Overview:
 def test_counts_are_those_of_the_table(seen: Overview) -> None:
     usable = seen.usable
     assert count_parts(usable) == [["training", "6", "3", "2"], ["evaluation", "1", "1", "1"]]
-    counts = count_classes(usable)
+    counts = count_classes(usable, MASK18)
     assert counts["train"].sum() == 6 and counts["eval"].tolist() == [0] * 12 + [1] + [0] * 5
-    assert {name: n for name, n in zip(CLASSES, counts["train"], strict=True) if n} == {
+    assert {name: n for name, n in zip(MASK18.classes, counts["train"], strict=True) if n} == {
         "worn male <30": 3, "none male <30": 1, "incorrect female >=60": 1, "none female >=60": 1
     }  # fmt: skip
     assert counts["people"][0] == 2 and counts["share"][0] == 0.5
-    ages = count_ages(usable)
+    ages = count_numbers(usable, MASK18)
     assert ages[0] == ("20–24", 2) and ages[-1] == ("60–64", 1) and sum(count for _, count in ages) == 3
     assert overview.describe_sizes(usable) == "20 × 16 (6), 30 × 16 (1)"
     assert overview.describe_formats(usable) == "PNG (6), JPEG (1); 1 have the suffix of another format, such as png.jpg"
@@ -111,3 +114,29 @@ def test_photos_are_read_once(mine: Path, monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_images_per_person_are_told_in_short(sizes: list[int], text: str) -> None:
     assert describe_counts(pd.Series(sizes)) == text
+
+
+@each_task
+def test_classes_and_numbers_of_any_task_are_counted(task: Task) -> None:
+    table, _ = audited_groups(task, 30)
+    rows = table.assign(part="train")
+    counts = count_classes(rows, task)
+    assert counts["train"].sum() == 150 and counts["people"].sum() == 30 and counts["name"].tolist() == list(task.classes)
+    numbers = count_numbers(rows, task)
+    assert (numbers == []) == (task.number is None) and sum(count for _, count in numbers) in (0, 30)
+
+
+@pytest.mark.parametrize(
+    ("borders", "numbers", "bins"),
+    [((30, 60), [18, 29, 45], ["15–19", "20–24", "25–29", "30–34", "35–39", "40–44", "45–49"]), ((0.3, 0.6), [0.31, 0.42], ["0.3 to < 0.35", "0.35 to < 0.4", "0.4 to < 0.45"]),
+     ((10,), [7.0, 7.0], ["6–7"]), ((-30, 30), [-15, -2], ["-20 to < -10", "-10 to < 0"]), ((6, 12), [3, 4], ["3", "4"])],
+)  # fmt: skip
+def test_bins_are_as_wide_as_the_borders_ask_for(borders: tuple[float, ...], numbers: list[float], bins: list[str]) -> None:
+    task = Task((Attribute("a", tuple("abc"[: len(borders) + 1]), "n", borders, borders),))
+    rows = pd.DataFrame({"part": "train", "person": range(len(numbers)), "n": numbers})
+    assert [name for name, _ in count_numbers(rows, task)] == bins
+
+
+def test_a_number_far_off_makes_no_thousands_of_bins() -> None:
+    rows = pd.DataFrame({"part": "train", "person": range(3), "age": [20, 30, 1e9]})
+    assert len(count_numbers(rows, MASK18)) <= overview.MAX_BINS + 1

@@ -18,15 +18,16 @@ from PIL import Image
 
 from maskcls.cli import cache
 from maskcls.components import crop
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import DataError
 from maskcls.core.registry import Component
 from maskcls.data import pixel_cache
 from maskcls.data.pixel_cache import allocate, list_entries, load_pixels, lock_path
 from maskcls.system.files import file_lock, open_part_file
 
-NONE = Component("crop", "none", {}, crop.none)
-CENTER = Component("crop", "center", {"height": 20, "width": 10}, crop.center)
-RESIZE = Component("crop", "resize", {"height": 16, "width": 12}, crop.resize)
+NONE = Component("crop", "none", {}, crop.none, task=MASK18)
+CENTER = Component("crop", "center", {"height": 20, "width": 10}, crop.center, task=MASK18)
+RESIZE = Component("crop", "resize", {"height": 16, "width": 12}, crop.resize, task=MASK18)
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_a_process_killed_while_it_wrote_the_facts_leaves_nothing(table: pd.Data
 def test_another_crop_or_a_changed_photo_is_decoded_anew(table: pd.DataFrame, root: Path) -> None:
     first = load_pixels(table, NONE, root)
     assert load_pixels(table, RESIZE, root).shape == (12, 16, 12, 3)
-    assert load_pixels(table, Component("crop", "resize", {"height": 8, "width": 8}, crop.resize), root).shape[1] == 8
+    assert load_pixels(table, Component("crop", "resize", {"height": 8, "width": 8}, crop.resize, task=MASK18), root).shape[1] == 8
     path = table["path"][1]
     assert cv2.imwrite(path, 255 - cv2.imread(path))
     os.utime(path, ns=(1, 1))
@@ -252,7 +253,7 @@ def test_the_command_lists_and_clears(
 ) -> None:
     pixels = load_pixels(table, RESIZE, root)
     load_pixels(
-        table.iloc[:5], Component("crop", "center", {"height": 20, "width": 10, "clahe": 2.0}, crop.center), root
+        table.iloc[:5], Component("crop", "center", {"height": 20, "width": 10, "clahe": 2.0}, crop.center, task=MASK18), root
     )
     (root / "overlays" / "1a2b3c4d").mkdir(parents=True)
     shown = " ".join(command(name="cache").stdout.split())

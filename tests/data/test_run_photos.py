@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from maskcls.components import crop
+from maskcls.core.competition import MASK18
 from maskcls.data.pixel_cache import pixels_path
 from maskcls.data.run_photos import GONE, open_cached, open_files, open_photos
 from maskcls.storage.run import Run
@@ -74,7 +75,7 @@ def test_an_image_without_a_recorded_digest_is_not_shown(unknown: str, has_cache
     table.to_csv(run.table_path, index=False)
     run, notes = Run(run.path), []
     if has_cache and unknown == "one":  # an untrusted config can name a cache of such a key
-        path = pixels_path(table["content"].tolist(), restore_section(crop.registry, run.config["crop"], run.path), tmp_path)
+        path = pixels_path(table["content"].tolist(), restore_section(crop.registry, run.config["crop"], run.path, task=MASK18), tmp_path)
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.zeros((len(table), 32, 24, 3), np.uint8))
         run = reopen(run, cache_dir=str(tmp_path))

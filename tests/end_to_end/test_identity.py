@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from maskcls.components import crop
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import DataError, MaskclsError, RunError
 from maskcls.core.registry import Component
 from maskcls.core.table import size_digest
@@ -36,7 +37,7 @@ from maskcls.system.file_digests import STORE, file_digests, load_store, read_di
 from maskcls.system.files import write_npz
 from maskcls.system.safe_reading import read_npz
 
-RESIZE = Component("crop", "resize", {"height": 8, "width": 6}, crop.resize)
+RESIZE = Component("crop", "resize", {"height": 8, "width": 6}, crop.resize, task=MASK18)
 FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -377,7 +378,7 @@ def test_a_run_of_an_older_version_answers_with_a_sentence(
     file = only(base) / "data.json"
     kept = file.read_text()
     cfg = validate(compose(*words))
-    old = {"hash": size_digest(assemble_table(cfg, lambda note: None)), "photos": json.loads(kept)["photos"]}
+    old = {"hash": size_digest(assemble_table(cfg, lambda note: None), task=MASK18), "photos": json.loads(kept)["photos"]}
     file.write_text(json.dumps(old))
     run(compose(*words))
     assert "is of an older version, which identified images by file size" in capsys.readouterr().out

@@ -12,6 +12,7 @@ import yaml
 from maskcls.components.data import competition
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
+from maskcls.core.competition import MASK18
 from maskcls.engine.runner import run
 from maskcls.storage.run import Run
 
@@ -19,7 +20,7 @@ from maskcls.storage.run import Run
 @pytest.fixture
 def mine(people: Path, tmp_path: Path) -> Path:
     """Return a CSV of eighteen of the tiny set's photos, in words of its own, without people."""
-    table = competition(lambda note: None, root=str(people)).query("part == 'train'").iloc[::5].iloc[:18]
+    table = competition(lambda note: None, root=str(people), task=MASK18).query("part == 'train'").iloc[::5].iloc[:18]
     own = pd.DataFrame({
         "Photo": [Path(path).name for path in table["id"].str.replace("/", "_")], "Sex": table["gender"].map({0: "M", 1: "F"}),
         "Years": table["age"].astype(int), "Mask status": table["mask"].map({0: "with_mask", 1: "mask_weared_incorrect", 2: "without_mask"}),

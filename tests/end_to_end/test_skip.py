@@ -15,6 +15,7 @@ import pytest
 from maskcls.components import data
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
+from maskcls.core.competition import MASK18
 from maskcls.core.config import Config
 from maskcls.core.errors import DataError, MaskclsError, PhotoError
 from maskcls.core.table import count_split_people, table_digest
@@ -112,7 +113,7 @@ def test_pixels_ids_and_folds_agree_without_the_bad_photos(words: list[str], min
 
 def test_where_all_is_well_both_words_are_one_run(words: list[str]) -> None:
     tables = [assembled(*words, f"on_error={word}") for word in ("stop", "skip")]
-    assert table_digest(tables[0][1]) == table_digest(tables[1][1]) and tables[0][2] == tables[1][2]
+    assert table_digest(tables[0][1], task=MASK18) == table_digest(tables[1][1], task=MASK18) and tables[0][2] == tables[1][2]
     assert tables[0][0].hashed_items() == tables[1][0].hashed_items()
 
 
@@ -203,11 +204,11 @@ def test_a_run_without_some_rows_is_the_run_of_a_table_without_them(words: list[
         if (mine / file).exists():
             table = pd.read_csv(mine / file, dtype=str)
             table[~table[column].isin(names)].to_csv(mine / file, index=False)
-    assert table_digest(assembled(*words)[1]) == table_digest(less) != table_digest(whole)
+    assert table_digest(assembled(*words)[1], task=MASK18) == table_digest(less, task=MASK18) != table_digest(whole, task=MASK18)
 
 
 def test_rows_of_a_csv_and_of_extra_photos_may_lack_their_files(words: list[str], mine: Path, tmp_path: Path) -> None:
-    table = data.competition(lambda text: None, root=str(mine))
+    table = data.competition(lambda text: None, root=str(mine), task=MASK18)
     train = table[table["part"] == "train"].assign(path=lambda rows: rows["id"])[
         ["path", "person", "label"]
     ]

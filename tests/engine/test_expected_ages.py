@@ -20,12 +20,12 @@ from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError
 from maskcls.data.assemble import assemble_table
 from maskcls.data.pixel_cache import load_pixels
-from maskcls.engine.out_of_fold import score_ages
+from maskcls.engine.out_of_fold import score_numbers
 from maskcls.engine.runner import run
 from maskcls.inference.forward import channel_stats, normalize
 from maskcls.inference.predict import predict
 from maskcls.reporting.summary import number_note, print_summary
-from maskcls.storage.predictions import PROB_COLUMNS, YEARS_COLUMNS, Predictions
+from maskcls.storage.predictions import Predictions, number_columns, prob_columns
 from maskcls.storage.run import Run
 
 GRID = torch.arange(10.0, 101)
@@ -66,7 +66,7 @@ def test_ages_are_those_of_the_mixture_of_epochs_views_and_folds(aged: tuple[lis
     pixels = np.array(load_pixels(table, cfg.crop, Path(cfg.cache_dir)))
     positions = pd.Series(np.arange(len(table)), index=table["id"])
     oof, evaluation = done.predictions("oof"), done.predictions("eval")
-    assert oof.ages is not None and evaluation.ages is not None
+    assert oof.numbers is not None and evaluation.numbers is not None
     rest = pixels[positions[evaluation.ids.tolist()].to_numpy()]
     folds = []
     for k in range(2):
@@ -74,19 +74,19 @@ def test_ages_are_those_of_the_mixture_of_epochs_views_and_folds(aged: tuple[lis
         assert len(predictor.heads) == 2
         val = done.fold_predictions(k).val
         expected = expected_ages(plain_distribution(predictor, pixels[positions[val.ids.tolist()].to_numpy()]))
-        np.testing.assert_allclose(oof.reorder(val.ids.tolist()).ages, expected, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(oof.reorder(val.ids.tolist()).numbers, expected, rtol=2e-3, atol=2e-3)
         folds.append(plain_distribution(predictor, rest))
-    np.testing.assert_allclose(evaluation.ages, expected_ages(torch.stack(folds).mean(0)), rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(evaluation.numbers, expected_ages(torch.stack(folds).mean(0)), rtol=2e-3, atol=2e-3)
 
 
 def test_the_error_is_that_of_people_of_known_age(aged: tuple[list[str], Run], capsys: pytest.CaptureFixture[str]) -> None:
     words, done = aged
     table = assemble_table(validate(compose(*words)), lambda note: None)
     metrics, oof = done.metrics() or {}, done.predictions("oof")
-    is_open = pd.Series(find_open_ended(table, 60), index=table["id"])[oof.ids.tolist()].to_numpy()
+    is_open = pd.Series(find_open_ended(table, MASK18["age"], 60), index=table["id"])[oof.ids.tolist()].to_numpy()
     truth = table.set_index("id")["age"][oof.ids.tolist()].to_numpy()
-    assert oof.ages is not None and is_open.any() and not is_open.all()
-    errors = np.abs(oof.ages[:, 0] - truth)
+    assert oof.numbers is not None and is_open.any() and not is_open.all()
+    errors = np.abs(oof.numbers[:, 0] - truth)
     assert metrics["oof"]["age_mae"] == pytest.approx(errors[~is_open].mean(), rel=1e-4)
     assert (metrics["oof"]["age_images"], metrics["oof"]["open_ended"]) == ((~is_open).sum(), is_open.sum())
     assert all(row["age_mae"] > 0 for row in metrics["folds"]) and metrics["eval"]["age_mae"] > 0
@@ -109,11 +109,11 @@ def test_predict_and_load_give_ages(aged: tuple[list[str], Run], people: Path, t
     ages = model.predict_ages(photos)
     assert ages.shape == (3, 2) and model.predict_ages([]).shape == (0, 2) and model(photos).shape == (3, 18)
     rows = [next(name for name in written.index if name.endswith(path.name)) for path in photos]
-    np.testing.assert_allclose(written.loc[rows, YEARS_COLUMNS], ages, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(written.loc[rows, number_columns(MASK18)], ages, rtol=1e-3, atol=1e-3)
     predict(compose(f"runs=[{done.path},{done.path}]", f"out={tmp_path}/b.csv", "blend=greedy", config="predict"))
-    again, own = Predictions.read(tmp_path / "probabilities-b.csv"), done.predictions("eval")
-    assert again.ages is not None and own.ages is not None
-    np.testing.assert_allclose(again.ages, own.ages[: len(again.ages)], rtol=1e-4)
+    again, own = Predictions.read(tmp_path / "probabilities-b.csv", task=MASK18), done.predictions("eval")
+    assert again.numbers is not None and own.numbers is not None
+    np.testing.assert_allclose(again.numbers, own.numbers[: len(again.numbers)], rtol=1e-4)
 
 
 def test_a_finished_run_predicts_again_after_its_tables_are_lost(aged: tuple[list[str], Run], tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_finished_run_predicts_again_after_its_tables_are_lost(aged: tuple[lis
 def test_a_head_without_years_stores_no_ages(finished: tuple[list[str], Path]) -> None:
     _, place = finished
     header = (place / "oof.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
-    assert header == ["id", "person", "fold", "label", "guess", *PROB_COLUMNS]
+    assert header == ["id", "person", "fold", "label", "guess", *prob_columns(18)]
     with np.load(place / "fold0" / "oof.npz") as arrays:
         assert {*arrays} == {"ids", "probs", "eval_ids", "eval_probs", "epochs", "epoch"}
     metrics = (place / "metrics.json").read_text(encoding="utf-8") + (place / "report.html").read_text(encoding="utf-8")
@@ -143,5 +143,5 @@ def test_a_fractional_age_has_the_error_of_its_completed_years() -> None:
     ages = [29.9, 41.5, 33.0, 60.0]
     table = pd.DataFrame({"id": list("abcd"), "person": list("abcd"), "part": "train", "age": ages})
     expected = np.array([[29, 0], [40, 0], [33, 0], [75, 0]], np.float32)
-    scores = score_ages(table, np.arange(4), expected)
+    scores = score_numbers(table, np.arange(4), expected, MASK18)
     assert scores == {"age_images": 3, "open_ended": 1, "age_mae": pytest.approx(1 / 3)}

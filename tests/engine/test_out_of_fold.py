@@ -22,7 +22,7 @@ from maskcls.engine.runner import run, score_fold
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.evaluation.stacking import decide
 from maskcls.reporting.comparison import probs_per_fold
-from maskcls.storage.predictions import PROB_COLUMNS
+from maskcls.storage.predictions import prob_columns
 from maskcls.storage.run import Run
 
 DECIDED = ("decision=bias", "decision.per=class", "decision.folds=4", "decision.shrink=0.0")
@@ -52,8 +52,8 @@ def test_the_scores_are_of_decided_classes_and_those_of_plain_ones_stand_beside_
     metrics, oof = one.metrics() or {}, pd.read_csv(one.predictions_path("oof"))
     labels, plain = oof["label"].to_numpy(), plain_probs(one, oof["id"].tolist())
     expected = decision.bias(plain, labels, oof["person"].tolist(), MASK18, per="class", folds=4, shrink=0.0)
-    np.testing.assert_allclose(oof[PROB_COLUMNS], expected.oof, rtol=1e-5)
-    assert (oof["plain"] == plain.argmax(1)).all() and (oof["guess"] == oof[PROB_COLUMNS].to_numpy().argmax(1)).all()
+    np.testing.assert_allclose(oof[prob_columns(18)], expected.oof, rtol=1e-5)
+    assert (oof["plain"] == plain.argmax(1)).all() and (oof["guess"] == oof[prob_columns(18)].to_numpy().argmax(1)).all()
     assert score == metrics["oof"]["f1"] == macro_f1(labels, oof["guess"].to_numpy())
     assert metrics["decision"]["plain"]["oof"]["f1"] == macro_f1(labels, plain.argmax(1)) != score
     for row in metrics["folds"]:
@@ -121,6 +121,7 @@ def test_a_bias_that_is_none_is_refused(
 ) -> None:
     _, one, _ = decided
     other = Run(tmp_path)
+    other.config_path.write_bytes(one.config_path.read_bytes())
     other.metrics_path.write_text(json.dumps((one.metrics() or {}) | {"decision": (one.metrics() or {})["decision"] | {"bias": bias}}))
     with pytest.raises(RunError, match=r"metrics\.json.*decision\.bias"):
         _ = other.bias

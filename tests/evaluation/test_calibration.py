@@ -30,7 +30,7 @@ def frame(labels: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
 def test_scores_are_those_of_the_project() -> None:
     labels, probs, persons = drawn(np.random.default_rng(0), 60)
     after = np.sqrt(probs) / np.sqrt(probs).sum(1, keepdims=True)
-    views = compare_calibration(labels, probs, after, persons)
+    views = compare_calibration(labels, probs, after, persons, MASK18)
     assert list(views) == ["class", *MASK18.names]
     for part, table in (("before", probs), ("after", after)):
         assert views["class"][part]["log_loss"] == pytest.approx(log_loss(labels, table), rel=1e-6)

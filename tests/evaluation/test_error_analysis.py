@@ -12,10 +12,10 @@ from maskcls.core.competition import MASK18
 from maskcls.core.task import Attribute
 from maskcls.evaluation.error_analysis import (
     MAX_BARS,
+    bar_width,
     count_wrong_attributes,
     error_by_number,
     number_error,
-    number_step,
 )
 from maskcls.evaluation.intervals import MIN_PEOPLE, mean_interval
 
@@ -86,7 +86,7 @@ def test_bars_are_few_and_as_wide_as_numbers_are_counted(
     numbers: list[float], borders: tuple[float, ...], step: float
 ) -> None:
     number = Attribute("n", tuple("abc"[: len(borders) + 1]), "n", borders, borders)
-    assert number_step(numbers, number) == pytest.approx(step)
+    assert bar_width(numbers, number) == pytest.approx(step)
     assert np.nanmax(numbers) - np.nanmin(numbers) <= MAX_BARS * step
 
 

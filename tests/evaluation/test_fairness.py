@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from maskcls.core.competition import AGES, GENDERS, MASK18
 from maskcls.core.task import Task
 from maskcls.evaluation import fairness
 from maskcls.evaluation.calibration import calibration_bins
-from maskcls.evaluation.fairness import LARGER_IS_BETTER, attribute_column, combinations, group_scores
+from maskcls.evaluation.fairness import LARGER_IS_BETTER, group_scores
 
 IMAGES = 5
 GENDER_AGE = "gender × age"
@@ -178,7 +180,7 @@ def drawn_of(task: Task, people: int, seed: int = 0) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("task", [TWO, STAGES, FOUR], ids=["two", "stages", "four"])
-def test_groups_are_the_combinations_of_the_attributes_after_the_first(task: Task) -> None:
+def test_groups_are_the_combinations_of_the_attributes_that_people_have_one_value_of(task: Task) -> None:
     data = drawn_of(task, 2400)
     first, second = group_scores(**data)
     assert (first["column"], second["column"]) == (" × ".join(task.names[1:]), "value")
@@ -191,7 +193,8 @@ def test_groups_are_the_combinations_of_the_attributes_after_the_first(task: Tas
         truth, guess = labels[0][inside], np.where(same, preds[0], task.shape[0])[inside]
         assert row["photos"] == inside.sum() and row["f1"] == pytest.approx(own_classes_f1(truth, guess))
     names = [row["value"] for row in first["rows"]]
-    assert names == [name for name in combinations(task) if name in names]
+    combinations = [" ".join(values) for values in itertools.product(*lists[1:])]
+    assert names == [name for name in combinations if name in names]
     assert set(first["gaps"]) == set(LARGER_IS_BETTER)
 
 
@@ -218,4 +221,20 @@ def test_permutations_in_pieces_are_those_at_once(monkeypatch: pytest.MonkeyPatc
     whole = group_scores(**data)
     monkeypatch.setattr(fairness, "CHUNK", 2000)
     assert group_scores(**data) == whole
-    assert attribute_column(STAGES) == "stage"
+
+
+def test_the_task_says_which_attributes_are_of_people() -> None:
+    data = drawn_of(TWO, 100)
+    colour, glasses = TWO.attributes
+    for first, second, column in (("group", "photo", "colour"), ("photo", "group", "glasses"), ("group", "group", "glasses"),
+                                  ("photo", "photo", None)):  # fmt: skip
+        task = Task((replace(colour, per=first), replace(glasses, per=second)))
+        columns = [part["column"] for part in group_scores(**data | {"task": task})]
+        assert columns == [*([column] if column else []), "value"]
+
+
+def test_images_of_one_person_each_are_grouped_by_all_attributes_but_the_first() -> None:
+    data = drawn_of(FOUR, 50)
+    data["person_ids"] = [f"p{i}" for i in range(len(data["labels"]))]
+    data["columns"] = {}
+    assert [part["column"] for part in group_scores(**data)] == ["part1 × part2 × part3"]

@@ -235,7 +235,7 @@ def test_planted_errors_of_any_task_are_found_and_new_values_differ(task: Task, 
 
 def free(task: Task) -> Task:
     """Return the task with attributes of which the data says whether they belong to the group."""
-    return replace(task, attributes=tuple(replace(one, per="") if hasattr(one, "per") else one for one in task))
+    return replace(task, attributes=tuple(replace(one, per="") for one in task))
 
 
 def test_an_attribute_belongs_to_the_group_if_nearly_all_groups_have_one_value() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from maskcls.core.competition import MASK18
 from maskcls.evaluation.intervals import PersonCounts, f1_of_counts, person_counts
 from maskcls.evaluation.selection import selection_bias
 
@@ -15,7 +16,7 @@ def draw_models(rng: np.random.Generator, num_people: int, accuracies: list[floa
     persons = np.repeat(np.arange(num_people), 7).astype(str).tolist()
     guesses = (rng.random((len(accuracies), num_people)) > np.array(accuracies)[:, None]).repeat(7, 1)
     others = labels // 6 * 6 + rng.integers(0, 6, (len(accuracies), len(labels)))
-    return [person_counts(labels, np.where(wrong, other, labels), persons)
+    return [person_counts(labels, np.where(wrong, other, labels), persons, MASK18)
             for wrong, other in zip(guesses, others, strict=True)]  # fmt: skip
 
 

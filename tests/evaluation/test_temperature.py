@@ -43,7 +43,7 @@ def sampled(rng: np.random.Generator, probs: np.ndarray) -> np.ndarray:
 def test_the_best_value_of_each_head_stays(head: str, value: float) -> None:
     probs, axes = mixtures(np.random.default_rng(0), 500, 4), HEADS[head]
     values = tuple(value * (1 + 0.1 * i) for i in range(len(axes)))
-    after = Temperatures(axes, values).apply(probs)
+    after = Temperatures(axes, values, MASK18).apply(probs)
     assert after.dtype == np.float32 and (after >= 0).all() and np.allclose(after.sum(1), 1, atol=1e-6)
     for before, marginal, temperature in zip(
         head_marginals(probs, axes, MASK18), head_marginals(after, axes, MASK18), values, strict=True
@@ -62,7 +62,7 @@ def test_the_best_value_stays_where_sure_models_disagree(head: str) -> None:
     parts = [np.exp(rng.normal(0, 12, (5, 400, size))) for size in MASK18.shape]
     cubes = [part / part.sum(2, keepdims=True) for part in parts]
     probs = (np.einsum("knm,kng,kna->nmga", *cubes).reshape(400, -1) / 5).astype(np.float32)
-    after = Temperatures(axes, (10.0,) * len(axes)).apply(probs)
+    after = Temperatures(axes, (10.0,) * len(axes), MASK18).apply(probs)
     wide = np.maximum(probs.astype(np.float64), 1e-12)
     for before, marginal in zip(
         *(head_marginals(one, axes, MASK18) for one in (wide / wide.sum(1, keepdims=True), after.astype(np.float64))),
@@ -78,12 +78,12 @@ def test_the_best_value_stays_where_sure_models_disagree(head: str) -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_a_temperature_of_one_changes_nothing(head: str) -> None:
     probs, axes = mixtures(np.random.default_rng(1), 200, 3), HEADS[head]
-    assert np.allclose(Temperatures(axes, (1.0,) * len(axes)).apply(probs), probs, atol=1e-7)
+    assert np.allclose(Temperatures(axes, (1.0,) * len(axes), MASK18).apply(probs), probs, atol=1e-7)
 
 
 def test_a_product_of_heads_remains_one_and_its_class_stays() -> None:
     probs = mixtures(np.random.default_rng(2), 300, 1)
-    after = Temperatures(TRIPLE, (0.5, 2.0, 4.0)).apply(probs)
+    after = Temperatures(TRIPLE, (0.5, 2.0, 4.0), MASK18).apply(probs)
     mask, gender, age = head_marginals(after.astype(np.float64), TRIPLE, MASK18)
     assert np.allclose(np.einsum("nm,ng,na->nmga", mask, gender, age).reshape(len(after), -1), after, atol=1e-6)
     assert (after.argmax(1) == probs.argmax(1)).all()
@@ -93,9 +93,9 @@ def test_certain_and_impossible_classes_stay_finite() -> None:
     probs = np.eye(18, dtype=np.float32)[[0, 5, 17]]
     for axes in HEADS.values():
         for value in (0.1, 1.0, 10.0):
-            after = Temperatures(axes, (value,) * len(axes)).apply(probs)
+            after = Temperatures(axes, (value,) * len(axes), MASK18).apply(probs)
             assert np.isfinite(after).all() and (after.argmax(1) == [0, 5, 17]).all()
-    assert Temperatures(JOINT, (2.0,)).apply(probs[:0]).shape == (0, 18)
+    assert Temperatures(JOINT, (2.0,), MASK18).apply(probs[:0]).shape == (0, 18)
 
 
 @pytest.mark.parametrize("head", ["single", "triple"])
@@ -105,8 +105,8 @@ def test_a_known_temperature_is_found(head: str, true: float) -> None:
     rng, axes = np.random.default_rng(3), HEADS[head]
     probs = mixtures(rng, 12_000, 1)
     labels = sampled(rng, probs)
-    distorted = Temperatures(axes, (1 / true,) * len(axes)).apply(probs)
-    found = fit_temperatures(distorted, labels, axes)
+    distorted = Temperatures(axes, (1 / true,) * len(axes), MASK18).apply(probs)
+    found = fit_temperatures(distorted, labels, axes, MASK18)
     assert found.values == pytest.approx((true,) * len(axes), rel=0.07)
     assert list(found.to_dict()) == head_names(axes, MASK18)
     assert log_loss(labels, found.apply(distorted)) <= log_loss(labels, distorted) + 1e-9
@@ -116,9 +116,9 @@ def test_the_fit_is_the_best_of_a_grid() -> None:
     rng = np.random.default_rng(4)
     probs = mixtures(rng, 400, 1)
     labels = np.where(rng.random(400) < 0.6, probs.argmax(1), rng.integers(0, 18, 400))
-    (found,) = fit_temperatures(probs, labels, JOINT).values
+    (found,) = fit_temperatures(probs, labels, JOINT, MASK18).values
     grid = np.exp(np.linspace(-2.3, 2.3, 501))
-    best = min(grid, key=lambda value: log_loss(labels, Temperatures(JOINT, (float(value),)).apply(probs)))
+    best = min(grid, key=lambda value: log_loss(labels, Temperatures(JOINT, (float(value),), MASK18).apply(probs)))
     assert found == pytest.approx(best, rel=0.01)
 
 
@@ -133,15 +133,15 @@ def test_a_persons_labels_never_change_their_own_temperature() -> None:
     rng = np.random.default_rng(5)
     probs, persons = mixtures(rng, 140, 1), [f"p{i // 7}" for i in range(140)]
     labels = sampled(rng, probs)
-    first = cross_fit_temperatures(probs, labels, persons, TRIPLE)
+    first = cross_fit_temperatures(probs, labels, persons, TRIPLE, MASK18)
     own = np.array(persons) == "p3"
-    second = cross_fit_temperatures(probs, np.where(own, (labels + 7) % 18, labels), persons, TRIPLE)
+    second = cross_fit_temperatures(probs, np.where(own, (labels + 7) % 18, labels), persons, TRIPLE, MASK18)
     assert (first[own] == second[own]).all() and (first != second).any()
 
 
 def test_one_person_cannot_be_cross_fitted() -> None:
     with pytest.raises(ConfigError, match="at least 2 people"):
-        cross_fit_temperatures(mixtures(np.random.default_rng(0), 7, 1), np.zeros(7, int), ["p"] * 7, JOINT)
+        cross_fit_temperatures(mixtures(np.random.default_rng(0), 7, 1), np.zeros(7, int), ["p"] * 7, JOINT, MASK18)
 
 
 def noisy_members(rng: np.random.Generator, logits: np.ndarray, noise: float, members: int) -> np.ndarray:
@@ -163,9 +163,9 @@ def test_the_temperature_of_a_mean_is_found_without_labels_of_it(noise: float, h
     seen, new = np.arange(9000) < 5000, np.arange(9000) >= 5000
     oof = models[np.arange(5000) % 5, np.arange(5000)]  # each row by one model
     mean = models[:, new].mean(0)
-    single = fit_temperatures(oof, labels[seen], axes)
-    found = fit_mean_temperatures(oof, labels[seen], axes, models[:, new], mean)
-    best = fit_temperatures(mean, labels[new], axes)  # what it would be with the labels
+    single = fit_temperatures(oof, labels[seen], axes, MASK18)
+    found = fit_mean_temperatures(oof, labels[seen], axes, models[:, new], mean, MASK18)
+    best = fit_temperatures(mean, labels[new], axes, MASK18)  # what it would be with the labels
     assert all(one > two for one, two in zip(single.values, found.values, strict=True))
     assert found.values == pytest.approx(best.values, rel=0.12)
     losses = [log_loss(labels[new], one.apply(mean)) for one in (best, found, single)]
@@ -177,8 +177,8 @@ def test_equal_models_have_the_temperature_of_one() -> None:
     probs = mixtures(rng, 3000, 1)
     labels = sampled(rng, probs)
     new = mixtures(rng, 500, 1)
-    found = fit_mean_temperatures(probs, labels, TRIPLE, np.stack([new] * 4), new)
-    assert found.values == pytest.approx(fit_temperatures(probs, labels, TRIPLE).values, rel=1e-3)
+    found = fit_mean_temperatures(probs, labels, TRIPLE, np.stack([new] * 4), new, MASK18)
+    assert found.values == pytest.approx(fit_temperatures(probs, labels, TRIPLE, MASK18).values, rel=1e-3)
 
 
 TASKS = {

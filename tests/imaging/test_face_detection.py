@@ -15,6 +15,7 @@ import pytest
 
 from maskcls.cli.preview import main
 from maskcls.components import crop
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError, DataError
 from maskcls.core.registry import Component
 from maskcls.data.pixel_cache import load_pixels
@@ -128,9 +129,9 @@ def test_a_missing_extra_is_told_when_the_crop_is_built(
 
 def test_wrong_values_are_told_with_the_nearest_right_one() -> None:
     faults: list[str] = []
-    crop.registry.check({"name": "face", "detector": "mtcn"}, faults)
-    crop.registry.check({"name": "region", "part": "nose"}, faults)
-    crop.registry.check({"name": "center", "out": [5]}, faults)
+    crop.registry.check({"name": "face", "detector": "mtcn"}, faults, task=MASK18)
+    crop.registry.check({"name": "region", "part": "nose"}, faults, task=MASK18)
+    crop.registry.check({"name": "center", "out": [5]}, faults, task=MASK18)
     assert faults == [
         "crop.detector (face): unknown detector 'mtcn', did you mean 'mtcnn'?",
         "crop.part (region): unknown value 'nose', did you mean 'nose_chin'?",
@@ -199,10 +200,10 @@ def test_photos_without_a_face_have_the_centre_crop_and_are_counted(fake: list[F
     params = {"detector": "fake", "height": 20, "width": 10}
     notes: list[str] = []
     for _ in range(2):
-        got = load_pixels(table, Component("crop", "face", params, crop.face), tmp_path / "cache", notes.append)
+        got = load_pixels(table, Component("crop", "face", params, crop.face, task=MASK18), tmp_path / "cache", notes.append)
     assert notes == ["crop=face: a face was found in 5 of 7 images; the others have the center crop"] * 2
     assert got.shape == (7, 20, 10, 3) and got[3, 10, 5, 0] == 93
-    plain = Component("crop", "resize", {"height": 20, "width": 10}, crop.resize)
+    plain = Component("crop", "resize", {"height": 20, "width": 10}, crop.resize, task=MASK18)
     load_pixels(table, plain, tmp_path / "cache", notes.append)
     assert len(notes) == 2
 

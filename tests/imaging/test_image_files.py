@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from maskcls.components import data, extra
+from maskcls.components.sources.competition_layout import MASK_BY_STEM
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import DataError
 from maskcls.imaging.image_decoding import image_endings
 from maskcls.imaging.image_files import describe_left_out, find_images
@@ -73,16 +75,16 @@ def test_predict_and_extra_take_the_same_photos_and_count_the_rest(
 ) -> None:
     images = list(map(str, find_images(folder)[0]))
     said = describe_left_out(Counter(OTHERS))
-    assert list(list_photos([str(folder)])["path"]) == images
+    assert list(list_photos([str(folder)], task=MASK18)["path"]) == images
     assert f"photos: {folder}: {said}" in capsys.readouterr().out
     notes: list[str] = []
-    table = data.competition(lambda text: None, root=str(people))
-    grown = extra.folder(table, notes.append, root=str(folder))
+    table = data.competition(lambda text: None, root=str(people), task=MASK18)
+    grown = extra.folder(table, notes.append, root=str(folder), task=MASK18)
     assert list(grown["path"].iloc[len(table) :]) == images and f"extra: {folder}: {said}" in notes
     (folder / "none").mkdir()
     (folder / "none" / "a.txt").touch()
     with pytest.raises(DataError, match=r"no images found at .*none': left out 1 file: 1 .txt"):
-        list_photos([str(folder / "none")])
+        list_photos([str(folder / "none")], task=MASK18)
 
 
 def test_the_contact_sheet_takes_them_too(folder: Path, tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ def test_a_persons_photos_may_have_any_ending(people: Path, tmp_path: Path) -> N
     base = tmp_path / "data"
     (base / "train" / "images" / "p").mkdir(parents=True)
     (base / "train" / "train.csv").write_text("id,gender,race,age,path\n1,male,Asian,30,p\n")
-    for stem, ending in zip(data.MASK_BY_STEM, (".webp", ".TIF", ".jpe", ".bmp", ".gif", ".png", ".jfif"), strict=True):
+    for stem, ending in zip(MASK_BY_STEM, (".webp", ".TIF", ".jpe", ".bmp", ".gif", ".png", ".jfif"), strict=True):
         Image.new("RGB", (8, 6)).save(base / "train/images/p" / f"{stem}{ending}")
-    table = data.competition(lambda text: None, root=str(base))
+    table = data.competition(lambda text: None, root=str(base), task=MASK18)
     assert len(table) == 7

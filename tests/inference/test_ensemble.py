@@ -24,7 +24,7 @@ from maskcls.storage.predictions import Predictions
 def member(*moments: float) -> Predictions:
     """Return predictions of one image, with E[age] and E[age²] if they are given."""
     columns = np.array([[1 / MASK18.num_classes] * MASK18.num_classes + list(moments)], np.float32)
-    return Predictions.of_columns(np.array(["a.jpg"]), columns)
+    return Predictions.of_columns(np.array(["a.jpg"]), columns, MASK18.num_classes)
 
 
 @pytest.mark.parametrize("weights", [None, [0.5, 0.5, 0.0], np.array([1.0, 1.0, 5.0])])

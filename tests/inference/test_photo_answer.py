@@ -66,7 +66,7 @@ class Corner(nn.Module):
 def test_grad_cam_points_to_the_part_that_made_the_class() -> None:
     image = np.zeros((32, 24, 3), np.uint8)
     image[:8, 16:] = 255
-    found = class_map(Corner(), single(), image, 0, torch.device("cpu"))
+    found = class_map(Corner(), single(MASK18), image, 0, torch.device("cpu"))
     assert found is not None and found.shape == (4, 3)
     assert found[0, 2] == 1 and found.sum() == 1
 
@@ -74,7 +74,7 @@ def test_grad_cam_points_to_the_part_that_made_the_class() -> None:
 def test_grad_cam_of_a_frozen_network_needs_no_gradient_of_its_weights() -> None:
     network = Corner()
     network.forward_features = lambda images: nn.functional.avg_pool2d(images[:, :1], 8)  # type: ignore[method-assign]
-    found = class_map(network, single(), np.full((32, 24, 3), 200, np.uint8), 0, torch.device("cpu"))
+    found = class_map(network, single(MASK18), np.full((32, 24, 3), 200, np.uint8), 0, torch.device("cpu"))
     assert found is not None and found.min() == 1
 
 
@@ -85,17 +85,17 @@ def test_a_photo_of_any_aspect_has_a_picture(shape: tuple[int, int]) -> None:
 
 
 def test_a_network_without_separate_features_has_no_map() -> None:
-    assert class_map(nn.Flatten(), single(), GRAY, 0, torch.device("cpu")) is None
+    assert class_map(nn.Flatten(), single(MASK18), GRAY, 0, torch.device("cpu")) is None
     listed = Corner()
     listed.forward_features = lambda images: [images]  # type: ignore[method-assign]
-    assert class_map(listed, single(), GRAY, 0, torch.device("cpu")) is None
+    assert class_map(listed, single(MASK18), GRAY, 0, torch.device("cpu")) is None
 
 
 def test_features_that_are_no_map_have_no_picture() -> None:
     flat = Corner()
     flat.forward_features = lambda images: images.flatten(2).mT  # type: ignore[method-assign]
-    assert class_map(flat, single(), GRAY, 0, torch.device("cpu")) is None
-    assert class_map(Corner(), single(), GRAY[:8, :8], 0, torch.device("cpu")) is None  # one cell
+    assert class_map(flat, single(MASK18), GRAY, 0, torch.device("cpu")) is None
+    assert class_map(Corner(), single(MASK18), GRAY[:8, :8], 0, torch.device("cpu")) is None  # one cell
 
 
 @each_task

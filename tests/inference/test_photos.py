@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import DataError
 from maskcls.inference.photos import list_photos
 
@@ -17,12 +18,12 @@ def test_an_image_named_twice_is_one_row_with_its_label(tmp_path: Path, monkeypa
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         cv2.imwrite(name, np.zeros((8, 6, 3), np.uint8))
     Path("labels.csv").write_text("path,label,person\nb.jpg,4,p\n")
-    table = list_photos([".", str(tmp_path), "labels.csv"])
+    table = list_photos([".", str(tmp_path), "labels.csv"], MASK18)
     assert sorted(zip(table["path"].map(lambda path: Path(path).name), table["label"], strict=True)) == [
         ("a.jpg", -1), ("b.jpg", 4), ("c.jpg", -1),
     ]  # fmt: skip
     assert table["id"].is_unique and table.set_index("id").loc["b.jpg", "person"] == "p"
-    assert list_photos(["labels.csv", "b.jpg", "a.jpg"])["id"].tolist() == ["b.jpg", "a.jpg"], "in their order"
+    assert list_photos(["labels.csv", "b.jpg", "a.jpg"], MASK18)["id"].tolist() == ["b.jpg", "a.jpg"], "in their order"
 
 
 LABELLED = {
@@ -45,7 +46,7 @@ def test_labels_are_read_without_remarks_on_training(
     Path("mine").mkdir()
     Path("mine/a.jpg").symlink_to(tmp_path / "elsewhere" / "a.jpg")
     Path("mine/labels.csv").write_text("\n".join(LABELLED[kind]))
-    assert list_photos(["mine/labels.csv"])["label"].tolist() == [4]
+    assert list_photos(["mine/labels.csv"], MASK18)["label"].tolist() == [4]
     shown = capsys.readouterr().out
     assert not any(word in shown for word in ("LEAK", "leak", "fold", "training", "outside")), shown
 
@@ -62,5 +63,5 @@ def test_an_error_names_no_option_that_predict_lacks(
     cv2.imwrite("a.jpg", np.zeros((8, 6, 3), np.uint8))
     Path("labels.csv").write_text(f"{header}\n{cells}\n")
     with pytest.raises(DataError) as caught:
-        list_photos(["labels.csv"])
+        list_photos(["labels.csv"], MASK18)
     assert ".columns" not in str(caught.value) and ".values" not in str(caught.value)

@@ -82,9 +82,9 @@ def make(tmp_path: Path, people: Path) -> Make:
 
     def made(name: str, seed: int = 0, folds: int = 2, **changes: Any) -> Path:
         place = tmp_path / "runs" / name
-        table = competition(lambda note: None, root=str(people))
+        table = competition(lambda note: None, root=str(people), task=MASK18)
         train = table["part"] == "train"
-        table["fold"] = by_person(table[train], folds, 0).reindex(table.index, fill_value=-1).astype("int64")
+        table["fold"] = by_person(table[train], folds, 0, MASK18).reindex(table.index, fill_value=-1).astype("int64")
         table["scored"] = True
         words = (
             "name=t",

@@ -72,7 +72,7 @@ class Swapped(Temperatures):
 
 def test_a_shown_class_is_the_predicted_one(finished: tuple[list[str], Path], faces: list[Path]) -> None:
     model = load(finished[1])
-    model.temperatures = Swapped(joint_axes(MASK18), (1.0,))
+    model.temperatures = Swapped(joint_axes(MASK18), (1.0,), MASK18)
     answer = model.show(faces[0])
     assert answer.name == model.predict(faces[0])[0] != answer.classes[0][0]
 

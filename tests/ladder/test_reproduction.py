@@ -461,7 +461,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(people: int, of_one: floa
     random, held, tries = np.random.default_rng(people), np.zeros(2), 200
     for _ in range(tries):
         truth, guesses, persons = world(people, random)
-        mine, below = ([person_counts(truth, guess, persons.tolist())] for guess in guesses)
+        mine, below = ([person_counts(truth, guess, persons.tolist(), MASK18)] for guess in guesses)
         for i, (value, ends) in enumerate(
             [(one, confidence_interval(mine)), (apart, confidence_interval(mine, below))]
         ):
@@ -474,7 +474,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(people: int, of_one: floa
 def test_fewer_than_twenty_people_have_no_interval() -> None:
     for people in (1, 19, 20):
         truth, guesses, persons = world(people, np.random.default_rng(people))
-        mine, below = ([person_counts(truth, guess, persons.tolist())] for guess in guesses)
+        mine, below = ([person_counts(truth, guess, persons.tolist(), MASK18)] for guess in guesses)
         assert (confidence_interval(mine) is None) == (confidence_interval(mine, below) is None) == (people < 20)
     scores = {"f1": 0.5, "interval": None, "accuracy": 0.7}
     assert format_score_ci(scores) == "0.500 (n < 20 people: no interval)"
@@ -508,8 +508,8 @@ def test_the_people_of_the_exam_are_the_same_whatever_the_seed_and_stand_in_no_f
             (table.loc[table["part"] == "eval", ["scored"]]).all().item()
             and (table.loc[table["part"] == "eval", "fold"] == -1).all()
         )
-    plain = competition(lambda note: None, root=str(people))
-    few, more = (set(select_people(plain, n, None).query("part == 'train'")["person"]) for n in (5, 9))
+    plain = competition(lambda note: None, root=str(people), task=MASK18)
+    few, more = (set(select_people(plain, n, None, MASK18).query("part == 'train'")["person"]) for n in (5, 9))
     assert few < more and len(few) == 5
     with pytest.raises(ConfigError, match="people=99 exceeds the 14 people in the data"):
-        select_people(plain, 99, None)
+        select_people(plain, 99, None, MASK18)

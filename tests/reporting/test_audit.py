@@ -61,7 +61,7 @@ def test_applying_the_list_corrects_what_was_planted(audited: Any, tmp_path: Pat
     truth, wrong, flags = audited
     file = written(flags, tmp_path / "issues.csv")
     notes: list[str] = []
-    mended = apply_patches(wrong.copy(), str(file), notes.append)
+    mended = apply_patches(wrong.copy(), str(file), notes.append, MASK18)
     before, after = ((table["label"] != truth["label"]).sum() for table in (wrong, mended))
     assert after < before / 2
     num = sum(len(flag.patches) for flag in flags)
@@ -69,7 +69,7 @@ def test_applying_the_list_corrects_what_was_planted(audited: Any, tmp_path: Pat
     touched = {row for flag in flags for row in (flag.changed if flag.kind == "mask" else flag.images)}
     untouched = sorted(set(range(len(wrong))) - touched)
     assert (mended.loc[untouched, "label"] == wrong.loc[untouched, "label"]).all()
-    again = apply_patches(mended.copy(), str(file), notes.append)
+    again = apply_patches(mended.copy(), str(file), notes.append, MASK18)
     pd.testing.assert_frame_equal(again, mended)
 
 
@@ -92,7 +92,7 @@ def test_only_the_flagged_person_is_changed_whoever_else_the_data_has(names: tup
     table = table.assign(part="train", patchable=True)
     scored = table[table["person"] == names[0]].reset_index(drop=True)
     file = written([gender_flag(scored, names[0])], tmp_path / "issues.csv")
-    mended = apply_patches(table.copy(), str(file), lambda note: None)
+    mended = apply_patches(table.copy(), str(file), lambda note: None, MASK18)
     assert set(mended.loc[mended["gender"] != table["gender"], "person"]) == {names[0]}
 
 
@@ -102,7 +102,7 @@ def test_only_the_flagged_image_is_changed_whatever_other_images_are_called(audi
     row = min(flag.changed)
     twin = wrong.iloc[[row]].assign(id=wrong["id"][row].replace("/images/", "/images/more/"))
     table = pd.concat([wrong, twin], ignore_index=True)
-    mended = apply_patches(table.copy(), str(written([flag], tmp_path / "issues.csv")), lambda note: None)
+    mended = apply_patches(table.copy(), str(written([flag], tmp_path / "issues.csv")), lambda note: None, MASK18)
     assert set(np.flatnonzero(mended["mask"] != table["mask"])) == flag.changed
 
 
@@ -127,7 +127,7 @@ def test_a_decision_counts_in_any_case_and_an_unknown_word_is_named(word: str, a
     *_, flags = audited
     rows = pd.read_csv(written(flags, tmp_path / "a.csv"), dtype=str, keep_default_na=False)
     rows.assign(decision=word).to_csv(tmp_path / "b.csv", index=False)
-    for read in (read_refused, lambda path: set(read_patches(str(path))["person"])):
+    for read in (read_refused, lambda path: set(read_patches(str(path), MASK18)["person"])):
         if word in ("refuse", "no"):
             with pytest.raises(DataError, match=rf"b\.csv line 2: unknown decision '{word}'"):
                 read(tmp_path / "b.csv")
@@ -190,6 +190,9 @@ def test_flags_of_any_task_are_patches_and_cards_in_its_words(task: Task, tmp_pa
         attribute = task[row.field]
         assert row.old in attribute.values and (float(row.new) >= 0 if attribute.is_number else row.new in attribute.values)
     (tmp_path / "a.csv").write_text(audit.format_issues(flags))
+    mended = apply_patches(table.copy(), str(tmp_path / "a.csv"), lambda note: None, task)
+    before, after = ((one["label"] != truth["label"]).sum() for one in (table, mended))
+    assert after < before / 2
     assert audit.read_refused(tmp_path / "a.csv", task) == set().union(*(flag.keys(task) for flag in flags))
     page = audit.format_page("T", table, flags, [], [], None, {}, [], task).partition("<main>")[2].partition("<script>")[0]
     assert page.count("<article") == len(flags) and "None" not in page and ", ." not in page

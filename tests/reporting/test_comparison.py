@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from made_tasks import ONE, STAGES, TWO, each_task
+from made_runs import image_table, make_run
+from made_tasks import FOUR, ONE, STAGES, TWO, each_task
 
+from maskcls.cli.compare import compare
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import RunError
 from maskcls.core.task import Attribute, Task
 from maskcls.evaluation.metrics import macro_f1
-from maskcls.reporting.comparison import RunScores, ScoredPredictions, paired_difference
+from maskcls.reporting.comparison import RunScores, ScoredPredictions, oof_predictions, paired_difference
+from maskcls.reporting.sweep_table import SweptRun
+from maskcls.storage.run import Run
 
 
 def scored(task: Task, skill: float, seed: int = 0) -> ScoredPredictions:
@@ -51,3 +57,21 @@ def test_runs_of_other_classes_are_not_compared() -> None:
 def test_a_colour_of_figures_makes_no_other_classes() -> None:
     painted = Task((replace(TWO.attributes[0], colour="#ff0000"), TWO.attributes[1]), "site")
     assert "f1" in scores_of(scored(TWO, 0.5)).compare(scores_of(scored(painted, 0.4, 2)))
+
+
+@pytest.mark.parametrize("task", [MASK18, TWO, STAGES, FOUR], ids=["mask18", "two", "stages", "four"])
+def test_stored_runs_of_a_task_are_compared(task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = image_table(40, 30, task=task)
+    for name, skill in (("a-1", 0.4), ("b-2", 0.8)):
+        make_run(tmp_path / name, table, skill, task=task)
+    compare(["a-1", "b-2"], str(tmp_path))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"Intervals are over {task.groups}" in shown and "a-1" in shown and "+0." in shown
+    run = SweptRun.of(tmp_path / "a-1", ["seed=1"])
+    assert run and run.f1 == pytest.approx(oof_predictions([[Run(tmp_path / "a-1")]]).f1()[0])
+
+
+def test_stored_runs_of_other_tasks_are_not_compared(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"{i}-1", image_table(5, task=task), task=task) for i, task in enumerate((TWO, STAGES))]
+    with pytest.raises(RunError, match="they predict other classes"):
+        oof_predictions([[run] for run in runs])

@@ -16,7 +16,7 @@ from maskcls.engine.reliability import measure_reliability
 from maskcls.evaluation.calibration import compare_calibration
 from maskcls.evaluation.fairness import group_scores
 from maskcls.reporting.page_rendering import render_template
-from maskcls.reporting.reliability_tables import format_interval, people_word, reliability_context, reliability_notes
+from maskcls.reporting.reliability_tables import format_interval, reliability_context, reliability_notes
 from maskcls.reporting.summary import leak_notes
 from maskcls.storage.run import Run
 
@@ -93,7 +93,8 @@ def test_an_interval_stands_in_brackets(scores: dict[str, Any], text: str) -> No
 @pytest.mark.parametrize("task", [STAGES, TWO, ONE], ids=["stages", "two", "one"])
 def test_views_and_groups_have_the_names_of_the_task(task: Task) -> None:
     rng, people = np.random.default_rng(0), [f"p{i // 2}" for i in range(240)]
-    labels = rng.integers(0, task.num_classes, 240)
+    size = task.num_classes // task.shape[0]
+    labels = rng.integers(0, task.shape[0], 240) * size + np.repeat(rng.integers(0, size, 120), 2)
     probs = rng.dirichlet(np.ones(task.num_classes), 240).astype(np.float32)
     views = compare_calibration(labels, probs, probs**0.5 / (probs**0.5).sum(1, keepdims=True), people, task)
     heads = dict.fromkeys(task.names if len(task.names) > 1 else ["class"], 1.5)
@@ -107,4 +108,4 @@ def test_views_and_groups_have_the_names_of_the_task(task: Task) -> None:
     text = render_template("reliability.html.j2", context)
     assert not re.search(r"\b(mask|gender|age|years|None)\b", text) and ("people" in text) == (task.group == "person")
     assert (f"its classes of {task.names[0]}" in text) == (len(task.names) > 1) and "<h3>site</h3>" in text
-    assert f"temperatures of each {people_word(task)[:-1]} were" in text or task.group == "person"
+    assert f"temperatures of each {task.groups[:-1]} were" in text or task.group == "person"

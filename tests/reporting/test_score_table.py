@@ -11,6 +11,7 @@ from made_tasks import TWO, each_task
 from maskcls.core.task import Attribute, Task
 from maskcls.evaluation.metrics import compute_scores
 from maskcls.reporting.score_table import print_class_scores, print_model_scores, score_predictions
+from maskcls.system import console
 
 
 def drawn(task: Task, count: int = 150) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -36,8 +37,9 @@ def test_each_score_stands_once_under_its_name(task: Task, capsys: pytest.Captur
 
 @each_task
 def test_the_classes_have_their_names_and_those_only_predicted_are_named(
-    task: Task, capsys: pytest.CaptureFixture[str]
+    task: Task, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(console.console, "width", 200)
     labels = np.arange(task.num_classes)[:-1] if task.num_classes > 2 else np.zeros(2, int)
     preds = labels.copy()
     preds[0] = task.num_classes - 1

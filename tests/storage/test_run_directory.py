@@ -103,6 +103,7 @@ def test_opening_writes_the_config_anew(run: Run) -> None:
 
 
 def test_a_run_is_done_once_its_metrics_stand_and_a_fold_once_its_predictions_do(run: Run) -> None:
+    run.create({"name": "t"})
     assert run.metrics() is None and not run.fold_is_done(1)
     write_npz(run.fold_dir(1) / "oof.npz", probs=np.zeros((1, 18)))
     assert run.fold_is_done(1) and not run.fold_is_done(0)

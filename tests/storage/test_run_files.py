@@ -21,6 +21,7 @@ from maskcls.cli.sync import send_record
 from maskcls.components.hardware import cpu
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
+from maskcls.core.competition import MASK18
 from maskcls.engine.out_of_fold import collect_predictions
 from maskcls.engine.train_state import build_train_state
 from maskcls.inference.predictor import load, restore_component
@@ -45,7 +46,7 @@ def cells(place: Path, name: str, row: int | slice, column: str, value: object) 
     ("column", "value", "why"),
     [
         ("fold", 10**9, "not numbered from 0"), ("fold", 10**30, "Overflow"), ("fold", -2, "fold: expected ≥ −1, got '-2'"), ("fold", "x", "x"),
-        ("fold", -1, "fold: expected ≥ 0 in a scored training row"), ("label", 999, "label: expected −1 to 17, got '999'"), ("label", -7, "expected −1 to 17"), ("label", -1, "≥ 0 in a scored"),
+        ("fold", -1, "fold: expected ≥ 0 in a scored training row"), ("label", 999, "label: expected −1 to 17, got '999'"), ("label", -7, "expected −1 to 17"), ("label", -1, "label: expected ≥ 0 in a scored row"),
         ("label", 1.5, "int64"), ("id", "", "id is empty"), ("person", "", "person: expected text, got ''"), ("part", "test", "expected train or eval or extra"),
         ("scored", "maybe", "bool"), ("scored", "", "bool"),
     ],
@@ -170,7 +171,7 @@ def test_a_wrong_word_of_a_config_is_refused(group: str, value: str, linked: tup
 def test_an_interpolation_anywhere_in_a_config_stays_text(linked: tuple[list[str], Path]) -> None:
     place = linked[1]
     content = yaml.safe_load((place / "config.yaml").read_text())
-    others = dict.fromkeys(content.keys() - {"precision", "tta", "data"}, "${oc.env:HOME}")
+    others = dict.fromkeys(content.keys() - {"precision", "tta", "data", "task"}, "${oc.env:HOME}")
     replaced(place / "config.yaml", yaml.safe_dump(content | others))
     assert others.items() <= Run.open(place).config.items()
     assert loads(place).shape == (1, 18)
@@ -186,9 +187,14 @@ def test_the_numbers_of_a_closing_are_checked(linked: tuple[list[str], Path]) ->
     ]  # fmt: skip
     for change in wrong:
         replaced(place / "metrics.json", json.dumps(whole | change))
-        assert str(place / "metrics.json") in said_of(lambda: read_metrics(place / "metrics.json")), change
+        assert str(place / "metrics.json") in said_of(lambda: read_metrics(place / "metrics.json", task=MASK18)), change
+    for attribute in MASK18:
+        for part in ("oof", "eval"):
+            less = {key: value for key, value in whole[part].items() if key != f"{attribute.name}_f1"}
+            replaced(place / "metrics.json", json.dumps(whole | {part: less}))
+            assert f"expected {attribute.name}_f1 among the scores" in said_of(Run(place).metrics)
     replaced(place / "metrics.json", json.dumps({key: value for key, value in whole.items() if key != "oof"}))
-    assert "oof" in said_of(lambda: read_metrics(place / "metrics.json"))
+    assert "oof" in said_of(lambda: read_metrics(place / "metrics.json", task=MASK18))
 
 
 def arrays(place: Path, **changed: Any) -> Path:
@@ -217,7 +223,7 @@ def test_wrong_arrays_of_a_fold_are_refused(
 ) -> None:
     place = linked[1]
     file = arrays(place, **{name: change(read_npz(place / "fold1" / "oof.npz")[name])})
-    assert str(file) in said_of(lambda: collect_predictions(Run(place), read_table(place / "table.csv")))
+    assert str(file) in said_of(lambda: collect_predictions(Run(place), read_table(place / "table.csv", MASK18)))
 
 
 def test_a_state_whose_scores_or_rates_are_not_this_trainings_is_refused(linked: tuple[list[str], Path]) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from maskcls.components import model
 from maskcls.components.model import timm_
+from maskcls.core.competition import MASK18
 from maskcls.core.errors import ConfigError
 from maskcls.storage.pretrained import load_pretrained, resolve_weights
 from maskcls.storage.weight_matching import match_weights
@@ -270,7 +271,7 @@ def test_a_package_inside_another_is_found_without_running_any(
     assert resolve_weights(f"package:{name}") == place / "w.pth"
     for wrong in (f"{name}.no", "outer.no.inner", f"{name}..", f".{name}", "", "os.path", "outer/inner", "__main__.x"):
         faults: list[str] = []
-        model.registry.check({"name": "timm", "arch": TINY, "pretrained": f"package:{wrong}"}, faults)
+        model.registry.check({"name": "timm", "arch": TINY, "pretrained": f"package:{wrong}"}, faults, task=MASK18)
         assert len(faults) == 1 and f"package '{wrong}' is not installed" in faults[0]
     assert not (tmp_path / "ran").exists() and not [key for key in sys.modules if key.startswith("outer")]
 

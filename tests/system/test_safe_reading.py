@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def test_any_closing_is_shown_or_refused(
     (tmp_path / "metrics.json").write_text(json.dumps(content))
 
     def show() -> None:
-        metrics = read_metrics(tmp_path / "metrics.json")
+        metrics = read_metrics(tmp_path / "metrics.json", task=MASK18)
         list(summary_rows(metrics, score_names(metrics, MASK18)))
         number_note(metrics, MASK18)
 
@@ -206,7 +207,7 @@ def test_any_cell_of_a_table_is_read_or_refused(
     table.loc[row, column] = str(value)
     with (tmp_path / "table.csv").open("w", errors="ignore") as file:
         table.to_csv(file, index=False)
-    passes_or_says(lambda: read_table(tmp_path / "table.csv"))
+    passes_or_says(lambda: read_table(tmp_path / "table.csv", MASK18))
 
 
 @FEW
@@ -219,8 +220,9 @@ def test_any_bytes_are_read_or_refused(content: bytes, suffix: str, front: bytes
     file = tmp_path / f"log{suffix}"
     file.write_bytes(front + content)
     readers: dict[str, list[Callable[[Path], Any]]] = {
-        ".json": [read_json, read_metrics, read_about, read_records], ".yaml": [read_yaml], ".csv": [read_table, Predictions.read],
-        ".npz": [read_npz, FoldPredictions.read], ".jsonl": [read_history],
+        ".json": [read_json, partial(read_metrics, task=MASK18), read_about, read_records], ".yaml": [read_yaml],
+        ".csv": [partial(read_table, task=MASK18), partial(Predictions.read, task=MASK18)],
+        ".npz": [read_npz, partial(FoldPredictions.read, task=MASK18)], ".jsonl": [read_history],
     }  # fmt: skip
     for reader in readers[suffix]:
         passes_or_says(lambda reader=reader: reader(file))  # type: ignore[misc]

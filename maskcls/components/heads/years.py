@@ -1,4 +1,4 @@
-"""YearsHead: mask, gender, and age as a distribution over years."""
+"""YearsHead: a head for each attribute, that of a number, such as age, as a distribution over whole numbers."""
 
 from __future__ import annotations
 
@@ -13,27 +13,23 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from maskcls.components.heads.base import Head
+from maskcls.components.heads.base import Head, labelled_loss, outer_product
 from maskcls.components.labels import find_open_ended
 from maskcls.components.loss import Loss, compute_class_weights
-from maskcls.core import task
-from maskcls.core.table import train_targets
-from maskcls.core.task import AGE_THRESHOLDS, AGES, SHAPE, FloatArray, IntArray
-
-NUM_OTHERS = sum(SHAPE[:2])  # logits of mask and gender, which come first
+from maskcls.core.task import Attribute, FloatArray, IntArray, bin_numbers
 
 
 @dataclass(frozen=True)
 class YearsHead(Head):
-    """Mask, gender, and age as a distribution over the years `low` to `high`; its targets are the parts, side by side.
+    """A head for each attribute, that of a number over the years `low` to `high`; its targets are side by side.
 
-    The last year also stands for all later ones. `border` is the first year of the oldest class. `expectation`, `mean`
-    and `variance` are weights of loss terms relative to the loss of the years.
+    The last year also stands for all later ones. `borders` are the first years of the classes but the first, in
+    training. `expectation`, `mean` and `variance` are weights of loss terms relative to the loss of the years.
     """
 
     low: int
     high: int
-    border: int
+    borders: tuple[float, ...]
     shape: Literal["gaussian", "laplace"]
     sigma: float
     link: Literal["softmax", "corn"]
@@ -42,25 +38,45 @@ class YearsHead(Head):
     variance: float
 
     @cached_property
+    def number(self) -> Attribute:
+        """The attribute that the years are of."""
+        assert self.task.number is not None  # components.head.check_years
+        return self.task.number
+
+    @cached_property
+    def axis(self) -> int:
+        """The position of the part over years."""
+        return self.task.axis(self.number.name)
+
+    @cached_property
     def years(self) -> IntArray:
         """The years, (Y,)."""
         return np.arange(self.low, self.high + 1)
 
     @cached_property
     def members(self) -> FloatArray:
-        """1 where a year belongs to an age class, else 0, (3, Y)."""
-        classes = task.bin_age(self.years, (AGE_THRESHOLDS[0], self.border))
-        return np.eye(len(AGES), dtype=np.float32)[:, classes]
+        """1 where a year belongs to a class, else 0, (classes, Y)."""
+        classes = bin_numbers(self.years, self.borders)
+        return np.eye(len(self.number.values), dtype=np.float32)[:, classes]
 
     @property
     def sizes(self) -> list[int]:
-        """Number of mask classes, genders and years."""
-        return [*SHAPE[:2], len(self.years)]
+        """Number of values of each attribute, and of years."""
+        sizes = list(self.task.shape)
+        sizes[self.axis] = len(self.years)
+        return sizes
+
+    @property
+    def logit_sizes(self) -> list[int]:
+        """Number of logits of each part."""
+        sizes = self.sizes
+        sizes[self.axis] -= self.link == "corn"
+        return sizes
 
     @property
     def outputs(self) -> int:
         """Number of logits."""
-        return self.target_size - (self.link == "corn")
+        return sum(self.logit_sizes)
 
     @property
     def target_size(self) -> int:
@@ -68,29 +84,30 @@ class YearsHead(Head):
         return sum(self.sizes)
 
     def build_targets(self, rows: pd.DataFrame, train_indices: IntArray) -> FloatArray:
-        """Return mask, gender and years of each row: a distribution around a known age, else the years of its class.
+        """Return the targets of each row's parts: years are a distribution around a known number, else of its class.
 
         Years are completed ones: an age of 29.9 is the year 29.
         """
-        mask, gender, classes = task.marginals(train_targets(rows))
-        known, is_open = rows["age"].notna().to_numpy(), find_open_ended(rows, self.border)
-        ages = np.floor(rows["age"].fillna(0).to_numpy(float)).clip(self.low, self.high)
-        around = self.spread(ages, np.where(is_open, ages, self.low))
+        targets, column = self.part_targets(rows), rows[self.number.source]
+        known, is_open = column.notna().to_numpy(), find_open_ended(rows, self.number, self.borders[-1])
+        numbers = np.floor(column.fillna(0).to_numpy(float)).clip(self.low, self.high)
+        around = self.spread(numbers, np.where(is_open, numbers, self.low))
         is_example = np.zeros(len(rows), bool)
         is_example[train_indices] = True
-        years = classes @ self.years_of_classes(around[is_example & known])
+        years = targets[self.axis] @ self.years_of_classes(around[is_example & known])
         years[known] = around[known]
-        return np.hstack([mask, gender, years]).astype(np.float32)
+        targets[self.axis] = years
+        return np.hstack(targets).astype(np.float32)
 
-    def spread(self, ages: FloatArray, lowest: FloatArray) -> FloatArray:
-        """Return distributions around ages (N,), without the years below `lowest` (N,), as (N, Y)."""
-        distance = np.abs(self.years - ages[:, None]) / self.sigma
+    def spread(self, numbers: FloatArray, lowest: FloatArray) -> FloatArray:
+        """Return distributions around numbers (N,), without the years below `lowest` (N,), as (N, Y)."""
+        distance = np.abs(self.years - numbers[:, None]) / self.sigma
         density = np.exp(-(distance**2) / 2 if self.shape == "gaussian" else -distance)
         density *= self.years >= lowest[:, None]
         return np.asarray(density / density.sum(1, keepdims=True), np.float32)
 
     def years_of_classes(self, examples: FloatArray) -> FloatArray:
-        """Return the distribution of the examples' years in each age class, (3, Y); uniform without an example."""
+        """Return the distribution of the examples' years in each class, (classes, Y); uniform without an example."""
         mass = self.members * examples.sum(0)
         mass = np.where(mass.sum(1, keepdims=True) > 0, mass, self.members)
         return np.asarray(mass / mass.sum(1, keepdims=True), np.float32)
@@ -100,36 +117,40 @@ class YearsHead(Head):
         return list(targets.split(self.sizes, 1))
 
     def split_logits(self, logits: Tensor) -> list[Tensor]:
-        """Return the logits of mask, gender and years, (N, its size), in float32."""
-        mask, gender, years = logits.float().split([*SHAPE[:2], self.outputs - NUM_OTHERS], 1)
-        return [mask, gender, chain_years(years) if self.link == "corn" else years]
+        """Return the logits of each part, (N, its size), in float32."""
+        parts = list(logits.float().split(self.logit_sizes, 1))
+        if self.link == "corn":
+            parts[self.axis] = chain_years(parts[self.axis])
+        return parts
 
     def class_counts(self, counts: Tensor) -> list[Tensor]:
-        """Return the images per mask class and gender, and per year those of its age class, divided by its years."""
-        mask, gender, years = super().class_counts(counts)
-        members = torch.from_numpy(self.members).to(years)
-        return [mask, gender, members @ years / members.sum(1) @ members]
+        """Return the images per value of each attribute, and per year those of its class, divided by its years."""
+        parts = super().class_counts(counts)
+        members = torch.from_numpy(self.members).to(parts[self.axis])
+        parts[self.axis] = members @ parts[self.axis] / members.sum(1) @ members
+        return parts
 
     def split_class_weights(self, weights: list[float]) -> list[list[float]]:
-        """Return the class weights of mask and gender, and for each year that of its age class."""
-        mask, gender, age = super().split_class_weights(weights)
-        return [mask, gender, (np.array(age) @ self.members).tolist()]
+        """Return the class weights of each part, and for each year those of its class."""
+        parts = super().split_class_weights(weights)
+        parts[self.axis] = (np.array(parts[self.axis]) @ self.members).tolist()
+        return parts
 
     def loss_options(self, counts: list[Tensor], params: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the class weights of each part's loss if they differ from `params`: a year has its age class's."""
-        method, options = params.get("class_weights"), super().loss_options(counts, params)
+        """Return the class weights of each part's loss if they differ from `params`: a year has those of its class."""
+        method, options, own = params.get("class_weights"), super().loss_options(counts, params), counts[self.axis]
         if method in ("inverse", "effective"):
-            members = torch.from_numpy(self.members).to(counts[2])
+            members = torch.from_numpy(self.members).to(own)
             beta = {"beta": params["beta"]} if "beta" in params else {}
-            weights = compute_class_weights(members @ counts[2], method, **beta).to(members) @ members
-            options[2] = {"class_weights": weights.tolist()}
+            weights = compute_class_weights(members @ own, method, **beta).to(members) @ members
+            options[self.axis] = {"class_weights": weights.tolist()}
         return options
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return (N, 18) probabilities: the outer product of mask, gender and the years summed over each age class."""
-        mask, gender, years = (part.softmax(1) for part in self.split_logits(logits))
-        ages = years @ torch.from_numpy(self.members).to(years).T
-        return torch.einsum("nm,ng,na->nmga", mask, gender, ages).flatten(1)
+        """Return (N, C) probabilities: the outer product of the parts, years summed over each class."""
+        parts = [part.softmax(1) for part in self.split_logits(logits)]
+        parts[self.axis] = parts[self.axis] @ torch.from_numpy(self.members).to(parts[self.axis]).T
+        return outer_product(parts)
 
     @property
     def num_columns(self) -> int:
@@ -137,9 +158,9 @@ class YearsHead(Head):
         return super().num_columns + 2
 
     def predict(self, logits: Tensor) -> Tensor:
-        """Return (N, 20): 18 probabilities, E[age] in years and E[age²]."""
+        """Return (N, C + 2): probabilities, E[number] and E[number²]."""
         years = torch.from_numpy(self.years).to(logits.device, torch.float32)
-        moments = self.split_logits(logits)[2].softmax(1) @ torch.stack([years, years**2], 1)
+        moments = self.split_logits(logits)[self.axis].softmax(1) @ torch.stack([years, years**2], 1)
         return torch.cat([self.probabilities(logits), moments], 1)
 
     def build_criterion(
@@ -149,9 +170,20 @@ class YearsHead(Head):
         total = super().build_criterion(build_loss, counts, params)
         if not self.expectation + self.mean + self.variance:
             return total
-        return lambda logits, targets: total(logits, targets) + self.weights[2] * self.distribution_terms(
-            self.split_logits(logits)[2].softmax(1), self.split_targets(targets)[2]
-        )
+
+        def with_terms(logits: Tensor, targets: Tensor) -> Tensor:
+            logits_of_years, own = self.split_logits(logits)[self.axis], self.split_targets(targets)[self.axis]
+            if self.partial:
+                terms = labelled_loss(self.logit_terms, logits_of_years, own)
+            else:
+                terms = self.logit_terms(logits_of_years, own)
+            return total(logits, targets) + self.weights[self.axis] * terms
+
+        return with_terms
+
+    def logit_terms(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return `distribution_terms` of logits (N, Y)."""
+        return self.distribution_terms(logits.softmax(1), targets)
 
     def distribution_terms(self, probs: Tensor, targets: Tensor) -> Tensor:
         """Return the weighted terms of distributions over years (N, Y): errors of the expected age, and variance."""

@@ -25,7 +25,6 @@ from maskcls.components.loggers.base import (
 from maskcls.components.loggers.fold_curve import FoldCurve
 from maskcls.core.errors import DataError
 from maskcls.core.table import Note
-from maskcls.core.task import CLASSES
 from maskcls.imaging.image_io import read_pixels
 from maskcls.imaging.resize import shrink_image
 from maskcls.storage.run import Run
@@ -153,7 +152,7 @@ class Wandb(SafeLogger):
 
         self.run.summary.update(closing_scores(metrics))
         classes = pd.DataFrame(metrics["per_class"])
-        matrix = pd.DataFrame(metrics["confusion"], columns=list(CLASSES)).assign(truth=CLASSES)
+        matrix = pd.DataFrame(metrics["confusion"], columns=list(classes["name"])).assign(truth=classes["name"])
         media: dict[str, Any] = {f"plots/{file.stem}": wandb.Image(str(file))
                                  for file in sorted(self.dir.plots_dir.glob("*.png"))}  # fmt: skip
         media |= {"per_class": wandb.Table(dataframe=classes), "confusion": wandb.Table(dataframe=matrix)}

@@ -1,0 +1,1 @@
+"""Layouts of data sources, one module per layout."""
