@@ -161,5 +161,5 @@ def note_open_ended(values: np.ndarray, attribute: Attribute, note: Note) -> Non
     """Note the number of images with an open-ended number."""
     for value in np.unique(values):
         name, images = attribute.source, f"{np.sum(values == value)} images"
-        more = "older" if attribute.unit == "years" else "more"
-        note(f"labels: {value:g} is the maximum {name}, so {images} of that {name} count as {value:g} or {more}")
+        meaning = f"{value:g} or {attribute.more}"
+        note(f"labels: {value:g} is the maximum {name}, so {images} of that {name} count as {meaning}")

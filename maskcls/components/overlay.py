@@ -67,15 +67,7 @@ def masks(
         detector: face detector that locates the landmarks
         seed: seed of the drawing
     """
-    if "mask" not in table:
-        raise ConfigError("overlay=masks needs a table with a column mask, as data=competition and data=synthetic have")
-    detect = FaceDetector(detector)
-    parts = ("train", "extra") if of == "all" else (of,)
-    has_label = ~table["id"].str.startswith("pseudo/")  # a pseudo-label may be wrong
-    is_bare = (table["mask"] == MASKS.index("none")) & (table["label"] >= 0)
-    sources = table[has_label & table["part"].isin(parts) & is_bare]
-    if sources.empty:
-        raise ConfigError(f"overlay=masks: no image of overlay.of={of} shows a bare face. Choose another overlay.of")
+    detect, sources = FaceDetector(detector), bare_faces(table, of)
     counts = zip(MASKS, (worn, incorrect, bare), strict=True)
     versions = [f"{kind}{i}" for kind, count in counts for i in range(count)]
     contents = file_digests(list(sources["path"]), cache)
@@ -94,6 +86,19 @@ def masks(
         is_own_mask = (table["part"] == "train") & (table["mask"] != MASKS.index("none"))
         table = table.assign(trained=table["trained"] & ~is_own_mask)
     return pd.concat([table, new], ignore_index=True)
+
+
+def bare_faces(table: pd.DataFrame, of: str) -> pd.DataFrame:
+    """Return the labelled rows of a part without a mask; ConfigError if there are none."""
+    if "mask" not in table:
+        raise ConfigError("overlay=masks needs a table with a column mask, as data=competition and data=synthetic have")
+    parts = ("train", "extra") if of == "all" else (of,)
+    has_label = ~table["id"].str.startswith("pseudo/")  # a pseudo-label may be wrong
+    is_bare = (table["mask"] == MASKS.index("none")) & (table["label"] >= 0)
+    rows = table[has_label & table["part"].isin(parts) & is_bare]
+    if rows.empty:
+        raise ConfigError(f"overlay=masks: no image of overlay.of={of} shows a bare face. Choose another overlay.of")
+    return rows
 
 
 @registry.task_check(masks)

@@ -16,8 +16,8 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 from maskcls.core.errors import ConfigError
 from maskcls.core.registry import Registry
 from maskcls.core.schema import NonNegativeInt, Proportion
-from maskcls.core.table import value_indices
-from maskcls.core.task import Attribute, IntArray, Task
+from maskcls.core.table import group_axes, value_indices
+from maskcls.core.task import IntArray, Task
 
 registry = Registry("split")
 Seed = NonNegativeInt | None  # null: the run's seed
@@ -136,18 +136,10 @@ def person_strata(table: pd.DataFrame, task: Task) -> pd.DataFrame:
     """Return one row per person with its stratum, the combination of its own attributes, sorted by person."""
     rows = sort_rows(table, task)
     indices = value_indices(rows, task)
-    axes = [i for i, attribute in enumerate(task) if belongs_to_person(attribute, indices[:, i], rows["person"])]
+    axes = list(group_axes(indices, rows["person"].tolist(), task))
     shape = [task.shape[axis] + 1 for axis in axes]
     stratum = np.ravel_multi_index(indices[:, axes].T + 1, shape) if axes else np.zeros(len(rows), np.int64)
     return rows.assign(stratum=stratum).groupby("person", sort=False)[["stratum"]].first()
-
-
-def belongs_to_person(attribute: Attribute, indices: IntArray, persons: pd.Series) -> bool:
-    """Return True for an attribute of people; if the task leaves it open, one with a single value in each person."""
-    if attribute.per:
-        return attribute.per == "group"
-    values = pd.Series(indices, persons.index)
-    return bool((values.groupby(persons).nunique() == 1).all())
 
 
 def stratified_folds(strata: IntArray, folds: int, seed: int, unit: str) -> IntArray:

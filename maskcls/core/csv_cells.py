@@ -10,18 +10,18 @@ from maskcls.core.csv_values import find_index, unknown_value
 from maskcls.core.task import Attribute, Task
 
 
-def parse_attributes(
+def parse_attribute_cells(
     cells: Mapping[str, str], task: Task, where: str, errors: list[str], group: str = ""
 ) -> dict[str, Any]:  # fmt: skip
     """Return the columns of a row's attributes, which a config group reads; add messages for bad cells to `errors`.
 
     An empty cell, or a column that is missing, is an attribute without a label: −1, or NaN for a number.
     """
-    return {attribute.source: parse_attribute(cells.get(attribute.source, ""), attribute, where, errors, group)
+    return {attribute.source: parse_cell(cells.get(attribute.source, ""), attribute, where, errors, group)
             for attribute in task}  # fmt: skip
 
 
-def parse_attribute(value: str, attribute: Attribute, where: str, errors: list[str], group: str = "") -> float | int:
+def parse_cell(value: str, attribute: Attribute, where: str, errors: list[str], group: str = "") -> float | int:
     """Return the number, or the index of the value, of a cell; without a label −1, or NaN for a number."""
     if attribute.is_number:
         number = parse_number(value, attribute)
@@ -47,14 +47,14 @@ def parse_number(value: str, attribute: Attribute) -> float | None:
 def parse_class(cells: Mapping[str, str], task: Task, where: str, errors: list[str]) -> dict[str, Any]:
     """Return label and attributes of a row with a label; its other cells must agree with the label."""
     if not cells["label"]:
-        return {"label": -1, **parse_attributes(cells, task, where, errors)}
+        return {"label": -1, **parse_attribute_cells(cells, task, where, errors)}
     label = parse_label(cells["label"], task, where, errors)
     columns: dict[str, Any] = {"label": label}
     for attribute, decoded in zip(task, task.decode(max(label, 0)), strict=True):
         value, found = cells.get(attribute.source, ""), int(decoded)
         conflict = f"{where}: label {cells['label']} conflicts with {attribute.source} {value!r}"
         if attribute.is_number:
-            number = parse_attribute(value, attribute, where, errors)
+            number = parse_cell(value, attribute, where, errors)
             if label >= 0 and not math.isnan(number) and attribute.bin(number) != found:
                 errors.append(conflict.replace(repr(value), value))
             columns[attribute.source] = number

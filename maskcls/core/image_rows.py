@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maskcls.core.csv_cells import parse_attributes, parse_class
+from maskcls.core.csv_cells import parse_attribute_cells, parse_class
 from maskcls.core.csv_reader import find_outside_links, is_utf8, raise_errors
 from maskcls.core.csv_values import unknown_value
 from maskcls.core.errors import DataError
@@ -43,7 +43,7 @@ def parse_row(
         errors.append(f"{location}: no label: {' and '.join(columns)} {'are' if len(columns) > 1 else 'is'} empty")
     if "label" in cells:
         return row | parse_class(cells, task, location, errors)
-    return row | parse_attributes(cells, task, location, errors, group)
+    return row | parse_attribute_cells(cells, task, location, errors, group)
 
 
 def to_table(rows: list[dict[str, Any]], base: Path, task: Task, links: bool = False) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ FOLD_LABEL, FOLD_SOFT = "pseudo{}", "soft{}_{}"  # columns: a row's label and pr
 SOFT_TARGET = "soft{}"  # columns: target probabilities, NaN for a hard label
 OWN_LABEL, NOT_TRAINED = -1, -2  # fold labels: the row keeps its label; the fold does not train on the row
 GROUP_PREFIX = "group."  # of the columns that no training uses: scores are shown for each of their values
+NEARLY_ALL = 0.9  # of the groups with several images
 Note = Callable[[str], None]  # reports a remark about the data
 
 
@@ -61,6 +62,19 @@ def column_indices(table: pd.DataFrame, task: Task) -> IntArray:
             known = values[is_known]
             indices[is_known, axis] = attribute.bin(known) if attribute.is_number else known
     return indices
+
+
+def group_axes(values: IntArray, persons: Sequence[str], task: Task) -> tuple[int, ...]:
+    """Return the positions of the attributes that belong to the group, such as a person's gender and age.
+
+    The task says it with `per`, else the data: one value in nearly each group of several images. `values` (N, A) are
+    indices, −1 without a label.
+    """
+    found = pd.DataFrame(np.where(values < 0, np.nan, values)).groupby(np.asarray(persons, dtype=object))
+    counts = found.nunique()[(found.size() > 1)]
+    shares = (counts <= 1).mean() if len(counts) else pd.Series(1.0, range(len(task.attributes)))
+    return tuple(axis for axis, attribute in enumerate(task)
+                 if (attribute.per == "group" if attribute.per else shares[axis] >= NEARLY_ALL))  # fmt: skip
 
 
 def has_missing_labels(table: pd.DataFrame, task: Task) -> bool:

@@ -43,6 +43,16 @@ class Attribute:
         return bool(self.column)
 
     @property
+    def in_unit(self) -> str:
+        """The name and the unit of the number, if it has one: age in years."""
+        return f"{self.name} in {self.unit}" if self.unit else self.name
+
+    @property
+    def more(self) -> str:
+        """The word for numbers above a border: older, of years, else more."""
+        return "older" if self.unit == "years" else "more"
+
+    @property
     def source(self) -> str:
         """The column of the image table that holds its values, or its numbers."""
         return self.column or self.name

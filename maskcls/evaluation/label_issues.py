@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from maskcls.core.table import group_axes
 from maskcls.core.task import Attribute, FloatArray, IntArray, Task
 from maskcls.evaluation.image_errors import find_image_errors
 from maskcls.evaluation.label_votes import Floats, Votes, calibrate_votes, estimate_rate, log_probs, posterior, sharpen
 from maskcls.evaluation.number_errors import find_number_errors, suggest_numbers, typical_numbers
 
-NEARLY_ALL = 0.9  # of the groups of several images: with one value each, the attribute belongs to the group
 MAX_ODDS = 10  # classes up to which a number is predicted from the odds of each border
 
 
@@ -112,16 +112,9 @@ class Evidence:
 
 
 def group_attributes(table: pd.DataFrame, task: Task) -> tuple[str, ...]:
-    """Return the attributes that belong to the group, as the task says or the data: one value in nearly each group.
-
-    An image alone is a group. `table` has the person, as the group is called, and the label of each image.
-    """
-    values = pd.DataFrame(dict(zip(task.names, task.decode(table["label"]), strict=True)))
-    sizes = values.groupby(table["person"].to_numpy()).agg("nunique")
-    is_several = (table["person"].value_counts() > 1).reindex(sizes.index)
-    shares = (sizes[is_several] == 1).mean() if is_several.any() else dict.fromkeys(task.names, 1.0)
-    from_data = {name: "group" if shares[name] >= NEARLY_ALL else "photo" for name in task.names}
-    return tuple(one.name for one in task if (one.per or from_data[one.name]) == "group")
+    """Return the names of the attributes that belong to the group, of a table with person and label of each image."""
+    values = np.stack(task.decode(table["label"]), 1)
+    return tuple(task.names[axis] for axis in group_axes(values, table["person"].tolist(), task))
 
 
 def other_class(votes: Votes, labels: IntArray) -> IntArray:

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from maskcls.core.errors import ConfigError, DataError, MaskclsError
+from maskcls.core.errors import ConfigError, DataError, MaskclsError, join_words
 from maskcls.core.task import Task
 from maskcls.data.pixel_cache import Pixels
 from maskcls.imaging.image_decoding import JPEG, decode_image, read_header
@@ -89,8 +89,7 @@ def listen_message(address: tuple[str, int], error: OSError | ValueError) -> str
 
 def describe_subject(task: Task) -> str:
     """Return what the page answers in one sentence: the attributes of a person, or of whatever a photo shows."""
-    *names, last = task.names
-    text = f"{', '.join(names)} and {last}" if names else last
+    text = join_words(task.names)
     return f"{text[0].upper()}{text[1:]} of {'one person in a photo' if task.group == 'person' else 'a photo'}."
 
 

@@ -206,8 +206,7 @@ def describe_number(task: Task) -> str:
     """Return the number that a model lacks, and which models predict it, for a message."""
     if task.number is None:
         return "number: its task has no single attribute that is made of a number"
-    unit = f" in {task.number.unit}" if task.number.unit else ""
-    return f"{task.number.name}{unit}. Use a model trained with head=years"
+    return f"{task.number.in_unit}. Use a model trained with head=years"
 
 
 def load(run: str | Path, runs_dir: str | Path = "runs", calibrated: bool = False) -> Predictor:

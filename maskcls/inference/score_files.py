@@ -143,7 +143,7 @@ def parse_classes(source: Path, rows: Sequence[Row], columns: Sequence[str], tas
         if attribute.is_number and are_codes([row.cells[name] for row in rows], attribute):
             what = f"expected {attribute.unit or 'numbers'} or {attribute.name} classes, got only numbers up to"
             raise DataError(f"{source}: column {name}: {what} {len(attribute.values) - 1}")
-    classes = [parse_attributes(row, names, errors, task) for row in rows]
+    classes = [combine_attributes(row, names, errors, task) for row in rows]
     raise_errors(errors)
     return classes, text
 
@@ -163,7 +163,7 @@ def parse_class(row: Row, column: str, codes: Mapping[str, int], errors: list[st
     return codes.get(value, -1)
 
 
-def parse_attributes(row: Row, names: Sequence[str], errors: list[str], task: Task) -> int:
+def combine_attributes(row: Row, names: Sequence[str], errors: list[str], task: Task) -> int:
     """Return the class of the attributes in some columns, −1 if one is empty; a number may be written as its class."""
     if not all(row.cells[name] for name in names):
         return -1

@@ -17,7 +17,7 @@ from maskcls.reporting.limits_of_use import limits_of_use, unmeasured_groups
 from maskcls.reporting.page_rendering import render_template
 from maskcls.reporting.reliability_tables import reliability_context
 from maskcls.reporting.score_table import score_predictions
-from maskcls.reporting.summary import OPEN_WORDS, leak_warning
+from maskcls.reporting.summary import leak_warning
 from maskcls.storage.run import Run
 from maskcls.storage.run_paths import Part
 from maskcls.storage.trained_model import TrainedModel, fold_index
@@ -79,7 +79,7 @@ def describe_values(attribute: Attribute) -> str:
     borders, is_whole = attribute.borders, all(border == round(border) for border in attribute.borders)
     last = [f"{border - 1:g}" if is_whole else f"below {border:g}" for border in borders[1:]]
     middle = [f"{low:g} to {high}" for low, high in zip(borders, last, strict=False)]
-    return ", ".join([f"under {borders[0]:g}", *middle, f"{borders[-1]:g} or {OPEN_WORDS.get(attribute.unit, 'more')}"])
+    return ", ".join([f"under {borders[0]:g}", *middle, f"{borders[-1]:g} or {attribute.more}"])
 
 
 def find_fold(model: TrainedModel) -> int | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from maskcls.core.errors import join_words
 from maskcls.core.task import Task
-from maskcls.evaluation.fairness import JOIN, SIGNIFICANCE
+from maskcls.evaluation.fairness import SIGNIFICANCE
+from maskcls.evaluation.group_terms import JOIN
 from maskcls.evaluation.intervals import MIN_PEOPLE
 from maskcls.storage.run import Run
 

@@ -20,7 +20,6 @@ from maskcls.reporting.reliability_tables import reliability_context
 from maskcls.reporting.summary import (
     Numbers,
     format_score,
-    in_unit,
     leak_notes,
     leak_warning,
     number_note,
@@ -95,7 +94,7 @@ def render_report(run: Run, metrics: Numbers, table: pd.DataFrame, oof: pd.DataF
 def page_context(oof: pd.DataFrame, task: Task) -> Numbers:
     """Return the template values computed from the out-of-fold rows."""
     number = task.number
-    named = {"number_figure": number_figure(number), "in_unit": in_unit(number),
+    named = {"number_figure": number_figure(number), "in_unit": number.in_unit,
              "numbers": int(oof["number"].notna().sum())} if number else {}  # fmt: skip
     return named | {
         "photos": len(oof),

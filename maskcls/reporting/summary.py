@@ -15,7 +15,6 @@ from maskcls.system import console
 from maskcls.system.safe_reading import read_json
 
 Numbers = dict[str, Any]
-OPEN_WORDS = {"years": "older"}  # of a number in a unit, above its last border
 CONCLUDED = "concluded early: "  # begins the note of a run whose folds were concluded before their last epoch
 
 
@@ -87,10 +86,10 @@ def number_note(metrics: Numbers, task: Task) -> str:
         return ""
     name, key, part = number.name, f"{number.name}_mae", metrics["oof"]
     num_open, evaluation = part.get("open_ended"), (metrics["eval"] or {}).get(key)
-    limit = f"{number.borders[-1]:g} or {OPEN_WORDS.get(number.unit, 'more')}"
+    limit = f"{number.borders[-1]:g} or {number.more}"
     left_out = f"{num_open} images of {limit} are left out" if num_open else ""
     if part.get(key) is None:
-        return "; ".join([f"{name} MAE: no image has a known {in_unit(number)}", left_out]).removesuffix("; ")
+        return "; ".join([f"{name} MAE: no image has a known {number.in_unit}", left_out]).removesuffix("; ")
     interval = "" if part.get(f"{key}_interval") is None else " [{:.2f}, {:.2f}]".format(*part[f"{key}_interval"])
     error = f"{with_unit(part[key], number)}{interval} out of fold, {part[f'{name}_images']} images of known {name}"
     other = "" if evaluation is None else f"evaluation {with_unit(evaluation, number)}"
@@ -100,11 +99,6 @@ def number_note(metrics: Numbers, task: Task) -> str:
 def with_unit(value: float, number: Attribute) -> str:
     """Return a number with two digits and its unit, if it has one."""
     return f"{value:.2f} {number.unit}".rstrip()
-
-
-def in_unit(number: Attribute) -> str:
-    """Return the name of a number and its unit, if it has one: weight in kg."""
-    return f"{number.name} in {number.unit}" if number.unit else number.name
 
 
 def format_score(value: Any) -> str:

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from maskcls.core.table import GROUP_PREFIX
 from maskcls.core.task import Task
 from maskcls.storage.predictions import check_ids
-from maskcls.storage.schemas import About, Metrics, Record
+from maskcls.storage.record_schemas import Record
+from maskcls.storage.schemas import About, Metrics
 from maskcls.system.safe_reading import FormatError, check_plain, read_bytes, read_csv, read_json, wrap_read_errors
 
 if TYPE_CHECKING:

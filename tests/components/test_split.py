@@ -276,7 +276,7 @@ def test_a_training_photo_that_lacks_one_label_is_noted_and_not_scored_as_a_clas
     with pytest.raises(ConfigError, match="head=single: 1 training images lack the label of an attribute"):
         assemble_table(config(base, table, head=HEADS["single"]), lambda note: None)
     made = assemble_table(config(base, table, head=HEADS["triple"]), told.append)
-    assert told[0] == "1 of 140 training images have no gender: they are trained on and scored by the rest"
+    assert told[0] == "1 of 140 training images have no gender: they are trained on and scored by the other attributes"
     (row,) = np.flatnonzero(made["id"] == table.loc[3, "id"])
     assert np.flatnonzero(made["partial"]).tolist() == np.flatnonzero(~made["scored"]).tolist() == [row]
     assert made["trained"].all() and sum(row in val_indices(made, k) for k in range(5)) == 1
