@@ -236,6 +236,7 @@ def test_the_digest_of_a_long_table_takes_no_second(tmp_path: Path) -> None:
     assert time.process_time() - started_at < 1.5
 
 
+BORDERS = [*describe_task(MASK18)["attributes"][:2], {"name": "age", "borders": [30, 58]}]
 INSIDE = {
     "seed": 1, "epochs": 5, "batch_size": 24, "folds": 3, "people": 9, "eval_fraction": 0.2, "select": "last", "precision": "bf16", "clip_grad": 1.0, "patience": 2,
     "monitor": "val_loss", "min_delta": 0.01,
@@ -246,7 +247,7 @@ INSIDE = {
     "mixing": {"name": "mixup"}, "tta": {"name": "flip"}, "average_epochs": 2, "grad_accum_steps": 2, "ema": 0.9, "layer_decay": 0.8,
     "head_lr": 0.1, "freeze_epochs": 1, "size_schedule": [0.5, 1.0], "ensemble_epochs": 2,
     "loss.label_smoothing": 0.1, "loss.beta": 0.9, "optimizer.lr": 3e-3, "scheduler.warmup": 1,
-    "decision": {"name": "bias"}, "task": {**describe_task(MASK18), "group": "family"},
+    "decision": {"name": "bias"}, "task": {"name": "attributes", "attributes": BORDERS},
 }  # fmt: skip
 
 
@@ -262,7 +263,6 @@ def test_a_group_of_a_later_version_leaves_the_ids_of_runs_without_it(base: Raw)
     assert UNHASHED_OPTIONS.keys() <= cfg.to_dict().keys() and not UNHASHED_OPTIONS.keys() & cfg.hashed_items().keys()
 
 
-BORDERS = [*describe_task(MASK18)["attributes"][:2], {"name": "age", "borders": [30, 58]}]
 VALUES = [{"name": "mask", "values": ["on", "half", "off"]}, *describe_task(MASK18)["attributes"][1:]]
 TASKS = [describe_task(TWO)["attributes"], describe_task(STAGES)["attributes"], VALUES, BORDERS]
 
