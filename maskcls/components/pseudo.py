@@ -181,7 +181,8 @@ def to_training_rows(rows: pd.DataFrame, confident: list[pd.DataFrame], soft: bo
     if soft:
         probs = [preds[prob_columns(task.num_classes)].reindex(ids).to_numpy(np.float32) for preds in confident]
         names = [FOLD_SOFT.format(k, i) for k in range(len(confident)) for i in range(task.num_classes)]
-        extra[names] = np.concatenate(probs, axis=1)
+        soft_labels = pd.DataFrame(np.concatenate(probs, axis=1), extra.index, names)
+        extra = pd.concat([extra, soft_labels], axis=1)  # at once: pandas warns of a table made column by column
     return extra
 
 

@@ -14,6 +14,7 @@ from maskcls.components.labels import plain
 from maskcls.core import table as table_module
 from maskcls.core.competition import MASK18
 from maskcls.core.errors import DataError, RunError
+from maskcls.core.person_ids import note_duplicate_images
 from maskcls.core.registry import Component
 from maskcls.core.table import OWN_LABEL, has_train_label, train_labels, with_fold_labels
 from maskcls.storage.predictions import prob_columns
@@ -248,6 +249,17 @@ def test_teachers_of_a_fold_never_saw_its_people(table: pd.DataFrame, run: Path)
     after = distilled(table, runs=[str(run)])[0]
     assert np.array_equal(targets_of(before, 0), targets_of(after, 0))
     assert not np.array_equal(targets_of(before, 1), targets_of(after, 1))
+
+
+def test_teachers_with_many_folds_give_a_table_that_pandas_does_not_warn_of(table: pd.DataFrame, run: Path) -> None:
+    folds = pd.read_csv(run / "table.csv")
+    folds["fold"] = np.where(folds["part"] == "train", np.arange(len(folds)) % 10, -1)
+    folds.to_csv(run / "table.csv", index=False)
+    for k in range(2, 10):
+        shutil.copytree(run / f"fold{k % 2}", run / f"fold{k}")
+    result, _ = distilled(table, runs=[str(run)])
+    assert result.shape[1] > 180
+    note_duplicate_images(result, print)  # pandas' PerformanceWarning is an error in the tests
 
 
 def test_one_teacher_under_two_names_is_given_twice(
