@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -17,7 +18,7 @@ from maskcls.components.hardware import Hardware
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.config import Config
-from maskcls.core.errors import ConfigError, RunError
+from maskcls.core.errors import ConfigError, DataError, RunError
 from maskcls.data.assemble import assemble_table
 from maskcls.data.loader import EpochBatchSampler
 from maskcls.data.pixel_cache import load_pixels
@@ -135,10 +136,18 @@ def merge_overrides(defaults: Sequence[str], overrides: Sequence[str]) -> list[s
 def build_job(cfg: Config, steps: int) -> Job:
     """Return the job of a config; this fills the pixel cache."""
     table = assemble_table(replace(cfg, batch_size=1), lambda note: None)  # a batch may exceed the number of images
+    check_labels(table)
     hardware = cfg.hardware.build()
     fold = Fold.of(table, load_pixels(table, cfg.crop, Path(cfg.cache_dir)), 0, hardware, cfg.head.build())
     indices = np.resize(fold.train_indices, steps * cfg.batch_size)
     return Job(cfg, hardware, replace(fold, train_indices=indices), table["path"].iloc[indices].tolist(), steps)
+
+
+def check_labels(table: pd.DataFrame) -> None:
+    """Raise DataError if some images lack the label of an attribute."""
+    if count := int(table.get("partial", pd.Series(dtype=bool)).sum()):
+        problem = f"{count} images lack the label of an attribute, and the other training loops need a class for each"
+        raise DataError(f"benchmark: {problem}. Remove these images from the table")
 
 
 def synchronize(device: torch.device) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from maskcls.benchmark.baselines import link_images
-from maskcls.benchmark.harness import check_time_overrides, merge_overrides, without_paths
+from maskcls.benchmark.harness import check_labels, check_time_overrides, merge_overrides, without_paths
 from maskcls.benchmark.options import BenchmarkOptions
 from maskcls.benchmark.timm_training import SETTINGS, TimmJob, predict
 from maskcls.components.hardware import auto
@@ -101,6 +101,7 @@ def prepare(folder: Path, overrides: list[str], timm_epochs: int) -> Race:
     if not min(cropped_size(cfg)):
         raise ConfigError(f"benchmark: time-to-score needs a fixed size, got crop={cfg.crop.name}. Use crop=resize")
     table = assemble_table(cfg, console.info)
+    check_labels(table)
     evaluation = table.iloc[eval_indices(table)].query("scored")
     if evaluation.empty:
         raise ConfigError("benchmark: time-to-score needs labelled evaluation people. Set eval_fraction=0.2")

@@ -70,7 +70,7 @@ def run_experiment(cfg: Config, context: LogContext = NO_CONTEXT, should_stop: S
             metrics = train_run(cfg, run, hardware, context, should_stop=should_stop)
         if metrics is not None:
             print_summary(run, metrics)
-        return score_fold(cfg, run) if metrics is None or cfg.fold is not None else float(metrics["oof"]["f1"])
+        return print_fold_scores(cfg, run) if metrics is None or cfg.fold is not None else float(metrics["oof"]["f1"])
     finally:
         distributed.destroy_process_group()
 
@@ -191,13 +191,23 @@ def finalize_run(experiment: Experiment, notes: list[str], started_at: float) ->
     return metrics
 
 
-def score_fold(cfg: Config, run: Run) -> float:
-    """Print and return the F1 of one fold of a run, without a decision, which is fitted to all folds."""
-    predictions = run.fold_predictions(cfg.fold or 0).val
+def print_fold_scores(cfg: Config, run: Run) -> float:
+    """Print the F1 of the config's fold, or of each finished fold of a stopped run, and return the mean.
+
+    The F1 is without a decision, which is fitted to all folds.
+    """
+    folds = [k for k in range(num_folds(run.table)) if run.fold_is_done(k)] if cfg.fold is None else [cfg.fold]
+    scores = [fold_f1(run, k) for k in folds]
+    hint = f", before decision={cfg.decision.name}, which needs all folds" if cfg.decision.name != "none" else ""
+    for k, score in zip(folds, scores, strict=True):
+        console.info(f"{run.path} fold {k}: F1 {score:.4f}{hint}")
+    return float(np.mean(scores))
+
+
+def fold_f1(run: Run, k: int) -> float:
+    """Return the F1 of the out-of-fold predictions of a fold; raise RunError if they are not those of the table."""
+    predictions = run.fold_predictions(k).val
     labels = run.table.set_index("id")["label"]
     if not set(predictions.ids) <= set(labels.index):
         raise RunError(f"{predictions.source} has other images than {run.table_path}. Delete it and run again")
-    score = macro_f1(labels[predictions.ids.tolist()].to_numpy(np.int64), predictions.preds)
-    hint = f", before decision={cfg.decision.name}, which needs all folds" if cfg.decision.name != "none" else ""
-    console.info(f"{run.path} fold {cfg.fold or 0}: F1 {score:.4f}{hint}")
-    return score
+    return macro_f1(labels[predictions.ids.tolist()].to_numpy(np.int64), predictions.preds)

@@ -12,8 +12,12 @@ from maskcls.core.task import FloatArray, IntArray, Task
 
 
 def macro_f1(labels: IntArray, preds: IntArray) -> float:
-    """Return the mean F1 over the classes that occur in `labels` or `preds`, 0 without any row."""
-    return float(f1_score(labels, preds, average="macro", zero_division=0)) if len(labels) else 0.0
+    """Return the mean F1 over the classes that occur in `labels` or `preds`; rows with label −1 do not count.
+
+    It is 0 without any row that has a label.
+    """
+    rows = labels >= 0
+    return float(f1_score(labels[rows], preds[rows], average="macro", zero_division=0)) if rows.any() else 0.0
 
 
 def compute_scores(
@@ -27,10 +31,10 @@ def compute_scores(
     """
     rows, preds = labels >= 0, probs.argmax(1)
     right = preds[rows] == labels[rows]
-    scores = {"f1": macro_f1(labels[rows], preds[rows]), "accuracy": float(right.mean()) if len(right) else 0.0}
+    scores = {"f1": macro_f1(labels, preds), "accuracy": float(right.mean()) if len(right) else 0.0}
     values = attribute_values(labels, task) if known is None else known
     for name, truth, marginal in zip(task.names, values.T, task.marginals(probs), strict=True):
-        scores[f"{name}_f1"] = macro_f1(truth[truth >= 0], marginal[truth >= 0].argmax(1))
+        scores[f"{name}_f1"] = macro_f1(truth, marginal.argmax(1))
     return scores
 
 

@@ -8,17 +8,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from maskcls.benchmark.baselines import CONTENDERS, ImageFileDataset, link_images
-from maskcls.benchmark.harness import Job, Setting, build_job, check_overrides, ratios, setting_config, time_rounds
+from maskcls.benchmark.harness import (
+    Job,
+    Setting,
+    build_job,
+    check_labels,
+    check_overrides,
+    ratios,
+    setting_config,
+    time_rounds,
+)
 from maskcls.benchmark.profiling import PARTS, profile_evaluation, profile_step, time_jobs
 from maskcls.config.compose import compose
 from maskcls.config.validation import validate
 from maskcls.core.competition import MASK18
-from maskcls.core.errors import ConfigError
+from maskcls.core.errors import ConfigError, DataError
 
 SETTING = "timm:32x24:4:2"
 OVERRIDES = ["model.arch=test_efficientnet", "hardware=cpu", "data=competition"]
@@ -93,6 +103,14 @@ def test_all_contenders_see_the_same_images(job: Job, tmp_path: Path) -> None:
     assert links == {Path(path).resolve() for path in job.paths} and len(job.paths) == 8
     images, labels = next(iter(torch.utils.data.DataLoader(ImageFileDataset(job), batch_size=8)))
     assert images.shape == (8, 3, 32, 24) and labels.tolist() == job.fold.labels[job.fold.train_indices].tolist()
+
+
+def test_images_without_the_label_of_an_attribute_are_refused() -> None:
+    whole = pd.DataFrame({"id": list("abc"), "label": [0, 1, 2]})
+    check_labels(whole)
+    check_labels(whole.assign(partial=False))
+    with pytest.raises(DataError, match=r"^benchmark: 2 images lack the label of an attribute"):
+        check_labels(whole.assign(partial=[True, False, True]))
 
 
 @pytest.mark.parametrize("package", [False, True])

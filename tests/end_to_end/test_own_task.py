@@ -123,6 +123,8 @@ def test_a_task_of_any_shape_is_run(
     if name == "missing cells":
         shown = capsys.readouterr().out
         assert "12 of 60 training images have no colour" in shown
+        for k, fold in enumerate(metrics["folds"]):
+            assert run(compose(*own, f"task.attributes={attributes}", "task.group=group", f"fold={k}")) == fold["f1"]
         with pytest.raises(MaskclsError, match=r"^head=single: 12 training images lack the label of an attribute"):
             run(compose(*own, f"task.attributes={attributes}", "task.group=group", "head=single"))
 

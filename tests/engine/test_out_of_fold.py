@@ -18,7 +18,7 @@ from maskcls.core.competition import MASK18
 from maskcls.core.errors import RunError
 from maskcls.core.table import num_folds
 from maskcls.core.task import FloatArray
-from maskcls.engine.runner import run, score_fold
+from maskcls.engine.runner import print_fold_scores, run
 from maskcls.evaluation.metrics import macro_f1
 from maskcls.evaluation.stacking import decide
 from maskcls.reporting.comparison import probs_per_fold
@@ -90,8 +90,10 @@ def test_a_fold_alone_has_no_decision_and_says_so(
 ) -> None:
     words, one, _ = decided
     capsys.readouterr()
-    score = score_fold(validate(compose(*words, "fold=1")), one)
+    score = print_fold_scores(validate(compose(*words, "fold=1")), one)
     assert score == macro_f1(*zip_labels(one, 1))
+    each = [macro_f1(*zip_labels(one, k)) for k in range(num_folds(one.table))]
+    assert print_fold_scores(validate(compose(*words)), one) == pytest.approx(np.mean(each))  # as of a stopped run
     assert "before decision=bias, which needs all folds" in " ".join(capsys.readouterr().out.split())
     model = load(one.path / "fold1")
     assert model.source.bias is None

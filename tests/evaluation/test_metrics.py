@@ -44,6 +44,8 @@ def test_macro_f1_is_the_mean_over_the_classes_that_occur(pairs: list[tuple[int,
         if c in truth or c in guess
     ]
     assert macro_f1(truth, guess) == pytest.approx(np.mean(each))
+    unlabelled = np.append(truth, [-1, -1]), np.append(guess, [0, 17])
+    assert macro_f1(*unlabelled) == macro_f1(truth, guess) and macro_f1(unlabelled[0][-2:], unlabelled[1][-2:]) == 0
 
 
 def test_a_perfect_guess_scores_one_though_classes_are_absent() -> None:
