@@ -73,7 +73,10 @@ def test_a_wrong_word_gives_its_sentence_before_any_epoch(words: str, tiny: list
     assert not list(tmp_path.rglob("*.pt"))
 
 
-@pytest.mark.parametrize("words", ["loss=focla", "epoch=3", "data=competition data.root=/nowhere", "loss.gamma=[1"])
+SLOW = [pytest.param(words, marks=pytest.mark.slow) for words in ("epoch=3", "data=competition data.root=/nowhere")]
+
+
+@pytest.mark.parametrize("words", ["loss=focla", "loss.gamma=[1", *SLOW])
 def test_the_command_ends_with_two_and_without_a_trace(words: str, tiny: list[str], command: Command) -> None:
     result = command(*tiny, *words.split())
     assert result.returncode == 2

@@ -288,6 +288,7 @@ def test_a_place_that_cannot_be_made_is_named(folder: str) -> None:
         check_writable(runs_dir=folder)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_gives_a_sentence_and_with_room_the_run_goes_on(
     finished: tuple[list[str], Path], tmp_path: Path
 ) -> None:
@@ -365,6 +366,7 @@ def test_a_run_that_has_begun_and_may_no_longer_be_written_to_is_named(
     assert (place / "metrics.json").read_bytes() == (finished[1] / "metrics.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_slow_disk_changes_no_number(
     finished: tuple[list[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -259,6 +259,7 @@ def survive_worker(zygote: Zygote, drawn: Path, folder: Path, one: Whole, folds:
     assert_same(place, one)
 
 
+@pytest.mark.slow
 def test_a_killed_loader_worker_ends_in_a_sentence_and_asking_again_changes_no_byte(
     zygote: Zygote, whole: Callable[..., Whole], drawn: Path, tmp_path: Path
 ) -> None:

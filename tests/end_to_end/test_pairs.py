@@ -74,6 +74,7 @@ def test_each_word_goes_with_each_head_loss_and_mixing(words: str, tiny: list[st
         assert np.isfinite(numbers["loss"]) and 0 <= numbers["f1"] <= 1, (words, head, loss, mixing)
 
 
+@pytest.mark.slow
 def test_a_run_begins_from_the_same_folds_of_another_one(tiny: list[str], tmp_path: Path) -> None:
     run(compose(*tiny, "epochs=1"))
     (first,) = (tmp_path / "runs").iterdir()

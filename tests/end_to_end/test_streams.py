@@ -113,7 +113,7 @@ QUICK = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("line", QUICK)
+@pytest.mark.parametrize("line", [line if "focla" in line else pytest.param(line, marks=pytest.mark.slow) for line in QUICK])
 def test_a_command_ends_as_elsewhere(line: str, place: str, euckr: dict[str, str], tmp_path: Path) -> None:
     result = call(place, euckr, tmp_path, *line.split())
     assert b"Traceback" not in result.stderr and b"rror in" not in result.stderr

@@ -183,6 +183,7 @@ def test_a_schedule_that_ends_small_is_noted_and_what_is_built_is_checked_in_eve
     assert scaled_size((80, 60), 0.001) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_of_an_earlier_version_is_concluded(tiny: list[str], tmp_path: Path) -> None:
     words = [*tiny, "fold=0", "split=holdout", "epochs=1"]
     run(compose(*words))

@@ -70,7 +70,8 @@ def records(given: tuple[str, ...]) -> Path:
     return place(given) / "ladders"
 
 
-@pytest.mark.parametrize("scale", [pytest.param("smoke", marks=pytest.mark.slow), pytest.param("small", marks=pytest.mark.slow), "full"])
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["smoke", "small", "full"])
 def test_every_rung_of_every_ladder_is_planned_at_every_scale(
     scale: str, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +144,7 @@ def test_it_climbs_records_and_answers_at_once_when_asked_again(
     assert logs == {path: path.read_text() for path in place(given).glob("*/log.jsonl")}
 
 
+@pytest.mark.slow
 def test_a_rung_that_fails_is_told_and_the_others_go_on(
     given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
