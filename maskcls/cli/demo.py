@@ -41,5 +41,5 @@ def main(options: DemoOptions) -> None:
     with DemoServer((options.host, options.port), name, answer, int(options.max_mb * 1e6), task) as server:
         if server.host not in LOCAL:
             console.info(f"host={options.host}: every machine that reaches this one can use the page", "yellow")
-        console.info(f"{server.url}: the page; stop it with Ctrl-C", "bold")
+        console.info(f"open {server.url} in a browser; stop the server with Ctrl-C", "bold")
         server.serve_forever()
